@@ -1,0 +1,50 @@
+"""xT: extremely large images, modelled end to end (Gupta et al. 2024, arXiv:2403.01915)."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "LargeImage": "xt.images",
+    "open_image": "xt.images",
+    "RegionGrid": "xt.regions",
+    "RegionReader": "xt.reader",
+    "RegionEncoder": "xt.region_encoders",
+    "streamed_map": "xt.streaming",
+    "Streaming": "xt.streaming",
+    "XT": "xt.model",
+    "ModelConfig": "xt.model",
+    "create_model": "xt.model",
+    "load_model": "xt.model",
+    "Predictor": "xt.prediction",
+    "XTError": "xt.errors",
+}
+
+__all__ = ["__version__", *_EXPORTS]
+
+if TYPE_CHECKING:
+    from xt.errors import XTError as XTError
+    from xt.images import LargeImage as LargeImage
+    from xt.images import open_image as open_image
+    from xt.model import XT as XT
+    from xt.model import ModelConfig as ModelConfig
+    from xt.model import create_model as create_model
+    from xt.model import load_model as load_model
+    from xt.prediction import Predictor as Predictor
+    from xt.reader import RegionReader as RegionReader
+    from xt.region_encoders import RegionEncoder as RegionEncoder
+    from xt.regions import RegionGrid as RegionGrid
+    from xt.streaming import Streaming as Streaming
+    from xt.streaming import streamed_map as streamed_map
+
+
+def __getattr__(name: str) -> Any:
+    # Each part is imported when first used, so that `import xt` costs nothing but its name.
+    if name not in _EXPORTS:
+        raise AttributeError(f"module 'xt' has no attribute {name!r}")
+    return getattr(import_module(_EXPORTS[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,41 @@
+"""What users can be told, as a tree.
+
+Every message is one clear sentence or two: what was expected, what came (value, shape, file), what to do. Each class
+also derives from the built-in a caller would catch anyway.
+"""
+
+
+class XTError(Exception):
+    """Anything that `xt` reports to its user; the command line prints it without a traceback."""
+
+
+class ImageError(XTError, OSError):
+    """An image file is missing, not an image, damaged, or cannot be read by window."""
+
+
+class PixelError(XTError, ValueError):
+    """Pixels were read but their values cannot be used, such as NaN where no nodata value was declared."""
+
+
+class ShapeError(XTError, ValueError):
+    """A size, a number of channels or a tensor's shape does not fit."""
+
+
+class ConfigError(XTError, ValueError):
+    """A setting is unknown, out of range, or does not fit another setting."""
+
+
+class TableError(XTError, ValueError):
+    """A table of images and labels lacks a column, a row or a known label."""
+
+
+class CheckpointError(XTError, ValueError):
+    """A file is not a checkpoint, or not one of this model."""
+
+
+class OutputError(XTError, OSError):
+    """A result could not be written; nothing half-written was left behind."""
+
+
+class MissingPackageError(XTError, ImportError):
+    """An optional package is needed for this and not installed."""
