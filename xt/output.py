@@ -27,8 +27,8 @@ _NEARLY_NOTHING_BYTES = 1 << 20
 def atomic_path(destination: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path to write to, which becomes `destination` when the block ends well.
 
-    It lies in the same folder (renaming is atomic only within a file system) and has the same suffix (by which
-    GDAL and Pillow choose the format). Whatever goes wrong in the block, the temporary file is removed and an
+    It lies in the same folder (renaming is atomic only within a file system) and has the same suffix (by
+    which GDAL and Pillow choose the format). Whatever goes wrong in the block, the temporary file is removed and an
     older file at `destination` stays as it was.
 
     Raises:
@@ -147,5 +147,5 @@ def _explain(error: Exception, path: Path, folder: Path | None = None) -> str:
     if isinstance(error, IsADirectoryError):
         return f"Could not write {path}: there is a folder of this name. Choose another name."
     if isinstance(error, PermissionError) or number == errno.EROFS:
-        return f"Could not write {path}: no permission to write in {folder}. Change its rights or write elsewhere."
+        return f"Could not write {path}: no permission to write in {folder}. Change them or write elsewhere."
     return f"Could not write {path}: {error}. Check the disk, or write to another folder."
