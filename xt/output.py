@@ -28,8 +28,8 @@ def atomic_path(destination: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path to write to, which becomes `destination` when the block ends well.
 
     It lies in the same folder (renaming is atomic only within a file system) and has the same suffix (by
-    which GDAL and Pillow choose the format). Whatever goes wrong in the block, the temporary file is removed and an
-    older file at `destination` stays as it was.
+    which GDAL and Pillow choose the format). Whatever goes wrong in the block, the temporary file is removed,
+    and an older file at `destination` stays as it was.
 
     Raises:
         OutputError: the folder is missing or not writable, or the disk is full. Errors of the block that have

@@ -1,0 +1,124 @@
+"""`xt`: finds the subcommand, runs it, and turns its errors into one sentence and an exit status."""
+
+import argparse
+import difflib
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+from xt import __version__
+from xt.errors import XTError
+
+# name -> (module, what `xt --help` says). A module is imported only when its command was chosen, so that
+# `xt info` does not wait for torch. It has `add_arguments(parser)` and `run(arguments) -> exit status`, or, if
+# it parses by itself, `run_raw(argv) -> exit status`.
+COMMANDS = {
+    "info": ("xt.cli.info", "what an image is, its levels, how many regions and tokens it makes"),
+    "tile": (
+        "xt.cli.tile",
+        "write an image as a tiled, compressed pyramid that can be read by window at speed",
+    ),
+    "train": ("xt.cli.train", "train a model on a table or a folder of images, end to end"),
+    "evaluate": ("xt.cli.evaluate", "measure a checkpoint on a table of labelled images"),
+    "predict": ("xt.cli.predict", "predict images with a checkpoint: probabilities and relevance maps"),
+    "compare": ("xt.cli.compare", "train down-sampling, cropping and xT on the same data: one table"),
+    "demo": ("xt.cli.demo", "small, real, end to end: make data, train, compare, predict a giant image"),
+}
+
+OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit status: 0 done, 1 partly done, 2 refused with a sentence, 130 interrupted."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            status = _dispatch(arguments)
+            sys.stdout.flush()
+            return status
+    except XTError as error:
+        return _refuse(str(error))
+    except KeyboardInterrupt:
+        print("xt: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader of our output left, as in `xt info IMAGE | head -1`. Python must not complain at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+
+
+def _dispatch(arguments: list[str]) -> int:
+    if not arguments or arguments[0] in ("-h", "--help", "help"):
+        print(_overview())
+        return OK if arguments else REFUSED
+    name, *rest = arguments
+    if name in ("-V", "--version"):
+        print(f"xt {__version__}")
+        return OK
+    if name not in COMMANDS:
+        return _refuse(_unknown(name))
+    module_name, summary = COMMANDS[name]
+    return _run(import_module(module_name), name, summary, rest)
+
+
+def _run(module: ModuleType, name: str, summary: str, rest: list[str]) -> int:
+    try:
+        if hasattr(module, "run_raw"):
+            return int(module.run_raw(rest) or OK)
+        parser = argparse.ArgumentParser(
+            prog=f"xt {name}", description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
+        )
+        module.add_arguments(parser)
+        return int(module.run(parser.parse_args(rest)) or OK)
+    except SystemExit as leaving:
+        # argparse leaves this way after --help and after a wrong option; it has already printed why.
+        return leaving.code if isinstance(leaving.code, int) else OK if leaving.code is None else REFUSED
+
+
+def _overview() -> str:
+    width = max(map(len, COMMANDS))
+    lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: xt COMMAND ...",
+            "",
+            "xT: extremely large images, modelled end to end.",
+            "",
+            "commands:",
+            *lines,
+            "",
+            "xt COMMAND --help tells a command's options; xt --version the version.",
+        ]
+    )
+
+
+def _unknown(name: str) -> str:
+    near = difflib.get_close_matches(name.lower(), COMMANDS, n=1, cutoff=0.5)
+    if name.startswith("-"):
+        return f"there is no option {name} before the command; see xt --help"
+    hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}."
+    return f"there is no command {name}; {hint}"
+
+
+def _refuse(message: str) -> int:
+    print(f"xt: {message}", file=sys.stderr)
+    return REFUSED
+
+
+def _show_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: Any, **__: Any
+) -> None:
+    # A user has no use for the line of our source that noticed something.
+    if issubclass(category, UserWarning):
+        print(f"xt: {message}", file=sys.stderr)
+    elif not issubclass(category, (DeprecationWarning, FutureWarning)):
+        print(f"xt: {category.__name__}: {message} ({filename}:{lineno})", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
