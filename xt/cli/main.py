@@ -13,9 +13,9 @@ from typing import Any
 from xt import __version__
 from xt.errors import XTError
 
-# name -> (module, what `xt --help` says). A module is imported only when its command was chosen, so that
-# `xt info` does not wait for torch. It has `add_arguments(parser)` and `run(arguments) -> exit status`, or, if
-# it parses by itself, `run_raw(argv) -> exit status`.
+# name -> (module, what `xt --help` says). A module is imported only when its command was chosen: `xt info`
+# does not wait for torch. It has `add_arguments(parser)` and `run(arguments) -> exit status`, or, if it parses
+# by itself, `run_raw(argv) -> exit status`.
 COMMANDS = {
     "info": ("xt.cli.info", "what an image is, its levels, how many regions and tokens it makes"),
     "tile": (
@@ -47,7 +47,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("xt: interrupted", file=sys.stderr)
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader of our output left, as in `xt info IMAGE | head -1`. Python must not complain at its exit.
+        # The reader of our output left, as in `xt info IMAGE | head -1`. Python must not complain at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
 

@@ -22,8 +22,8 @@ class ProgressBars:
     """One or more named bars, shown while the block runs.
 
     A bar's `update` has the form of every progress callback in `xt`, `(done, total)`, so it can be handed to
-    `model(...)`, `Predictor.predict` or `tile` as it is. Where there is no terminal, each bar prints a line when
-    it ends and every ten seconds until then.
+    `model(...)`, `Predictor.predict` or `tile` as it is. Where there is no terminal, each bar prints a line
+    when it ends and every ten seconds until then.
 
         with ProgressBars() as bars:
             predictor.predict(image, progress=bars.add("slide.svs", unit="regions").update)
