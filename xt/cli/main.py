@@ -14,8 +14,8 @@ from xt import __version__
 from xt.errors import XTError
 
 # name -> (module, what `xt --help` says). A module is imported only when its command was chosen: `xt info`
-# does not wait for torch. It has `add_arguments(parser)` and `run(arguments) -> exit status`, or, if it parses
-# by itself, `run_raw(argv) -> exit status`.
+# does not wait for torch. It has `add_arguments(parser)` and `run(arguments) -> exit status`, or, if it
+# parses by itself, `run_raw(argv) -> exit status`.
 COMMANDS = {
     "info": ("xt.cli.info", "what an image is, its levels, how many regions and tokens it makes"),
     "tile": (
