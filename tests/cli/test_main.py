@@ -131,8 +131,9 @@ def test_a_reader_that_leaves_is_no_error():
     program = "from xt.cli.main import main; import sys; sys.exit(main(['--help']))"
     reading, writing = os.pipe()
     os.close(reading)
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     done = subprocess.run(
-        [sys.executable, "-c", program], stdout=writing, stderr=subprocess.PIPE, check=False
+        [sys.executable, "-c", program], stdout=writing, stderr=subprocess.PIPE, env=buffered, check=False
     )
     os.close(writing)
     assert done.stderr == b""
