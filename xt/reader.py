@@ -1,0 +1,184 @@
+"""The region reader: regions of one or many images -> region batches on the device, read ahead by threads."""
+
+import os
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import lru_cache
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from xt.errors import PixelError, ShapeError
+from xt.images import LargeImage
+from xt.regions import RegionGrid
+
+_BATCHES_AHEAD = 2
+
+
+class RegionBatch(NamedTuple):
+    """Some regions' pixels, as a region encoder takes them.
+
+    Attributes:
+        pixels: (regions, channels, height, width), in the file's own type.
+        valid: the same shape, False outside the image and at nodata; None if everything counts.
+    """
+
+    pixels: Tensor
+    valid: Tensor | None
+
+
+class _Place(NamedTuple):
+    """One region of one image."""
+
+    image: int
+    region: int
+
+
+class RegionReader:
+    """Region batches of some images, one image after the other; can be gone through again and again.
+
+    Small images share region batches. At any time at most three region batches are in memory: the one being worked
+    on and two read ahead.
+
+    Args:
+        images: all of the same number of channels.
+        grids: one for each image, all of the same region size.
+        region_batch: regions in a batch (the last has what is left; a new one starts where the pixel type changes).
+        device: where the batches go.
+        threads: that read and decode; GDAL and OpenSlide let them run side by side.
+
+    Raises:
+        ShapeError: numbers of channels, of grids or region sizes differ.
+    """
+
+    def __init__(
+        self,
+        images: Sequence[LargeImage],
+        grids: Sequence[RegionGrid],
+        *,
+        region_batch: int = 16,
+        device: torch.device | str = "cpu",
+        threads: int = 2,
+    ) -> None:
+        if len(images) != len(grids):
+            raise ShapeError(f"each image needs its grid, got {len(images)} images and {len(grids)} grids")
+        for name, values in (
+            ("channels", {image.channels for image in images}),
+            ("region size", {grid.region_size for grid in grids}),
+        ):
+            if len(values) > 1:
+                raise ShapeError(f"images read together need the same {name}, got {sorted(values)}")
+        self.images = list(images)
+        self.grids = list(grids)
+        self.device = torch.device(device)
+        self.threads = threads
+        self._batches = _batch(self.images, self.grids, region_batch)
+
+    @property
+    def num_regions(self) -> int:
+        return sum(len(grid) for grid in self.grids)
+
+    def __len__(self) -> int:
+        return len(self._batches)
+
+    def __iter__(self) -> Iterator[RegionBatch]:
+        pool = _thread_pool(self.threads)
+        ahead: deque[_PendingBatch] = deque()
+        try:
+            for places in self._batches:
+                ahead.append(_PendingBatch(self, places, pool))
+                if len(ahead) > _BATCHES_AHEAD:
+                    yield ahead.popleft().result()
+            while ahead:
+                yield ahead.popleft().result()
+        finally:
+            # The loop over us ended early, by an error or a break: nobody waits for these any more.
+            for pending in ahead:
+                pending.cancel()
+
+    def read(self, place: _Place, pixels: NDArray, valid: NDArray[np.bool_]) -> None:
+        """Read one region into its slots, both (channels, height, width)."""
+        image, region = self.images[place.image], self.grids[place.image][place.region]
+        window = image.read(*region)
+        inside = (min(region.height, image.shape[0] - region.y), min(region.width, image.shape[1] - region.x))
+        np.copyto(pixels, window.transpose(2, 0, 1))
+        valid[:] = False
+        valid[:, : inside[0], : inside[1]] = True
+        if image.nodata is not None and not np.isnan(image.nodata):
+            valid &= pixels != image.nodata
+        if pixels.dtype.kind == "f":
+            finite = np.isfinite(pixels)
+            _check_finite(image, place, self.grids, finite | ~valid)
+            valid &= finite
+
+
+class _PendingBatch:
+    """A region batch on its way from the disk."""
+
+    def __init__(self, reader: RegionReader, places: Sequence[_Place], pool: ThreadPoolExecutor) -> None:
+        image = reader.images[places[0].image]
+        size = reader.grids[0].region_size
+        shape = (len(places), image.channels, size, size)
+        self._device = reader.device
+        self._pixels = np.empty(shape, dtype=image.dtype)
+        self._valid = np.empty(shape, dtype=bool)
+        self._reads: list[Future[None]] = [
+            pool.submit(reader.read, place, self._pixels[slot], self._valid[slot])
+            for slot, place in enumerate(places)
+        ]
+
+    def result(self) -> RegionBatch:
+        for read in self._reads:
+            read.result()
+        pixels = torch.from_numpy(self._pixels).to(self._device)
+        if self._valid.all():
+            return RegionBatch(pixels, None)
+        return RegionBatch(pixels, torch.from_numpy(self._valid).to(self._device))
+
+    def cancel(self) -> None:
+        for read in self._reads:
+            read.cancel()
+
+
+def _batch(
+    images: Sequence[LargeImage], grids: Sequence[RegionGrid], region_batch: int
+) -> list[list[_Place]]:
+    batches: list[list[_Place]] = []
+    dtype = None
+    for number, (image, grid) in enumerate(zip(images, grids, strict=True)):
+        for region in range(len(grid)):
+            if not batches or len(batches[-1]) == region_batch or image.dtype != dtype:
+                batches.append([])
+                dtype = image.dtype
+            batches[-1].append(_Place(number, region))
+    return batches
+
+
+def _check_finite(
+    image: LargeImage, place: _Place, grids: Sequence[RegionGrid], usable: NDArray[np.bool_]
+) -> None:
+    """Refuse NaN and infinity where they are not declared as nodata."""
+    declared = image.nodata is not None and np.isnan(image.nodata)
+    if declared or usable.all():
+        return
+    region = grids[place.image][place.region]
+    channel, y, x = np.argwhere(~usable)[0]
+    raise PixelError(
+        f"{image.name} has {int((~usable).sum())} pixel values that are NaN or infinite in the region at "
+        f"y={region.y}, x={region.x}, the first at y={region.y + y}, x={region.x + x} in channel {channel}: "
+        "open it with nodata=float('nan') if they mean missing data, else repair the file"
+    )
+
+
+@lru_cache
+def _thread_pool(threads: int) -> ThreadPoolExecutor:
+    # Kept for the process, so that each thread's file handles outlive one pass over an image.
+    return ThreadPoolExecutor(threads, thread_name_prefix="xt-reader")
+
+
+# A forked process has none of its parent's threads.
+os.register_at_fork(after_in_child=_thread_pool.cache_clear)

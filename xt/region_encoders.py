@@ -1,0 +1,176 @@
+"""Region encoders: pixels of a region -> feature maps -> tokens. Thin adapters over timm.
+
+The local expert of nested tokenization (xT, arXiv:2403.01915, section 3.2): it sees one region at a time, at full
+resolution, and hands on a few vectors.
+"""
+
+import difflib
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import timm
+import torch
+from torch import Tensor, nn
+
+from xt.errors import ConfigError, ShapeError, XTError
+from xt.pixels import PixelScaling
+
+
+class RegionEncoder(nn.Module):
+    """A timm backbone, its last feature map pooled to tokens and projected to the context width.
+
+    Args:
+        name: of any timm model that has feature maps.
+        dim: width of the tokens, D.
+        region_size: side of a region S, in pixels; None for the size the backbone was made for.
+        in_channels: image channels C.
+        tokens_per_region: a square number N; None for one token per cell of the last feature map.
+        pooling: "max" or "mean", from the last feature map to the tokens.
+        pretrained: load timm's weights (needs a network the first time).
+        pixel_mean: in unit scale (see `xt.pixels`), one value a channel; None for the backbone's own.
+        pixel_std: likewise.
+        options: handed to timm, e.g. {"drop_path_rate": 0.1}.
+
+    Raises:
+        ConfigError: timm has no such model, it has no feature maps, or the settings do not fit it.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        dim: int,
+        *,
+        region_size: int | None = None,
+        in_channels: int = 3,
+        tokens_per_region: int | None = None,
+        pooling: str = "max",
+        pretrained: bool = False,
+        pixel_mean: Sequence[float] | None = None,
+        pixel_std: Sequence[float] | None = None,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.name = name
+        native = _native_configuration(name)
+        self.region_size = region_size or native["input_size"][-1]
+        self.in_channels = in_channels
+        self.scaling = PixelScaling(
+            pixel_mean or _per_channel(native["mean"], in_channels),
+            pixel_std or _per_channel(native["std"], in_channels),
+        )
+        self.backbone = _create_backbone(name, self.region_size, in_channels, pretrained, dict(options or {}))
+        self.feature_dims: list[int] = self.backbone.feature_info.channels()
+        self.strides: list[int] = self.backbone.feature_info.reduction()
+        side = self._check_feature_maps()
+        self.tokens_per_side = _tokens_per_side(tokens_per_region, side, name, self.region_size)
+        if pooling not in ("max", "mean"):
+            raise ConfigError(f"pooling must be 'max' or 'mean', got {pooling!r}")
+        pool = nn.AdaptiveMaxPool2d if pooling == "max" else nn.AdaptiveAvgPool2d
+        self.pool = nn.Identity() if self.tokens_per_side == side else pool(self.tokens_per_side)
+        self.norm = nn.LayerNorm(self.feature_dims[-1])
+        self.projection = nn.Linear(self.feature_dims[-1], dim)
+
+    @property
+    def tokens_per_region(self) -> int:
+        return self.tokens_per_side**2
+
+    def feature_maps(self, pixels: Tensor, valid: Tensor | None = None) -> list[Tensor]:
+        """The backbone's maps, finest first: (regions, channels, S / stride, S / stride) each."""
+        maps = self.backbone(self.scaling(pixels, valid))
+        if getattr(self.backbone, "output_fmt", "NCHW") == "NHWC":
+            return [features.permute(0, 3, 1, 2) for features in maps]
+        return list(maps)
+
+    def forward(self, pixels: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Encode a region batch.
+
+        Args:
+            pixels: (regions, C, S, S), in the file's own type and scale.
+            valid: the same shape, False outside the image and at nodata; None if everything counts.
+
+        Returns:
+            (regions, N, D) tokens, row by row inside a region.
+
+        Raises:
+            ShapeError: the regions have another size or number of channels.
+        """
+        expected = (self.in_channels, self.region_size, self.region_size)
+        if tuple(pixels.shape[1:]) != expected:
+            raise ShapeError(f"expected regions of shape {expected}, got {tuple(pixels.shape[1:])}")
+        features = self.pool(self.feature_maps(pixels, valid)[-1])
+        tokens = features.flatten(2).transpose(1, 2)
+        return self.projection(self.norm(tokens))
+
+    def _check_feature_maps(self) -> int:
+        """Side of the last feature map, by one pass over an empty region."""
+        was_training = self.backbone.training
+        empty = torch.zeros(1, self.in_channels, self.region_size, self.region_size)
+        try:
+            with torch.no_grad():
+                last = self.backbone.eval()(empty)[-1]
+        except (RuntimeError, AssertionError, ValueError) as error:
+            raise ConfigError(
+                f"{self.name} cannot take regions of {self.region_size} pixels ({error}); multiples of its stride "
+                f"{self.strides[-1]} times its window usually fit"
+            ) from error
+        finally:
+            self.backbone.train(was_training)
+        nhwc = getattr(self.backbone, "output_fmt", "NCHW") == "NHWC"
+        return int(last.shape[1] if nhwc else last.shape[2])
+
+
+def _native_configuration(name: str) -> Mapping[str, Any]:
+    """What timm notes about the model: input size, mean and standard deviation of its training pixels."""
+    base = name.split(".")[0]
+    if not timm.is_model(base):
+        nearest = difflib.get_close_matches(base, timm.list_models(), n=3, cutoff=0.5)
+        hint = f"; the nearest are {', '.join(nearest)}" if nearest else ""
+        raise ConfigError(f"timm {timm.__version__} has no model {name!r}{hint}")
+    configuration = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    return {"input_size": (3, 224, 224), "mean": (0.5,), "std": (0.5,)} | (
+        configuration.to_dict() if configuration is not None else {}
+    )
+
+
+def _create_backbone(
+    name: str, region_size: int, in_channels: int, pretrained: bool, options: dict[str, Any]
+) -> nn.Module:
+    """The timm model as a list of feature maps, at this region size."""
+    arguments: dict[str, Any] = {"features_only": True, "in_chans": in_channels, "pretrained": pretrained} | options
+    try:
+        try:
+            return timm.create_model(name, img_size=region_size, **arguments)
+        except TypeError:
+            # Convolutional networks take any size and know no img_size.
+            return timm.create_model(name, **arguments)
+    except (TypeError, RuntimeError, AttributeError, AssertionError, ValueError, OSError) as error:
+        raise _explain(error, name, region_size, pretrained) from error
+
+
+def _explain(error: Exception, name: str, region_size: int, pretrained: bool) -> XTError:
+    if pretrained and isinstance(error, OSError):
+        return ConfigError(
+            f"the pretrained weights of {name} are not on this machine and could not be downloaded: "
+            "connect it to a network once, or set pretrained to false"
+        )
+    return ConfigError(f"timm cannot make {name} with feature maps for regions of {region_size} pixels: {error}")
+
+
+def _per_channel(values: Sequence[float], channels: int) -> list[float]:
+    """The backbone's statistics where the channels are its own three, else their average for each channel."""
+    return list(values) if len(values) == channels else [sum(values) / len(values)] * channels
+
+
+def _tokens_per_side(tokens_per_region: int | None, side: int, name: str, region_size: int) -> int:
+    if tokens_per_region is None:
+        return side
+    root = math.isqrt(max(tokens_per_region, 0))
+    if root < 1 or root**2 != tokens_per_region or root > side:
+        raise ConfigError(
+            f"tokens_per_region must be a square number from 1 to {side**2} ({name} makes a map of {side} x {side} "
+            f"from a region of {region_size} pixels), got {tokens_per_region}"
+        )
+    return root
+
+
