@@ -39,3 +39,7 @@ class OutputError(XTError, OSError):
 
 class MissingPackageError(XTError, ImportError):
     """An optional package is needed for this and not installed."""
+
+
+class SlowImageWarning(UserWarning):
+    """A large file is stored so that every window costs a large part of it; `xt tile` converts it."""

@@ -1,0 +1,205 @@
+"""The interface of every source of pixels: a `LargeImage` is read by window, never whole."""
+
+from __future__ import annotations
+
+import math
+import operator
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xt.errors import ConfigError, ImageError, PixelError, ShapeError
+
+if TYPE_CHECKING:
+    from xt.images.views import AtLevel, Crop, Flip, Rotate
+
+Transform = tuple[float, float, float, float, float, float]
+
+
+class LargeImage(ABC):
+    """Pixels that are read by window; safe to read from many threads at once.
+
+    A subclass passes what it is to `__init__` and implements `_read` for windows that lie inside the image, and
+    `close` if it holds anything. Windows that reach outside are filled here, once for all sources.
+
+    Attributes:
+        name: the path, or what the pixels are, for messages.
+        shape: (height, width) at level 0.
+        level_shapes: (height, width) of each level; level 0 first.
+        levels: downsample factor of each level against level 0; `levels[0] == 1.0`.
+        microns_per_pixel: (y, x) at level 0, where the file says so.
+        crs: coordinate system as rasterio writes it (an authority code, else WKT).
+        transform: (a, b, c, d, e, f) with x_map = a*x + b*y + c and y_map = d*x + e*y + f; (x, y) = (0, 0) is
+            the outer corner of the top left pixel.
+        nodata: the value of pixels that hold nothing.
+        fill: what is read outside the image.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        level_shapes: Sequence[tuple[int, int]],
+        channels: int,
+        dtype: np.dtype[Any],
+        *,
+        levels: Sequence[float] | None = None,
+        microns_per_pixel: tuple[float, float] | None = None,
+        crs: str | None = None,
+        transform: Transform | None = None,
+        nodata: float | None = None,
+        fill: float | None = None,
+    ) -> None:
+        self.name = name
+        self.level_shapes = tuple((int(height), int(width)) for height, width in level_shapes)
+        self.shape = self.level_shapes[0]
+        self.channels = int(channels)
+        self.dtype = np.dtype(dtype)
+        self.levels = tuple(levels) if levels is not None else _factors(self.level_shapes)
+        self.microns_per_pixel = microns_per_pixel
+        self.crs = crs
+        self.transform = transform
+        self.nodata = nodata
+        self.fill = fill if fill is not None else nodata if nodata is not None else 0
+        self.closed = False
+
+    def read(self, y: int, x: int, height: int, width: int, level: int = 0) -> np.ndarray:
+        """One window (height, width, channels) of the image's own dtype, an array the caller may change.
+
+        Args:
+            y, x: top left of the window in pixels of level 0; may be negative or beyond the image.
+            height, width: size of the answer in pixels of `level`, at least 1.
+            level: which resolution. The window starts at the pixel of that level nearest to (y, x).
+        Raises:
+            ShapeError: the size is below 1, or there is no such level.
+            ImageError: the image is closed, or its file is damaged where the window lies.
+        """
+        y, x, height, width, level = (operator.index(value) for value in (y, x, height, width, level))
+        self._require_open()
+        self._require_level(level)
+        if height < 1 or width < 1:
+            raise ShapeError(f"a window of {self.name} must be at least 1 x 1 pixels, not {height} x {width}")
+        return self._read_level(
+            to_level(y, self.levels[level]), to_level(x, self.levels[level]), height, width, level
+        )
+
+    def _read_level(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
+        # Here and below, y and x count pixels of `level`, so that views can place windows without rounding.
+        level_height, level_width = self.level_shapes[level]
+        top, left = max(y, 0), max(x, 0)
+        bottom, right = min(y + height, level_height), min(x + width, level_width)
+        inside = bottom > top and right > left
+        if inside and (bottom - top, right - left) == (height, width):
+            return self._read(y, x, height, width, level)
+        window = np.full((height, width, self.channels), self.fill, dtype=self.dtype)
+        if inside:
+            pixels = self._read(top, left, bottom - top, right - left, level)
+            window[top - y : bottom - y, left - x : right - x] = pixels
+        return window
+
+    @abstractmethod
+    def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
+        """A window that lies inside the image, (y, x) in pixels of `level`, as an array of its own."""
+
+    def close(self) -> None:
+        """Let go of files and memory; reading afterwards raises ImageError. Closing twice is fine."""
+        self.closed = True
+
+    def __enter__(self) -> LargeImage:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def crop(self, y: int, x: int, height: int, width: int) -> Crop:
+        """The part of this image that starts at (y, x), lazily.
+
+        Raises:
+            ShapeError: the part is empty or reaches outside the image.
+        """
+        from xt.images.views import Crop
+
+        return Crop(self, y, x, height, width)
+
+    def at_level(self, level: int) -> AtLevel:
+        """This image as if `level` were its full resolution, lazily; the levels below it remain."""
+        from xt.images.views import AtLevel
+
+        return AtLevel(self, level)
+
+    def flip(self, axis: str) -> Flip:
+        """This image mirrored top to bottom ("y") or left to right ("x"), lazily, as np.flip does."""
+        from xt.images.views import Flip
+
+        return Flip(self, axis)
+
+    def rotate(self, quarter_turns: int) -> Rotate:
+        """This image turned counter-clockwise, lazily, as np.rot90 does; any integer."""
+        from xt.images.views import Rotate
+
+        return Rotate(self, quarter_turns)
+
+    def _require_open(self) -> None:
+        if self.closed:
+            raise ImageError(f"{self.name} was closed; open it again to read from it")
+
+    def _require_level(self, level: int) -> None:
+        if not 0 <= level < len(self.levels):
+            last = len(self.levels) - 1
+            raise ShapeError(f"{self.name} has the levels 0 to {last}; level {level} does not exist")
+
+    def __repr__(self) -> str:
+        height, width = self.shape
+        levels = ", ".join(f"{factor:g}" for factor in self.levels)
+        return (
+            f"<{type(self).__name__} {self.name}: {height} x {width} pixels, {self.channels} channels, "
+            f"{self.dtype}, levels {levels}>"
+        )
+
+
+def to_level(coordinate: int, factor: float) -> int:
+    """The pixel of a level nearest to a level-0 coordinate (halves go up)."""
+    return coordinate if factor == 1.0 else math.floor(coordinate / factor + 0.5)
+
+
+def check_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
+    """Pixels are integers, floats or booleans.
+
+    Raises:
+        PixelError: they are anything else.
+    """
+    if dtype.kind not in "buif":
+        hint = "; take its amplitude or its two parts as bands first" if dtype.kind == "c" else ""
+        raise PixelError(f"{name} has pixels of type {dtype}, but integers or real floats are expected{hint}")
+    return dtype
+
+
+def check_nodata(nodata: float | None, dtype: np.dtype[Any], name: str) -> float | None:
+    """A nodata value given by the user, as a plain number.
+
+    Raises:
+        ConfigError: the pixel type cannot hold it.
+    """
+    if nodata is not None and not fits(nodata, dtype):
+        raise ConfigError(f"nodata={nodata} cannot occur in {name}, whose pixels are {dtype}")
+    return nodata
+
+
+def fits(value: float, dtype: np.dtype[Any]) -> bool:
+    """Whether a pixel type can hold the value."""
+    if dtype.kind == "f":
+        return not math.isfinite(value) or abs(value) <= float(np.finfo(dtype).max)
+    if dtype.kind == "b":
+        return value in (0, 1)
+    limits = np.iinfo(dtype)
+    return math.isfinite(value) and float(value).is_integer() and limits.min <= value <= limits.max
+
+
+def _factors(level_shapes: Sequence[tuple[int, int]]) -> tuple[float, ...]:
+    # The mean over both axes, as OpenSlide does: rounding of odd sizes differs between them.
+    height, width = level_shapes[0]
+    return (1.0, *((height / low[0] + width / low[1]) / 2 for low in level_shapes[1:]))

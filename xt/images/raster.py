@@ -1,0 +1,215 @@
+"""Everything GDAL reads, through rasterio: GeoTIFF in all layouts, COG, PNG, JPEG, JPEG 2000 and more."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import warnings
+import weakref
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xt.errors import ImageError, MissingPackageError, SlowImageWarning
+from xt.images.handles import HandlePool
+from xt.images.image import LargeImage, Transform, check_dtype, check_nodata, fits
+from xt.images.storage import GDAL_CACHE_BYTES, SEQUENTIAL_DRIVERS, Storage, decoded_images
+
+# Resolution tags of cameras and printers say some 80 to 350 micrometres; a microscope's are far finer.
+_COARSEST_MICROSCOPE = 20.0
+_MICRONS_PER_UNIT = {"2": 25_400.0, "3": 10_000.0}
+
+_keys = itertools.count()
+
+
+class RasterImage(LargeImage):
+    """A file that GDAL reads; its overviews are the levels.
+
+    Bands are channels. A palette is not applied: its indices are the pixels. A file's own nodata value is ignored
+    where the pixel type cannot hold it.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], nodata: float | None = None) -> None:
+        self.path = str(path)
+        self._nodata_override = nodata
+        with _open(self.path) as dataset:
+            facts = _describe(dataset, self.path)
+            shapes = _level_shapes(dataset, self.path)
+            self.driver: str = dataset.driver
+            self.storage = _storage(dataset)
+            levels = [1.0, *(float(factor) for factor in _overviews(dataset))]
+        dtype = facts["dtype"]
+        facts["nodata"] = facts["nodata"] if nodata is None else check_nodata(nodata, dtype, self.path)
+        super().__init__(self.path, shapes, levels=levels, **facts)
+        if self.storage.slow:
+            warnings.warn(_slow_message(self.path, self.storage), SlowImageWarning, stacklevel=3)
+        self._key = next(_keys)
+        self._pools = [_pool(self.path, level) for level in range(len(shapes))]
+        self._release = weakref.finalize(self, _release, self._pools, self._key)
+
+    def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
+        if level == 0 and self.storage.decode_once:
+            whole = decoded_images.get(self._key, lambda: self._decode(0, 0, *self.shape, 0))
+            return whole[y : y + height, x : x + width].copy()
+        return self._decode(y, x, height, width, level)
+
+    def _decode(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
+        import rasterio.errors
+        from rasterio.windows import Window
+
+        with self._pools[level].borrow() as dataset, _environment():
+            try:
+                bands = dataset.read(window=Window(x, y, width, height), out_dtype=self.dtype)
+            except (rasterio.errors.RasterioError, OSError) as error:
+                raise ImageError(
+                    f"{self.path} is damaged or cut off: rows {y} to {y + height} and columns {x} to {x + width} "
+                    f"of level {level} cannot be decoded ({_cause(error)}); get the file again from its source"
+                ) from error
+        # GDAL delivers band after band; the view keeps that order in memory, which is what tensors want.
+        return bands.transpose(1, 2, 0)
+
+    def close(self) -> None:
+        super().close()
+        self._release()
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Handles do not travel to other processes: the image is opened anew there.
+        return _reopen, (self.path, self._nodata_override)
+
+
+def _reopen(path: str, nodata: float | None) -> RasterImage:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", SlowImageWarning)
+        return RasterImage(path, nodata)
+
+
+def _release(pools: list[HandlePool[Any]], key: int) -> None:
+    for pool in pools:
+        pool.close()
+    decoded_images.drop(key)
+
+
+def _pool(path: str, level: int) -> HandlePool[Any]:
+    return HandlePool(path, lambda: _open(path, level), lambda dataset: dataset.close())
+
+
+def import_rasterio() -> Any:
+    """The package, with its block cache bounded.
+
+    Raises:
+        MissingPackageError: it is not installed.
+    """
+    try:
+        import rasterio
+        from rasterio.env import get_gdal_config, set_gdal_config
+    except ImportError as error:
+        raise MissingPackageError("image files are read through rasterio: pip install rasterio") from error
+    # The cache is one for the process: an Env would put the default back when it ends, while others read.
+    if "GDAL_CACHEMAX" not in os.environ and get_gdal_config("GDAL_CACHEMAX") > GDAL_CACHE_BYTES:
+        set_gdal_config("GDAL_CACHEMAX", GDAL_CACHE_BYTES)
+    return rasterio
+
+
+@contextmanager
+def _environment() -> Iterator[None]:
+    """GDAL's options for opening and reading; they hold for this thread and this block only."""
+    from rasterio import Env
+
+    # A JPEG that ends too early would otherwise be read as grey pixels with a warning nobody sees.
+    with Env(GDAL_ERROR_ON_LIBJPEG_WARNING="YES"):
+        yield
+
+
+def _open(path: str, level: int = 0) -> Any:
+    rasterio = import_rasterio()
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+
+    options = {"overview_level": level - 1} if level else {}
+    with _environment(), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            return rasterio.open(path, **options)
+        except RasterioError as error:
+            raise ImageError(
+                f"{path} is not an image that GDAL can open, or it is damaged or cut off ({_cause(error)})"
+            ) from error
+
+
+def _cause(error: BaseException) -> str:
+    # rasterio's own message points to the chained exception, which holds what GDAL said.
+    said = error.__cause__ or error
+    lines = str(said).strip().splitlines() or [type(said).__name__]
+    return lines[0].rstrip(".")
+
+
+def _describe(dataset: Any, path: str) -> dict[str, Any]:
+    if dataset.count == 0:
+        inside = ", ".join(dataset.subdatasets[:3])
+        hint = f"; it holds further images, open one of them: {inside}" if inside else ""
+        raise ImageError(f"{path} has no bands to read{hint}")
+    names = sorted(set(dataset.dtypes))
+    for name in names:
+        check_dtype(np.dtype("complex64" if name == "complex_int16" else name), path)
+    dtype = np.result_type(*names)
+    nodata = dataset.nodata
+    if nodata is not None and not fits(nodata, dtype):
+        nodata = None
+    transform: Transform | None = None
+    if not dataset.transform.is_identity:
+        transform = tuple(dataset.transform)[:6]
+    return {
+        "channels": dataset.count,
+        "dtype": dtype,
+        "nodata": nodata,
+        "crs": dataset.crs.to_string() if dataset.crs else None,
+        "transform": transform,
+        "microns_per_pixel": None if dataset.crs else _microns_per_pixel(dataset.tags()),
+    }
+
+
+def _microns_per_pixel(tags: dict[str, str]) -> tuple[float, float] | None:
+    """From a TIFF's resolution tags, where they are a microscope's."""
+    unit = _MICRONS_PER_UNIT.get(tags.get("TIFFTAG_RESOLUTIONUNIT", "")[:1])
+    try:
+        per_unit = float(tags["TIFFTAG_YRESOLUTION"]), float(tags["TIFFTAG_XRESOLUTION"])
+    except (KeyError, ValueError):
+        return None
+    if unit is None or min(per_unit) <= 0:
+        return None
+    microns = unit / per_unit[0], unit / per_unit[1]
+    return microns if max(microns) < _COARSEST_MICROSCOPE else None
+
+
+def _overviews(dataset: Any) -> list[int]:
+    # A level is one that all bands have.
+    return min((dataset.overviews(band) for band in dataset.indexes), key=len)
+
+
+def _level_shapes(dataset: Any, path: str) -> list[tuple[int, int]]:
+    shapes = [(dataset.height, dataset.width)]
+    for level in range(1, len(_overviews(dataset)) + 1):
+        with _open(path, level) as low:
+            shapes.append((low.height, low.width))
+    return shapes
+
+
+def _storage(dataset: Any) -> Storage:
+    height, width = dataset.block_shapes[0]
+    return Storage(
+        shape=(dataset.height, dataset.width),
+        block=(height, width),
+        bytes_per_pixel=sum(np.dtype(name).itemsize for name in dataset.dtypes),
+        sequential=dataset.driver in SEQUENTIAL_DRIVERS,
+    )
+
+
+def _slow_message(path: str, storage: Storage) -> str:
+    height, width = storage.shape
+    tiled = Path(path).with_suffix(".tiled.tif").name
+    return (
+        f"{path} ({height} x {width} pixels) is not stored in tiles: each small window decodes up to "
+        f"{storage.window_bytes / 2**20:.0f} MB; convert it once with: xt tile {path} {tiled}"
+    )

@@ -1,0 +1,119 @@
+"""What a window costs, given how a file stores its pixels, and small images that are decoded only once."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+# GDAL would otherwise keep up to 5 % of the machine's memory as decoded blocks.
+GDAL_CACHE_BYTES = 64 * 2**20
+# A window that decodes more than this pushes other threads' blocks out of the cache, so that windows do not find
+# the blocks that their neighbours have decoded.
+SLOW_WINDOW_BYTES = GDAL_CACHE_BYTES // 4
+WINDOW = 256
+# A camera's photo (40 megapixels of RGB); decoded at once it takes about as long as one window of it would.
+DECODE_ONCE_BYTES = 128 * 2**20
+DECODED_BYTES = 2 * DECODE_ONCE_BYTES
+# These hold one compressed stream without an index: a window at the bottom decodes everything above it.
+SEQUENTIAL_DRIVERS = frozenset({"PNG", "JPEG", "WEBP", "GIF", "BIGGIF"})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Storage:
+    """How a file stores its full resolution."""
+
+    shape: tuple[int, int]
+    """(height, width) in pixels."""
+    block: tuple[int, int]
+    """(height, width) of what is decoded as one piece."""
+    bytes_per_pixel: int
+    """Of all channels together."""
+    sequential: bool = False
+    """Whether a window needs all that is stored before it."""
+
+    @property
+    def total_bytes(self) -> int:
+        return self.shape[0] * self.shape[1] * self.bytes_per_pixel
+
+    @property
+    def window_bytes(self) -> int:
+        """What a window of 256 x 256 pixels decodes at worst."""
+        if self.sequential:
+            return self.total_bytes
+        sides = (
+            min(size, ((WINDOW - 2) // block + 2) * block)
+            for size, block in zip(self.shape, self.block, strict=True)
+        )
+        height, width = sides
+        return height * width * self.bytes_per_pixel
+
+    @property
+    def decode_once(self) -> bool:
+        """Small, and a window costs about as much as all of it."""
+        return self.total_bytes <= DECODE_ONCE_BYTES and 2 * self.window_bytes > self.total_bytes
+
+    @property
+    def slow(self) -> bool:
+        """Too large to be read by window at speed."""
+        return not self.decode_once and self.window_bytes > SLOW_WINDOW_BYTES
+
+
+@dataclass
+class _Decoded:
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    pixels: np.ndarray | None = None
+
+
+class DecodedImages:
+    """Whole small images, least recently used first, together within `limit` bytes.
+
+    Threads that want the same image wait for the one that decodes it; others decode side by side.
+    """
+
+    def __init__(self, limit: int = DECODED_BYTES) -> None:
+        self.limit = limit
+        self._lock = threading.Lock()
+        self._images: OrderedDict[Hashable, _Decoded] = OrderedDict()
+
+    def get(self, key: Hashable, decode: Callable[[], np.ndarray]) -> np.ndarray:
+        """The image under this key, decoded now if it is not here; not to be written to."""
+        with self._lock:
+            entry = self._images.setdefault(key, _Decoded())
+            self._images.move_to_end(key)
+        with entry.lock:
+            pixels = entry.pixels
+            if pixels is None:
+                pixels = entry.pixels = decode()
+        with self._lock:
+            self._shrink(key)
+        return pixels
+
+    def drop(self, key: Hashable) -> None:
+        with self._lock:
+            self._images.pop(key, None)
+
+    @property
+    def bytes(self) -> int:
+        return sum(entry.pixels.nbytes for entry in self._images.values() if entry.pixels is not None)
+
+    def _shrink(self, newest: Hashable) -> None:
+        for key in list(self._images):
+            if self.bytes <= self.limit:
+                return
+            if key != newest:
+                del self._images[key]
+
+    def forget_after_fork(self) -> None:
+        # Locks may have been held by threads that do not exist in the forked process.
+        self._lock = threading.Lock()
+        self._images = OrderedDict()
+
+
+decoded_images = DecodedImages()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=decoded_images.forget_after_fork)

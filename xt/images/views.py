@@ -1,0 +1,192 @@
+"""Lazy views: a part, a level, a mirrored or a turned image, each a `LargeImage` that reads through another.
+
+Views nest in any order. A view maps windows in pixels of the level that is read, so nothing is rounded or resampled:
+what a view reads is what NumPy's slicing, flip and rot90 give on the whole level.
+"""
+
+from __future__ import annotations
+
+import operator
+
+import numpy as np
+
+from xt.errors import ImageError, ShapeError
+from xt.images.image import LargeImage, Transform, to_level
+
+
+class View(LargeImage):
+    """What all views share. Closing a view closes the image it reads through."""
+
+    def __init__(
+        self,
+        image: LargeImage,
+        what: str,
+        level_shapes: list[tuple[int, int]],
+        *,
+        levels: tuple[float, ...] | None = None,
+        microns_per_pixel: tuple[float, float] | None = None,
+        pixel_map: Transform = (1, 0, 0, 0, 1, 0),
+    ) -> None:
+        """`pixel_map` takes (x, y) in pixels of the view to (x, y) in pixels of the image, at level 0."""
+        super().__init__(
+            f"{image.name} {what}",
+            level_shapes,
+            image.channels,
+            image.dtype,
+            levels=levels if levels is not None else image.levels,
+            microns_per_pixel=microns_per_pixel,
+            crs=image.crs,
+            transform=None if image.transform is None else compose(image.transform, pixel_map),
+            nodata=image.nodata,
+            fill=image.fill,
+        )
+        self.image = image
+
+    def _require_open(self) -> None:
+        if self.closed or self.image.closed:
+            raise ImageError(f"{self.name} was closed; open it again to read from it")
+        self.image._require_open()
+
+    def close(self) -> None:
+        super().close()
+        self.image.close()
+
+
+class Crop(View):
+    """The part of an image that starts at (y, x)."""
+
+    def __init__(self, image: LargeImage, y: int, x: int, height: int, width: int) -> None:
+        y, x, height, width = (operator.index(value) for value in (y, x, height, width))
+        bottom, right = y + height, x + width
+        if y < 0 or x < 0 or height < 1 or width < 1 or bottom > image.shape[0] or right > image.shape[1]:
+            raise ShapeError(
+                f"rows {y} to {bottom} and columns {x} to {right} are not a part of {image.name}, "
+                f"which is {image.shape[0]} x {image.shape[1]} pixels"
+            )
+        self._origins: list[tuple[int, int]] = []
+        shapes = []
+        for factor, (level_height, level_width) in zip(image.levels, image.level_shapes, strict=True):
+            top, rows = _part(y, bottom, factor, level_height)
+            left, columns = _part(x, right, factor, level_width)
+            self._origins.append((top, left))
+            shapes.append((rows, columns))
+        super().__init__(
+            image,
+            f"[{y}:{bottom}, {x}:{right}]",
+            shapes,
+            microns_per_pixel=image.microns_per_pixel,
+            pixel_map=(1, 0, x, 0, 1, y),
+        )
+
+    def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
+        top, left = self._origins[level]
+        return self.image._read_level(top + y, left + x, height, width, level)
+
+
+class AtLevel(View):
+    """An image whose full resolution is a level of another."""
+
+    def __init__(self, image: LargeImage, level: int) -> None:
+        level = operator.index(level)
+        image._require_level(level)
+        self._level = level
+        height, width = image.level_shapes[level]
+        step_y, step_x = image.shape[0] / height, image.shape[1] / width
+        microns = image.microns_per_pixel
+        super().__init__(
+            image,
+            f"at level {level}",
+            list(image.level_shapes[level:]),
+            levels=tuple(factor / image.levels[level] for factor in image.levels[level:]),
+            microns_per_pixel=None if microns is None else (microns[0] * step_y, microns[1] * step_x),
+            pixel_map=(step_x, 0, 0, 0, step_y, 0),
+        )
+
+    def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
+        return self.image._read_level(y, x, height, width, self._level + level)
+
+
+class Flip(View):
+    """An image mirrored top to bottom ("y") or left to right ("x")."""
+
+    def __init__(self, image: LargeImage, axis: str) -> None:
+        if axis not in ("y", "x"):
+            raise ShapeError(f'an image is flipped along "y" or "x", not {axis!r}')
+        self._axis = axis
+        height, width = image.shape
+        super().__init__(
+            image,
+            f"flipped along {axis}",
+            list(image.level_shapes),
+            microns_per_pixel=image.microns_per_pixel,
+            pixel_map=(1, 0, 0, 0, -1, height) if axis == "y" else (-1, 0, width, 0, 1, 0),
+        )
+
+    def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
+        level_height, level_width = self.level_shapes[level]
+        if self._axis == "y":
+            window = self.image._read_level(level_height - y - height, x, height, width, level)[::-1]
+        else:
+            window = self.image._read_level(y, level_width - x - width, height, width, level)[:, ::-1]
+        return _plain(window)
+
+
+class Rotate(View):
+    """An image turned counter-clockwise by quarter turns."""
+
+    def __init__(self, image: LargeImage, quarter_turns: int) -> None:
+        self._turns = operator.index(quarter_turns) % 4
+        odd = self._turns % 2 == 1
+        height, width = image.shape
+        microns = image.microns_per_pixel
+        super().__init__(
+            image,
+            f"rotated by {90 * self._turns} degrees",
+            [(shape[1], shape[0]) if odd else shape for shape in image.level_shapes],
+            microns_per_pixel=microns[::-1] if microns is not None and odd else microns,
+            pixel_map=(
+                (1, 0, 0, 0, 1, 0),
+                (0, -1, width, 1, 0, 0),
+                (-1, 0, width, 0, -1, height),
+                (0, 1, 0, -1, 0, height),
+            )[self._turns],
+        )
+
+    def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
+        # The far edges of the image, in pixels of its own level.
+        bottom, right = self.image.level_shapes[level]
+        if self._turns == 0:
+            return self.image._read_level(y, x, height, width, level)
+        if self._turns == 1:
+            window = self.image._read_level(x, right - y - height, width, height, level)
+        elif self._turns == 2:
+            window = self.image._read_level(bottom - y - height, right - x - width, height, width, level)
+        else:
+            window = self.image._read_level(bottom - x - width, y, width, height, level)
+        return _plain(np.rot90(window, self._turns))
+
+
+def compose(outer: Transform, inner: Transform) -> Transform:
+    """The transform that applies `inner` first, then `outer`."""
+    a, b, c, d, e, f = outer
+    ai, bi, ci, di, ei, fi = inner
+    return (
+        a * ai + b * di,
+        a * bi + b * ei,
+        a * ci + b * fi + c,
+        d * ai + e * di,
+        d * bi + e * ei,
+        d * ci + e * fi + f,
+    )
+
+
+def _part(start: int, stop: int, factor: float, size: int) -> tuple[int, int]:
+    """First pixel and number of pixels of a level for a part of level 0; never empty, never beyond the level."""
+    first = min(to_level(start, factor), size - 1)
+    last = min(max(to_level(stop, factor), first + 1), size)
+    return first, last - first
+
+
+def _plain(window: np.ndarray) -> np.ndarray:
+    # torch takes no arrays with negative strides.
+    return np.ascontiguousarray(window)
