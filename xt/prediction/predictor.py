@@ -1,0 +1,179 @@
+"""The stateful user of the pure model: one image in, one prediction with its relevance out."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from xt.errors import PixelError
+from xt.images import open_image
+from xt.prediction.relevance import RelevanceMap, relevance_map
+from xt.regions import RegionGrid
+
+if TYPE_CHECKING:
+    from xt.images import LargeImage
+    from xt.model import XT
+    from xt.streaming import Streaming
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """What a model said about one image.
+
+    Attributes:
+        name: the image's.
+        task: "classification", "multilabel" or "regression".
+        class_names: K names; of the numbers, for a regression.
+        logits: (K,) float64, as the loss takes them.
+        probabilities: (K,) float64 in [0, 1]; for a regression the numbers themselves.
+        weights: (L,) float64, each token's share in the answer, in the grid's order; they sum to 1.
+        grid: the regions that were looked at.
+        tokens_per_side: L = len(grid) * tokens_per_side ** 2.
+        relevance: the weights as a map on the image's coordinates.
+    """
+
+    name: str
+    task: str
+    class_names: tuple[str, ...]
+    logits: NDArray[np.float64]
+    probabilities: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    grid: RegionGrid
+    tokens_per_side: int
+    relevance: RelevanceMap
+
+    @property
+    def label(self) -> str:
+        """The likeliest class; all labels of at least 0.5 joined by ";"; or the numbers of a regression."""
+        if self.task == "multilabel":
+            chosen = self.probabilities >= 0.5
+            return ";".join(name for name, yes in zip(self.class_names, chosen, strict=True) if yes)
+        if self.task == "regression":
+            return ";".join(f"{value:.6g}" for value in self.probabilities)
+        return self.class_names[int(self.probabilities.argmax())]
+
+    @property
+    def sentence(self) -> str:
+        """The answer for people, as in "predicted: tumour (93.1 %)"."""
+        pairs = list(zip(self.class_names, self.probabilities, strict=True))
+        if self.task == "regression":
+            shown = [f"{name} = {value:.4g}" for name, value in pairs]
+        elif self.task == "multilabel":
+            shown = [f"{name} ({value:.1%})" for name, value in pairs if value >= 0.5] or ["no label"]
+        else:
+            name, value = max(pairs, key=lambda pair: pair[1])
+            shown = [f"{name} ({value:.1%})"]
+        more = f" and {len(shown) - 4} more" if len(shown) > 4 else ""
+        return f"predicted: {', '.join(shown[:4])}{more}"
+
+    @property
+    def scores(self) -> dict[str, float]:
+        """Name to probability, or to value for a regression."""
+        return {name: float(p) for name, p in zip(self.class_names, self.probabilities, strict=True)}
+
+
+class Predictor:
+    """A model on its device, ready for one image after the other.
+
+    The model is moved to the device. While an image is predicted the model is in evaluation mode and nothing is kept
+    for gradients; afterwards every module is in the mode it was in.
+
+    Args:
+        device: "cuda", "cpu", ...; None takes the first GPU if there is one.
+        streaming: how to go through the regions; None leaves it to the model.
+    """
+
+    def __init__(
+        self, model: "XT", device: str | torch.device | None = None, streaming: "Streaming | None" = None
+    ) -> None:
+        default = "cuda" if torch.cuda.is_available() else "cpu"
+        self.device = torch.device(default if device is None else device)
+        self.model = model.to(self.device)
+        self.streaming = streaming or model.streaming
+
+    def predict(self, image: Any, progress: Progress | None = None) -> Prediction:
+        """Predict one image, whatever its size, in the memory of one region batch and the tokens.
+
+        Args:
+            image: a LargeImage, or anything that `xt.open_image` opens.
+            progress: called as (regions done, all) after each region batch.
+        Raises:
+            ImageError: the image cannot be read.
+            PixelError: the model answered with something that is not a number.
+        """
+        opened = open_image(image)
+        try:
+            return self._predict(opened, progress)
+        finally:
+            if opened is not image:
+                opened.close()
+
+    def _predict(self, image: "LargeImage", progress: Progress | None) -> Prediction:
+        model = self.model
+        grid = model.grid(image)
+        with evaluating(model), torch.inference_mode():
+            logits, relevance = model(
+                image,
+                region_batch=self.streaming.region_batch,
+                keep="none",
+                progress=_in_regions(progress, len(grid)),
+                return_relevance=True,
+            )
+            probabilities = model.head.probabilities(logits)
+        if not bool(torch.isfinite(logits).all()):
+            raise PixelError(
+                f"the model's answer for {image.name} is not a number: either the image holds NaN or infinite "
+                "pixels that are not declared as nodata, or the checkpoint's weights are damaged"
+            )
+        weights = _array(relevance.weights[0])
+        return Prediction(
+            name=image.name,
+            task=model.config.head,
+            class_names=class_names(model),
+            logits=_array(logits[0]),
+            probabilities=_array(probabilities[0]),
+            weights=weights,
+            grid=grid,
+            tokens_per_side=model.tokens_per_side,
+            relevance=relevance_map(weights, grid, model.tokens_per_side, image),
+        )
+
+
+def class_names(model: "XT") -> tuple[str, ...]:
+    """The model's own names, or "0", "1", ... where it has none."""
+    given = model.config.class_names
+    return tuple(given) if given else tuple(str(number) for number in range(model.config.num_classes))
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode for a while; each module, also one frozen by itself, then gets back the mode it had."""
+    modes = {module: module.training for module in model.modules()}
+    model.eval()
+    try:
+        yield
+    finally:
+        for module, training in modes.items():
+            module.training = training
+
+
+def _in_regions(progress: Progress | None, num_regions: int) -> Callable[[str, int, int], None] | None:
+    """The model counts region batches; people count regions."""
+    if progress is None:
+        return None
+
+    def report(_: str, done: int, total: int) -> None:
+        progress(num_regions if done == total else done * num_regions // total, num_regions)
+
+    return report
+
+
+def _array(tensor: torch.Tensor) -> NDArray[np.float64]:
+    return tensor.detach().double().cpu().numpy()

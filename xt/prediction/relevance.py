@@ -1,0 +1,79 @@
+"""Relevance maps: the weight that each token had in the answer, laid out on the image's own coordinates."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xt.errors import ShapeError
+from xt.regions import RegionGrid
+
+if TYPE_CHECKING:
+    from xt.images import LargeImage
+
+Transform = tuple[float, float, float, float, float, float]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class RelevanceMap:
+    """One value a token, as an image of its own that lies on the image it tells about.
+
+    The pooling weights of an image sum to 1, so a weight's size depends on how many tokens there are.
+    `values` are the weights times the number of tokens: 1 is a token that counts as much as the average one,
+    5 one that counts five times as much, whatever the image's size; the mean over all tokens is 1.
+
+    Attributes:
+        values: (height, width) float32; NaN where regions were skipped. Tokens that lie wholly in the
+            padding at the bottom and right edge are left out.
+        pixel_size: side of one pixel of the map, in level-0 pixels of the image.
+        image_shape: (height, width) of the image; the map's last row and column may reach beyond it.
+        transform: of the map, six numbers as `LargeImage.transform`; None without one.
+        crs: of the image.
+        microns_per_pixel: (y, x) of the map.
+    """
+
+    values: NDArray[np.float32]
+    pixel_size: float
+    image_shape: tuple[int, int]
+    transform: Transform | None = None
+    crs: str | None = None
+    microns_per_pixel: tuple[float, float] | None = None
+
+
+def relevance_map(
+    weights: NDArray[np.floating], grid: RegionGrid, tokens_per_side: int, image: "LargeImage | None" = None
+) -> RelevanceMap:
+    """Lay the tokens' weights out where the tokens lie.
+
+    Args:
+        weights: (N * tokens_per_side ** 2,) in the grid's order, not negative; summing to 1 or not, they are
+            scaled so that their mean is 1.
+        image: where the coordinates come from; the map has none without it.
+    Raises:
+        ShapeError: there are more or fewer weights than tokens.
+    """
+    weights = np.asarray(weights, dtype=np.float64)
+    if weights.shape != (len(grid) * tokens_per_side**2,):
+        raise ShapeError(
+            f"{len(grid)} regions of {tokens_per_side**2} tokens need as many weights, got {weights.shape}"
+        )
+    mean = weights.mean()
+    values = grid.to_map(weights / mean if mean > 0 else weights, tokens_per_side)
+    step = grid.region_size / tokens_per_side
+    height, width = -int(-grid.height // step), -int(-grid.width // step)
+    mpp = image.microns_per_pixel if image is not None else None
+    return RelevanceMap(
+        values=values[:height, :width].astype(np.float32),
+        pixel_size=step,
+        image_shape=(grid.height, grid.width),
+        transform=_scaled(image.transform, step) if image is not None and image.transform else None,
+        crs=image.crs if image is not None else None,
+        microns_per_pixel=(mpp[0] * step, mpp[1] * step) if mpp is not None else None,
+    )
+
+
+def _scaled(transform: Transform, step: float) -> Transform:
+    # The origin is the outer corner of the top left pixel, so it stays; only the pixels grow.
+    a, b, c, d, e, f = transform
+    return a * step, b * step, c, d * step, e * step, f
