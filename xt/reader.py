@@ -1,6 +1,7 @@
 """The region reader: regions of one or many images -> region batches on the device, read ahead by threads."""
 
 import os
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from xt.errors import PixelError, ShapeError
 from xt.images import LargeImage
-from xt.regions import RegionGrid
+from xt.regions import Region, RegionGrid
 
 _BATCHES_AHEAD = 2
 
@@ -29,13 +30,6 @@ class RegionBatch(NamedTuple):
 
     pixels: Tensor
     valid: Tensor | None
-
-
-class _Place(NamedTuple):
-    """One region of one image."""
-
-    image: int
-    region: int
 
 
 class RegionReader:
@@ -76,11 +70,13 @@ class RegionReader:
         self.grids = list(grids)
         self.device = torch.device(device)
         self.threads = threads
-        self._batches = _batch(self.images, self.grids, region_batch)
+        # Regions are numbered through all images; an image's own start at these numbers.
+        self._firsts = np.cumsum([0, *(len(grid) for grid in grids)]).tolist()
+        self._batches = self._cut_batches(region_batch)
 
     @property
     def num_regions(self) -> int:
-        return sum(len(grid) for grid in self.grids)
+        return self._firsts[-1]
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -89,8 +85,8 @@ class RegionReader:
         pool = _thread_pool(self.threads)
         ahead: deque[_PendingBatch] = deque()
         try:
-            for places in self._batches:
-                ahead.append(_PendingBatch(self, places, pool))
+            for numbers in self._batches:
+                ahead.append(_PendingBatch(self, numbers, pool))
                 if len(ahead) > _BATCHES_AHEAD:
                     yield ahead.popleft().result()
             while ahead:
@@ -100,35 +96,51 @@ class RegionReader:
             for pending in ahead:
                 pending.cancel()
 
-    def read(self, place: _Place, pixels: NDArray, valid: NDArray[np.bool_]) -> None:
-        """Read one region into its slots, both (channels, height, width)."""
-        image, region = self.images[place.image], self.grids[place.image][place.region]
-        window = image.read(*region)
-        inside = (min(region.height, image.shape[0] - region.y), min(region.width, image.shape[1] - region.x))
-        np.copyto(pixels, window.transpose(2, 0, 1))
+    def image_of(self, number: int) -> LargeImage:
+        return self.images[bisect_right(self._firsts, number) - 1]
+
+    def read(self, number: int, pixels: NDArray, valid: NDArray[np.bool_]) -> None:
+        """Read one region into its slots, both (channels, height, width).
+
+        Raises:
+            PixelError: it holds NaN or infinity, which the image does not declare as nodata.
+        """
+        place = bisect_right(self._firsts, number) - 1
+        image, region = self.images[place], self.grids[place][number - self._firsts[place]]
+        np.copyto(pixels, image.read(*region).transpose(2, 0, 1))
         valid[:] = False
-        valid[:, : inside[0], : inside[1]] = True
-        if image.nodata is not None and not np.isnan(image.nodata):
-            valid &= pixels != image.nodata
+        valid[:, : image.shape[0] - region.y, : image.shape[1] - region.x] = True
+        if image.nodata is not None:
+            valid &= np.isfinite(pixels) if np.isnan(image.nodata) else pixels != image.nodata
         if pixels.dtype.kind == "f":
-            finite = np.isfinite(pixels)
-            _check_finite(image, place, self.grids, finite | ~valid)
-            valid &= finite
+            _check_finite(image, region, np.isfinite(pixels) | ~valid)
+
+    def _cut_batches(self, region_batch: int) -> list[range]:
+        """The numbers of the regions in each batch; a batch has one pixel type."""
+        batches: list[range] = []
+        start = 0
+        for number, image in enumerate(self.images):
+            stop = self._firsts[number + 1]
+            last = number + 1 == len(self.images)
+            if last or self.images[number + 1].dtype != image.dtype:
+                batches += [range(n, min(n + region_batch, stop)) for n in range(start, stop, region_batch)]
+                start = stop
+        return batches
 
 
 class _PendingBatch:
     """A region batch on its way from the disk."""
 
-    def __init__(self, reader: RegionReader, places: Sequence[_Place], pool: ThreadPoolExecutor) -> None:
-        image = reader.images[places[0].image]
+    def __init__(self, reader: RegionReader, numbers: range, pool: ThreadPoolExecutor) -> None:
+        image = reader.image_of(numbers[0])
         size = reader.grids[0].region_size
-        shape = (len(places), image.channels, size, size)
+        shape = (len(numbers), image.channels, size, size)
         self._device = reader.device
         self._pixels = np.empty(shape, dtype=image.dtype)
         self._valid = np.empty(shape, dtype=bool)
         self._reads: list[Future[None]] = [
-            pool.submit(reader.read, place, self._pixels[slot], self._valid[slot])
-            for slot, place in enumerate(places)
+            pool.submit(reader.read, number, self._pixels[slot], self._valid[slot])
+            for slot, number in enumerate(numbers)
         ]
 
     def result(self) -> RegionBatch:
@@ -144,28 +156,9 @@ class _PendingBatch:
             read.cancel()
 
 
-def _batch(
-    images: Sequence[LargeImage], grids: Sequence[RegionGrid], region_batch: int
-) -> list[list[_Place]]:
-    batches: list[list[_Place]] = []
-    dtype = None
-    for number, (image, grid) in enumerate(zip(images, grids, strict=True)):
-        for region in range(len(grid)):
-            if not batches or len(batches[-1]) == region_batch or image.dtype != dtype:
-                batches.append([])
-                dtype = image.dtype
-            batches[-1].append(_Place(number, region))
-    return batches
-
-
-def _check_finite(
-    image: LargeImage, place: _Place, grids: Sequence[RegionGrid], usable: NDArray[np.bool_]
-) -> None:
-    """Refuse NaN and infinity where they are not declared as nodata."""
-    declared = image.nodata is not None and np.isnan(image.nodata)
-    if declared or usable.all():
+def _check_finite(image: LargeImage, region: Region, usable: NDArray[np.bool_]) -> None:
+    if usable.all():
         return
-    region = grids[place.image][place.region]
     channel, y, x = np.argwhere(~usable)[0]
     raise PixelError(
         f"{image.name} has {int((~usable).sum())} pixel values that are NaN or infinite in the region at "
@@ -180,5 +173,6 @@ def _thread_pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="xt-reader")
 
 
-# A forked process has none of its parent's threads.
-os.register_at_fork(after_in_child=_thread_pool.cache_clear)
+if hasattr(os, "register_at_fork"):
+    # A forked process has none of its parent's threads.
+    os.register_at_fork(after_in_child=_thread_pool.cache_clear)

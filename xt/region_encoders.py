@@ -36,6 +36,8 @@ class RegionEncoder(nn.Module):
         ConfigError: timm has no such model, it has no feature maps, or the settings do not fit it.
     """
 
+    backbone: Any  # timm's feature networks have no common type
+
     def __init__(
         self,
         name: str,
@@ -137,7 +139,11 @@ def _create_backbone(
     name: str, region_size: int, in_channels: int, pretrained: bool, options: dict[str, Any]
 ) -> nn.Module:
     """The timm model as a list of feature maps, at this region size."""
-    arguments: dict[str, Any] = {"features_only": True, "in_chans": in_channels, "pretrained": pretrained} | options
+    arguments: dict[str, Any] = {
+        "features_only": True,
+        "in_chans": in_channels,
+        "pretrained": pretrained,
+    } | options
     try:
         try:
             return timm.create_model(name, img_size=region_size, **arguments)
@@ -154,7 +160,9 @@ def _explain(error: Exception, name: str, region_size: int, pretrained: bool) ->
             f"the pretrained weights of {name} are not on this machine and could not be downloaded: "
             "connect it to a network once, or set pretrained to false"
         )
-    return ConfigError(f"timm cannot make {name} with feature maps for regions of {region_size} pixels: {error}")
+    return ConfigError(
+        f"timm cannot make {name} with feature maps for regions of {region_size} pixels: {error}"
+    )
 
 
 def _per_channel(values: Sequence[float], channels: int) -> list[float]:
@@ -172,5 +180,3 @@ def _tokens_per_side(tokens_per_region: int | None, side: int, name: str, region
             f"from a region of {region_size} pixels), got {tokens_per_region}"
         )
     return root
-
-

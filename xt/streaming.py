@@ -94,7 +94,7 @@ def streamed_map(
     trainable = [parameter for parameter in everything if parameter.requires_grad]
     if keep == "all" and torch.is_grad_enabled() and trainable:
         return torch.cat(list(replay.outputs("encode")))
-    result: Tensor = _StreamedMap.apply(replay, *trainable)  # type: ignore[no-untyped-call]
+    result: Tensor = _StreamedMap.apply(replay, *trainable)
     return result
 
 
@@ -132,7 +132,7 @@ class _Replay:
         # by the same amount whatever the number of batches, and nothing has to be stored for the replay.
         self.seed = int(torch.randint(2**62, ()).item())
         kind = self.device.type
-        self.autocast = {
+        self.autocast: dict[str, Any] = {
             "device_type": kind,
             "enabled": torch.is_autocast_enabled(kind),
             "dtype": torch.get_autocast_dtype(kind),
@@ -159,7 +159,9 @@ class _Replay:
             if result is None:
                 result = output.new_empty(len(self.region_batches) * len(output), *output.shape[1:])
             if rows + len(output) > len(result):
-                raise ShapeError("a region batch yielded more rows than the first one: make the first the largest")
+                raise ShapeError(
+                    "a region batch yielded more rows than the first one: make the first the largest"
+                )
             result[rows : rows + len(output)] = output
             rows += len(output)
         # Weights cast without a graph must not be found again by code that needs one.

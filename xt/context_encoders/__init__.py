@@ -1,0 +1,39 @@
+"""Context encoders: one file each, one interface; all tokens of an image in, each having seen the others out."""
+
+from typing import Any
+
+from xt.context_encoders.base import ContextEncoder
+from xt.context_encoders.full import FullAttention
+from xt.context_encoders.none import NoContext
+from xt.context_encoders.transformer_xl import TransformerXL
+from xt.registry import create
+
+CONTEXT_ENCODERS: dict[str, type[ContextEncoder]] = {
+    "transformer_xl": TransformerXL,
+    "full": FullAttention,
+    "none": NoContext,
+}
+
+
+def create_context_encoder(name: str, *, dim: int, **options: Any) -> ContextEncoder:
+    """Make a context encoder by name.
+
+    Args:
+        name: a key of `CONTEXT_ENCODERS`.
+        dim: width of the tokens, D.
+        options: of the class, such as `depth`.
+
+    Raises:
+        ConfigError: the name or an option is unknown, or a value does not fit.
+    """
+    return create("context encoder", CONTEXT_ENCODERS, name, dim=dim, **options)
+
+
+__all__ = [
+    "CONTEXT_ENCODERS",
+    "ContextEncoder",
+    "FullAttention",
+    "NoContext",
+    "TransformerXL",
+    "create_context_encoder",
+]

@@ -1,0 +1,65 @@
+"""What every context encoder is: a sequence model over all tokens of an image, whatever their number."""
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+from xt.errors import ShapeError
+
+
+class ContextEncoder(nn.Module, ABC):
+    """Tokens of whole images in, tokens of the same shape out, each having seen the others (xT, section 3.3).
+
+    A subclass implements `encode` for images of one length and never sees padding: images of a padded batch are
+    gathered by their true length and run without it, so a masked token changes nothing, exactly.
+    """
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        self.dim = dim
+
+    @abstractmethod
+    def encode(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """Encode images of one length: (B, L, D) and (B, L, 2) to (B, L, D)."""
+
+    def forward(self, tokens: Tensor, positions: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Encode the tokens of B images.
+
+        Args:
+            tokens: (B, L, D), in the order of the grid.
+            positions: (B, L, 2), y and x of each token's centre in pixels of the full image.
+            mask: (B, L), True for tokens that are there; None for all.
+
+        Returns:
+            (B, L, D), zero where masked.
+
+        Raises:
+            ShapeError: the shapes do not fit each other or this encoder's width.
+        """
+        self._check(tokens, positions, mask)
+        if mask is None or bool(mask.all()):
+            return self.encode(tokens, positions)
+        lengths = mask.sum(dim=1)
+        result = torch.zeros_like(tokens)
+        for length in lengths.unique().tolist():
+            images = lengths == length
+            if length:
+                there = mask & images[:, None]
+                shape = (int(images.sum()), length, -1)
+                encoded = self.encode(tokens[there].view(shape), positions[there].view(shape))
+                result = result.masked_scatter(there[..., None], encoded.to(result.dtype))
+        return result
+
+    def _check(self, tokens: Tensor, positions: Tensor, mask: Tensor | None) -> None:
+        if tokens.dim() != 3 or tokens.shape[2] != self.dim:
+            raise ShapeError(
+                f"expected tokens of shape (images, length, {self.dim}), got {tuple(tokens.shape)}"
+            )
+        if positions.shape != (*tokens.shape[:2], 2):
+            raise ShapeError(
+                f"tokens of shape {tuple(tokens.shape)} need positions of shape "
+                f"{(*tokens.shape[:2], 2)}, got {tuple(positions.shape)}"
+            )
+        if mask is not None and mask.shape != tokens.shape[:2]:
+            raise ShapeError(f"expected a mask of shape {tuple(tokens.shape[:2])}, got {tuple(mask.shape)}")

@@ -1,0 +1,137 @@
+"""Attention with relative positions in two dimensions, linear in memory.
+
+Transformer-XL (Dai et al. 2019, arXiv:1901.02860, section 3.3) scores query i against key j as
+
+    A_ij = (W_q x_i + u) . W_k x_j  +  (W_q x_i + v) . W_r r(p_i - p_j)
+
+with r a vector of sines and cosines of the distance. Here the distance is that of two tokens' centres in pixels of
+the full image, along y and along x. Since sin(a - b) and cos(a - b) are sums of products, the second term is a plain
+dot product between a rotated query and the sines and cosines of p_j alone. So both terms fit into one call of fused
+attention, and no table of distances is ever made.
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xt.errors import ConfigError
+
+
+class RelativeAttention(nn.Module):
+    """Multi-head attention of some tokens to others, knowing how far apart they lie.
+
+    Deviations from the paper: two dimensions instead of one, half of the sinusoids for each; as many sinusoids as a
+    head is wide, instead of the model's width; the wavelengths are in pixels, so that crops and other image sizes
+    mean the same.
+
+    Args:
+        dim: width of the tokens, D, a multiple of `num_heads`; each head's width a multiple of 4.
+        wavelengths: shortest and longest of the sinusoids, in pixels.
+    """
+
+    angular: Tensor
+
+    def __init__(
+        self, dim: int, num_heads: int, wavelengths: tuple[float, float] = (64.0, 1048576.0)
+    ) -> None:
+        super().__init__()
+        if dim % num_heads or (dim // num_heads) % 4:
+            raise ConfigError(f"dim / num_heads must be a multiple of 4, got {dim} / {num_heads}")
+        self.num_heads = num_heads
+        self.head_dim = dim // num_heads
+        self.query = nn.Linear(dim, dim, bias=False)
+        self.key_value = nn.Linear(dim, 2 * dim, bias=False)
+        self.projection = nn.Linear(dim, dim)
+        # The paper's u, v and W_r.
+        self.content_bias = nn.Parameter(torch.zeros(num_heads, 1, self.head_dim))
+        self.position_bias = nn.Parameter(torch.zeros(num_heads, 1, self.head_dim))
+        self.position_weight = nn.Parameter(torch.empty(num_heads, self.head_dim, self.head_dim))
+        nn.init.normal_(self.position_weight, std=self.head_dim**-0.5)
+        shortest, longest = (math.log10(length) for length in wavelengths)
+        spaced = torch.logspace(shortest, longest, self.head_dim // 4)
+        self.register_buffer("angular", 2 * math.pi / spaced, persistent=False)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        keys: Tensor | None = None,
+        key_positions: Tensor | None = None,
+    ) -> Tensor:
+        """Attend.
+
+        Args:
+            tokens: (B, L, D), the queries.
+            positions: (B, L, 2), y and x in pixels.
+            keys: (B, K, D), what they attend to; None for themselves.
+            key_positions: (B, K, 2); None with `keys`.
+        """
+        keys = tokens if keys is None else keys
+        key_positions = positions if key_positions is None else key_positions
+        query = self._heads(self.query(tokens))
+        key, value = (self._heads(part) for part in self.key_value(keys).chunk(2, dim=-1))
+
+        query_sin, query_cos = self._sinusoids(positions, query.dtype)
+        key_sin, key_cos = self._sinusoids(key_positions, query.dtype)
+        by_sin, by_cos = ((query + self.position_bias) @ self.position_weight).chunk(2, dim=-1)
+        rotated = (by_sin * query_sin + by_cos * query_cos, by_cos * query_sin - by_sin * query_cos)
+        shape = (*key.shape[:3], -1)
+
+        attended = F.scaled_dot_product_attention(
+            torch.cat([query + self.content_bias, *rotated], dim=-1),
+            torch.cat([key, key_cos.expand(shape), key_sin.expand(shape)], dim=-1),
+            # Fused kernels want values as wide as keys.
+            F.pad(value, (0, self.head_dim)),
+            scale=self.head_dim**-0.5,
+        )[..., : self.head_dim]
+        return self.projection(attended.transpose(1, 2).flatten(2))
+
+    def _heads(self, tokens: Tensor) -> Tensor:
+        """(B, L, D) to (B, heads, L, head_dim)."""
+        return tokens.unflatten(-1, (self.num_heads, self.head_dim)).transpose(1, 2)
+
+    def _sinusoids(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Sines and cosines of the positions' angles, (B, 1, L, head_dim / 2) each: first along y, then along x."""
+        angles = (positions[..., None] * self.angular.to(positions.dtype)).flatten(2)[:, None]
+        return angles.sin().to(dtype), angles.cos().to(dtype)
+
+
+class AttentionLayer(nn.Module):
+    """Pre-norm transformer layer: attention, then a two-layer perceptron, each added to what came in."""
+
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, dropout: float) -> None:
+        super().__init__()
+        hidden = int(dim * mlp_ratio)
+        self.attention_norm = nn.LayerNorm(dim)
+        self.attention = RelativeAttention(dim, num_heads)
+        self.mlp_norm = nn.LayerNorm(dim)
+        self.mlp = nn.Sequential(
+            nn.Linear(dim, hidden), nn.GELU(), nn.Dropout(dropout), nn.Linear(hidden, dim)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        memory: Tensor | None = None,
+        memory_positions: Tensor | None = None,
+    ) -> Tensor:
+        """(B, L, D) to (B, L, D), attending to `memory` (B, M, D) as well, if there is one."""
+        normed = self.attention_norm(tokens)
+        if memory is None or memory_positions is None:
+            attended = self.attention(normed, positions)
+        else:
+            keys = torch.cat([self.attention_norm(memory), normed], dim=1)
+            attended = self.attention(
+                normed, positions, keys, torch.cat([memory_positions, positions], dim=1)
+            )
+        tokens = tokens + self.dropout(attended)
+        return tokens + self.dropout(self.mlp(self.mlp_norm(tokens)))
+
+
+def heads_for(dim: int, num_heads: int | None) -> int:
+    """`num_heads`, or heads of 32 where it is None and they fit, else one."""
+    return num_heads or (dim // 32 if dim % 32 == 0 else 1)

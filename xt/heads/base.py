@@ -1,0 +1,30 @@
+"""What every head is: tokens of images in, predictions out; it knows its loss and how its predictions read."""
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor, nn
+
+
+class Head(nn.Module, ABC):
+    """The last box of the figure."""
+
+    @abstractmethod
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Predict.
+
+        Args:
+            tokens: (B, L, D), from the context encoder.
+            mask: (B, L), True for tokens that are there; None for all.
+
+        Returns:
+            (B, K) predictions as the loss takes them, and (B, L) each token's weight in them: at least 0, with a sum
+            of 1 over an image, 0 where masked.
+        """
+
+    @abstractmethod
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """The mean loss over the images, a scalar."""
+
+    @abstractmethod
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(B, K) predictions as a person reads them."""

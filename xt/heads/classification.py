@@ -1,0 +1,121 @@
+"""One answer about a whole image: classes, several labels at once, or numbers."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xt.errors import ConfigError
+from xt.heads.base import Head
+
+
+class AttentionPooling(nn.Module):
+    """A weighted mean of an image's tokens, the weights being a softmax of learned scores.
+
+    The weight of a token, averaged over the heads, is its relevance: what the answer was made from.
+    Source: attention pooling for multiple instances, Ilse et al. 2018 (arXiv:1802.04712), equation 7, with several
+    heads, each with its own weights for its share of the channels, and linear scores, as the context encoder has
+    already mixed the tokens.
+
+    Args:
+        dim: width of the tokens, D, a multiple of `num_heads`.
+    """
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        if dim % num_heads:
+            raise ConfigError(f"dim must be a multiple of the pooling's num_heads, got {dim} and {num_heads}")
+        self.num_heads = num_heads
+        self.norm = nn.LayerNorm(dim)
+        self.score = nn.Linear(dim, num_heads)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+        """(B, L, D) to (B, D) and the weights (B, L)."""
+        tokens = self.norm(tokens)
+        # Softmax over millions of tokens in float32, whatever autocast says.
+        scores = self.score(tokens).float() if tokens.dtype != torch.float64 else self.score(tokens)
+        if mask is not None:
+            scores = scores.masked_fill(~mask[..., None], -torch.inf)
+        weights = scores.softmax(dim=1)
+        shares = tokens.unflatten(-1, (self.num_heads, -1))
+        pooled = torch.einsum("blh,blhc->bhc", weights.to(shares.dtype), shares).flatten(1)
+        return pooled, weights.mean(dim=-1)
+
+
+class ClassificationHead(Head):
+    """One of K classes: softmax and cross-entropy.
+
+    Args:
+        dim: width of the tokens, D.
+        num_classes: K.
+        num_heads: of the attention pooling.
+        dropout: share of the pooled values dropped in training, in [0, 1).
+        label_smoothing: in [0, 1), share of the target spread over all classes.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        num_classes: int,
+        num_heads: int = 4,
+        dropout: float = 0.0,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
+        self.pooling = AttentionPooling(dim, num_heads)
+        self.dropout = nn.Dropout(dropout)
+        self.classifier = nn.Linear(dim, num_classes)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        pooled, weights = self.pooling(tokens, mask)
+        return self.classifier(self.dropout(pooled)), weights
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Targets: (B,), class numbers."""
+        return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(B, K), a distribution over the classes."""
+        return logits.softmax(dim=-1)
+
+
+class MultiLabelHead(ClassificationHead):
+    """Any of K labels at once: a sigmoid and binary cross-entropy each."""
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Targets: (B, K), 0 or 1."""
+        smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
+        return F.binary_cross_entropy_with_logits(logits, smooth.to(logits.dtype))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(B, K), each label's own probability."""
+        return logits.sigmoid()
+
+
+class RegressionHead(Head):
+    """K numbers about an image, by mean squared error.
+
+    Args:
+        dim: width of the tokens, D.
+        num_classes: how many numbers, K.
+        num_heads: of the attention pooling.
+        dropout: share of the pooled values dropped in training, in [0, 1).
+    """
+
+    def __init__(self, dim: int, num_classes: int, num_heads: int = 4, dropout: float = 0.0) -> None:
+        super().__init__()
+        self.pooling = AttentionPooling(dim, num_heads)
+        self.dropout = nn.Dropout(dropout)
+        self.regressor = nn.Linear(dim, num_classes)
+
+    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        pooled, weights = self.pooling(tokens, mask)
+        return self.regressor(self.dropout(pooled)), weights
+
+    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
+        """Targets: (B, K), in their own unit."""
+        return F.mse_loss(logits, targets.to(logits.dtype))
+
+    def probabilities(self, logits: Tensor) -> Tensor:
+        """(B, K), the numbers themselves."""
+        return logits

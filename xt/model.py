@@ -1,0 +1,316 @@
+"""xT: region encoder, context encoder and head put together (Gupta et al. 2024, arXiv:2403.01915, figure 2)."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, fields, replace
+from os import PathLike
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from xt.context_encoders import ContextEncoder, create_context_encoder
+from xt.errors import CheckpointError, ConfigError, ImageError, ShapeError
+from xt.heads import Head, create_head
+from xt.images import LargeImage, open_image
+from xt.output import atomic_path
+from xt.reader import RegionReader
+from xt.region_encoders import RegionEncoder
+from xt.regions import RegionGrid
+from xt.registry import nearest
+from xt.streaming import Keep, Progress, Streaming, streamed_map
+
+_FORMAT = "xt model 1"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What `create_model` makes a model from; saved with the weights.
+
+    Attributes:
+        encoder: region encoder, any timm name that has feature maps.
+        context: context encoder: "transformer_xl", "full" or "none".
+        head: "classification", "multilabel" or "regression".
+        num_classes: classes, labels or numbers to predict, at least 1.
+        in_channels: of the images, at least 1.
+        region_size: side of a region in pixels; None for the size the region encoder was made for.
+        tokens_per_region: a square number; None for one per cell of the region encoder's last feature map.
+        pooling: "max" or "mean", from that feature map to the tokens.
+        dim: width of the context sequence.
+        order: of the regions: "raster", "serpentine" or "hilbert".
+        foreground: which regions are looked at: None for all, "nodata" for those with data, "tissue" for those
+            with colour (slides).
+        pretrained: start from timm's weights of the region encoder.
+        pixel_mean: of each channel in unit scale (see `xt.pixels`); None for the region encoder's own.
+        pixel_std: likewise, positive.
+        class_names: num_classes of them; None where they have none.
+        encoder_options: handed to timm.
+        context_options: of the context encoder's class, such as {"depth": 2}.
+        head_options: of the head's class.
+    """
+
+    encoder: str
+    context: str = "transformer_xl"
+    head: str = "classification"
+    num_classes: int = 2
+    in_channels: int = 3
+    region_size: int | None = None
+    tokens_per_region: int | None = None
+    pooling: str = "max"
+    dim: int = 256
+    order: str = "raster"
+    foreground: str | None = None
+    pretrained: bool = False
+    pixel_mean: Sequence[float] | None = None
+    pixel_std: Sequence[float] | None = None
+    class_names: Sequence[str] | None = None
+    encoder_options: Mapping[str, Any] = field(default_factory=dict)
+    context_options: Mapping[str, Any] = field(default_factory=dict)
+    head_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if min(self.num_classes, self.in_channels, self.dim, self.region_size or 1) < 1:
+            raise ConfigError(
+                "num_classes, in_channels, dim and region_size must be at least 1, got "
+                f"{self.num_classes}, {self.in_channels}, {self.dim} and {self.region_size}"
+            )
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise ConfigError(
+                f"num_classes is {self.num_classes}, but there are {len(self.class_names)} class_names"
+            )
+
+
+class Relevance(NamedTuple):
+    """How much each token weighed in the answer about its image.
+
+    Attributes:
+        weights: (B, L), at least 0, with a sum of 1 over each image.
+        positions: (B, L, 2), y and x of the token's centre, in pixels of the image.
+        mask: (B, L), False where a shorter image has no token; None if all are there.
+    """
+
+    weights: Tensor
+    positions: Tensor
+    mask: Tensor | None
+
+
+class XT(nn.Module):
+    """A model of images of any size.
+
+    Args:
+        region_encoder: regions -> tokens.
+        context_encoder: tokens -> tokens, of the same width.
+        head: tokens -> predictions.
+        config: what the three were made from.
+    """
+
+    def __init__(
+        self, region_encoder: RegionEncoder, context_encoder: ContextEncoder, head: Head, config: ModelConfig
+    ) -> None:
+        super().__init__()
+        self.region_encoder = region_encoder
+        self.context_encoder = context_encoder
+        self.head = head
+        self.config = config
+        self.streaming = Streaming()
+
+    @property
+    def tokens_per_side(self) -> int:
+        """A region yields this number squared of tokens."""
+        return self.region_encoder.tokens_per_side
+
+    @property
+    def device(self) -> torch.device:
+        return self.region_encoder.scaling.mean.device
+
+    def grid(self, image: LargeImage) -> RegionGrid:
+        """The regions of an image that this model looks at."""
+        foreground = None
+        if self.config.foreground is not None:
+            from xt.foreground import foreground_mask
+
+            foreground = foreground_mask(image, self.config.foreground)
+        return RegionGrid.from_image(image, self.region_encoder.region_size, self.config.order, foreground)
+
+    def forward(
+        self,
+        images: LargeImage | Sequence[LargeImage] | Tensor,
+        *,
+        grids: Sequence[RegionGrid] | None = None,
+        region_batch: int | None = None,
+        keep: Keep | None = None,
+        progress: Progress | None = None,
+        return_relevance: bool = False,
+    ) -> Any:
+        """Predict something about whole images.
+
+        Args:
+            images: one image, several (sizes may differ), or a tensor (B, channels, height, width).
+            grids: which regions to look at, one grid an image; None for `self.grid` of each.
+            region_batch: see `Streaming`; None for that of `self.streaming`, as for the two below.
+            return_relevance: also tell each token's weight.
+
+        Returns:
+            (B, K) predictions as the head's loss takes them; with them a `Relevance` if asked for.
+
+        Raises:
+            ShapeError: an image has another number of channels than the model.
+            ImageError: an image has no region to look at, or cannot be read.
+        """
+        images = as_images(images)
+        grids = [self.grid(image) for image in images] if grids is None else grids
+        self._check(images, grids)
+        settings = self._streaming(region_batch=region_batch, keep=keep, progress=progress)
+
+        regions = RegionReader(
+            images, grids, region_batch=settings.region_batch, device=self.device, threads=settings.threads
+        )
+        tokens = streamed_map(self.region_encoder, regions, keep=settings.keep, progress=settings.progress)
+        tokens, positions, mask = as_sequences(tokens, grids, self.tokens_per_side)
+        tokens = self.context_encoder(tokens, positions, mask)
+        logits, weights = self.head(tokens, mask)
+        return (logits, Relevance(weights, positions, mask)) if return_relevance else logits
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write weights and configuration as one safetensors file, or nothing at all.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        metadata = {"format": _FORMAT, "config": json.dumps(asdict(self.config))}
+        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        with atomic_path(path) as temporary:
+            Path(temporary).write_bytes(safetensors.torch.save(tensors, metadata))
+
+    def _streaming(self, **settings: Any) -> Streaming:
+        return replace(
+            self.streaming, **{name: value for name, value in settings.items() if value is not None}
+        )
+
+    def _check(self, images: Sequence[LargeImage], grids: Sequence[RegionGrid]) -> None:
+        if not images:
+            raise ShapeError("expected at least one image, got an empty list")
+        for image, grid in zip(images, grids, strict=True):
+            if image.channels != self.config.in_channels:
+                raise ShapeError(
+                    f"{image.name} has {image.channels} channels, the model takes {self.config.in_channels}: "
+                    f"create it with in_channels={image.channels}"
+                )
+            if len(grid) == 0:
+                raise ImageError(
+                    f"{image.name} has no foreground ({self.config.foreground}), so there is nothing to look at: "
+                    "leave the image out, or create the model with foreground=None"
+                )
+
+
+def as_images(images: LargeImage | Sequence[LargeImage] | Tensor) -> list[LargeImage]:
+    """A list of images, whatever form they came in."""
+    if isinstance(images, LargeImage):
+        return [images]
+    if isinstance(images, Tensor):
+        if images.dim() != 4:
+            raise ShapeError(
+                f"expected a tensor (images, channels, height, width), got {tuple(images.shape)}"
+            )
+        if images.requires_grad:
+            raise ConfigError(
+                "gradients reach the parameters, not the pixels: detach the tensor, or run the parts by hand"
+            )
+        return [open_image(image) for image in images]
+    return [open_image(image) for image in images]
+
+
+def as_sequences(
+    tokens: Tensor, grids: Sequence[RegionGrid], tokens_per_side: int
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The tokens of all regions as one sequence an image.
+
+    Args:
+        tokens: (regions, N, D), one image's regions after the other's.
+        grids: one for each of the B images.
+        tokens_per_side: square root of N.
+
+    Returns:
+        tokens (B, L, D) and positions (B, L, 2) in pixels, zero-padded to the longest; and where they are,
+        (B, L), or None if all images have the same number.
+    """
+    positions = [torch.from_numpy(grid.token_positions(tokens_per_side)).to(tokens) for grid in grids]
+    lengths = [len(part) for part in positions]
+    if len(set(lengths)) == 1:
+        return tokens.view(len(grids), lengths[0], -1), torch.stack(positions), None
+    pieces = tokens.flatten(0, 1).split(lengths)
+    mask = (
+        torch.arange(max(lengths), device=tokens.device)
+        < torch.tensor(lengths, device=tokens.device)[:, None]
+    )
+    pad = nn.utils.rnn.pad_sequence
+    return pad(list(pieces), batch_first=True), pad(positions, batch_first=True), mask
+
+
+def create_model(encoder: str, **settings: Any) -> XT:
+    """Make a model.
+
+    Args:
+        encoder: any timm name that has feature maps.
+        settings: the other fields of `ModelConfig`, such as context="transformer_xl", head="classification",
+            num_classes=10.
+
+    Raises:
+        ConfigError: a setting is unknown, or they do not fit together.
+    """
+    known = {entry.name for entry in fields(ModelConfig)}
+    for name in settings:
+        if name not in known:
+            raise ConfigError(f"create_model has no setting {name!r}{nearest(name, known)}")
+    return build_model(ModelConfig(encoder=encoder, **settings))
+
+
+def build_model(config: ModelConfig) -> XT:
+    """Make the model a configuration describes; the three parts are checked against each other here."""
+    region_encoder = RegionEncoder(
+        config.encoder,
+        config.dim,
+        region_size=config.region_size,
+        in_channels=config.in_channels,
+        tokens_per_region=config.tokens_per_region,
+        pooling=config.pooling,
+        pretrained=config.pretrained,
+        pixel_mean=config.pixel_mean,
+        pixel_std=config.pixel_std,
+        options=config.encoder_options,
+    )
+    context_encoder = create_context_encoder(config.context, dim=config.dim, **config.context_options)
+    head = create_head(config.head, dim=config.dim, num_classes=config.num_classes, **config.head_options)
+    return XT(region_encoder, context_encoder, head, config)
+
+
+def load_model(path: str | PathLike[str]) -> XT:
+    """Read a model written by `XT.save`; nothing in the file is executed.
+
+    Raises:
+        CheckpointError: the file is missing, not such a file, or its weights are not those of its model.
+    """
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(
+            f"{path} cannot be read as a model ({error}); `xt train` writes model.safetensors"
+        ) from error
+    if metadata.get("format") != _FORMAT:
+        raise CheckpointError(
+            f"{path} is a safetensors file, but not of an xt model (its format is {metadata.get('format')!r}, "
+            f"expected {_FORMAT!r})"
+        )
+    # Weights come from the file, so the pretrained ones need not be fetched.
+    model = build_model(replace(ModelConfig(**json.loads(metadata["config"])), pretrained=False))
+    try:
+        model.load_state_dict(safetensors.torch.load_file(path))
+    except RuntimeError as error:
+        raise CheckpointError(
+            f"the weights in {path} are not those of the model it describes: {error}"
+        ) from error
+    return model

@@ -1,0 +1,37 @@
+"""Parts made by name: a table of classes, and one clear sentence when a name or an option does not fit."""
+
+import difflib
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from xt.errors import ConfigError
+
+Part = TypeVar("Part")
+
+
+def create(kind: str, table: Mapping[str, type[Part]], name: str, **options: Any) -> Part:
+    """Make the part of that name.
+
+    Args:
+        kind: what the table holds, for the message: "context encoder", "head".
+        options: keyword arguments of the class.
+
+    Raises:
+        ConfigError: the name is not in the table, or the class takes no such option.
+    """
+    if name not in table:
+        raise ConfigError(f"unknown {kind} {name!r}{nearest(name, table)}; there are {', '.join(table)}")
+    known = inspect.signature(table[name]).parameters
+    for option in options:
+        if option not in known:
+            raise ConfigError(
+                f"the {kind} {name!r} has no option {option!r}{nearest(option, known)}; it takes {', '.join(known)}"
+            )
+    return table[name](**options)
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint such as " (did you mean 'depth'?)", or nothing where no name is near."""
+    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
+    return f" (did you mean {matches[0]!r}?)" if matches else ""
