@@ -1,0 +1,1 @@
+"""Labelled images: tables and folders, splits, augmentation, pixel statistics."""

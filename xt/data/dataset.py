@@ -1,0 +1,140 @@
+"""Images and targets for a training loop. An item costs nothing: pixels are read by the model, region by
+region."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from xt.data.augmentation import Augmentation
+from xt.data.table import ImageTable
+from xt.data.views import evaluation_views, training_view
+from xt.images import LargeImage, open_image
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How the images of a table are opened, and what of them is looked at.
+
+    Attributes:
+        region_size: of the model, in pixels; the size that `downsample` and `crop` make of an image.
+        view: "whole", "downsample" or "crop".
+        crops: with "crop", the crops per side that evaluation averages over.
+        nodata: the value of pixels that hold nothing, for files that do not say.
+    """
+
+    region_size: int
+    view: str = "whole"
+    crops: int = 1
+    nodata: float | None = None
+
+
+class Item(NamedTuple):
+    """One image: its views (one, but for evaluation by several crops), its target, its place in the table."""
+
+    views: list[LargeImage]
+    target: Tensor
+    place: int
+
+
+class ImageBatch(NamedTuple):
+    """Some images of differing sizes.
+
+    Attributes:
+        views: for each image, the views whose predictions are averaged.
+        targets: (B,) int64 or (B, K) float32.
+        places: in the table.
+    """
+
+    views: list[list[LargeImage]]
+    targets: Tensor
+    places: tuple[int, ...]
+
+    @property
+    def images(self) -> list[LargeImage]:
+        """The first view of each image: the only one in training."""
+        return [views[0] for views in self.views]
+
+    def close(self) -> None:
+        """Close the files; the next epoch opens them again."""
+        for views in self.views:
+            for view in views:
+                view.close()
+
+
+class ImageDataset(Dataset[Item]):
+    """The images of a table, opened when asked for.
+
+    Args:
+        augmentation: None for evaluation: no random change, and evaluation's views.
+        seed: with the epoch and the index it decides everything that is drawn for an image.
+    """
+
+    def __init__(
+        self, table: ImageTable, reading: Reading, *, augmentation: Augmentation | None = None, seed: int = 0
+    ) -> None:
+        self.table = table
+        self.reading = reading
+        self.augmentation = augmentation
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> Item:
+        """The image at an index, or at (epoch, index): augmented as in that epoch."""
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        image = open_image(self.table.paths[index], nodata=self.reading.nodata)
+        reading = self.reading
+        if self.augmentation is None:
+            views = evaluation_views(reading.view, image, reading.region_size, reading.crops)
+        else:
+            generator = np.random.default_rng([self.seed, epoch, index])
+            view = training_view(reading.view, image, reading.region_size, generator)
+            views = [self.augmentation(view, generator)]
+        return Item(views, torch.as_tensor(self.table.targets[index]), index)
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """(epoch, index) in an order that depends on seed and epoch only; each of several processes takes its
+    share.
+
+    The last share is filled up with images from the beginning, so that all processes take equally many steps.
+    """
+
+    def __init__(
+        self, length: int, *, seed: int = 0, shuffle: bool = True, rank: int = 0, processes: int = 1
+    ) -> None:
+        self.length = length
+        self.seed = seed
+        self.shuffle = shuffle
+        self.rank = rank
+        self.processes = processes
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Called by the trainer before each epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.length // self.processes)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = np.arange(self.length)
+        if self.shuffle:
+            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        filled = np.resize(order, len(self) * self.processes)
+        return iter([(self.epoch, int(index)) for index in filled[self.rank :: self.processes]])
+
+
+def collate(items: Sequence[Item]) -> ImageBatch:
+    """Images as a list, for their sizes differ; targets stacked."""
+    return ImageBatch(
+        [item.views for item in items],
+        torch.stack([item.target for item in items]),
+        tuple(item.place for item in items),
+    )
