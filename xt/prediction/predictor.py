@@ -2,15 +2,14 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
-from xt.errors import PixelError
+from xt.errors import ConfigError, PixelError
 from xt.images import open_image
 from xt.prediction.relevance import RelevanceMap, relevance_map
 from xt.regions import RegionGrid
@@ -87,16 +86,17 @@ class Predictor:
 
     Args:
         device: "cuda", "cpu", ...; None takes the first GPU if there is one.
-        streaming: how to go through the regions; None leaves it to the model.
+        streaming: how to go through the regions; None for the model's own settings.
+    Raises:
+        ConfigError: there is no such device.
     """
 
     def __init__(
         self, model: "XT", device: str | torch.device | None = None, streaming: "Streaming | None" = None
     ) -> None:
-        default = "cuda" if torch.cuda.is_available() else "cpu"
-        self.device = torch.device(default if device is None else device)
+        self.device = _device(device)
         self.model = model.to(self.device)
-        self.streaming = streaming or model.streaming
+        self.streaming = streaming
 
     def predict(self, image: Any, progress: Progress | None = None) -> Prediction:
         """Predict one image, whatever its size, in the memory of one region batch and the tokens.
@@ -106,6 +106,7 @@ class Predictor:
             progress: called as (regions done, all) after each region batch.
         Raises:
             ImageError: the image cannot be read.
+            ShapeError: the image has another number of channels than the model takes.
             PixelError: the model answered with something that is not a number.
         """
         opened = open_image(image)
@@ -118,14 +119,11 @@ class Predictor:
     def _predict(self, image: "LargeImage", progress: Progress | None) -> Prediction:
         model = self.model
         grid = model.grid(image)
-        with evaluating(model), torch.inference_mode():
-            logits, relevance = model(
-                image,
-                region_batch=self.streaming.region_batch,
-                keep="none",
-                progress=_in_regions(progress, len(grid)),
-                return_relevance=True,
-            )
+        streaming = replace(
+            self.streaming or model.streaming, keep="none", progress=_in_regions(progress, len(grid))
+        )
+        with evaluating(model, streaming), torch.inference_mode():
+            logits, relevance = model([image], grids=[grid], return_relevance=True)
             probabilities = model.head.probabilities(logits)
         if not bool(torch.isfinite(logits).all()):
             raise PixelError(
@@ -153,15 +151,31 @@ def class_names(model: "XT") -> tuple[str, ...]:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode for a while; each module, also one frozen by itself, then gets back the mode it had."""
+def evaluating(model: "XT", streaming: "Streaming") -> Iterator[None]:
+    """Evaluation mode and these settings for a while; then each module, also a frozen one, is as it was."""
     modes = {module: module.training for module in model.modules()}
+    settings = model.streaming
     model.eval()
+    model.streaming = streaming
     try:
         yield
     finally:
+        model.streaming = settings
         for module, training in modes.items():
             module.training = training
+
+
+def _device(wanted: str | torch.device | None) -> torch.device:
+    has_gpu = torch.cuda.is_available()
+    try:
+        device = torch.device(("cuda" if has_gpu else "cpu") if wanted is None else wanted)
+    except RuntimeError as error:
+        raise ConfigError(f"there is no device {wanted!r}; use cpu, cuda or cuda:1 ...") from error
+    if device.type == "cuda" and (not has_gpu or (device.index or 0) >= torch.cuda.device_count()):
+        raise ConfigError(
+            f"the device {wanted} is not there: torch sees {torch.cuda.device_count()} GPUs; use cpu"
+        )
+    return device
 
 
 def _in_regions(progress: Progress | None, num_regions: int) -> Callable[[str, int, int], None] | None:

@@ -1,0 +1,141 @@
+"""`xt predict CHECKPOINT FILES... --out DIR`: probabilities, relevance maps and overlays, resumable."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xt.cli.progress import ProgressBars
+from xt.errors import OutputError, XTError
+
+if TYPE_CHECKING:
+    from xt.prediction import Predictor
+    from xt.prediction.results import ResultFolder
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "checkpoint", help="a model.safetensors as `xt train` writes it, or the folder it lies in"
+    )
+    parser.add_argument(
+        "files", nargs="+", metavar="FILES", help="images, folders of images, or quoted globs"
+    )
+    parser.add_argument(
+        "--out", required=True, type=Path, metavar="DIR", help="where the results go; made if missing"
+    )
+    parser.add_argument("--region-batch", type=int, metavar="N", help="regions on the device at one time")
+    parser.add_argument("--device", help="cuda, cuda:1, cpu ...; the first GPU if there is one, else the CPU")
+    parser.add_argument("--no-overlay", dest="overlay", action="store_false", help="write no PNG overlays")
+    parser.add_argument(
+        "--overwrite", action="store_true",
+        help="predict these images again, and throw away the folder's results of another checkpoint",
+    )  # fmt: skip
+    parser.epilog = (
+        "Results: DIR/predictions.csv (one row an image), and for each image NAME.relevance.tif (a GeoTIFF that lies "
+        "on the image where it has coordinates) and NAME.overlay.png. A second run goes on where the first ended. "
+        "Exit status: 0 all done, 1 some images failed (listed at the end), 2 refused."
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from xt.prediction.inputs import find_images
+    from xt.prediction.results import ResultFolder, file_sha256
+
+    checkpoint = Path(arguments.checkpoint)
+    if checkpoint.is_dir():
+        checkpoint = checkpoint / "model.safetensors"
+    identity = file_sha256(checkpoint)
+    images = find_images(arguments.files, without=arguments.out)
+    with ResultFolder(arguments.out, identity, overwrite=arguments.overwrite) as results:
+        todo = [
+            path for path in images if arguments.overwrite or not results.is_done(path, arguments.overlay)
+        ]
+        failed: dict[str, str] = {}
+        if todo:
+            predictor = _predictor(checkpoint, arguments)
+            failed = _predict_all(predictor, todo, results, arguments.overlay)
+    _report(len(images), len(todo), failed, results.table)
+    return 1 if failed else 0
+
+
+def _predictor(checkpoint: Path, arguments: argparse.Namespace) -> "Predictor":
+    # Only now: a run that finds everything done, or is refused, does not wait for torch.
+    from dataclasses import replace
+
+    from xt.model import load_model
+    from xt.prediction import Predictor
+
+    model = load_model(checkpoint)
+    if arguments.region_batch is not None:
+        model.streaming = replace(model.streaming, region_batch=arguments.region_batch)
+    return Predictor(model, arguments.device)
+
+
+def _predict_all(
+    predictor: "Predictor", images: list[str], results: "ResultFolder", overlay: bool
+) -> dict[str, str]:
+    """The images that failed, with the reason."""
+    failed: dict[str, str] = {}
+    with ProgressBars() as bars:
+        overall = bars.add("all", total=len(images), unit="images") if len(images) > 1 else None
+        for path in images:
+            try:
+                _predict_one(predictor, path, results, overlay, bars)
+            except OutputError:
+                # The next image would meet the same full disk.
+                raise
+            except Exception as error:
+                # One broken image, however it is broken, does not stop the others.
+                failed[path] = (
+                    str(error) if isinstance(error, XTError) else f"{type(error).__name__}: {error}"
+                )
+                bars.print(f"failed: {path}")
+            if overall is not None:
+                overall.advance()
+    return failed
+
+
+def _predict_one(
+    predictor: "Predictor", path: str, results: "ResultFolder", overlay: bool, bars: ProgressBars
+) -> None:
+    from xt.images import open_image
+    from xt.prediction.overlay import write_overlay
+    from xt.prediction.thumbnail import thumbnail
+    from xt.prediction.writers import write_relevance
+
+    name = Path(path).name
+    bar = bars.add(name, unit="regions")
+    try:
+        with open_image(path) as image:
+            prediction = predictor.predict(image, progress=bar.update)
+            write_relevance(
+                prediction.relevance,
+                results.map_path(path),
+                {"XT_IMAGE": name, "XT_PREDICTED": prediction.sentence, "XT_CHECKPOINT": results.checkpoint},
+            )
+            if overlay:
+                write_overlay(
+                    prediction.relevance,
+                    thumbnail(image),
+                    results.overlay_path(path),
+                    title=name,
+                    answer=prediction.sentence,
+                    scores=None if prediction.task == "regression" else prediction.scores,
+                    microns_per_pixel=image.microns_per_pixel[1] if image.microns_per_pixel else None,
+                )
+        results.add(path, prediction, overlay)
+    finally:
+        bar.remove()
+
+
+def _report(num_images: int, num_todo: int, failed: dict[str, str], table: Path) -> None:
+    done, earlier = num_todo - len(failed), num_images - num_todo
+    parts = [f"{done} predicted"] if done or not earlier else []
+    parts += [f"{earlier} done before"] if earlier else []
+    parts += [f"{len(failed)} failed"] if failed else []
+    print(f"{num_images} image{'s' if num_images != 1 else ''}: {', '.join(parts)}")
+    if table.exists():
+        print(f"results: {table}")
+    for path, reason in failed.items():
+        # A reason usually names its file.
+        print(f"failed: {reason}" if path in reason else f"failed: {path}: {reason}", file=sys.stderr)

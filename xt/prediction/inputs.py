@@ -1,0 +1,72 @@
+"""Which images are meant by files, folders and globs."""
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from xt.errors import ImageError
+
+# What is looked for in folders; a file that is named itself may have any suffix.
+_PLAIN = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".j2k", ".webp", ".bmp", ".vrt", ".img", ".ntf")
+_SLIDES = (".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide")
+SUFFIXES = frozenset(_PLAIN + _SLIDES)
+
+
+def find_images(given: Sequence[str], without: Path | None = None) -> list[str]:
+    """Every image once, in the order given; folders are searched with all their subfolders, in sorted order.
+
+    Args:
+        given: files, folders and globs; what GDAL finds elsewhere ("/vsicurl/...", "s3://...") passes unchanged.
+        without: a folder whose files are left out, as the results of an earlier run.
+    Raises:
+        ImageError: a file does not exist, a glob matches nothing, a folder holds no image.
+    """
+    found: dict[str, str] = {}
+    for entry in given:
+        for path in _expand(entry, without):
+            found.setdefault(identity(path), path)
+    return list(found.values())
+
+
+def identity(path: str) -> str:
+    """The same for all ways to write the path of one file."""
+    return path if is_remote(path) else str(Path(path).resolve())
+
+
+def is_remote(path: str) -> bool:
+    return "://" in path or path.startswith("/vsi")
+
+
+def _expand(entry: str, without: Path | None) -> list[str]:
+    path = Path(entry)
+    if is_remote(entry) or path.is_file():
+        return [entry]
+    if path.is_dir():
+        images = _in_folder(path, without)
+        if not images:
+            raise ImageError(
+                f"the folder {entry} holds no image; images are files ending in .tif, .png, .svs ..."
+            )
+        return images
+    if not glob.has_magic(entry):
+        raise ImageError(f"there is no file or folder {entry}")
+    matches = [Path(match) for match in sorted(glob.glob(entry, recursive=True))]
+    images = [str(match) for match in matches if match.is_file() and not _is_below(match, without)]
+    if not images:
+        raise ImageError(f"no file matches {entry}")
+    return images
+
+
+def _in_folder(folder: Path, without: Path | None) -> list[str]:
+    return [
+        str(path)
+        for path in sorted(folder.rglob("*"))
+        if path.suffix.lower() in SUFFIXES
+        and not path.name.startswith(".")
+        and path.is_file()
+        and not _is_below(path, without)
+    ]
+
+
+def _is_below(path: Path, folder: Path | None) -> bool:
+    return folder is not None and path.resolve().is_relative_to(folder.resolve())
