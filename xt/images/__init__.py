@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,11 @@ from xt.errors import ImageError
 from xt.images.array import ArrayImage, is_tensor
 from xt.images.image import LargeImage
 
-__all__ = ["LargeImage", "open_image"]
+Progress = Callable[[float], object]
+__all__ = ["LargeImage", "open_image", "tile"]
+
+# Files that only OpenSlide reads, by which a missing OpenSlide is noticed.
+_SLIDE_SUFFIXES = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi"})
 
 
 def open_image(source: Any, nodata: float | None = None) -> LargeImage:
@@ -37,16 +42,45 @@ def open_image(source: Any, nodata: float | None = None) -> LargeImage:
 
 
 def _open_file(path: str, nodata: float | None) -> LargeImage:
+    """Choose between OpenSlide and GDAL.
+
+    A scanner's own format goes to OpenSlide. A tiled TIFF that both can read is a slide if it says so: 8-bit RGB,
+    a microscope's resolution in its tags, and neither coordinates nor a nodata value. All else goes to GDAL.
+    """
+    from xt.images import slide
     from xt.images.raster import RasterImage
 
+    # What GDAL finds elsewhere ("https://...", "/vsizip/...", "NETCDF:file:variable") is left to GDAL.
+    elsewhere = "://" in path or path.startswith("/vsi") or (":" in path and not Path(path).exists())
+    if elsewhere:
+        return RasterImage(path, nodata)
     _check_file(path)
-    return RasterImage(path, nodata)
+    kind = slide.detect_format(path, required=Path(path).suffix.lower() in _SLIDE_SUFFIXES)
+    if kind is not None and kind != slide.GENERIC:
+        return slide.SlideImage(path, nodata)
+    image = RasterImage(path, nodata)
+    looks_like_slide = (
+        kind == slide.GENERIC
+        and image.microns_per_pixel is not None
+        and (image.channels, image.dtype) == (3, "uint8")
+        and image.crs is None
+        and image.transform is None
+        and image.nodata is None
+    )
+    if looks_like_slide:
+        image.close()
+        return slide.SlideImage(path, nodata)
+    return image
+
+
+def tile(source: Any, destination: str | os.PathLike[str], progress: Progress | None = None) -> Path:
+    """Write an image as a tiled, compressed pyramid; see `xt.images.conversion.tile`."""
+    from xt.images import conversion
+
+    return conversion.tile(source, destination, progress)
 
 
 def _check_file(path: str) -> None:
-    # What GDAL finds elsewhere ("https://...", "/vsizip/...", "NETCDF:file:variable") is left to GDAL.
-    if "://" in path or path.startswith("/vsi") or (":" in path and not Path(path).exists()):
-        return
     file = Path(path)
     if not file.exists():
         raise ImageError(f"there is no file {path}")

@@ -1,8 +1,8 @@
 """Open files for many reading threads: each read has a handle of its own, and few stay open.
 
-A GDAL dataset may not be used by two threads at a time, and a lock around it would make the threads wait for each
-other. So a thread borrows a handle for the length of one read: an idle one, else a new one. There are never more
-handles than threads that read at one time, and threads that ended leave nothing behind.
+A GDAL dataset may not be used by two threads at a time, and a lock around it would make the threads wait for
+each other. So a thread borrows a handle for the length of one read: an idle one, else a new one. There are
+never more handles than threads that read at one time, and threads that ended leave nothing behind.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class _IdleHandles:
             return sum(owner is pool for owner, _ in self._handles.values())
 
     def forget_after_fork(self) -> None:
-        # A forked process shares the file positions of its parent, so that using its handles would disturb the
-        # parent's reads; they are left alone. The lock may have been held by a thread that is gone.
+        # A forked process shares the file positions of its parent, so that using its handles would disturb
+        # the parent's reads; they are left alone. The lock may have been held by a thread that is gone.
         self._abandoned = self._handles
         self._lock = threading.Lock()
         self._handles = OrderedDict()

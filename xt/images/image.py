@@ -22,8 +22,8 @@ Transform = tuple[float, float, float, float, float, float]
 class LargeImage(ABC):
     """Pixels that are read by window; safe to read from many threads at once.
 
-    A subclass passes what it is to `__init__` and implements `_read` for windows that lie inside the image, and
-    `close` if it holds anything. Windows that reach outside are filled here, once for all sources.
+    A subclass passes what it is to `__init__` and implements `_read` for windows that lie inside the image,
+    and `close` if it holds anything. Windows that reach outside are filled here, once for all sources.
 
     Attributes:
         name: the path, or what the pixels are, for messages.

@@ -28,8 +28,8 @@ _keys = itertools.count()
 class RasterImage(LargeImage):
     """A file that GDAL reads; its overviews are the levels.
 
-    Bands are channels. A palette is not applied: its indices are the pixels. A file's own nodata value is ignored
-    where the pixel type cannot hold it.
+    Bands are channels. A palette is not applied: its indices are the pixels. A file's own nodata value is
+    ignored where the pixel type cannot hold it.
     """
 
     def __init__(self, path: str | os.PathLike[str], nodata: float | None = None) -> None:
@@ -65,8 +65,9 @@ class RasterImage(LargeImage):
                 bands = dataset.read(window=Window(x, y, width, height), out_dtype=self.dtype)
             except (rasterio.errors.RasterioError, OSError) as error:
                 raise ImageError(
-                    f"{self.path} is damaged or cut off: rows {y} to {y + height} and columns {x} to {x + width} "
-                    f"of level {level} cannot be decoded ({_cause(error)}); get the file again from its source"
+                    f"{self.path} is damaged or cut off: rows {y} to {y + height} and columns {x} to "
+                    f"{x + width} of level {level} cannot be decoded ({_cause(error)}); get the file again "
+                    "from its source"
                 ) from error
         # GDAL delivers band after band; the view keeps that order in memory, which is what tensors want.
         return bands.transpose(1, 2, 0)
@@ -78,6 +79,13 @@ class RasterImage(LargeImage):
     def __reduce__(self) -> tuple[Any, ...]:
         # Handles do not travel to other processes: the image is opened anew there.
         return _reopen, (self.path, self._nodata_override)
+
+
+@contextmanager
+def rasterio_dataset(image: RasterImage) -> Iterator[Any]:
+    """The image as rasterio's dataset, for what `LargeImage` does not tell; no other thread uses it meanwhile."""
+    with image._pools[0].borrow() as dataset:
+        yield dataset
 
 
 def _reopen(path: str, nodata: float | None) -> RasterImage:
@@ -118,8 +126,8 @@ def _environment() -> Iterator[None]:
     """GDAL's options for opening and reading; they hold for this thread and this block only."""
     from rasterio import Env
 
-    # A JPEG that ends too early would otherwise be read as grey pixels with a warning nobody sees.
-    with Env(GDAL_ERROR_ON_LIBJPEG_WARNING="YES"):
+    # A JPEG or PNG that ends too early would otherwise be read as grey or black pixels without an error.
+    with Env(GDAL_ERROR_ON_LIBJPEG_WARNING="YES", GDAL_PNG_WHOLE_IMAGE_OPTIM="NO"):
         yield
 
 

@@ -1,7 +1,7 @@
 """Lazy views: a part, a level, a mirrored or a turned image, each a `LargeImage` that reads through another.
 
-Views nest in any order. A view maps windows in pixels of the level that is read, so nothing is rounded or resampled:
-what a view reads is what NumPy's slicing, flip and rot90 give on the whole level.
+Views nest in any order. A view maps windows in pixels of the level that is read, so nothing is rounded or
+resampled: what a view reads is what NumPy's slicing, flip and rot90 give on the whole level.
 """
 
 from __future__ import annotations
@@ -181,7 +181,7 @@ def compose(outer: Transform, inner: Transform) -> Transform:
 
 
 def _part(start: int, stop: int, factor: float, size: int) -> tuple[int, int]:
-    """First pixel and number of pixels of a level for a part of level 0; never empty, never beyond the level."""
+    """First pixel and number of pixels of a level for a part of level 0; never empty, never beyond it."""
     first = min(to_level(start, factor), size - 1)
     last = min(max(to_level(stop, factor), first + 1), size)
     return first, last - first

@@ -1,0 +1,202 @@
+"""`tile`: write any image as a tiled, compressed pyramid that is read by window at speed, here and elsewhere."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from xt.errors import ConfigError, SlowImageWarning
+from xt.images import open_image
+from xt.images.image import LargeImage
+from xt.images.raster import RasterImage, import_rasterio, rasterio_dataset
+from xt.output import atomic_path
+
+Compression = Literal["deflate", "jpeg"]
+
+_TILE = 512
+# Rows that are held in memory at a time.
+_ROWS_BYTES = 64 * 2**20
+# How the work is divided, for the progress; measured on an RGB image of 8,192 x 8,192 pixels.
+_COPIED, _REDUCED = 0.4, 0.6
+_MICRONS_PER_CENTIMETRE = 10_000.0
+
+
+def tile(
+    source: LargeImage | str | os.PathLike[str],
+    destination: str | os.PathLike[str],
+    progress: Callable[[float], object] | None = None,
+    *,
+    compression: Compression = "deflate",
+    quality: int = 90,
+) -> Path:
+    """Write an image as a cloud-optimised GeoTIFF: tiles of 512 pixels, each level half the one before.
+
+    Coordinates, nodata, palette and a slide's resolution are kept. Memory is bounded; twice the image's uncompressed
+    size is needed on disk for a moment, beside the destination, which appears only when it is whole.
+
+    Args:
+        source: anything `open_image` opens. Row after row is read, so that files without tiles are read well.
+        destination: ends in .tif or .tiff; an existing file is replaced.
+        progress: called with the fraction done, 0 to 1, as it grows.
+        compression: "deflate" loses nothing; "jpeg" is smaller, for photographs and slides of 8-bit RGB or grey.
+        quality: of JPEG, 1 to 100.
+    Returns:
+        The destination.
+    Raises:
+        ConfigError: the destination's name or the compression does not fit.
+        ImageError: the source is missing or damaged.
+        OutputError: the destination cannot be written.
+    """
+    final = Path(destination)
+    if final.suffix.lower() not in (".tif", ".tiff"):
+        raise ConfigError(f"the tiled image must be named .tif or .tiff, not {final.name}")
+    if not isinstance(source, LargeImage) and final.exists() and final.samefile(source):
+        raise ConfigError(f"{final} cannot be both read and written; choose another name for the tiled image")
+    report = progress if progress is not None else lambda fraction: None
+    with warnings.catch_warnings():
+        # To be slow to read by window is why it is converted.
+        warnings.simplefilter("ignore", SlowImageWarning)
+        image = open_image(source)
+    try:
+        options = _options(image, compression, quality)
+        with atomic_path(final) as temporary:
+            plain = temporary.with_name(temporary.name + ".plain.tif")
+            _write(image, temporary, plain, options, report)
+    finally:
+        if image is not source:
+            image.close()
+    report(1.0)
+    return final
+
+
+def _write(
+    image: LargeImage,
+    temporary: Path,
+    plain: Path,
+    options: dict[str, Any],
+    report: Callable[[float], object],
+) -> None:
+    """Copy the pixels to a plain tiled file, add the levels there, and let GDAL arrange both as a COG."""
+    rasterio = import_rasterio()
+    from rasterio import shutil
+    from rasterio.enums import Resampling
+    from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+
+    # Of classes a mean would be another class.
+    resampling = Resampling.nearest if _is_classes(image) else Resampling.average
+    with warnings.catch_warnings(), rasterio.Env(GDAL_NUM_THREADS="2"):
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        try:
+            rows = _rows_at_once(image)
+            with rasterio.open(plain, "w", **_profile(image, rows)) as dataset:
+                _copy_notes(image, dataset)
+                for y in range(0, image.shape[0], rows):
+                    _copy_rows(image, dataset, y, min(rows, image.shape[0] - y))
+                    report(_COPIED * min(y + rows, image.shape[0]) / image.shape[0])
+            factors = _factors(image.shape)
+            if factors:
+                with rasterio.open(plain, "r+") as dataset:
+                    dataset.build_overviews(factors, resampling)
+            report(_REDUCED)
+            shutil.copy(plain, temporary, driver="COG", **options)
+        except RasterioError as error:
+            # `atomic_path` explains it by GDAL's own words, which rasterio keeps in the chained exception.
+            raise RasterioIOError(f"{error}: {error.__cause__ or 'unknown cause'}") from error
+
+
+def _rows_at_once(image: LargeImage) -> int:
+    # The height of a TIFF's tiles must be a multiple of 16.
+    row_bytes = image.shape[1] * image.channels * image.dtype.itemsize
+    return max(16, min(_TILE, _ROWS_BYTES // row_bytes // 16 * 16))
+
+
+def _stored_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
+    # TIFF as GDAL 3.10 writes it has neither booleans nor 16-bit floats.
+    return np.dtype({"bool": "uint8", "float16": "float32"}.get(dtype.name, dtype.name))
+
+
+def _profile(image: LargeImage, rows: int) -> dict[str, Any]:
+    from rasterio.transform import Affine
+
+    return {
+        "driver": "GTiff",
+        "height": image.shape[0],
+        "width": image.shape[1],
+        "count": image.channels,
+        "dtype": _stored_dtype(image.dtype).name,
+        "crs": image.crs,
+        "transform": None if image.transform is None else Affine(*image.transform),
+        "nodata": image.nodata,
+        "tiled": True,
+        "blockxsize": _TILE,
+        "blockysize": rows,
+        "interleave": "pixel",
+        "photometric": "RGB" if image.channels == 3 and image.dtype == np.uint8 else "MINISBLACK",
+        "compress": "deflate",
+        "zlevel": 1,
+        "BIGTIFF": "IF_SAFER",
+    }
+
+
+def _copy_notes(image: LargeImage, dataset: Any) -> None:
+    """What a file says about its pixels besides their values."""
+    if isinstance(image, RasterImage):
+        with rasterio_dataset(image) as original:
+            dataset.update_tags(**original.tags())
+            dataset.descriptions = original.descriptions
+            dataset.colorinterp = original.colorinterp
+            if original.colorinterp[0].name == "palette":
+                dataset.write_colormap(1, original.colormap(1))
+            points, crs = original.gcps
+            if points and crs:
+                dataset.gcps = points, crs
+    if image.microns_per_pixel is not None:
+        y, x = (_MICRONS_PER_CENTIMETRE / microns for microns in image.microns_per_pixel)
+        dataset.update_tags(
+            TIFFTAG_YRESOLUTION=f"{y:.10g}", TIFFTAG_XRESOLUTION=f"{x:.10g}", TIFFTAG_RESOLUTIONUNIT="3"
+        )
+
+
+def _is_classes(image: LargeImage) -> bool:
+    if not isinstance(image, RasterImage):
+        return image.dtype.kind == "b"
+    with rasterio_dataset(image) as original:
+        return bool(original.colorinterp[0].name == "palette")
+
+
+def _copy_rows(image: LargeImage, dataset: Any, y: int, rows: int) -> None:
+    from rasterio.windows import Window
+
+    pixels = image.read(y, 0, rows, image.shape[1]).transpose(2, 0, 1)
+    stored = np.ascontiguousarray(pixels, dtype=_stored_dtype(image.dtype))
+    dataset.write(stored, window=Window(0, y, image.shape[1], rows))
+
+
+def _factors(shape: tuple[int, int]) -> list[int]:
+    """Downsample factors until a level fits into one tile."""
+    factors: list[int] = []
+    while max(shape) > _TILE * 2 ** len(factors):
+        factors.append(2 ** (len(factors) + 1))
+    return factors
+
+
+def _options(image: LargeImage, compression: str, quality: int) -> dict[str, Any]:
+    common = {"BLOCKSIZE": _TILE, "BIGTIFF": "IF_SAFER", "OVERVIEWS": "AUTO", "NUM_THREADS": "2"}
+    if compression == "deflate":
+        predictor = "NO" if _is_classes(image) else "YES"
+        return {**common, "COMPRESS": "DEFLATE", "PREDICTOR": predictor, "OVERVIEW_PREDICTOR": predictor}
+    if compression != "jpeg":
+        raise ConfigError(f'compression is "deflate" or "jpeg", not {compression!r}')
+    if image.dtype != np.uint8 or image.channels not in (1, 3) or _is_classes(image):
+        raise ConfigError(
+            f"JPEG holds 8-bit grey or RGB, but {image.name} has {image.channels} channels of {image.dtype}; "
+            'use compression="deflate"'
+        )
+    if not 1 <= quality <= 100:
+        raise ConfigError(f"JPEG's quality is 1 to 100, not {quality}")
+    return {**common, "COMPRESS": "JPEG", "QUALITY": quality}
