@@ -75,9 +75,9 @@ def _open_file(path: str, nodata: float | None) -> LargeImage:
 
 def tile(source: Any, destination: str | os.PathLike[str], progress: Progress | None = None) -> Path:
     """Write an image as a tiled, compressed pyramid; see `xt.images.conversion.tile`."""
-    from xt.images import conversion
+    from xt.images.conversion import tile
 
-    return conversion.tile(source, destination, progress)
+    return tile(source, destination, progress)
 
 
 def _check_file(path: str) -> None:
