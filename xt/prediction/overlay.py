@@ -47,7 +47,7 @@ def write_overlay(
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
-    figure, axes, bars = _layout(relevance.image_shape, bool(scores))
+    figure, axes, bars = _layout(relevance.image_shape, min(len(scores or {}), _BARS))
     _draw_image(axes[0], picture, relevance.image_shape)
     _draw_relevance(axes[1], picture, relevance)
     if microns_per_pixel is not None:
@@ -64,7 +64,7 @@ def write_overlay(
     return Path(destination)
 
 
-def _layout(shape: tuple[int, int], with_bars: bool) -> tuple["Figure", list["Axes"], "Axes | None"]:
+def _layout(shape: tuple[int, int], num_bars: int) -> tuple["Figure", list["Axes"], "Axes | None"]:
     """Two panels, beside each other for tall images and on top of each other for wide ones; bars below."""
     from matplotlib.figure import Figure
 
@@ -72,12 +72,12 @@ def _layout(shape: tuple[int, int], with_bars: bool) -> tuple["Figure", list["Ax
     beside = aspect < 1.6
     panel_width = float(np.clip(5.5 * np.sqrt(aspect), 3.2, 5.5)) if beside else 9.0
     panel_height = panel_width / aspect
-    bars_height = 1.5 if with_bars else 0.0
+    bars_height = 0.5 + 0.22 * num_bars if num_bars else 0.0
     width = 2 * panel_width + 1.3 if beside else panel_width + 1.3
     height = (panel_height if beside else 2 * panel_height) + bars_height + 0.9
     figure = Figure(figsize=(width, height), dpi=_DPI, layout="constrained")
     rows, columns = (1, 2) if beside else (2, 1)
-    if not with_bars:
+    if not num_bars:
         return figure, list(figure.subplots(rows, columns).flat), None
     upper, lower = figure.subfigures(2, 1, height_ratios=[height - bars_height, bars_height])  # type: ignore[misc]
     return figure, list(upper.subplots(rows, columns).flat), lower.subplots(1, 1)
@@ -103,7 +103,7 @@ def _draw_relevance(axes: "Axes", picture: NDArray[np.float32], relevance: Relev
     top, beyond = _colour_limit(relevance.values)
     share = np.clip(relevance.values / top, 0, 1)
     colours = matplotlib.colormaps[_COLOURS](np.nan_to_num(share))
-    colours[..., 3] = 0.25 + 0.6 * np.nan_to_num(share)
+    colours[..., 3] = 0.15 + 0.65 * np.nan_to_num(share)
     colours[np.isnan(share)] = _SKIPPED
     rows, columns = (size * relevance.pixel_size for size in relevance.values.shape)
     axes.imshow(colours, extent=(0, columns, rows, 0), interpolation="nearest")
@@ -161,7 +161,7 @@ def _draw_scores(axes: "Axes", scores: dict[str, float]) -> None:
     axes.barh(rows, values, color=["#b5367a"] + ["#8c8c8c"] * (len(best) - 1), height=0.7)
     axes.set_yticks(rows)
     axes.set_yticklabels(names, fontsize=8, parse_math=False)
-    axes.set_ylim(_BARS - 0.5, -0.5)
+    axes.set_ylim(len(best) - 0.5, -0.5)
     axes.set_xlim(0, 1)
     axes.tick_params(axis="x", labelsize=8)
     axes.set_xlabel(

@@ -49,7 +49,7 @@ def _as_tiff(relevance: RelevanceMap, tags: Mapping[str, str]) -> bytes:
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with memory.open(
             driver="GTiff", height=height, width=width, count=1, dtype="float32", nodata=float("nan"),
-            compress="deflate", predictor=3, **layout, **place,
+            compress="deflate", **layout, **place,
         ) as file:  # fmt: skip
             file.write(relevance.values, 1)
             file.set_band_description(1, "relevance (1 = average token)")

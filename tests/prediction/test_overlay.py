@@ -1,0 +1,73 @@
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from xt.prediction.overlay import _colour_limit, write_overlay
+from xt.prediction.relevance import RelevanceMap
+
+
+def draw(tmp_path, shape=(640, 480), values=None, **more) -> np.ndarray:
+    if values is None:
+        values = np.zeros((shape[0] // 16, shape[1] // 16), np.float32)
+        values[0, 0] = 50.0
+    relevance = RelevanceMap(values=values, pixel_size=16.0, image_shape=shape)
+    picture = np.full((shape[0] // 4, shape[1] // 4, 3), (0.1, 0.2, 0.9), np.float32)
+    options = {
+        "title": "slide.svs",
+        "answer": "predicted: eel (93.1%)",
+        "scores": {"eel": 0.931, "cod": 0.069},
+    }
+    write_overlay(relevance, picture, tmp_path / "view.png", **(options | more))
+    return np.asarray(Image.open(tmp_path / "view.png").convert("RGB")).astype(int)
+
+
+def pixels_like(view: np.ndarray, colour: tuple[float, float, float]) -> int:
+    return int((np.abs(view - np.array(colour) * 255).max(axis=-1) < 6).sum())
+
+
+def test_shows_the_image_and_the_relevance(tmp_path):
+    view = draw(tmp_path)
+    assert view.shape[1] > view.shape[0] * 0.8, "tall images lie beside each other"
+    assert pixels_like(view, (0.1, 0.2, 0.9)) > 100_000, "the image in its own colours"
+    # Blue is dark as grey; the one relevant token is the brightest thing on it.
+    right = view[: view.shape[0] * 3 // 4, : view.shape[1] * 85 // 100]
+    yellow = (right[..., 0] > 180) & (right[..., 1] > 180) & (right[..., 2] < 160)
+    assert 100 < yellow.sum() < 2_000
+
+
+def test_wide_images_lie_on_top_of_each_other(tmp_path):
+    view = draw(tmp_path, shape=(320, 1280))
+    assert view.shape[0] > 500
+    top, bottom = view[: view.shape[0] // 2], view[view.shape[0] // 2 :]
+    assert pixels_like(top, (0.1, 0.2, 0.9)) > 100 * pixels_like(bottom, (0.1, 0.2, 0.9))
+
+
+@pytest.mark.parametrize("shape", [(64, 6400), (6400, 64), (16, 16)])
+def test_extreme_shapes_stay_small(tmp_path, shape):
+    view = draw(tmp_path, shape=shape)
+    assert max(view.shape) < 5000
+
+
+def test_difficult_names_are_printed_as_they_are(tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        draw(
+            tmp_path,
+            title="cost $5 and $6 \\frac{ _x^2.tif",
+            answer="組織",
+            scores={"$\\bad{": 1.0, "組織": 0.0},
+        )
+
+
+def test_nodata_and_skipped_regions_and_no_scores(tmp_path):
+    values = np.full((40, 30), np.nan, np.float32)
+    draw(tmp_path, values=values, scores=None, microns_per_pixel=0.25)
+
+
+def test_the_colour_limit_does_not_blow_up_noise():
+    assert _colour_limit(np.full((10, 10), 1.0, np.float32)) == (2.0, False)
+    values = np.ones(10_000, np.float32)
+    values[0] = 5000
+    assert _colour_limit(values) == (2.0, True)

@@ -1,0 +1,121 @@
+"""`xt info IMAGE`: what an image is, and what it becomes: regions and tokens."""
+
+import argparse
+import os
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from xt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from xt.images import LargeImage
+
+# Every supported region encoder's last feature map has one cell for 32 x 32 pixels.
+_STRIDE = 32
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("images", nargs="+", metavar="IMAGE")
+    parser.add_argument(
+        "--region-size",
+        type=int,
+        default=256,
+        metavar="PIXELS",
+        help="side of a region (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--tokens-per-region", type=int, metavar="N",
+        help="1, 4, 16, 64 ... (default: one for each 32 x 32 pixels, the region encoders' last feature map)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--foreground", metavar="KIND",
+        help="count only regions that are looked at: tissue, nodata (those with data), or a mask image",
+    )  # fmt: skip
+    parser.add_argument("--nodata", type=float, metavar="VALUE", help="instead of the one in the file")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from xt.images import open_image
+
+    if arguments.region_size < 1 or (arguments.tokens_per_region or 1) < 1:
+        raise ConfigError("--region-size and --tokens-per-region must be at least 1")
+    for number, path in enumerate(arguments.images):
+        with open_image(path, nodata=arguments.nodata) as image:
+            lines = [*_description(image), *_regions(image, arguments)]
+        width = max(len(name) for name, _ in lines)
+        print("\n" * (number > 0) + image.name)
+        for name, value in lines:
+            print(f"  {name:<{width}}  {value}")
+    return 0
+
+
+def _description(image: "LargeImage") -> Iterator[tuple[str, str]]:
+    height, width = image.shape
+    raw = height * width * image.channels * image.dtype.itemsize
+    yield "size", f"{height:,} x {width:,} pixels (height x width), {height * width / 1e6:,.1f} megapixels"
+    yield "channels", f"{image.channels} of {image.dtype}, {_bytes(raw)} uncompressed"
+    yield "stored as", ", ".join(_storage(image))
+    for number, (shape, factor) in enumerate(zip(image.level_shapes, image.levels, strict=True)):
+        yield f"level {number}", f"{shape[0]:,} x {shape[1]:,}, 1 : {factor:g}"
+    if image.microns_per_pixel is not None:
+        y, x = image.microns_per_pixel
+        yield "microns per pixel", f"{y:.4g}" if abs(y - x) < 1e-6 * x else f"{y:.4g} x {x:.4g} (y, x)"
+    if image.crs is not None:
+        yield "crs", image.crs if len(image.crs) <= 80 else f"{image.crs[:77]}..."
+    if image.transform is not None:
+        yield "transform", _formula(image.transform)
+    if image.nodata is not None:
+        yield "nodata", f"{image.nodata:g}"
+
+
+def _formula(transform: tuple[float, ...]) -> str:
+    a, b, c, d, e, f = (f"{number:.9g}" for number in transform)
+    if transform[1] == transform[3] == 0:
+        return f"x_map = {c} + {a} x, y_map = {f} + {e} y"
+    return f"x_map = {c} + {a} x + {b} y, y_map = {f} + {d} x + {e} y"
+
+
+def _storage(image: "LargeImage") -> Iterator[str]:
+    """What is known without reading pixels; sources that know less say less."""
+    driver = getattr(image, "driver", None)
+    yield str(driver) if driver else {"SlideImage": "slide (OpenSlide)"}.get(type(image).__name__, "array")
+    storage = getattr(image, "storage", None)
+    if storage is not None:
+        height, width = storage.block
+        if storage.sequential:
+            yield "one compressed stream"
+        elif width >= image.shape[1] and height < image.shape[0]:
+            yield f"strips of {height} row{'s' if height > 1 else ''}"
+        else:
+            yield f"tiles of {height} x {width}"
+    if os.path.isfile(image.name):
+        yield f"{_bytes(os.path.getsize(image.name))} on disk"
+    if storage is not None and storage.slow:
+        yield "slow to read by window: convert it with xt tile"
+
+
+def _regions(image: "LargeImage", arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
+    from xt.regions import RegionGrid
+
+    size = arguments.region_size
+    tokens = arguments.tokens_per_region or max(1, size // _STRIDE) ** 2
+    grid = RegionGrid.from_image(image, size)
+    everything = len(grid)
+    shape = f"{grid.rows} x {grid.columns} of {size} x {size} pixels"
+    if arguments.foreground is None:
+        yield "regions", f"{everything:,} ({shape})"
+    else:
+        from xt.foreground import foreground_mask
+
+        grid = RegionGrid.from_image(image, size, foreground=foreground_mask(image, arguments.foreground))
+        share = len(grid) / everything
+        yield "regions", f"{len(grid):,} of {everything:,} ({shape}), {share:.1%} with {arguments.foreground}"
+    yield "tokens", f"{len(grid) * tokens:,} ({tokens} a region)"
+
+
+def _bytes(number: float) -> str:
+    for unit in ("bytes", "kB", "MB", "GB"):
+        if number < 1000:
+            return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.3g} {unit}"
+        number /= 1000
+    return f"{number:,.3g} TB"
