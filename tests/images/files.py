@@ -1,0 +1,65 @@
+"""Image files for the tests, written by the containers' own libraries."""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import tifffile
+from rasterio.errors import NotGeoreferencedWarning
+from rasterio.transform import Affine
+
+# Turned and with pixels that are not square, so that no two of its numbers can be mixed up unseen.
+TRANSFORM = Affine(2.0, 0.5, 500_000.0, 0.25, -3.0, 4_100_000.0)
+
+
+def smooth(height: int, width: int, channels: int = 3, dtype: str = "uint8", seed: int = 0) -> np.ndarray:
+    """Pixels (h, w, c) over the type's whole range, without repetition."""
+    random = np.random.default_rng(seed)
+    if dtype.startswith("float"):
+        return random.normal(0, 100, (height, width, channels)).astype(dtype)
+    limits = np.iinfo(dtype)
+    return random.integers(limits.min, limits.max, (height, width, channels), dtype=dtype, endpoint=True)
+
+
+def write_raster(path: Path, pixels: np.ndarray, overviews: tuple[int, ...] = (), **options: Any) -> Path:
+    """Any file GDAL writes, from (h, w, c)."""
+    height, width, channels = pixels.shape
+    shape = {"height": height, "width": width, "count": channels, "dtype": pixels.dtype}
+    options = {"driver": "GTiff", **shape, **options}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, "w", **options) as dataset:
+            dataset.write(pixels.transpose(2, 0, 1))
+        if overviews:
+            with rasterio.open(path, "r+") as dataset:
+                dataset.build_overviews(overviews)
+    return path
+
+
+def raster_pixels(path: Path, level: int = 0) -> np.ndarray:
+    """A level as rasterio reads it: (h, w, c)."""
+    options = {"overview_level": level - 1} if level else {}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(path, **options) as dataset:
+            return np.ascontiguousarray(dataset.read().transpose(1, 2, 0))
+
+
+def write_slide(path: Path, pixels: np.ndarray, levels: int = 3, microns: float = 0.5) -> Path:
+    """A tiled pyramid without a scanner's marks, which OpenSlide reads as a generic slide."""
+    resolution = {"resolution": (1e4 / microns, 1e4 / (2 * microns)), "resolutionunit": "CENTIMETER"}
+    with tifffile.TiffWriter(path) as file:
+        for level in range(levels):
+            step = 2**level
+            extra = resolution if level == 0 else {}
+            file.write(
+                np.ascontiguousarray(pixels[::step, ::step]),
+                tile=(64, 64),
+                photometric="rgb",
+                compression="zlib",
+                subfiletype=int(level > 0),
+                **extra,
+            )
+    return path
