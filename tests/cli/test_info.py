@@ -1,0 +1,73 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.shared_data import shared_data
+from xt.cli.main import main
+
+
+def info(capsys: pytest.CaptureFixture[str], *arguments: object) -> dict[str, str]:
+    assert main(["info", *map(str, arguments)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    return {line[2:21].split("  ")[0]: line for line in lines if line.startswith("  ")}
+
+
+def test_a_real_geotiff(capsys):
+    shown = info(capsys, shared_data("cog_rio_tiler/cog_world.tif"))
+    assert "18,000 x 36,000 pixels" in shown["size"]
+    assert "1 of uint8, 648 MB uncompressed" in shown["channels"]
+    assert "tiles of 512 x 512" in shown["stored as"]
+    assert "282 x 563, 1 : 64" in shown["level 6"]
+    assert "EPSG:4326" in shown["crs"]
+    assert "x_map = -180 + 0.01 x, y_map = 90 + -0.01 y" in shown["transform"]
+    assert "10,011 (71 x 141 of 256 x 256 pixels)" in shown["regions"]
+    assert "640,704 (64 a region)" in shown["tokens"]
+
+
+def test_a_real_slide_with_its_tissue(capsys):
+    shown = info(
+        capsys, shared_data("wsi_cmu_small_region/CMU-1-Small-Region.svs"), "--foreground", "tissue",
+        "--region-size", 128, "--tokens-per-region", 4,
+    )  # fmt: skip
+    assert "0.499" in shown["microns per pixel"]
+    words = shown["regions"].split()
+    kept, everything = int(words[1]), int(words[3])
+    assert everything == 24 * 18
+    assert 0.3 * everything < kept < 0.8 * everything
+    assert f"{kept * 4:,} (4 a region)" in shown["tokens"]
+
+
+@pytest.mark.filterwarnings("always::xt.errors.SlowImageWarning")
+def test_a_slow_container_is_told_with_what_to_do(capsys, tmp_path):
+    path = tmp_path / "big.png"
+    Image.fromarray(np.zeros((12_000, 12_000), np.uint8)).save(path)
+    assert main(["info", str(path)]) == 0
+    shown = capsys.readouterr()
+    assert "one compressed stream" in shown.out
+    assert "slow to read by window: convert it with xt tile" in shown.out
+    assert shown.err.startswith(f"xt: {path} (12000 x 12000 pixels) is not stored in tiles")
+
+
+def test_missing_image(capsys, tmp_path):
+    assert main(["info", str(tmp_path / "no.tif")]) == 2
+    assert capsys.readouterr().err == f"xt: there is no file {tmp_path / 'no.tif'}\n"
+
+
+def test_sizes_must_be_positive(capsys, tmp_path):
+    assert main(["info", "x.tif", "--region-size", "0"]) == 2
+    assert "must be at least 1" in capsys.readouterr().err
+
+
+def test_does_not_wait_for_torch(tmp_path):
+    Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / "a.png")
+    program = (
+        "import sys; from xt.cli.main import main; status = main(['info', sys.argv[1]]);"
+        "sys.exit(status or 'torch' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program, tmp_path / "a.png"], capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
