@@ -37,8 +37,8 @@ def test_the_region_size_may_differ_from_the_native_one(name):
 @pytest.mark.parametrize("name", SMALL_ENCODERS)
 def test_the_last_map_is_that_of_timm(name):
     encoder = encoder_of(name)
-    twin = timm.create_model(name, img_size=64, features_only=True, **SMALL_ENCODERS[name]).eval() if (
-        "convnext" not in name) else timm.create_model(name, features_only=True, **SMALL_ENCODERS[name]).eval()  # fmt: skip
+    size = {} if "convnext" in name else {"img_size": 64}
+    twin = timm.create_model(name, features_only=True, **size, **SMALL_ENCODERS[name]).eval()
     twin.load_state_dict(encoder.backbone.state_dict())
     pixels = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     mean, std = (torch.tensor(twin_value)[:, None, None] for twin_value in (
@@ -86,13 +86,15 @@ def test_an_unknown_name_is_refused_with_the_nearest():
 
 
 def test_what_timm_cannot_make_is_refused():
-    with pytest.raises(ConfigError, match="timm cannot make convnext_atto .* 'depth'"):
+    with pytest.raises(ConfigError, match=r"timm cannot make convnext_atto .* 'depth'"):
         RegionEncoder("convnext_atto", 16, options={"depth": 3})
 
 
 @pytest.mark.parametrize(("name", "region_size"), [("convnext_atto", 3), ("hiera_tiny_224", 40)])
 def test_a_region_size_that_does_not_fit_the_network_is_refused(name, region_size):
-    with pytest.raises(ConfigError, match=rf"{name} (cannot take|with feature maps for) regions of {region_size} pixels"):
+    with pytest.raises(
+        ConfigError, match=rf"{name} (cannot take|with .* for) regions of {region_size} pixels"
+    ):
         encoder_of(name, region_size=region_size)
 
 
