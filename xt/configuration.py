@@ -9,6 +9,7 @@ from typing import Literal
 from xt.data.augmentation import Augmentation
 from xt.errors import ConfigError
 from xt.model import ModelConfig
+from xt.streaming import Keep
 
 View = Literal["whole", "downsample", "crop"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "64-true"]
@@ -140,7 +141,7 @@ class TrainConfig:
     """Lightning's strategy: auto, ddp ..."""
     region_batch: int = 16
     """Regions on the device at one time, >= 1."""
-    keep: str = "none"
+    keep: Keep = "none"
     """What the streamed map keeps for the backward pass: 'none' recomputes all, 'all' recomputes nothing."""
     seed: int = 0
     """Seed of weights, order, augmentation and dropout, >= 0."""

@@ -1,0 +1,1 @@
+"""Training, evaluation and comparison: what turns a configuration and a table into a model and numbers."""

@@ -1,0 +1,121 @@
+"""What goes along with a run: its clock, its curves, its reports."""
+
+import csv
+import io
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from xt.output import write_atomically
+from xt.training.module import TrainingModule
+
+Report = Callable[[str, int, int, dict[str, float]], None]
+"""Called as (what, done, total, values): what is going on, how far it is, and the newest numbers."""
+
+
+class TrainingClock(Callback):
+    """Measures training time without validation in `module.elapsed_s`, and ends the run when it is used up.
+
+    Args:
+        max_seconds: None for no limit.
+    """
+
+    def __init__(self, max_seconds: float | None = None) -> None:
+        self.max_seconds = max_seconds
+        self._since = 0.0
+
+    def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._since = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        module = _ours(pl_module)
+        now = time.perf_counter()
+        module.elapsed_s += now - self._since
+        self._since = now
+        if self.max_seconds is not None:
+            # One slow process ends the run for all, or the others would wait for its gradients for ever.
+            over = trainer.strategy.reduce_boolean_decision(module.elapsed_s >= self.max_seconds, all=False)
+            trainer.should_stop = trainer.should_stop or over
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._since = time.perf_counter()
+
+
+class CurveWriter(Callback):
+    """One row an epoch, in memory, in every checkpoint, and in a CSV file that is always whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.rows: list[dict[str, float]] = []
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        row: dict[str, float] = {
+            "epoch": trainer.current_epoch + 1,
+            "seconds": round(_ours(pl_module).elapsed_s, 3),
+        }
+        for name, value in trainer.callback_metrics.items():
+            if name.startswith("val/") or name == "train/loss_epoch":
+                row[name.removesuffix("_epoch")] = float(value)
+        # Metrics of a validation that did not run this epoch would be those of an earlier one.
+        if (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) and not trainer.should_stop:
+            row = {name: value for name, value in row.items() if not name.startswith("val/")}
+        self.rows.append(row)
+        if trainer.is_global_zero:
+            write_curves(self.path, self.rows)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows = list(state_dict["rows"])
+
+
+class ProgressReport(Callback):
+    """Hands every step, and after every epoch its numbers, to a function."""
+
+    def __init__(self, report: Report) -> None:
+        self.report = report
+        self.values: dict[str, float] = {}
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._take(trainer)
+        self.report("train", *self._how_far(trainer, _ours(pl_module), batch_idx), dict(self.values))
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._take(trainer)
+
+    def _how_far(self, trainer: Trainer, module: TrainingModule, batch_idx: int) -> tuple[int, int]:
+        if module.max_seconds is not None:
+            total = max(round(module.max_seconds), 1)
+            return total if trainer.should_stop else min(int(module.elapsed_s), total), total
+        per_epoch = int(trainer.num_training_batches)
+        return trainer.current_epoch * per_epoch + batch_idx + 1, per_epoch * (trainer.max_epochs or 1)
+
+    def _take(self, trainer: Trainer) -> None:
+        for name, value in trainer.callback_metrics.items():
+            if name in ("train/loss_step", "val/loss") or name.startswith("val/"):
+                self.values[name.removesuffix("_step")] = float(value)
+
+
+def _ours(module: LightningModule) -> TrainingModule:
+    assert isinstance(module, TrainingModule)
+    return module
+
+
+def write_curves(path: Path, rows: list[dict[str, float]]) -> None:
+    """A CSV file with a column for every name that occurs; empty where a row has no value (or NaN)."""
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: value for name, value in row.items() if not math.isnan(value)})
+    write_atomically(path, text.getvalue())

@@ -1,0 +1,79 @@
+"""One contestant of a comparison, in a process of its own: `python -m xt.training.contestant CONFIG.yaml`.
+
+Says on standard output, one JSON object a line, how far it is (`progress`), and at the end its `result` or
+`error`.
+"""
+
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from xt.configuration_parser import load_config
+from xt.errors import XTError
+from xt.training.evaluation import evaluate, write_evaluation
+from xt.training.memory import peak_bytes, peak_device_bytes
+from xt.training.metrics import deciding_metric
+from xt.training.preparation import load_splits, reading
+
+_SECONDS_BETWEEN_REPORTS = 0.2
+
+
+class Speaker:
+    """Prints progress, but not oftener than anyone can see."""
+
+    def __init__(self) -> None:
+        self._last = 0.0
+
+    def __call__(self, what: str, done: int, total: int, values: dict[str, float]) -> None:
+        now = time.monotonic()
+        if done >= total or now - self._last >= _SECONDS_BETWEEN_REPORTS:
+            self._last = now
+            say({"progress": [what, done, total, values]})
+
+
+def say(message: dict[str, Any]) -> None:
+    print(json.dumps(message), flush=True)
+
+
+def run(path: Path) -> dict[str, Any]:
+    """Train and evaluate; what `xt.training.comparison.compare` returns for one contestant."""
+    from xt.training.run import train
+
+    started = time.perf_counter()
+    config = load_config(path)
+    speaker = Speaker()
+    trained = train(config, report=speaker, evaluate_test=False)
+    config, model = trained.config, trained.model
+    test = load_splits(config.data, config.model.head, tuple(config.model.class_names or ())).test
+    assert test is not None
+    evaluation = evaluate(model, test, reading(config, model), report=speaker, what="test")
+    write_evaluation(evaluation, trained.folder / "test")
+    summary = evaluation.summary()
+    result: dict[str, Any] = {"metric": deciding_metric(evaluation.task)[0], "score": evaluation.score}
+    if evaluation.task == "classification":
+        result |= {"accuracy": summary["top1"], "accuracy_interval": summary["top1_interval"]}
+    return result | {
+        "peak_bytes": peak_bytes(),
+        "peak_device_bytes": peak_device_bytes(),
+        "seconds": time.perf_counter() - started,
+        "training_seconds": trained.metrics["training_seconds"],
+        "epochs": trained.metrics["epochs"],
+        "steps": trained.metrics["steps"],
+        "images": summary["images"],
+        "curves": trained.curves,
+    }
+
+
+def main() -> int:
+    try:
+        say({"result": run(Path(sys.argv[1]))})
+    except XTError as error:
+        say({"error": {"kind": type(error).__name__, "message": str(error)}})
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""How good a model is on labelled images: predictions, metrics, and the files that show them."""
+
+import csv
+import io
+import json
+from contextlib import closing
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader
+
+from xt.data.dataset import ImageDataset, Reading, collate
+from xt.data.table import ImageTable
+from xt.model import XT
+from xt.output import check_writable_folder, write_atomically
+from xt.training.callbacks import Report
+from xt.training.confusion import draw_confusion
+from xt.training.metrics import deciding_metric, make_metrics, wilson_interval
+from xt.training.module import metric_targets, predict_views
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Predictions for the images of a table.
+
+    Attributes:
+        task: classification, multilabel or regression.
+        probabilities: (N, K) in the table's order; for regression the numbers themselves.
+        loss: mean of the head's loss over the images (of each image's first view).
+    """
+
+    task: str
+    table: ImageTable
+    probabilities: np.ndarray
+    loss: float
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """Those of `xt.training.metrics.make_metrics`."""
+        metrics = make_metrics(self.task, len(self.table.class_names))
+        targets = metric_targets(self.task, torch.as_tensor(self.table.targets))
+        metrics.update(torch.as_tensor(self.probabilities), targets)
+        return {name: float(value) for name, value in metrics.compute().items()}
+
+    @property
+    def predictions(self) -> np.ndarray:
+        """(N,): the most probable class."""
+        return self.probabilities.argmax(axis=1)
+
+    @property
+    def confusion(self) -> np.ndarray:
+        """(K, K): how many images of each class (row) were taken for each class (column)."""
+        classes = len(self.table.class_names)
+        pairs = self.table.targets * classes + self.predictions
+        return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
+
+    def summary(self) -> dict[str, Any]:
+        """The metrics, for classes with the 95 % confidence interval of top-1, fit for JSON."""
+        result: dict[str, Any] = {"images": len(self.table), "loss": self.loss, **self.metrics}
+        if self.task == "classification":
+            correct = int((self.predictions == self.table.targets).sum())
+            result["top1_interval"] = list(wilson_interval(correct, len(self.table)))
+        return result
+
+    @property
+    def score(self) -> float:
+        """The metric that decides, see `deciding_metric`."""
+        return self.metrics[deciding_metric(self.task)[0]]
+
+
+@torch.inference_mode()
+def evaluate(
+    model: XT,
+    table: ImageTable,
+    reading: Reading,
+    *,
+    batch_size: int = 4,
+    report: Report | None = None,
+    what: str = "evaluate",
+) -> Evaluation:
+    """Predict all images of a table, on the model's device; the model is left in the mode it was in.
+
+    Args:
+        batch_size: images at a time, >= 1; their files are open together.
+    """
+    was_training = model.training
+    model.eval()
+    dataset = ImageDataset(table, reading)
+    probabilities, loss = [], 0.0
+    try:
+        for batch in DataLoader(dataset, batch_size, collate_fn=collate):
+            with closing(batch):
+                logits = model(batch.images)
+                probabilities.append(predict_views(model, batch, logits).cpu().numpy())
+            mean_loss = model.head.loss(logits.float(), batch.targets.to(logits.device))
+            loss += float(mean_loss) * len(batch.images)
+            if report is not None:
+                report(what, batch.places[-1] + 1, len(table), {})
+    finally:
+        model.train(was_training)
+    return Evaluation(model.config.head, table, np.concatenate(probabilities), loss / len(table))
+
+
+def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
+    """Write `metrics.json`, `predictions.csv` (one row an image) and, for classes, `confusion.png` and
+    `.csv`.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+    check_writable_folder(folder)
+    write_atomically(folder / "metrics.json", json.dumps(evaluation.summary(), indent=2) + "\n")
+    write_atomically(folder / "predictions.csv", _predictions(evaluation))
+    if evaluation.task == "classification":
+        names = evaluation.table.class_names
+        rows = [["truth \\ prediction", *names]]
+        rows += [[name, *row] for name, row in zip(names, evaluation.confusion.tolist(), strict=True)]
+        write_atomically(folder / "confusion.csv", _csv(rows))
+        draw_confusion(folder / "confusion.png", evaluation.confusion, names)
+
+
+def _predictions(evaluation: Evaluation) -> str:
+    table = evaluation.table
+    names = table.class_names
+    paths = [str(path) for path in table.paths]
+    values = evaluation.probabilities.tolist()
+    if evaluation.task == "classification":
+        truth = [names[target] for target in table.targets]
+        guess = [names[prediction] for prediction in evaluation.predictions]
+        head = ["image", "label", "prediction", "correct", *(f"p_{name}" for name in names)]
+        rows = [
+            [path, label, predicted, int(label == predicted), *row]
+            for path, label, predicted, row in zip(paths, truth, guess, values, strict=True)
+        ]
+    else:
+        mark = "p_" if evaluation.task == "multilabel" else "predicted_"
+        head = ["image", *names, *(f"{mark}{name}" for name in names)]
+        rows = [
+            [path, *target, *row]
+            for path, target, row in zip(paths, table.targets.tolist(), values, strict=True)
+        ]
+    return _csv([head, *rows])
+
+
+def _csv(rows: list[list[Any]]) -> str:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    for row in rows:
+        writer.writerow([f"{value:.6g}" if isinstance(value, float) else value for value in row])
+    return text.getvalue()

@@ -1,0 +1,191 @@
+"""What a run needs before its first step: tables, splits, pixel statistics, the model."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import safetensors
+import safetensors.torch
+import torch
+
+from xt.configuration import DataConfig, RunConfig
+from xt.data.dataset import Reading
+from xt.data.splits import Splits, divide
+from xt.data.statistics import pixel_statistics
+from xt.data.table import ImageTable, read_folder, read_table
+from xt.errors import CheckpointError, ConfigError
+from xt.images import open_image
+from xt.model import XT, ModelConfig, build_model
+from xt.streaming import Streaming
+from xt.training.callbacks import Report
+
+
+def load_table(data: DataConfig, task: str, class_names: tuple[str, ...] | None = None) -> ImageTable:
+    """The table or folder that the configuration names.
+
+    Args:
+        class_names: of a model that is there already; they come before the configuration's.
+    """
+    names = class_names or data.class_names
+    if data.folder is not None:
+        if task != "classification":
+            raise ConfigError(
+                f"data.folder gives one class per image, model.head is {task!r}; use data.table"
+            )
+        return read_folder(
+            data.folder,
+            class_names=names,
+            split_names=(data.train_split, data.validation_split, data.test_split),
+        )
+    if data.table is None:
+        raise ConfigError(
+            "neither data.table nor data.folder was given; one of them says where the images are"
+        )
+    return read_table(
+        data.table,
+        task=task,
+        image_column=data.image_column,
+        label_columns=data.label_columns,
+        label_separator=data.label_separator,
+        class_names=names,
+        split_column=data.split_column,
+        root=data.root,
+    )
+
+
+def load_splits(data: DataConfig, task: str, class_names: tuple[str, ...] | None = None) -> Splits:
+    """The table's three parts, all their files being there."""
+    splits = divide(
+        load_table(data, task, class_names),
+        train_split=data.train_split,
+        validation_split=data.validation_split,
+        test_split=data.test_split,
+        validation_fraction=data.validation_fraction,
+        test_fraction=data.test_fraction,
+        seed=data.split_seed,
+    )
+    for part in (splits.train, splits.validation, splits.test):
+        if part is not None:
+            part.check_files()
+    return splits
+
+
+def resolve_classes(config: RunConfig, table: ImageTable) -> RunConfig:
+    """The configuration with the classes of the data.
+
+    Raises:
+        ConfigError: the configuration says another number of classes, or other names.
+    """
+    names = table.class_names
+    given = config.model
+    if given.num_classes not in (len(names), _default("num_classes")):
+        raise ConfigError(
+            f"model.num_classes is {given.num_classes}, but {table.source} has {len(names)}: "
+            f"{', '.join(names)}; "
+            "leave it out, or name all classes in data.class_names"
+        )
+    if given.class_names is not None and tuple(given.class_names) != names:
+        raise ConfigError(
+            f"model.class_names are {', '.join(given.class_names)}, those of {table.source} "
+            f"{', '.join(names)}; "
+            "leave them out, or set data.class_names"
+        )
+    return replace(config, model=replace(given, num_classes=len(names), class_names=names))
+
+
+def prepare_model(config: RunConfig, table: ImageTable, report: Report | None = None) -> tuple[XT, RunConfig]:
+    """The model to be trained, and the configuration with all that was measured for it.
+
+    Pixel statistics are, in this order: the configuration's, those in `train.init_encoder`, the pretrained
+    weights' own, measured on regions of the training images.
+    """
+    _check_channels(config.model, table, config.data.nodata)
+    model = build_model(config.model)
+    has_statistics = config.model.pixel_mean is not None or config.model.pretrained
+    if config.train.init_encoder is not None:
+        has_statistics |= load_encoder(model, Path(config.train.init_encoder))
+    if not has_statistics:
+        mean, std = pixel_statistics(
+            table.paths,
+            region_size=model.region_encoder.region_size,
+            num_regions=config.data.statistics_regions,
+            nodata=config.data.nodata,
+            grid=model.grid,
+            seed=config.train.seed,
+            progress=None
+            if report is None
+            else lambda done, total: report("measure pixels", done, total, {}),
+        )
+        _set_statistics(model, torch.tensor(mean), torch.tensor(std))
+    scaling = model.region_encoder.scaling
+    resolved = replace(
+        config.model, pixel_mean=tuple(scaling.mean.tolist()), pixel_std=tuple(scaling.std.tolist())
+    )
+    # What the model says of itself must be what it computes with.
+    model.config = resolved
+    model.streaming = Streaming(region_batch=config.train.region_batch, keep=config.train.keep)
+    return model, replace(config, model=resolved)
+
+
+def reading(config: RunConfig, model: XT) -> Reading:
+    """How the run's images are opened and looked at."""
+    data = config.data
+    return Reading(
+        region_size=model.region_encoder.region_size, view=data.view, crops=data.crops, nodata=data.nodata
+    )
+
+
+def load_encoder(model: XT, path: Path) -> bool:
+    """Put weights from a safetensors file into the region encoder's backbone; whether pixel statistics came
+    too.
+
+    The names are timm's for its feature-map form, bare or under `backbone.`, `encoder.` or
+    `region_encoder.backbone.` (a whole `model.safetensors`, too); what else is in the file is left out.
+
+    Raises:
+        CheckpointError: not a safetensors file, or not one of this region encoder.
+    """
+    try:
+        tensors = safetensors.torch.load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise CheckpointError(f"{path}: expected a safetensors file with weights ({error})") from None
+    backbone = model.region_encoder.backbone
+    wanted = backbone.state_dict()
+    prefixes = ("region_encoder.backbone.", "backbone.", "encoder.", "")
+    prefix = max(prefixes, key=lambda prefix: sum(prefix + name in tensors for name in wanted))
+    found = {name: tensors[prefix + name] for name in wanted if prefix + name in tensors}
+    wrong = [name for name, value in wanted.items() if name not in found or found[name].shape != value.shape]
+    if wrong:
+        shape = "missing" if wrong[0] not in found else f"of shape {tuple(found[wrong[0]].shape)}"
+        raise CheckpointError(
+            f"{path} does not hold the weights of the region encoder {model.config.encoder!r}: {len(wrong)} "
+            "of "
+            f"{len(wanted)} do not fit, such as {wrong[0]}, which is {shape} instead of "
+            f"{tuple(wanted[wrong[0]].shape)}; check model.encoder, model.encoder_options and "
+            "model.in_channels"
+        )
+    backbone.load_state_dict(found)
+    outer = prefix.removesuffix("backbone.")
+    mean, std = tensors.get(f"{outer}scaling.mean"), tensors.get(f"{outer}scaling.std")
+    if mean is None or std is None or mean.shape != model.region_encoder.scaling.mean.shape:
+        return False
+    if model.config.pixel_mean is None:
+        _set_statistics(model, mean, std)
+    return True
+
+
+def _check_channels(model: ModelConfig, table: ImageTable, nodata: float | None) -> None:
+    with open_image(table.paths[0], nodata=nodata) as image:
+        if image.channels != model.in_channels:
+            raise ConfigError(
+                f"model.in_channels is {model.in_channels}, but {image.name} has {image.channels} channels; "
+                f"set model.in_channels to {image.channels}"
+            )
+
+
+def _set_statistics(model: XT, mean: torch.Tensor, std: torch.Tensor) -> None:
+    model.region_encoder.scaling.mean.copy_(mean)
+    model.region_encoder.scaling.std.copy_(std)
+
+
+def _default(name: str) -> object:
+    return ModelConfig.__dataclass_fields__[name].default

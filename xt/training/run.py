@@ -1,0 +1,307 @@
+"""A training run, from its configuration to `model.safetensors`."""
+
+import json
+import logging
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+from torch.utils.data import DataLoader
+
+from xt.configuration import RunConfig, TrainConfig
+from xt.configuration_parser import config_to_dict, config_to_yaml
+from xt.data.dataset import EpochSampler, ImageBatch, ImageDataset, Reading, collate
+from xt.data.splits import Splits
+from xt.errors import CheckpointError, OutputError
+from xt.model import XT
+from xt.output import check_writable_folder, write_atomically
+from xt.training.callbacks import CurveWriter, ProgressReport, Report, TrainingClock
+from xt.training.evaluation import evaluate
+from xt.training.memory import peak_bytes, peak_device_bytes
+from xt.training.metrics import deciding_metric
+from xt.training.module import TrainingModule
+from xt.training.optimiser import learning_rate_factor, make_optimiser
+from xt.training.preparation import load_splits, prepare_model, reading, resolve_classes
+
+LAST = Path("checkpoints") / "last.ckpt"
+
+
+@dataclass(frozen=True)
+class RunResult:
+    """What a run left.
+
+    Attributes:
+        folder: of the run.
+        model: with the weights of the best epoch.
+        config: resolved: with the classes of the data and the pixel statistics.
+        metrics: what `metrics.json` holds.
+        curves: one row an epoch, as in `curves.csv`.
+    """
+
+    folder: Path
+    model: XT
+    config: RunConfig
+    metrics: dict[str, Any]
+    curves: list[dict[str, float]]
+
+
+def train(
+    config: RunConfig,
+    *,
+    report: Report | None = None,
+    callbacks: Sequence[Callback] = (),
+    evaluate_test: bool = True,
+) -> RunResult:
+    """Train a model as the configuration says.
+
+    Writes to `train.out`: `config.yaml` (resolved), `model.safetensors` (the best epoch by validation, or the
+    last without validation images), `metrics.json`, `curves.csv`, `checkpoints/best.ckpt` and `last.ckpt`,
+    TensorBoard logs.
+
+    Args:
+        report: told about progress.
+        callbacks: Lightning's, besides the run's own.
+        evaluate_test: whether the best epoch's model is measured on the test images, if there are any.
+    Raises:
+        XTError: whatever does not fit, before the first step where possible.
+    """
+    out = Path(config.train.out)
+    resume_from = _resume_from(config.train, out)
+    if _rank() == 0:
+        check_writable_folder(out)
+    with _quiet():
+        seed_everything(config.train.seed, verbose=False)
+        splits = load_splits(config.data, config.model.head)
+        config = resolve_classes(config, splits.train)
+        model, config = prepare_model(config, splits.train, report)
+        if resume_from is not None:
+            _check_checkpoint(resume_from, config)
+        data = _data(config, splits, reading(config, model))
+        if config.optim.encoder_lr_factor == 0:
+            model.region_encoder.backbone.requires_grad_(False)
+        module = _module(model, config)
+        curves = CurveWriter(out / "curves.csv")
+        reports = [] if report is None or _rank() else [ProgressReport(report)]
+        trainer, best = _trainer(config, out, data, [curves, *callbacks, *reports])
+        if trainer.is_global_zero:
+            write_atomically(out / "config.yaml", config_to_yaml(config))
+        trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=False)
+        if trainer.interrupted:
+            raise KeyboardInterrupt
+        device = trainer.strategy.root_device
+        _load_weights(model, Path(best.best_model_path or out / LAST))
+        metrics: dict[str, Any] = {
+            "split": splits.how,
+            "epochs": trainer.current_epoch,
+            "steps": trainer.global_step,
+            "training_seconds": module.elapsed_s,
+        }
+        if trainer.is_global_zero:
+            parts = {"validation": splits.validation, "test": splits.test if evaluate_test else None}
+            for name, table in parts.items():
+                if table is not None:
+                    how = reading(config, model)
+                    found = evaluate(model.to(device), table, how, report=report, what=f"evaluate {name}")
+                    metrics[name] = found.summary()
+            metrics |= {"peak_bytes": peak_bytes(), "peak_device_bytes": peak_device_bytes()}
+            model.save(out / "model.safetensors")
+            write_atomically(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+    return RunResult(out, model, config, metrics, curves.rows)
+
+
+class TrainingData(LightningDataModule):
+    """Loaders that give every process its share, in an order that depends on seed and epoch only."""
+
+    def __init__(
+        self, training: ImageDataset, validation: ImageDataset | None, *, batch_size: int, seed: int
+    ) -> None:
+        super().__init__()
+        self.training = training
+        self.validation = validation
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def train_dataloader(self) -> DataLoader[ImageBatch]:
+        return self._loader(self.training, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[ImageBatch] | list[Any]:
+        return [] if self.validation is None else self._loader(self.validation, shuffle=False)
+
+    def transfer_batch_to_device(
+        self, batch: ImageBatch, device: torch.device, dataloader_idx: int
+    ) -> ImageBatch:
+        # Images stay where they are: the model reads their regions to the device.
+        return batch._replace(targets=batch.targets.to(device))
+
+    def _loader(self, dataset: ImageDataset, shuffle: bool) -> DataLoader[Any]:
+        rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        sampler = EpochSampler(len(dataset), seed=self.seed, shuffle=shuffle, rank=rank, processes=processes)
+        # No worker processes: an item is an open file, and the model's own threads read its pixels.
+        return DataLoader(dataset, self.batch_size, sampler=sampler, collate_fn=collate)
+
+
+def _data(config: RunConfig, splits: Splits, how: Reading) -> TrainingData:
+    seed = config.train.seed
+    training = ImageDataset(splits.train, how, augmentation=config.data.augmentation, seed=seed)
+    validation = None if splits.validation is None else ImageDataset(splits.validation, how)
+    return TrainingData(training, validation, batch_size=config.train.batch_size, seed=seed)
+
+
+def _module(model: XT, config: RunConfig) -> TrainingModule:
+    optim = config.optim
+    return TrainingModule(
+        model,
+        make_optimiser=lambda model: make_optimiser(
+            model,
+            lr=optim.lr,
+            encoder_lr_factor=optim.encoder_lr_factor,
+            layer_decay=optim.layer_decay,
+            weight_decay=optim.weight_decay,
+            betas=optim.betas,
+        ),
+        learning_rate=lambda progress: learning_rate_factor(
+            progress, warmup=optim.warmup, final_lr_factor=optim.final_lr_factor
+        ),
+        max_seconds=config.train.max_seconds,
+        seed=config.train.seed,
+        resolved_config=config_to_dict(config),
+    )
+
+
+def _trainer(
+    config: RunConfig, out: Path, data: TrainingData, callbacks: list[Callback]
+) -> tuple[Trainer, ModelCheckpoint]:
+    settings = config.train
+    metric, mode = deciding_metric(config.model.head)
+    folder = out / LAST.parent
+    best = ModelCheckpoint(
+        folder,
+        filename="best",
+        monitor=f"val/{metric}" if data.validation is not None else None,
+        mode=mode,
+        save_top_k=1 if data.validation is not None else 0,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+        every_n_epochs=settings.validate_every,
+    )
+    last = ModelCheckpoint(
+        folder,
+        filename=LAST.stem,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+        every_n_epochs=1,
+    )
+    accelerator = settings.accelerator
+    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
+    trainer = Trainer(
+        accelerator="cpu" if on_cpu else accelerator,
+        devices=1 if on_cpu and settings.devices == "auto" else settings.devices,
+        strategy=settings.strategy,
+        precision=_precision(settings),
+        max_epochs=settings.epochs,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.gradient_clip or None,
+        check_val_every_n_epoch=settings.validate_every,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        use_distributed_sampler=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        logger=TensorBoardLogger(out, name="tensorboard", version=""),
+        callbacks=[
+            TrainingClock(settings.max_seconds),
+            *callbacks,
+            best,
+            last,
+        ],
+    )
+    return trainer, best
+
+
+def _precision(settings: TrainConfig) -> Any:
+    if settings.precision != "auto":
+        return settings.precision
+    on_cuda = settings.accelerator != "cpu" and torch.cuda.is_available()
+    return "bf16-mixed" if on_cuda and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def _rank() -> int:
+    # Known before the trainer is made: Lightning starts the other processes with it in their environment.
+    return int(getattr(rank_zero_only, "rank", 0) or 0)
+
+
+def _resume_from(settings: TrainConfig, out: Path) -> Path | None:
+    last = out / LAST
+    if settings.resume == "none":
+        if _rank() == 0 and last.exists():
+            raise OutputError(
+                f"{out} holds a run already; go on with it (--resume), or choose another folder with "
+                "train.out"
+            )
+        return None
+    if settings.resume == "auto":
+        return last if last.exists() else None
+    path = Path(settings.resume)
+    if not path.exists():
+        raise CheckpointError(
+            f"{path}: there is no such checkpoint; train.resume is 'auto', 'none' or the path of a .ckpt file"
+        )
+    return path
+
+
+def _check_checkpoint(path: Path, config: RunConfig) -> None:
+    try:
+        stored = torch.load(path, map_location="cpu", weights_only=True)["xt_config"]["model"]
+    except Exception as error:
+        raise CheckpointError(
+            f"{path} is not a checkpoint of `xt train` ({error.__class__.__name__})"
+        ) from None
+    wanted = config_to_dict(config)["model"]
+    differing = [name for name in wanted if stored.get(name) != wanted[name] and name != "pretrained"]
+    if differing:
+        name = differing[0]
+        raise CheckpointError(
+            f"{path} is a checkpoint of another model: model.{name} is {stored.get(name)} there and "
+            f"{wanted[name]} in "
+            "this configuration; resume with the configuration that it was trained with"
+        )
+
+
+def _load_weights(model: XT, checkpoint: Path) -> None:
+    state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+    weights = {
+        name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")
+    }
+    model.load_state_dict(weights)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without what Lightning says about things that are as they should be."""
+    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        for message in (
+            ".*does not have many workers",
+            ".*Checkpoint directory .* exists and is not empty",
+            ".*GPU available but not used",
+            ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated",
+        ):
+            warnings.filterwarnings("ignore", message=message)
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)
+            os.environ.pop("PL_GLOBAL_SEED", None)
