@@ -7,6 +7,7 @@ the whole. After the recipe of UltraMNIST (Gupta et al. 2022) and of PatchGD's d
 everywhere.
 """
 
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import rasterio
 from PIL import Image, ImageFilter
+from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
 from xt.demo.clutter import make_stamps
@@ -170,9 +172,12 @@ def write_scene(
         "zlevel": 1,
         "bigtiff": "if_safer",
     }
-    with atomic_path(path) as temporary, rasterio.open(temporary, "w", **options) as file:
-        for y in range(0, scene.height, block):
-            height = min(block, scene.height - y)
-            file.write(scene.read(y, 0, height, scene.width), 1, window=Window(0, y, scene.width, height))
-            if progress:
-                progress((y + height) / scene.height)
+    with atomic_path(path) as temporary, warnings.catch_warnings():
+        # A made-up scene lies nowhere on earth, which is as it should be.
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        with rasterio.open(temporary, "w", **options) as file:
+            for y in range(0, scene.height, block):
+                height = min(block, scene.height - y)
+                file.write(scene.read(y, 0, height, scene.width), 1, window=Window(0, y, scene.width, height))
+                if progress:
+                    progress((y + height) / scene.height)
