@@ -31,6 +31,17 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     return _build(values, overrides, "the configuration" if path is None else str(path))
 
 
+def format_keys(usage: str) -> str:
+    """Every key with its meaning, range, type and default, as text for a terminal."""
+    from jsonargparse import set_parsing_settings
+
+    set_parsing_settings(docstring_parse_attribute_docstrings=True)
+    parser = _parser()
+    parser.usage = usage
+    text: str = parser.format_help()
+    return text
+
+
 def config_from_dict(values: Mapping[str, Any], source: str = "the configuration") -> RunConfig:
     """The configuration from nested dictionaries, as `config_to_dict` gives them; `source` is named in
     errors."""
@@ -75,13 +86,10 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _build(values: Mapping[str, Any], overrides: Sequence[str], source: str) -> RunConfig:
-    from jsonargparse import ArgumentParser
-
     _check_keys(values, RunConfig, "", source)
     _check_overrides(overrides)
     # One parser checks the file and the command line, so that both know the same types.
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(RunConfig)
+    parser = _parser()
     place = source
     try:
         namespace = parser.parse_object(_with_encoder(_without_empty(values), overrides, source))
@@ -103,6 +111,14 @@ def _without_empty(values: Mapping[str, Any]) -> dict[str, Any]:
 def _fields(cls: type) -> dict[str, Any]:
     hints = get_type_hints(cls)
     return {item.name: hints[item.name] for item in dataclasses.fields(cls) if item.init}
+
+
+def _parser() -> Any:
+    from jsonargparse import ArgumentParser
+
+    parser = ArgumentParser(exit_on_error=False)
+    parser.add_class_arguments(RunConfig)
+    return parser
 
 
 def _with_encoder(values: dict[str, Any], overrides: Sequence[str], source: str) -> dict[str, Any]:

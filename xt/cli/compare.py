@@ -1,0 +1,59 @@
+"""`xt compare CONFIG.yaml [--out DIR] [--section.key=value ...]`."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from xt.cli.progress import ProgressBars
+from xt.cli.train import StageBars, config_of
+
+if TYPE_CHECKING:
+    from xt.configuration import RunConfig
+
+USAGE = "xt compare CONFIG.yaml [--section.key=value ...]   (results go to train.out)"
+
+
+def run_raw(argv: Sequence[str]) -> int:
+    """Train and evaluate every contestant; prints what is equal, what differs, and one table."""
+    config = config_of(argv, USAGE)
+    if config is None:
+        return 0
+    from xt.training.comparison import budget_in_words, compare, rules_in_words
+
+    print(f"budget: {budget_in_words(config)}; the same region encoder, context encoder and head for all")
+    for line in rules_in_words(config):
+        print(f"  {line}")
+    with ProgressBars() as bars:
+        stages = {str(name): StageBars(bars, f"{name}: ") for name in config.compare.contestants}
+
+        def progress(name: str, what: str, done: int, total: int, values: dict[str, float]) -> None:
+            stages[name](what, done, total, values)
+
+        results = compare(config, config.train.out, progress if config.train.progress else None)
+    Console().print(as_table(results, config))
+    print(f"wrote {config.train.out}/results.json")
+    return 0
+
+
+def as_table(results: Mapping[str, Any], config: "RunConfig") -> Table:
+    """One row a contestant."""
+    table = Table()
+    for column in ("contestant", results["metric"], "95 % interval", "peak memory", "seconds", "passes"):
+        table.add_column(column, justify="left" if column == "contestant" else "right")
+    for name in config.compare.contestants:
+        row = results[name]
+        low, high = row.get("accuracy_interval", (None, None))
+        table.add_row(
+            name,
+            f"{row['score']:.4f}",
+            "" if low is None else f"{low:.3f} to {high:.3f}",
+            f"{(row['peak_device_bytes'] or row['peak_bytes']) / 1e6:,.0f} MB",
+            f"{row['seconds']:.1f}",
+            str(row["epochs"]),
+        )
+    images = results[config.compare.contestants[0]]["images"]
+    where = "device" if results[config.compare.contestants[0]]["peak_device_bytes"] else "process"
+    table.caption = f"{images} test images; peak memory of the {where}; {results['budget']}"
+    return table

@@ -1,0 +1,104 @@
+"""`xt evaluate CHECKPOINT TABLE [--split test] [--out DIR]`."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xt.cli.progress import ProgressBars
+from xt.cli.train import StageBars, in_words
+
+if TYPE_CHECKING:
+    from xt.configuration import DataConfig
+    from xt.data.table import ImageTable
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("checkpoint", help="a run folder, its model.safetensors, or a .ckpt")
+    parser.add_argument("table", help="CSV or Parquet file with one row an image, or a folder per class")
+    parser.add_argument(
+        "--split",
+        help="images of this split; 'all' for every row; default: 'test' if there are splits, else all",
+    )
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where metrics, predictions and pictures go")
+    parser.add_argument("--root", help="folder that relative image paths start from")
+    parser.add_argument("--image-column", help="column of the image paths")
+    parser.add_argument("--label-column", action="append", help="column of the label; may be repeated")
+    parser.add_argument("--label-separator", help="what stands between several labels of one image")
+    parser.add_argument("--split-column", help="column of the split's name")
+    parser.add_argument("--nodata", type=float, help="pixel value that means 'nothing here'")
+    parser.add_argument(
+        "--batch-size", type=int, default=4, metavar="N", help="images at a time (default: 4)"
+    )
+    parser.add_argument("--region-batch", type=int, metavar="N", help="regions on the device at one time")
+    parser.add_argument("--device", help="cuda, cuda:1, cpu ...; the first GPU if there is one, else the CPU")
+    parser.epilog = (
+        "Columns and views are those the model was trained with (config.yaml beside it) unless given here. "
+        "Writes "
+        "metrics.json, predictions.csv and, for classes, confusion.csv and confusion.png to DIR."
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    import torch
+
+    from xt.configuration import DataConfig
+    from xt.data.dataset import Reading
+    from xt.training.checkpoints import load_trained
+    from xt.training.evaluation import evaluate, write_evaluation
+    from xt.training.preparation import load_table
+
+    if arguments.out is not None:
+        from xt.output import check_writable_folder
+
+        check_writable_folder(arguments.out)
+    model, config = load_trained(arguments.checkpoint)
+    data = _data(DataConfig() if config is None else config.data, arguments)
+    names = model.config.class_names
+    table = load_table(data, model.config.head, None if names is None else tuple(names))
+    table, which = _select(table, arguments.split, data.test_split)
+    table.check_files()
+    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    model.to(device)
+    if arguments.region_batch is not None:
+        model.streaming = replace(model.streaming, region_batch=arguments.region_batch)
+    how = Reading(
+        region_size=model.region_encoder.region_size, view=data.view, crops=data.crops, nodata=data.nodata
+    )
+    with ProgressBars() as bars:
+        evaluation = evaluate(model, table, how, batch_size=arguments.batch_size, report=StageBars(bars))
+    print(f"{which} of {table.source}" + ("" if data.view == "whole" else f", as '{data.view}' sees them"))
+    print(in_words(evaluation.summary()))
+    if arguments.out is not None:
+        write_evaluation(evaluation, arguments.out)
+        print(f"wrote {arguments.out}")
+    return 0
+
+
+def _data(trained: "DataConfig", arguments: argparse.Namespace) -> "DataConfig":
+    path = Path(arguments.table)
+    folder = path.is_dir()
+    given = {
+        "image_column": arguments.image_column,
+        "label_columns": None if arguments.label_column is None else tuple(arguments.label_column),
+        "label_separator": arguments.label_separator,
+        "split_column": arguments.split_column,
+        "nodata": arguments.nodata,
+    }
+    return replace(
+        trained,
+        table=None if folder else str(path),
+        folder=str(path) if folder else None,
+        # The training table's images may lie elsewhere than this one's.
+        root=arguments.root,
+        class_names=None,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+
+
+def _select(table: "ImageTable", split: str | None, test_split: str) -> tuple["ImageTable", str]:
+    if split == "all" or (split is None and table.splits is None):
+        return table, f"all {len(table)} images"
+    name = split or test_split
+    part = table.split(name)
+    return part, f"the {len(part)} images of the split {name!r}"

@@ -1,0 +1,96 @@
+"""`xt train CONFIG.yaml [--resume] [--section.key=value ...]`."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xt.cli.progress import Bar, ProgressBars
+from xt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from xt.configuration import RunConfig
+
+USAGE = "xt train CONFIG.yaml [--resume] [--section.key=value ...]"
+
+
+def run_raw(argv: Sequence[str]) -> int:
+    """Train as the configuration says; prints the metrics of the best epoch's model."""
+    config = config_of(argv, USAGE)
+    if config is None:
+        return 0
+    from xt.training.run import train
+
+    with ProgressBars() as bars:
+        result = train(config, report=StageBars(bars) if config.train.progress else None)
+    print(f"split {result.metrics['split']}; trained {result.metrics['epochs']} epochs in "
+          f"{result.metrics['training_seconds']:.0f} s")  # fmt: skip
+    for part in ("validation", "test"):
+        if part in result.metrics:
+            print(f"{part}: {in_words(result.metrics[part])}")
+    print(f"wrote {result.folder / 'model.safetensors'}")
+    return 0
+
+
+def config_of(argv: Sequence[str], usage: str) -> "RunConfig | None":
+    """The configuration of a command line; None if it only asked for help, which is then printed.
+
+    `--resume` is short for `--train.resume=auto`.
+    """
+    from xt.configuration_parser import format_keys, load_config
+
+    if "-h" in argv or "--help" in argv:
+        print(format_keys(usage))
+        return None
+    arguments = ["--train.resume=auto" if argument == "--resume" else argument for argument in argv]
+    files, overrides = _files_and_overrides(arguments)
+    if len(files) > 1:
+        raise ConfigError(f"expected one configuration file, got {', '.join(files)}; usage: {usage}")
+    if not arguments:
+        raise ConfigError(f"expected a configuration file; usage: {usage}")
+    return load_config(Path(files[0]) if files else None, overrides)
+
+
+def in_words(summary: dict[str, object]) -> str:
+    """One line of metrics."""
+    parts = []
+    for name, value in summary.items():
+        if name == "top1_interval" and isinstance(value, list):
+            parts.append(f"95 % interval of top1 {value[0]:.3f} to {value[1]:.3f}")
+        else:
+            parts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{value} {name}")
+    return ", ".join(parts)
+
+
+class StageBars:
+    """A progress bar for each stage of a run, with the newest numbers beside it."""
+
+    def __init__(self, bars: ProgressBars, prefix: str = "") -> None:
+        self.bars = bars
+        self.prefix = prefix
+        self.stages: dict[str, Bar] = {}
+        self._shown: dict[str, float] = {}
+
+    def __call__(self, what: str, done: int, total: int, values: dict[str, float]) -> None:
+        if what not in self.stages:
+            self.stages[what] = self.bars.add(f"{self.prefix}{what}", total=total)
+        validated = {name: value for name, value in values.items() if name.startswith("val/")}
+        if validated and validated != self._shown:
+            self._shown = validated
+            numbers = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+            self.bars.print(f"{self.prefix}{done} of {total}: {numbers}")
+        self.stages[what].update(done, total)
+
+
+def _files_and_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    files, overrides = [], []
+    takes_value = False
+    for argument in arguments:
+        if argument.startswith("--"):
+            overrides.append(argument)
+            takes_value = "=" not in argument
+        elif takes_value:
+            overrides.append(argument)
+            takes_value = False
+        else:
+            files.append(argument)
+    return files, overrides
