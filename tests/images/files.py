@@ -23,7 +23,13 @@ def smooth(height: int, width: int, channels: int = 3, dtype: str = "uint8", see
     return random.integers(limits.min, limits.max, (height, width, channels), dtype=dtype, endpoint=True)
 
 
-def write_raster(path: Path, pixels: np.ndarray, overviews: tuple[int, ...] = (), **options: Any) -> Path:
+def write_raster(
+    path: Path,
+    pixels: np.ndarray,
+    overviews: tuple[int, ...] = (),
+    tags: dict[str, str] | None = None,
+    **options: Any,
+) -> Path:
     """Any file GDAL writes, from (h, w, c)."""
     height, width, channels = pixels.shape
     shape = {"height": height, "width": width, "count": channels, "dtype": pixels.dtype}
@@ -31,6 +37,7 @@ def write_raster(path: Path, pixels: np.ndarray, overviews: tuple[int, ...] = ()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(path, "w", **options) as dataset:
+            dataset.update_tags(**(tags or {}))
             dataset.write(pixels.transpose(2, 0, 1))
         if overviews:
             with rasterio.open(path, "r+") as dataset:
