@@ -17,6 +17,7 @@ _EXPORTS = {
     "ModelConfig": "xt.model",
     "create_model": "xt.model",
     "load_model": "xt.model",
+    "load_authors_checkpoint": "xt.authors",
     "Predictor": "xt.prediction",
     "XTError": "xt.errors",
 }
@@ -24,6 +25,7 @@ _EXPORTS = {
 __all__ = ["__version__", *_EXPORTS]
 
 if TYPE_CHECKING:
+    from xt.authors import load_authors_checkpoint as load_authors_checkpoint
     from xt.errors import XTError as XTError
     from xt.images import LargeImage as LargeImage
     from xt.images import open_image as open_image

@@ -26,6 +26,7 @@ COMMANDS = {
     "evaluate": ("xt.cli.evaluate", "measure a checkpoint on a table of labelled images"),
     "predict": ("xt.cli.predict", "predict images with a checkpoint: probabilities and relevance maps"),
     "compare": ("xt.cli.compare", "train down-sampling, cropping and xT on the same data: one table"),
+    "convert": ("xt.cli.convert", "turn the authors' published weights into a file this library loads"),
     "demo": ("xt.cli.demo", "small, real, end to end: make data, train, compare, predict a giant image"),
 }
 
