@@ -157,7 +157,7 @@ def test_a_broken_image_does_not_stop_the_others(checkpoint, images, out, capsys
     (images / "broken.png").write_bytes((images / "photo.png").read_bytes()[:4000])
     (images / "empty.tif").touch()
     (images / "text.tif").write_text("this is no image")
-    assert predict(checkpoint, images, "--out", out) == 1
+    assert predict(checkpoint, images, "--out", out, "--no-overlay") == 1
     assert len(table(out)) == 3
     shown = capsys.readouterr()
     assert "6 images: 3 predicted, 3 failed" in shown.out
@@ -179,7 +179,7 @@ def test_nor_does_an_unforeseen_error(checkpoint, images, out, monkeypatch, caps
         return original(self, image, progress)
 
     monkeypatch.setattr(Predictor, "predict", predict_one)
-    assert predict(checkpoint, images, "--out", out) == 1
+    assert predict(checkpoint, images, "--out", out, "--no-overlay") == 1
     assert f"photo.png: {type(unforeseen).__name__}: {unforeseen}" in capsys.readouterr().err
     assert len(table(out)) == 2
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -60,10 +60,8 @@ def _averaged(
     def fill(window: tuple[int, int]) -> None:
         y, x = window
         size = min(side, height - y), min(side, width - x)
-        pixels = _read(image, level, y, x, *size)[..., :bands].astype(np.float32)
-        if image.nodata is not None:
-            pixels[pixels == np.float32(image.nodata)] = np.nan
-        part = _block_mean(pixels, stride)
+        pixels = _read(image, level, y, x, *size)[..., :bands]
+        part = _block_mean(pixels, stride, image.nodata)
         top, left = y // stride, x // stride
         small[top : top + part.shape[0], left : left + part.shape[1]] = part
 
@@ -79,18 +77,23 @@ def _read(image: "LargeImage", level: int, y: int, x: int, height: int, width: i
     return image.read(round(y * factor), round(x * factor), height, width, level)
 
 
-def _block_mean(pixels: NDArray[np.float32], stride: int) -> NDArray[np.float32]:
-    """Means over blocks of stride x stride pixels that leave NaN out; the last blocks may be smaller."""
+def _block_mean(pixels: NDArray[Any], stride: int, nodata: float | None) -> NDArray[np.float32]:
+    """Means over blocks of stride x stride pixels that leave nodata and NaN out; the last blocks may be smaller."""
+    if nodata is None and pixels.dtype.kind != "f":
+        there = np.ones((), dtype=bool)
+    else:
+        there = np.isfinite(pixels) & (pixels != nodata)
+    counts = _block_sum(np.broadcast_to(there, pixels.shape), stride)
+    sums = _block_sum(pixels if there.all() else np.where(there, pixels, 0), stride)
+    return np.divide(sums, counts, out=np.full(sums.shape, np.nan, np.float32), where=counts > 0)
+
+
+def _block_sum(values: NDArray[Any], stride: int) -> NDArray[np.float32]:
     if stride == 1:
-        return pixels
-    there = np.isfinite(pixels)
-    sums = _block_sum(np.where(there, pixels, np.float32(0)), stride)
-    counts = _block_sum(there.astype(np.float32), stride)
-    return np.divide(sums, counts, out=np.full_like(sums, np.nan), where=counts > 0)
-
-
-def _block_sum(values: NDArray[np.float32], stride: int) -> NDArray[np.float32]:
-    rows = np.add.reduceat(values, np.arange(0, values.shape[0], stride), axis=0)
+        return values.astype(np.float32)
+    # Rows first: whole rows are added up at once, and what is left is small.
+    tops = range(0, values.shape[0], stride)
+    rows = np.stack([values[top : top + stride].sum(axis=0, dtype=np.float32) for top in tops])
     sums: NDArray[np.float32] = np.add.reduceat(rows, np.arange(0, values.shape[1], stride), axis=1)
     return sums
 
