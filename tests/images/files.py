@@ -26,6 +26,7 @@ def smooth(height: int, width: int, channels: int = 3, dtype: str = "uint8", see
 def write_raster(
     path: Path,
     pixels: np.ndarray,
+    colors: dict[int, tuple[int, ...]] | None = None,
     overviews: tuple[int, ...] = (),
     tags: dict[str, str] | None = None,
     **options: Any,
@@ -38,6 +39,8 @@ def write_raster(
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(path, "w", **options) as dataset:
             dataset.update_tags(**(tags or {}))
+            if colors:
+                dataset.write_colormap(1, colors)
             dataset.write(pixels.transpose(2, 0, 1))
         if overviews:
             with rasterio.open(path, "r+") as dataset:

@@ -6,11 +6,12 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
+from shutil import disk_usage
 from typing import Any, Literal
 
 import numpy as np
 
-from xt.errors import ConfigError, SlowImageWarning
+from xt.errors import ConfigError, OutputError, SlowImageWarning, XTError
 from xt.images import open_image
 from xt.images.image import LargeImage
 from xt.images.raster import RasterImage, import_rasterio, rasterio_dataset
@@ -65,8 +66,7 @@ def tile(
     try:
         options = _options(image, compression, quality)
         with atomic_path(final) as temporary:
-            plain = temporary.with_name(temporary.name + ".plain.tif")
-            _write(image, temporary, plain, options, report)
+            _write(image, final, temporary, options, report)
     finally:
         if image is not source:
             image.close()
@@ -76,8 +76,8 @@ def tile(
 
 def _write(
     image: LargeImage,
+    final: Path,
     temporary: Path,
-    plain: Path,
     options: dict[str, Any],
     report: Callable[[float], object],
 ) -> None:
@@ -85,10 +85,12 @@ def _write(
     rasterio = import_rasterio()
     from rasterio import shutil
     from rasterio.enums import Resampling
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError, RasterioIOError
+    from rasterio.errors import NotGeoreferencedWarning
 
     # Of classes a mean would be another class.
     resampling = Resampling.nearest if _is_classes(image) else Resampling.average
+    # Named so that it goes where the temporary file goes.
+    plain = temporary.with_name(temporary.name + ".plain.tif")
     with warnings.catch_warnings(), rasterio.Env(GDAL_NUM_THREADS="2"):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
@@ -104,9 +106,27 @@ def _write(
                     dataset.build_overviews(factors, resampling)
             report(_REDUCED)
             shutil.copy(plain, temporary, driver="COG", **options)
-        except RasterioError as error:
-            # `atomic_path` explains it by GDAL's own words, which rasterio keeps in the chained exception.
-            raise RasterioIOError(f"{error}: {error.__cause__ or 'unknown cause'}") from error
+            _check_written(temporary)
+        except XTError:
+            raise
+        except Exception as error:
+            # Reading reports its errors itself, so this was writing: rasterio's errors have no common base, and
+            # a full disk often shows only when what was written is read again.
+            free = disk_usage(temporary.parent).free
+            raise OutputError(
+                f"Could not write {final}: {error.__cause__ or error}. Is the disk full ({free / 2**20:.0f} MB "
+                "free), or is there a limit to the size of files? Nothing half-written was left."
+            ) from error
+
+
+def _check_written(path: Path) -> None:
+    """Read the last pixel of each level, which lie at the file's end: closing a file reports no errors."""
+    rasterio = import_rasterio()
+    with rasterio.open(path) as dataset:
+        count = len(dataset.overviews(1))
+    for options in ({}, *({"overview_level": level} for level in range(count))):
+        with rasterio.open(path, **options) as dataset:
+            dataset.read(window=((dataset.height - 1, dataset.height), (dataset.width - 1, dataset.width)))
 
 
 def _rows_at_once(image: LargeImage) -> int:

@@ -7,7 +7,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 
@@ -107,7 +107,7 @@ class LargeImage(ABC):
         """Let go of files and memory; reading afterwards raises ImageError. Closing twice is fine."""
         self.closed = True
 
-    def __enter__(self) -> LargeImage:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
