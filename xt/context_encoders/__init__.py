@@ -4,12 +4,14 @@ from typing import Any
 
 from xt.context_encoders.base import ContextEncoder
 from xt.context_encoders.full import FullAttention
+from xt.context_encoders.mamba import Mamba
 from xt.context_encoders.none import NoContext
 from xt.context_encoders.transformer_xl import TransformerXL
 from xt.registry import create
 
 CONTEXT_ENCODERS: dict[str, type[ContextEncoder]] = {
     "transformer_xl": TransformerXL,
+    "mamba": Mamba,
     "full": FullAttention,
     "none": NoContext,
 }
@@ -33,6 +35,7 @@ __all__ = [
     "CONTEXT_ENCODERS",
     "ContextEncoder",
     "FullAttention",
+    "Mamba",
     "NoContext",
     "TransformerXL",
     "create_context_encoder",
