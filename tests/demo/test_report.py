@@ -1,0 +1,143 @@
+"""The report: one well-formed page that loads nothing and shows the numbers it was given."""
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from xt.demo.charts import accuracy_bars, training_curves
+from xt.demo.digits import load_digits
+from xt.demo.pictures import data_uri, enlarged, reduced_by_maximum, reduced_by_mean, with_relevance
+from xt.demo.report import Contestant, Example, Giant, Report, Zoom, render
+from xt.demo.scenes import make_scene
+
+_VOID = {"meta", "img", "circle", "rect", "line", "image", "polyline"}
+
+
+class Balanced(HTMLParser):
+    """Fails where an element is closed that is not the innermost open one."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.text: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in _VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in _VOID:
+            return
+        assert self.open, f"</{tag}> closes nothing"
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text.append(data)
+
+
+@pytest.fixture(scope="module")
+def report() -> Report:
+    scene = make_scene(8, 512, 512, load_digits("heldout"), np.random.default_rng(0))
+    pixels = scene.read(0, 0, 512, 512)
+    relevance = np.random.default_rng(0).random((8, 8))
+    example = Example(
+        pixels, scene.digits, "8", {"xt": "8", "downsample": "4", "crop": "5"}, relevance, 64.0, 128
+    )
+    giant = Giant(
+        height=512,
+        width=512,
+        overview=reduced_by_mean(pixels, 256, 256),
+        digits=scene.digits,
+        label="8",
+        answer="6",
+        probability=0.625,
+        relevance=relevance,
+        cell=64.0,
+        zooms=[
+            Zoom(128, 256, pixels[128:256, 256:384], 0.25, 8),
+            Zoom(0, 0, pixels[:128, :128], 0.125, None),
+        ],
+        share_on_digits=0.75,
+        regions=16,
+        peak_bytes=3 * 2**29,
+        seconds=42.0,
+    )
+    return Report(
+        contestants=[
+            Contestant("downsample", 0.25, 0.2, 0.3, 2**29, 20.0, [(0, 0.17), (1, 0.2)]),
+            Contestant("crop", 0.3, 0.25, 0.35, 2**29, 21.0, [(0, 0.17), (1, 0.3)]),
+            Contestant("xt", 0.9, 0.86, 0.93, 2**30, 150.0, [(0, 0.17), (1, 0.9)]),
+        ],
+        examples=[example],
+        giant=giant,
+        scene_side=512,
+        region_size=128,
+        train_images=900,
+        test_images=300,
+        passes=2,
+        classes=["4", "5", "6", "7", "8", "9"],
+        total_seconds=400.0,
+        machine="2 <CPU> cores",
+    )
+
+
+def test_page_is_well_formed_and_loads_nothing(report: Report) -> None:
+    page = render(report)
+    parser = Balanced()
+    parser.feed(page)
+    assert parser.open == []
+    sources = re.findall(r'(?:src|href)="([^"]{0,40})', page)
+    assert sources
+    assert all(source.startswith("data:image/png;base64,") for source in sources)
+    assert not re.search(r"<script|<link|@import|url\(", page)
+    assert len(page) < 2e6
+
+
+def test_page_shows_the_numbers_it_was_given(report: Report) -> None:
+    parser = Balanced()
+    parser.feed(render(report))
+    text = re.sub(r"\s+", " ", " ".join(parser.text))
+    for shown in ("90.0%", "86.0% to 93.0%", "+60 points", "1.50 GiB", "150 s", "512 × 512", "75%", "62.5%"):
+        assert shown in text, shown
+    # The machine's name is text, not markup.
+    assert "2 <CPU> cores" in text
+
+
+def test_wrong_answers_are_marked_wrong(report: Report) -> None:
+    page = render(report)
+    assert '<span class="right">8</span>' in page
+    assert '<span class="wrong">4</span>' in page
+    assert '<span class="wrong">6</span>' in page
+
+
+def test_charts_keep_labels_apart_and_bars_to_scale() -> None:
+    bars = accuracy_bars([("xt", "xT", 0.8, 0.7, 0.9), ("crop", "cropping", 0.2, 0.1, 0.3)], chance=0.1)
+    widths = [float(width) for width in re.findall(r'class="bar"[^>]* width="([\d.]+)"', bars)]
+    assert widths[0] == pytest.approx(4 * widths[1], rel=1e-3)
+    curves = training_curves(
+        [("xt", "a", [(0, 0.2), (1, 0.5)]), ("crop", "b", [(0, 0.2), (1, 0.5)])], "passes"
+    )
+    places = [float(y) for y in re.findall(r'<text class="name"[^>]* y="([\d.]+)"', curves)]
+    assert abs(places[0] - places[1]) >= 14
+
+
+def test_pictures_survive_the_way_into_the_page() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (20, 30), dtype=np.uint8)
+    png = base64.b64decode(data_uri(pixels).split(",", 1)[1])
+    assert np.array_equal(np.asarray(Image.open(io.BytesIO(png))), pixels)
+
+
+def test_relevance_lies_where_its_cells_are() -> None:
+    relevance = np.zeros((2, 3))
+    relevance[1, 2] = 1
+    picture = with_relevance(np.zeros((100, 150), np.uint8), relevance, 64.0).max(axis=2)
+    assert picture[64:, 128:].min() > 150
+    assert picture[:64].max() == 0
+    assert picture[:, :128].max() == 0
+    assert enlarged(relevance, 100, 150, 64.0).sum() == 36 * 22
+    assert reduced_by_maximum(relevance, 2).tolist() == [[0, 1]]
