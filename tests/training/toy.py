@@ -1,4 +1,5 @@
-"""A task that is learned in seconds: which colour is the square, somewhere in a noisy image of several regions."""
+"""A task that is learned in seconds: which colour is the square, somewhere in a noisy image of several
+regions."""
 
 from pathlib import Path
 from typing import Any

@@ -56,7 +56,10 @@ def parameter_groups(
     rest: Any = _Named(
         (name, parameter) for name, parameter in model.named_parameters() if id(parameter) not in in_backbone
     )
-    groups += [{**group, "initial_lr": lr} for group in param_groups_weight_decay(rest, weight_decay)]
+    groups += [
+        {**group, "initial_lr": lr}
+        for group in param_groups_weight_decay(rest, weight_decay, no_weight_decay_list=("*bias",))
+    ]
     return [{**group, "lr": group["initial_lr"]} for group in groups]
 
 

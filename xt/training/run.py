@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import signal
+import threading
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -94,9 +96,7 @@ def train(
         trainer, best = _trainer(config, out, data, [curves, *callbacks, *reports])
         if trainer.is_global_zero:
             write_atomically(out / "config.yaml", config_to_yaml(config))
-        trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=False)
-        if trainer.interrupted:
-            raise KeyboardInterrupt
+        _fit(trainer, module, data, resume_from)
         device = trainer.strategy.root_device
         _load_weights(model, Path(best.best_model_path or out / LAST))
         metrics: dict[str, Any] = {
@@ -234,6 +234,20 @@ def _precision(settings: TrainConfig) -> Any:
     return "bf16-mixed" if on_cuda and torch.cuda.is_bf16_supported() else "32-true"
 
 
+def _fit(trainer: Trainer, module: TrainingModule, data: TrainingData, resume_from: Path | None) -> None:
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
+    except SystemExit:
+        # Lightning turns an interrupt into the end of the program, and turns later ones off.
+        if not trainer.interrupted:
+            raise
+        raise KeyboardInterrupt from None
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGINT, handler)
+
+
 def _rank() -> int:
     # Known before the trainer is made: Lightning starts the other processes with it in their environment.
     return int(getattr(rank_zero_only, "rank", 0) or 0)
@@ -277,7 +291,7 @@ def _check_checkpoint(path: Path, config: RunConfig) -> None:
 
 
 def _load_weights(model: XT, checkpoint: Path) -> None:
-    state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
     weights = {
         name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")
     }
