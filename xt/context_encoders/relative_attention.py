@@ -10,12 +10,11 @@ dot product between a rotated query and the sines and cosines of p_j alone. So b
 attention, and no table of distances is ever made.
 """
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xt.context_encoders.positions import WAVELENGTHS, angular_frequencies, sinusoids
 from xt.errors import ConfigError
 
 
@@ -33,9 +32,7 @@ class RelativeAttention(nn.Module):
 
     angular: Tensor
 
-    def __init__(
-        self, dim: int, num_heads: int, wavelengths: tuple[float, float] = (64.0, 1048576.0)
-    ) -> None:
+    def __init__(self, dim: int, num_heads: int, wavelengths: tuple[float, float] = WAVELENGTHS) -> None:
         super().__init__()
         if dim % num_heads or (dim // num_heads) % 4:
             raise ConfigError(f"dim / num_heads must be a multiple of 4, got {dim} / {num_heads}")
@@ -49,9 +46,8 @@ class RelativeAttention(nn.Module):
         self.position_bias = nn.Parameter(torch.zeros(num_heads, 1, self.head_dim))
         self.position_weight = nn.Parameter(torch.empty(num_heads, self.head_dim, self.head_dim))
         nn.init.normal_(self.position_weight, std=self.head_dim**-0.5)
-        shortest, longest = (math.log10(length) for length in wavelengths)
-        spaced = torch.logspace(shortest, longest, self.head_dim // 4)
-        self.register_buffer("angular", 2 * math.pi / spaced, persistent=False)
+        angular = angular_frequencies(self.head_dim // 4, wavelengths)
+        self.register_buffer("angular", angular, persistent=False)
 
     def forward(
         self,
@@ -70,22 +66,45 @@ class RelativeAttention(nn.Module):
         """
         keys = tokens if keys is None else keys
         key_positions = positions if key_positions is None else key_positions
+        key, value = self.keys_and_values(keys, key_positions)
+        return self.project(self.attend(self.queries(tokens, positions), key, value))
+
+    def queries(self, tokens: Tensor, positions: Tensor | None) -> Tensor:
+        """What tokens (B, L, D) look for, (B, heads, L, 2 * head_dim): content, then place.
+
+        Args:
+            positions: (B, L, 2); None for tokens that lie nowhere, for which all places are the same.
+        """
         query = self._heads(self.query(tokens))
-        key, value = (self._heads(part) for part in self.key_value(keys).chunk(2, dim=-1))
-
-        query_sin, query_cos = self._sinusoids(positions, query.dtype)
-        key_sin, key_cos = self._sinusoids(key_positions, query.dtype)
+        content = query + self.content_bias
+        if positions is None:
+            return F.pad(content, (0, self.head_dim))
+        sin, cos = self._sinusoids(positions, query.dtype)
         by_sin, by_cos = ((query + self.position_bias) @ self.position_weight).chunk(2, dim=-1)
-        rotated = (by_sin * query_sin + by_cos * query_cos, by_cos * query_sin - by_sin * query_cos)
-        shape = (*key.shape[:3], -1)
+        return torch.cat([content, by_sin * sin + by_cos * cos, by_cos * sin - by_sin * cos], dim=-1)
 
-        attended = F.scaled_dot_product_attention(
-            torch.cat([query + self.content_bias, *rotated], dim=-1),
-            torch.cat([key, key_cos.expand(shape), key_sin.expand(shape)], dim=-1),
-            # Fused kernels want values as wide as keys.
-            F.pad(value, (0, self.head_dim)),
-            scale=self.head_dim**-0.5,
-        )[..., : self.head_dim]
+    def keys_and_values(self, tokens: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor]:
+        """What tokens (B, K, D) are found by, (B, heads, K, 2 * head_dim), and give, (B, heads, K, head_dim)."""
+        key, value = (self._heads(part) for part in self.key_value(tokens).chunk(2, dim=-1))
+        return self.with_place(key, positions), value
+
+    def with_place(self, key: Tensor, positions: Tensor | None) -> Tensor:
+        """Append to keys (B, heads, K, head_dim) where they lie."""
+        if positions is None:
+            return F.pad(key, (0, self.head_dim))
+        sin, cos = self._sinusoids(positions, key.dtype)
+        shape = (*key.shape[:3], -1)
+        return torch.cat([key, cos.expand(shape), sin.expand(shape)], dim=-1)
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Fused attention over keys with place; `mask` is True where allowed, or added to the scores."""
+        # Fused kernels want values as wide as keys.
+        value = F.pad(value, (0, self.head_dim))
+        attended = F.scaled_dot_product_attention(query, key, value, mask, scale=self.head_dim**-0.5)
+        return attended[..., : self.head_dim]
+
+    def project(self, attended: Tensor) -> Tensor:
+        """(B, heads, L, head_dim) to (B, L, D)."""
         return self.projection(attended.transpose(1, 2).flatten(2))
 
     def _heads(self, tokens: Tensor) -> Tensor:
@@ -94,8 +113,8 @@ class RelativeAttention(nn.Module):
 
     def _sinusoids(self, positions: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
         """Sines and cosines of the positions' angles, (B, 1, L, head_dim / 2) each: first along y, then along x."""
-        angles = (positions[..., None] * self.angular.to(positions.dtype)).flatten(2)[:, None]
-        return angles.sin().to(dtype), angles.cos().to(dtype)
+        sin, cos = sinusoids(positions, self.angular)
+        return sin[:, None].to(dtype), cos[:, None].to(dtype)
 
 
 class AttentionLayer(nn.Module):
@@ -128,6 +147,10 @@ class AttentionLayer(nn.Module):
             attended = self.attention(
                 normed, positions, keys, torch.cat([memory_positions, positions], dim=1)
             )
+        return self.add(tokens, attended)
+
+    def add(self, tokens: Tensor, attended: Tensor) -> Tensor:
+        """The rest of the layer: add what attention found, (B, L, D), then the perceptron."""
         tokens = tokens + self.dropout(attended)
         return tokens + self.dropout(self.mlp(self.mlp_norm(tokens)))
 

@@ -82,7 +82,7 @@ class ContextEncoderContract:
     def test_gradients_reach_every_parameter(self) -> None:
         encoder = self.make()
         tokens, positions = self._tokens(2, torch.float32)
-        encoder(tokens, positions).pow(2).sum().backward()
+        encoder(tokens.requires_grad_(), positions).pow(2).sum().backward()
         for name, parameter in encoder.named_parameters():
             assert parameter.grad is not None, f"no gradient for {name}"
             assert parameter.grad.abs().max() > 0, f"only zeros as gradient for {name}"
