@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import warnings
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor, wait
+from functools import partial
 from pathlib import Path
 from shutil import disk_usage
 from typing import Any, Literal
@@ -22,8 +24,9 @@ Compression = Literal["deflate", "jpeg"]
 _TILE = 512
 # Rows that are held in memory at a time.
 _ROWS_BYTES = 64 * 2**20
-# How the work is divided, for the progress; measured on an RGB image of 8,192 x 8,192 pixels.
-_COPIED, _REDUCED = 0.4, 0.6
+# How the work is divided, for the progress; measured on an RGB image of 16,384 x 16,384 pixels.
+_COPIED, _REDUCED = 0.2, 0.45
+_LOOK_EVERY_S = 0.2
 _MICRONS_PER_CENTIMETRE = 10_000.0
 
 
@@ -91,7 +94,7 @@ def _write(
     resampling = Resampling.nearest if _is_classes(image) else Resampling.average
     # Named so that it goes where the temporary file goes.
     plain = temporary.with_name(temporary.name + ".plain.tif")
-    with warnings.catch_warnings(), rasterio.Env(GDAL_NUM_THREADS="2"):
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
             rows = _rows_at_once(image)
@@ -100,12 +103,11 @@ def _write(
                 for y in range(0, image.shape[0], rows):
                     _copy_rows(image, dataset, y, min(rows, image.shape[0] - y))
                     report(_COPIED * min(y + rows, image.shape[0]) / image.shape[0])
-            factors = _factors(image.shape)
-            if factors:
-                with rasterio.open(plain, "r+") as dataset:
-                    dataset.build_overviews(factors, resampling)
-            report(_REDUCED)
-            shutil.copy(plain, temporary, driver="COG", **options)
+            size = plain.stat().st_size
+            reduced = partial(_add_levels, plain, _factors(image.shape), resampling)
+            _watch(reduced, plain, (size, size * 4 / 3), (_COPIED, _REDUCED), report)
+            arranged = partial(shutil.copy, plain, temporary, driver="COG", **options)
+            _watch(arranged, temporary, (0, plain.stat().st_size), (_REDUCED, 1.0), report)
             _check_written(temporary)
         except XTError:
             raise
@@ -117,6 +119,38 @@ def _write(
                 f"Could not write {final}: {error.__cause__ or error}. Is the disk full ({free / 2**20:.0f} MB "
                 "free), or is there a limit to the size of files? Nothing half-written was left."
             ) from error
+
+
+def _add_levels(path: Path, factors: list[int], resampling: Any) -> None:
+    if factors:
+        with import_rasterio().open(path, "r+") as dataset:
+            dataset.build_overviews(factors, resampling)
+
+
+def _watch(
+    work: Callable[[], object],
+    path: Path,
+    sizes: tuple[float, float],
+    fractions: tuple[float, float],
+    report: Callable[[float], object],
+) -> None:
+    """Do what GDAL does in one piece in another thread, and tell how far it is from how its file grows.
+
+    Args:
+        sizes: of the file before and, roughly, after.
+        fractions: of all the work, before and after.
+    """
+    before, after = sizes
+    start, stop = fractions
+    best = start
+    with ThreadPoolExecutor(1) as thread:
+        future = thread.submit(work)
+        while not wait([future], timeout=_LOOK_EVERY_S).done:
+            grown = (path.stat().st_size - before) / (after - before) if path.exists() else 0.0
+            best = max(best, start + (stop - start) * min(grown, 0.98))
+            report(best)
+        future.result()
+    report(stop)
 
 
 def _check_written(path: Path) -> None:
