@@ -17,7 +17,7 @@ import numpy as np
 import timm
 import torch
 from make_demo_digits import read_idx
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
@@ -219,6 +219,7 @@ def main() -> None:
         "--near-steps", type=int, default=1500, help="batches of 64-pixel regions with one digit"
     )
     parser.add_argument("--steps", type=int, default=600, help="batches of 128-pixel regions as in the demo")
+    parser.add_argument("--start", type=Path, help="go on from these weights")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=ASSETS / "encoder.safetensors")
     arguments = parser.parse_args()
@@ -230,6 +231,8 @@ def main() -> None:
             read_idx(Path(f"{stem}images-idx3-ubyte.gz")), read_idx(Path(f"{stem}labels-idx1-ubyte.gz"))
         )
     model = DigitFinder()
+    if arguments.start:
+        model.encoder.load_state_dict(load_file(arguments.start))
     # Near first: a quarter of the pixels, and a digit in most regions.
     train(model, pool, 64, arguments.near_steps, 4e-3, arguments.seed)
     train(model, pool, REGION_SIZE, arguments.steps, 2e-3, arguments.seed + 1)

@@ -14,7 +14,7 @@ from xt.errors import XTError
 
 
 def small_model() -> xt.XT:
-    settings = run_config(DemoSettings(), Path("none.csv")).model
+    settings = run_config(DemoSettings(), Path("none.csv"), Path("runs")).model
     return xt.create_model(
         settings.encoder,
         encoder_options=settings.encoder_options,

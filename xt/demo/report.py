@@ -244,6 +244,8 @@ def _marked(
 ) -> str:
     """The picture with circles around the digits, drawn in the scene's own coordinates."""
     unit = max(height, width) / 1000
+    # A wide picture fills the page, the others a third of it.
+    name = 30 if zooms else 52
     largest = max((digit.label for digit in digits), default=None)
     parts = []
     for zoom in zooms:
@@ -254,15 +256,15 @@ def _marked(
             f'stroke-width="{2 * unit:.1f}"/>'
         )
     for digit in digits:
-        y, x, radius = digit.y + digit.side / 2, digit.x + digit.side / 2, max(digit.side * 0.8, 18 * unit)
+        y, x, radius = digit.y + digit.side / 2, digit.x + digit.side / 2, max(digit.side * 0.8, 14 * unit)
         extra = " largest" if digit.label == largest else ""
         # The name stands beside the circle, on the side where there is room.
         beside = x + radius * 1.3 if x < width * 0.9 else x - radius * 1.3
         anchor = "start" if x < width * 0.9 else "end"
         parts.append(
             f'<circle class="digit{extra}" cx="{x:.0f}" cy="{y:.0f}" r="{radius:.0f}" stroke-width="{3 * unit:.1f}"/>'
-            f'<text class="digit-name{extra}" x="{beside:.0f}" y="{y + 9 * unit:.0f}" text-anchor="{anchor}" '
-            f'style="font-size:{30 * unit:.0f}px;stroke-width:{5 * unit:.1f}px">{digit.label}</text>'
+            f'<text class="digit-name{extra}" x="{beside:.0f}" y="{y + name / 3 * unit:.0f}" text-anchor="{anchor}" '
+            f'style="font-size:{name * unit:.0f}px;stroke-width:{name / 6 * unit:.1f}px">{digit.label}</text>'
         )
     return (
         f'<svg viewBox="0 0 {width} {height}" role="img"><image href="{picture}" width="{width}" height="{height}" '
@@ -275,7 +277,8 @@ def _closing(report: Report) -> str:
         f'<section><h2>How this was made</h2><p class="soft">By <code>xt demo</code> in '
         f"{report.total_seconds / 60:.1f} minutes on {escape(report.machine)}. It wrote the images and a table of them "
         "beside this page and then ran what <code>xt compare</code> runs on your own table; "
-        "<code>compare.yaml</code> here repeats it. All contestants start from one small region encoder that was "
+        "<code>xt compare compare.yaml --train.out again</code> repeats it. "
+        "All contestants start from one small region encoder that was "
         "trained beforehand to read digits in clutter, as one starts from ImageNet weights, and train it on, end to "
         f"end, with regions of {report.region_size} pixels.</p>"
         '<p class="soft">Digits: MNIST, Yann LeCun and Corinna Cortes, CC BY-SA 3.0; training images show digits of '

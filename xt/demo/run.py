@@ -8,6 +8,7 @@ import io
 import json
 import os
 import platform
+import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -49,14 +50,16 @@ def run_demo(out: Path, settings: DemoSettings, progress: Progress) -> dict[str,
     """
     started = time.perf_counter()
     check_writable_folder(out / "images")
+    # What an earlier demo left there; a run does not begin in the folder of another.
+    shutil.rmtree(out / "runs", ignore_errors=True)
     table = write_scenes(out, settings, progress)
-    config = run_config(settings, table)
+    config = run_config(settings, table, out / "runs")
     write_atomically(out / "compare.yaml", config_to_yaml(config))
 
     def tell(contestant: str, what: str, done: int, total: int, values: dict[str, float]) -> None:
         progress(f"{TITLES[contestant]}: {what}", done, total, "steps" if what == "train" else "images")
 
-    compared = compare(config, out / "runs", tell)
+    compared = compare(config, config.train.out, tell)
     contestants = [_contestant(name, compared[name], out) for name in config.compare.contestants]
     model = out / "runs" / "xt" / "model.safetensors"
     scene, measured = _predict_giant(out, model, settings, progress)

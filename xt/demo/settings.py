@@ -46,7 +46,7 @@ QUICK = DemoSettings(
 )
 
 
-def run_config(settings: DemoSettings, table: Path) -> RunConfig:
+def run_config(settings: DemoSettings, table: Path, out: Path) -> RunConfig:
     """What `xt compare` is told; the same for all contestants."""
     return RunConfig(
         model=ModelConfig(
@@ -71,6 +71,7 @@ def run_config(settings: DemoSettings, table: Path) -> RunConfig:
         # The encoder can read digits already; what is put on top of it starts from nothing.
         optim=OptimConfig(lr=2e-3, encoder_lr_factor=0.1, layer_decay=1.0, warmup=0.1),
         train=TrainConfig(
+            out=str(out),
             epochs=settings.passes,
             batch_size=8,
             region_batch=36,
