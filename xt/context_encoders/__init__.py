@@ -5,6 +5,7 @@ from typing import Any
 from xt.context_encoders.base import ContextEncoder
 from xt.context_encoders.full import FullAttention
 from xt.context_encoders.mamba import Mamba
+from xt.context_encoders.mamba2 import Mamba2
 from xt.context_encoders.none import NoContext
 from xt.context_encoders.transformer_xl import TransformerXL
 from xt.registry import create
@@ -12,6 +13,7 @@ from xt.registry import create
 CONTEXT_ENCODERS: dict[str, type[ContextEncoder]] = {
     "transformer_xl": TransformerXL,
     "mamba": Mamba,
+    "mamba2": Mamba2,
     "full": FullAttention,
     "none": NoContext,
 }
@@ -36,6 +38,7 @@ __all__ = [
     "ContextEncoder",
     "FullAttention",
     "Mamba",
+    "Mamba2",
     "NoContext",
     "TransformerXL",
     "create_context_encoder",
