@@ -1,4 +1,6 @@
+import warnings
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +222,20 @@ def test_gdals_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with xt.open_image(path) as image, rasterio.Env():
         image.read(0, 0, 8, 8)
     assert get_gdal_config("GDAL_CACHEMAX") == 64 * 2**20
+
+
+def test_threads_that_open_leave_warnings_alone(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "a.tif", smooth(40, 50))
+    before = list(warnings.filters)
+
+    def work(_: int) -> None:
+        with xt.open_image(path) as image:
+            image.read(0, 0, 8, 8)
+
+    # Warnings are errors here: rasterio's about missing coordinates would be raised.
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(work, range(200)))
+    assert warnings.filters == before
 
 
 def test_goes_to_other_processes(tmp_path: Path) -> None:

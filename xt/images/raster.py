@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import os
+import threading
 import warnings
 import weakref
 from collections.abc import Iterator
@@ -23,6 +25,7 @@ _COARSEST_MICROSCOPE = 20.0
 _MICRONS_PER_UNIT = {"2": 25_400.0, "3": 10_000.0}
 
 _keys = itertools.count()
+_one_at_a_time = threading.Lock()
 
 
 class RasterImage(LargeImage):
@@ -35,7 +38,7 @@ class RasterImage(LargeImage):
     def __init__(self, path: str | os.PathLike[str], nodata: float | None = None) -> None:
         self.path = str(path)
         self._nodata_override = nodata
-        with _open(self.path) as dataset:
+        with _open_for_facts(self.path) as dataset:
             facts = _describe(dataset, self.path)
             shapes = _level_shapes(dataset, self.path)
             self.driver: str = dataset.driver
@@ -83,7 +86,7 @@ class RasterImage(LargeImage):
 
 @contextmanager
 def rasterio_dataset(image: RasterImage) -> Iterator[Any]:
-    """The image as rasterio's dataset, for what `LargeImage` does not tell; no other thread uses it meanwhile."""
+    """The image as rasterio's dataset, for what `LargeImage` does not tell (its transform is unset)."""
     with image._pools[0].borrow() as dataset:
         yield dataset
 
@@ -132,18 +135,49 @@ def _environment() -> Iterator[None]:
 
 
 def _open(path: str, level: int = 0) -> Any:
-    rasterio = import_rasterio()
-    from rasterio.errors import NotGeoreferencedWarning, RasterioError
+    """A dataset for pixels only, opened by any thread: it does not look for coordinates.
 
+    rasterio warns about each file that has none, and to ignore warnings for a moment (`catch_warnings`) is not safe
+    where other threads do the same.
+    """
+    import_rasterio()
     options = {"overview_level": level - 1} if level else {}
-    with _environment(), warnings.catch_warnings():
+    with _opening(path):
+        return _pixel_reader()(path, **options)
+
+
+def _open_for_facts(path: str) -> Any:
+    """A dataset with its coordinates."""
+    rasterio = import_rasterio()
+    from rasterio.errors import NotGeoreferencedWarning
+
+    with _one_at_a_time, warnings.catch_warnings(), _opening(path):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        return rasterio.open(path)
+
+
+@contextmanager
+def _opening(path: str) -> Iterator[None]:
+    from rasterio.errors import RasterioError
+
+    with _environment():
         try:
-            return rasterio.open(path, **options)
+            yield
         except RasterioError as error:
             raise ImageError(
                 f"{path} is not an image that GDAL can open, or it is damaged or cut off ({_cause(error)})"
             ) from error
+
+
+@functools.cache
+def _pixel_reader() -> Any:
+    from rasterio.io import DatasetReader
+
+    class PixelReader(DatasetReader):
+        def read_transform(self) -> list[float]:
+            return [0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
+
+    return PixelReader
 
 
 def _cause(error: BaseException) -> str:
