@@ -4,9 +4,8 @@ Han et al. 2023 (arXiv:2310.05869), algorithms 1 to 4, with the constants of the
 their computation equals exact causal attention, which is what is run there. From 8191 tokens on theirs is random
 at each call (projections and samples are drawn anew and not saved with the weights), so its numbers cannot be had
 again, and ours are not checked against them. Here projections and samples are drawn from a seed: the same tokens
-give the same answer. Two more differences, both in that range only: theirs counts a query's sampled key twice if it
-is in the query's own block, as does ours, but theirs also attends to the zero rows with which the last block is
-filled up; ours does not.
+give the same answer. As in theirs, a sampled key that lies in a query's own block counts twice. Unlike theirs may,
+ours does not attend to the zero rows with which a last block that is not full is filled up.
 """
 
 import math
@@ -137,7 +136,8 @@ def _exact(
 def _attend(
     queries: Tensor, keys: Tensor, values: Tensor, causal: bool, there: Tensor | None
 ) -> tuple[Tensor, Tensor]:
-    scores = (queries @ keys.transpose(-1, -2)).float() * queries.shape[-1] ** -0.5
+    scores = queries @ keys.transpose(-1, -2) * queries.shape[-1] ** -0.5
+    scores = scores.to(torch.promote_types(scores.dtype, torch.float32))
     lowest = torch.finfo(scores.dtype).min
     if causal:
         later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
