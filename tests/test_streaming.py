@@ -184,11 +184,10 @@ def test_an_error_in_the_reading_reaches_the_caller_in_both_directions():
     class Failing(list):
         broken = False
 
-        def __iter__(self):
-            yield self[0]
-            if self.broken:
+        def __getitem__(self, number):
+            if self.broken and number == 1:
                 raise OSError("the disk went away")
-            yield self[1]
+            return super().__getitem__(number)
 
     failing = Failing(parts)
     loss = streamed_map(module, failing).sum()
@@ -217,8 +216,12 @@ def test_bad_arguments_are_refused():
         streamed_map(network(), [])
     with pytest.raises(ConfigError, match="a function that is not a module needs `parameters`"):
         streamed_map(lambda part: part, batches(2))
-    with pytest.raises(ConfigError, match="keep must be 'none' or 'all', got 'some'"):
+    with pytest.raises(
+        ConfigError, match="keep must be 'auto', 'none', 'all' or a number of bytes, got 'some'"
+    ):
         streamed_map(network(), batches(2), keep="some")
+    with pytest.raises(ConfigError, match="gradient_fraction must be above 0 and at most 1, got 0"):
+        Streaming(gradient_fraction=0)
     with pytest.raises(ConfigError, match="must be at least 1, got 0 and 2"):
         Streaming(region_batch=0)
     with pytest.raises(ShapeError, match="make the first the largest"):

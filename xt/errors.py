@@ -43,3 +43,11 @@ class MissingPackageError(XTError, ImportError):
 
 class SlowImageWarning(UserWarning):
     """A large file is stored so that every window costs a large part of it; `xt tile` converts it."""
+
+
+class DeviceMemoryError(XTError, RuntimeError):
+    """Not even one region at a time fits into the device's memory."""
+
+
+class RegionBatchWarning(UserWarning):
+    """The device ran out of memory; the work goes on with fewer regions at a time."""

@@ -168,7 +168,13 @@ class XT(nn.Module):
         regions = RegionReader(
             images, grids, region_batch=settings.region_batch, device=self.device, threads=settings.threads
         )
-        tokens = streamed_map(self.region_encoder, regions, keep=settings.keep, progress=settings.progress)
+        tokens = streamed_map(
+            self.region_encoder,
+            regions,
+            keep=settings.keep,
+            gradient_fraction=settings.gradient_fraction,
+            progress=settings.progress,
+        )
         tokens, positions, mask = as_sequences(tokens, grids, self.tokens_per_side)
         tokens = self.context_encoder(tokens, positions, mask)
         logits, weights = self.head(tokens, mask)

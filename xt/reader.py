@@ -3,7 +3,7 @@
 import os
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import lru_cache
 from typing import NamedTuple
@@ -82,11 +82,18 @@ class RegionReader:
         return len(self._batches)
 
     def __iter__(self) -> Iterator[RegionBatch]:
+        return self.select(range(len(self)))
+
+    def __getitem__(self, number: int) -> RegionBatch:
+        return _PendingBatch(self, self._batches[number], _thread_pool(self.threads)).result()
+
+    def select(self, numbers: Iterable[int]) -> Iterator[RegionBatch]:
+        """The batches of these numbers, in this order, read ahead."""
         pool = _thread_pool(self.threads)
         ahead: deque[_PendingBatch] = deque()
         try:
-            for numbers in self._batches:
-                ahead.append(_PendingBatch(self, numbers, pool))
+            for number in numbers:
+                ahead.append(_PendingBatch(self, self._batches[number], pool))
                 if len(ahead) > _BATCHES_AHEAD:
                     yield ahead.popleft().result()
             while ahead:

@@ -1,29 +1,47 @@
 """The streamed map: apply a network to any number of region batches with the memory of one.
 
     forward    for each region batch: read, compute without a graph, keep only the small output
-    backward   for each region batch: read again, compute again with a graph, push this batch's share of the incoming
-               gradient through it, add up the parameters' gradients, drop the graph
+    backward   for each region batch: read again, compute again with a graph, push this batch's share of the
+               incoming gradient through it, add up the parameters' gradients, drop the graph
 
 The gradients are exact. To the outer graph the whole map is one ordinary node whose inputs are the parameters and
 whose output is the concatenation, so `loss.backward()`, DistributedDataParallel, automatic mixed precision and any
-trainer work unchanged. The idea of encoding twice to keep one batch of activations is that of gradient caching (Gao
+trainer work unchanged. The idea of encoding twice to hold one batch of activations is that of gradient caching (Gao
 et al. 2021, arXiv:2101.06983), here with exact replay of whatever the network draws or counts.
+
+Where there is room, graphs are kept and their region batches not computed twice; where memory runs out, kept graphs
+are let go first and then region batches are computed in pieces. Neither changes a result.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sized
-from contextlib import contextmanager
+import math
+import random
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, TypeVar
+from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from xt.errors import ConfigError, ShapeError
+from xt.errors import ConfigError, DeviceMemoryError, RegionBatchWarning, ShapeError
+from xt.memory import SavedBytes, free_bytes, is_out_of_memory
+from xt.random_draws import DrawsOfWholeBatch
 
-Keep = Literal["none", "all"]
+Keep = Literal["auto", "none", "all"] | int
 Progress = Callable[[str, int, int], None]
+Result = TypeVar("Result")
+
+# With keep="auto": the share of the free memory that graphs may take, after a reserve for what comes behind the map,
+# in multiples of its output (layers of the context encoder, their gradients).
+_SHARE = 0.7
+_RESERVED_OUTPUTS = 8
+
+# How many regions at a time fit on the device, for functions that once ran out of memory.
+_regions_that_fit: "WeakKeyDictionary[Callable[..., Tensor], int]" = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,14 +50,18 @@ class Streaming:
 
     Attributes:
         region_batch: regions on the device with their activations at one time, at least 1.
-        keep: "none" recomputes activations in the backward pass, memory of one region batch; "all" keeps them, which
-            is faster where everything fits. The gradients are the same.
+        keep: activations to hold for the backward pass instead of computing them again: "auto" as many as the
+            device has room for, "none" (memory of one region batch), "all", or a number of bytes. The gradients are
+            the same, the memory is not.
+        gradient_fraction: share of the region batches, drawn anew at each step, that carry gradient to the region
+            encoder, in (0, 1]; scaled so that the expected gradient is the exact one. The others only give tokens.
         threads: that read and decode regions, at least 1.
         progress: called as (what, done, total) after each region batch; what is "encode" or "backward".
     """
 
     region_batch: int = 16
     keep: Keep = "none"
+    gradient_fraction: float = 1.0
     threads: int = 2
     progress: Progress | None = None
 
@@ -48,14 +70,20 @@ class Streaming:
             raise ConfigError(
                 f"region_batch and threads must be at least 1, got {self.region_batch} and {self.threads}"
             )
-        _check_keep(self.keep)
+        _check(self.keep, self.gradient_fraction)
 
 
-class RegionBatches(Sized, Iterable[Any], Protocol):
-    """What the map reads: it can be gone through again and again, and always yields the same batches.
+class RegionBatches(Protocol):
+    """What the map reads: numbered batches, always the same ones under their numbers.
 
-    A batch is a tensor or a tuple of tensors (and None), handed to the function as its arguments.
+    A list will do. A batch is a tensor or a tuple of tensors (and None), handed to the function as its arguments; the
+    first axis of each runs over the regions. If there is a method `select(numbers)`, it is asked for the batches of
+    those numbers in that order, and may read ahead.
     """
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, number: int, /) -> Any: ...
 
 
 def streamed_map(
@@ -64,6 +92,7 @@ def streamed_map(
     parameters: Iterable[nn.Parameter] | None = None,
     *,
     keep: Keep = "none",
+    gradient_fraction: float = 1.0,
     progress: Progress | None = None,
 ) -> Tensor:
     """Apply `function` to each region batch; concatenate the results along their first axis.
@@ -72,28 +101,28 @@ def streamed_map(
         function: a module, or any function of one region batch; may use dropout, stochastic depth and autocast. Batch
             norm's running statistics are updated once, which only a module lets the map see to.
         parameters: what the function computes with, where it is not a module; gradients reach these and nothing else.
-        keep: "none" or "all", see `Streaming`.
-        progress: see `Streaming`.
+        keep: see `Streaming`, as the two below.
 
     Returns:
         (sum of the batches' rows, ...): one row or more for each region, in reading order.
 
     Raises:
-        ConfigError: there are no region batches, `keep` is unknown, or a function came without its parameters.
+        ConfigError: there are no region batches, a setting is out of range, or a function came without its parameters.
         ShapeError: a batch yields more rows than the first one.
+        DeviceMemoryError: not even one region fits on the device.
     """
-    _check_keep(keep)
+    _check(keep, gradient_fraction)
     if len(region_batches) == 0:
         raise ConfigError("there are no regions to go through: the image or its foreground is empty")
     if parameters is None:
         if not isinstance(function, nn.Module):
             raise ConfigError("a function that is not a module needs `parameters`, which may be empty")
         parameters = function.parameters()
-    everything = list(parameters)
-    replay = _Replay(function, region_batches, everything, progress)
-    trainable = [parameter for parameter in everything if parameter.requires_grad]
-    if keep == "all" and torch.is_grad_enabled() and trainable:
-        return torch.cat(list(replay.outputs("encode")))
+    parameters = list(parameters)
+    trainable = [parameter for parameter in parameters if parameter.requires_grad]
+    needs_graphs = bool(trainable) and torch.is_grad_enabled()
+    room = _room(keep) if needs_graphs else 0
+    replay = _Replay(function, region_batches, parameters, room, gradient_fraction, progress)
     result: Tensor = _StreamedMap.apply(replay, *trainable)
     return result
 
@@ -115,75 +144,219 @@ class _StreamedMap(torch.autograd.Function):
 
 
 class _Replay:
-    """Runs the function over the region batches so that every run draws and rounds alike."""
+    """Runs the function over the region batches so that every run draws and rounds alike.
+
+    Args:
+        room: bytes that graphs may take; None to find out when the first one has been measured.
+    """
 
     def __init__(
         self,
         function: Callable[..., Tensor],
         region_batches: RegionBatches,
-        parameters: list[nn.Parameter],
+        parameters: Sequence[Tensor],
+        room: float | None,
+        gradient_fraction: float,
         progress: Progress | None,
     ) -> None:
         self.function = function
         self.region_batches = region_batches
+        self.parameters = parameters
+        self.room = room
         self.progress = progress
         self.device = parameters[0].device if parameters else torch.device("cpu")
         # One draw for the whole map; each batch is seeded by it and its number. So the outer random state moves on
         # by the same amount whatever the number of batches, and nothing has to be stored for the replay.
         self.seed = int(torch.randint(2**62, ()).item())
-        kind = self.device.type
-        self.autocast: dict[str, Any] = {
-            "device_type": kind,
-            "enabled": torch.is_autocast_enabled(kind),
-            "dtype": torch.get_autocast_dtype(kind),
-            "cache_enabled": torch.is_autocast_cache_enabled(),
-        }
-
-    def outputs(self, what: str) -> Iterator[Tensor]:
-        """The function's result for each region batch, with the random state set for that batch."""
-        total = len(self.region_batches)
-        for number, batch in enumerate(self.region_batches):
-            arguments = batch if isinstance(batch, tuple) else (batch,)
-            with _random_state(self.seed + number, self.device):
-                output = self.function(*arguments)
-            del batch, arguments
-            yield output
-            del output
-            if self.progress is not None:
-                self.progress(what, number + 1, total)
+        self.autocast = _autocast_state(self.device)
+        self.with_gradient = _some_of(len(region_batches), gradient_fraction, self.seed)
+        self.graph_bytes = 0
+        self.kept: dict[int, Tensor] = {}
+        self.first_rows: list[int] = []
 
     def forward(self) -> Tensor:
         """All outputs in one tensor, filled as they come, so that nothing is ever there twice."""
-        result, rows = None, 0
-        for output in self.outputs("encode"):
-            if result is None:
-                result = output.new_empty(len(self.region_batches) * len(output), *output.shape[1:])
-            if rows + len(output) > len(result):
-                raise ShapeError(
-                    "a region batch yielded more rows than the first one: make the first the largest"
-                )
-            result[rows : rows + len(output)] = output
-            rows += len(output)
+        result, row = None, 0
+        for number, batch in _read(self.region_batches, range(len(self.region_batches))):
+            self.first_rows.append(row)
+            for share, output in self._in_pieces(number, batch, self._encode):
+                if result is None:
+                    rows = math.ceil(len(output) / share) * len(self.region_batches)
+                    result = output.new_empty(rows, *output.shape[1:])
+                if row + len(output) > len(result):
+                    raise ShapeError(
+                        "a region batch yielded more rows than the first: make the first the largest"
+                    )
+                result[row : row + len(output)] = output
+                row += len(output)
+            self._report("encode", number + 1, len(self.region_batches))
         # Weights cast without a graph must not be found again by code that needs one.
         torch.clear_autocast_cache()
-        assert result is not None, "len() of the region batches was checked, but they yielded nothing"
-        return result[:rows]
+        assert result is not None, "there is at least one region batch"
+        return result[:row]
 
     def backward(self, gradient: Tensor, parameters: tuple[Tensor, ...]) -> list[Tensor | None]:
         """The gradients of the parameters, summed over the region batches."""
-        sums: list[Tensor | None] = [None] * len(parameters)
-        rows = 0
+        sums = _Sums(parameters, len(self.region_batches) / len(self.with_gradient))
         with torch.enable_grad(), torch.autocast(**self.autocast), _frozen_statistics(self.function):
-            for output in self.outputs("backward"):
-                share = gradient[rows : rows + len(output)]
-                rows += len(output)
-                parts = torch.autograd.grad(output, parameters, share, allow_unused=True)
-                for index, part in enumerate(parts):
-                    if part is not None:
-                        total = sums[index]
-                        sums[index] = part if total is None else total.add_(part)
-                del output, parts
-        return sums
+            done = self._backward_kept(gradient, sums)
+            for number, batch in _read(self.region_batches, [n for n in self.with_gradient if n not in done]):
+                self._backward_again(number, batch, gradient, sums)
+                done.add(number)
+                self._report("backward", len(done), len(self.with_gradient))
+        return sums.scaled()
+
+    def _encode(self, number: int, arguments: Sequence[Any], whole: bool) -> Tensor:
+        """The output of a batch or a piece of one, without its graph; that is kept where there is room."""
+        has_room = self.room is None or 0 < self.room >= self.graph_bytes
+        if not (whole and has_room and number in self.with_gradient):
+            return self.function(*arguments)
+        with torch.enable_grad(), SavedBytes(self.parameters) as saved:
+            output = self.function(*arguments)
+        self.graph_bytes = saved.total
+        if self.room is None:
+            # The recompute of another batch needs room too, and so does what follows the map.
+            behind = saved.total + _RESERVED_OUTPUTS * output.nbytes * len(self.region_batches)
+            self.room = saved.total + _SHARE * free_bytes(self.device) - behind
+        if saved.total <= self.room:
+            self.room -= saved.total
+            self.kept[number] = output
+        return output.detach()
+
+    def _backward_kept(self, gradient: Tensor, sums: "_Sums") -> set[int]:
+        """Use the kept graphs up; returns the numbers of their batches."""
+        done = set()
+        for number in list(self.kept):
+            output = self.kept.pop(number, None)
+            if output is None:
+                continue  # let go meanwhile, as memory ran out
+            row = self.first_rows[number]
+            parts = _unless_out_of_memory(sums.parts, output, gradient[row : row + len(output)])
+            if parts is None:
+                self._make_room(len(output))
+                continue
+            sums.add(parts)
+            done.add(number)
+            self._report("backward", len(done), len(self.with_gradient))
+        return done
+
+    def _backward_again(self, number: int, batch: Any, gradient: Tensor, sums: "_Sums") -> None:
+        """Compute a batch again, now with its graph, and push its share of the gradient through."""
+        row = self.first_rows[number]
+
+        def compute(
+            _number: int, arguments: Sequence[Any], _whole: bool
+        ) -> tuple[int, Sequence[Tensor | None]]:
+            output = self.function(*arguments)
+            return len(output), sums.parts(output, gradient[row : row + len(output)])
+
+        for _, (rows, parts) in self._in_pieces(number, batch, compute):
+            sums.add(parts)
+            row += rows
+
+    def _in_pieces(
+        self, number: int, batch: Any, compute: Callable[..., Result]
+    ) -> Iterator[tuple[float, Result]]:
+        """Compute a batch at once; if memory runs out, again from where it was, by as many regions as fit.
+
+        Yields each piece's share of the batch's regions, and what `compute` made of it.
+        """
+        arguments = batch if isinstance(batch, tuple) else (batch,)
+        start, size = 0, len(arguments[0])
+        while start < size:
+            stop = min(start + _regions_that_fit.get(self.function, size), size)
+            whole = stop - start == size
+            piece = arguments if whole else [None if part is None else part[start:stop] for part in arguments]
+            draws = nullcontext() if whole else DrawsOfWholeBatch(start, stop, size)
+            with _random_state(self.seed + number, self.device), draws:
+                result = _unless_out_of_memory(compute, number, piece, whole)
+            del piece
+            if result is None:
+                self._make_room(stop - start)
+                continue
+            yield (stop - start) / size, result
+            start = stop
+
+    def _make_room(self, regions: int) -> None:
+        """Memory ran out at that many regions: let go of the kept graphs, or try half as many from now on."""
+        had_graphs = bool(self.kept)
+        self.kept.clear()
+        self.room = 0
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if had_graphs:
+            return
+        if regions == 1:
+            raise DeviceMemoryError(
+                f"{_describe(self.function)} ran out of memory on {self.device} with a single region: take a smaller "
+                "region size or region encoder; `xt plan` tells what fits"
+            )
+        _regions_that_fit[self.function] = (regions + 1) // 2
+        warnings.warn(
+            f"{self.device} ran out of memory with {regions} regions at a time; going on with {(regions + 1) // 2}, "
+            f"which gives the same result: set region_batch={(regions + 1) // 2} to save the first attempt",
+            RegionBatchWarning,
+            stacklevel=2,
+        )
+
+    def _report(self, what: str, done: int, total: int) -> None:
+        if self.progress is not None:
+            self.progress(what, done, total)
+
+
+class _Sums:
+    """The gradients of some parameters, added up part by part."""
+
+    def __init__(self, parameters: Sequence[Tensor], scale: float) -> None:
+        self.parameters = parameters
+        self.scale = scale
+        self.totals: list[Tensor | None] = [None] * len(parameters)
+
+    def parts(self, output: Tensor, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        return torch.autograd.grad(output, self.parameters, gradient, allow_unused=True)
+
+    def add(self, parts: Sequence[Tensor | None]) -> None:
+        for index, part in enumerate(parts):
+            if part is not None:
+                total = self.totals[index]
+                self.totals[index] = part if total is None else total.add_(part)
+
+    def scaled(self) -> list[Tensor | None]:
+        if self.scale == 1:
+            return self.totals
+        return [None if total is None else total * self.scale for total in self.totals]
+
+
+def _read(region_batches: RegionBatches, numbers: Sequence[int]) -> Iterator[tuple[int, Any]]:
+    """The batches of these numbers, read ahead if they can be."""
+    select = getattr(region_batches, "select", None)
+    batches = select(numbers) if select else (region_batches[number] for number in numbers)
+    return zip(numbers, batches, strict=True)
+
+
+def _some_of(total: int, fraction: float, seed: int) -> list[int]:
+    """Numbers below `total`: all, or a random share of them, at least one."""
+    count = max(1, round(fraction * total))
+    return sorted(random.Random(seed).sample(range(total), count))
+
+
+def _unless_out_of_memory(compute: Callable[..., Result], *arguments: Any) -> Result | None:
+    """The result, or None if the device ran out of memory; nothing of the attempt is held on to."""
+    try:
+        return compute(*arguments)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
+
+
+def _autocast_state(device: torch.device) -> dict[str, Any]:
+    return {
+        "device_type": device.type,
+        "enabled": torch.is_autocast_enabled(device.type),
+        "dtype": torch.get_autocast_dtype(device.type),
+        "cache_enabled": torch.is_autocast_cache_enabled(),
+    }
 
 
 @contextmanager
@@ -209,6 +382,21 @@ def _frozen_statistics(function: Callable[..., Tensor]) -> Iterator[None]:
             module.track_running_stats = True
 
 
-def _check_keep(keep: str) -> None:
-    if keep not in ("none", "all"):
-        raise ConfigError(f"keep must be 'none' or 'all', got {keep!r}")
+def _describe(function: Callable[..., Tensor]) -> str:
+    name = getattr(function, "name", type(function).__name__)
+    size = getattr(function, "region_size", None)
+    return f"{name} with regions of {size} pixels" if size else str(name)
+
+
+def _room(keep: Keep) -> float | None:
+    """Bytes that graphs may take, None if that is to be found out."""
+    if keep == "auto":
+        return None
+    return {"none": 0, "all": math.inf}[keep] if isinstance(keep, str) else keep
+
+
+def _check(keep: Keep, gradient_fraction: float) -> None:
+    if keep not in ("auto", "none", "all") and not (isinstance(keep, int) and keep >= 0):
+        raise ConfigError(f"keep must be 'auto', 'none', 'all' or a number of bytes, got {keep!r}")
+    if not 0 < gradient_fraction <= 1:
+        raise ConfigError(f"gradient_fraction must be above 0 and at most 1, got {gradient_fraction}")

@@ -1,0 +1,92 @@
+"""What the benchmarks share: images to read, fresh processes to measure in, and dated results with their hardware."""
+
+import json
+import os
+import platform
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import timm
+import torch
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def hardware() -> dict[str, Any]:
+    """What the numbers were measured on and with."""
+    cpu = next((line.split(":")[1].strip() for line in _cpuinfo() if line.startswith("model name")), platform.machine())
+    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    versions = {"python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__}
+    return {"cpu": cpu, "cores": os.cpu_count(), "gpu": gpu, "threads": torch.get_num_threads(), **versions}
+
+
+def write_results(name: str, rows: Sequence[Mapping[str, Any]], **notes: Any) -> Path:
+    """Results as JSON beside the benchmarks, with date, hardware and command."""
+    RESULTS.mkdir(exist_ok=True)
+    path = RESULTS / f"{name}-{date.today()}.json"
+    content = {"date": str(date.today()), "command": " ".join(["python", *sys.argv]), **hardware(), **notes}
+    path.write_text(json.dumps(content | {"rows": list(rows)}, indent=1) + "\n")
+    return path
+
+
+def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
+    """Rows of the same keys, as a table in Markdown."""
+    cells = [list(rows[0]), *([_text(value) for value in row.values()] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(cells[0]))]
+    for number, row in enumerate(cells):
+        print("| " + " | ".join(text.rjust(width) for text, width in zip(row, widths, strict=True)) + " |")
+        if number == 0:
+            print("|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|")
+
+
+def in_fresh_process(script: str, **arguments: Any) -> dict[str, Any]:
+    """Run `script --point ARGUMENTS` in a process of its own; it prints one JSON object as its last line."""
+    command = [sys.executable, script, "--point", json.dumps(arguments)]
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def peak_bytes() -> int:
+    """The largest resident size that this process has had."""
+    scale = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
+
+
+def make_scene(path: Path, size: int, *, compress: str = "JPEG") -> Path:
+    """A tiled TIFF of size x size RGB pixels with structure at every scale, written row of tiles by row of tiles."""
+    if path.exists():
+        return path
+    rng = np.random.default_rng(size)
+    strip = 256
+    profile = {
+        "driver": "GTiff", "height": size, "width": size, "count": 3, "dtype": "uint8", "tiled": True,
+        "blockxsize": strip, "blockysize": strip, "compress": compress, "BIGTIFF": "IF_SAFER",
+    }  # fmt: skip
+    if compress == "JPEG":
+        profile["photometric"] = "YCBCR"
+    with rasterio.open(path, "w", **profile) as file:
+        for top in range(0, size, strip):
+            height = min(strip, size - top)
+            y = np.arange(top, top + height)[:, None]
+            x = np.arange(size)[None, :]
+            waves = sum(np.sin(y / 2**k + k) * np.cos(x / 2**k) for k in (2, 4, 6)) * 30 + 128
+            noise = rng.integers(-20, 20, (3, height, size))
+            rows = np.clip(waves[None] + noise, 0, 255).astype(np.uint8)
+            file.write(rows, window=((top, top + height), (0, size)))
+    return path
+
+
+def _cpuinfo() -> list[str]:
+    path = Path("/proc/cpuinfo")
+    return path.read_text().splitlines() if path.exists() else []
+
+
+def _text(value: Any) -> str:
+    return f"{value:,.3f}" if isinstance(value, float) else f"{value:,}" if isinstance(value, int) else str(value)

@@ -1,0 +1,82 @@
+"""Peak memory of a training step against the image's size, each point in a fresh process.
+
+    python benchmarks/memory.py                     # convnext_atto, 256-pixel regions, region batch 4
+    python benchmarks/memory.py --sizes 2048 16384 --contexts none transformer_xl
+
+Prints the peak and what it grew by from the first size on, in units of the bytes of the tokens that were added.
+"""
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from common import in_fresh_process, make_scene, peak_bytes, print_table, write_results
+
+import xt
+
+
+def measure(scene: str, encoder: str, context: str, region_size: int, region_batch: int, keep: str) -> dict[str, Any]:
+    """One training step on one image, in this process."""
+    torch.manual_seed(0)
+    model = xt.create_model(encoder, context=context, region_size=region_size, num_classes=10)
+    image = xt.open_image(scene)
+    before, start = peak_bytes(), time.perf_counter()
+    loss = model.head.loss(model(image, region_batch=region_batch, keep=keep), torch.tensor([3]))
+    loss.backward()
+    seconds = time.perf_counter() - start
+    regions = len(model.grid(image))
+    tokens = regions * model.tokens_per_side**2
+    return {
+        "side": image.shape[0],
+        "context": context,
+        "regions": regions,
+        "token_bytes": tokens * model.config.dim * 4,
+        "peak_bytes": peak_bytes(),
+        "step_bytes": peak_bytes() - before,
+        "seconds": round(seconds, 2),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[2048, 4096, 8192])
+    parser.add_argument("--contexts", nargs="+", default=["none", "transformer_xl"])
+    parser.add_argument("--encoder", default="convnext_atto")
+    parser.add_argument("--region-size", type=int, default=256)
+    parser.add_argument("--region-batch", type=int, default=4)
+    parser.add_argument("--keep", default="none")
+    parser.add_argument("--scenes", type=Path, help="folder to keep the images in; default: a temporary one")
+    parser.add_argument("--point", type=json.loads, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.point is not None:
+        print(json.dumps(measure(**options.point)))
+        return
+    rows = []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = options.scenes or Path(temporary)
+        folder.mkdir(parents=True, exist_ok=True)
+        for context in options.contexts:
+            first: dict[str, Any] | None = None
+            for size in options.sizes:
+                scene = make_scene(folder / f"{size}.tif", size)
+                row = in_fresh_process(
+                    __file__, scene=str(scene), encoder=options.encoder, context=context,
+                    region_size=options.region_size, region_batch=options.region_batch, keep=options.keep,
+                )  # fmt: skip
+                first = first or row
+                added = row["token_bytes"] - first["token_bytes"]
+                grown = row["peak_bytes"] - first["peak_bytes"]
+                rows.append(row | {"growth_per_added_token_byte": round(grown / added, 3) if added else 0.0})
+                print_table(rows[-1:])
+    print()
+    print_table(rows)
+    path = write_results("memory", rows, encoder=options.encoder, region_batch=options.region_batch)
+    print(f"\nwritten to {path}")
+
+
+if __name__ == "__main__":
+    main()

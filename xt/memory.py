@@ -1,0 +1,83 @@
+"""How much memory there is, how much a graph holds, and whether an error means that it ran out."""
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from types import TracebackType
+
+import torch
+from torch import Tensor
+
+_CPU_MESSAGES = ("not enough memory", "can't allocate memory")
+_CGROUPS = (
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)
+
+
+def free_bytes(device: torch.device) -> int:
+    """What could still be allocated on the device; for the CPU within the container's limit, if it has one."""
+    if device.type == "cuda":
+        free, _ = torch.cuda.mem_get_info(device)
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return min(_free_on_machine(), _free_in_container())
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the device (or the machine) could not give the memory that was asked for."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    # The CPU's allocator has no exception of its own.
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU_MESSAGES)
+
+
+class SavedBytes:
+    """Counts, while it is open, the bytes that new graphs keep for their backward pass; each storage once.
+
+    Args:
+        known: tensors that live anyway, such as parameters.
+    """
+
+    def __init__(self, known: Iterable[Tensor]) -> None:
+        self._known = {tensor.untyped_storage().data_ptr() for tensor in known}
+        self._storages: dict[int, int] = {}
+        self._hooks = torch.autograd.graph.saved_tensors_hooks(self._count, lambda tensor: tensor)
+
+    @property
+    def total(self) -> int:
+        return sum(self._storages.values())
+
+    def _count(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._known:
+            self._storages[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    def __enter__(self) -> "SavedBytes":
+        self._hooks.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._hooks.__exit__(kind, error, trace)
+
+
+def _free_on_machine() -> int:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        (available,) = (line.split()[1] for line in lines if line.startswith("MemAvailable"))
+        return int(available) * 1024
+    except (OSError, ValueError):
+        # Not Linux: half of what the machine has.
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
+
+
+def _free_in_container() -> int:
+    for limit, usage in _CGROUPS:
+        try:
+            texts = [(Path("/sys/fs/cgroup") / name).read_text().strip() for name in (limit, usage)]
+            return int(texts[0]) - int(texts[1])
+        except (OSError, ValueError):
+            continue  # no such file, or no limit ("max")
+    return 2**63
