@@ -23,7 +23,7 @@ class TrainingModule(LightningModule):
         make_optimiser: of the model's parameters; each parameter group has an `initial_lr`.
         learning_rate: progress of the run in [0, 1] -> factor of `initial_lr`.
         max_seconds: training time at which progress is 1 even before the last epoch.
-        seed: decides dropout and stochastic depth, with the epoch, so that a resumed run draws the same.
+        seed: decides dropout and stochastic depth, with epoch and step, so that a resumed run draws the same.
         resolved_config: stored in every checkpoint, as nested plain dictionaries.
     """
 
@@ -54,10 +54,9 @@ class TrainingModule(LightningModule):
         by_steps = self.trainer.global_step / steps
         return max(by_steps, self.elapsed_s / self.max_seconds) if self.max_seconds else by_steps
 
-    def on_train_epoch_start(self) -> None:
-        torch.manual_seed(_mix(self.seed, self.current_epoch, self.global_rank))
-
     def on_train_batch_start(self, batch: ImageBatch, batch_idx: int) -> None:
+        # At every step, not at every epoch: loaders draw, too, and when they do differs in a resumed run.
+        torch.manual_seed(_mix(self.seed, self.current_epoch, batch_idx, self.global_rank))
         factor = self.learning_rate(self.run_progress)
         optimiser = self.trainer.optimizers[0]
         for group in optimiser.param_groups:

@@ -8,6 +8,7 @@ import safetensors.torch
 import torch
 
 from xt.configuration import DataConfig, RunConfig
+from xt.configuration_parser import config_from_dict, config_to_dict
 from xt.data.dataset import Reading
 from xt.data.splits import Splits, divide
 from xt.data.statistics import pixel_statistics
@@ -120,10 +121,12 @@ def prepare_model(config: RunConfig, table: ImageTable, report: Report | None = 
     resolved = replace(
         config.model, pixel_mean=tuple(scaling.mean.tolist()), pixel_std=tuple(scaling.std.tolist())
     )
+    # In the form in which files give it back, so that a configuration equals the one that was saved from it.
+    config = config_from_dict(config_to_dict(replace(config, model=resolved)))
     # What the model says of itself must be what it computes with.
-    model.config = resolved
+    model.config = config.model
     model.streaming = Streaming(region_batch=config.train.region_batch, keep=config.train.keep)
-    return model, replace(config, model=resolved)
+    return model, config
 
 
 def reading(config: RunConfig, model: XT) -> Reading:

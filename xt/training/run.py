@@ -306,6 +306,8 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         for message in (
             ".*does not have many workers",
+            ".*Total length of `list` across ranks is zero",
+            "No positive samples found in target",
             ".*Checkpoint directory .* exists and is not empty",
             ".*GPU available but not used",
             ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated",
