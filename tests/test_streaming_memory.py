@@ -106,7 +106,7 @@ def test_a_second_backward_computes_again_what_was_kept():
 @pytest.mark.parametrize("keep", ["none", "all"])
 def test_running_out_of_memory_at_random_places_changes_nothing(seed, keep):
     """Out-of-memory errors at random calls of forward and backward, with dropout on."""
-    parts, inner = batches(8, 8, 8, 5), network(dropout=0.5).train()
+    parts, inner = batches(8, 8, 8, 8), network(dropout=0.5).train()
     expected = loss_and_gradients(inner, parts)
     calls = random.Random(seed).sample(range(1, 14), 3)
     module = Exhausted(inner, calls)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 # GDAL would otherwise keep up to 5 % of the machine's memory as decoded blocks.
-GDAL_CACHE_BYTES = 64 * 2**20
+GDAL_CACHE_BYTES = 32 * 2**20
 # A window that decodes more than this pushes other threads' blocks out of the cache, so that windows do not
 # find the blocks that their neighbours have decoded.
 SLOW_WINDOW_BYTES = GDAL_CACHE_BYTES // 4
