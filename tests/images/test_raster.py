@@ -221,7 +221,7 @@ def test_gdals_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     set_gdal_config("GDAL_CACHEMAX", 10**9)
     with xt.open_image(path) as image, rasterio.Env():
         image.read(0, 0, 8, 8)
-    assert get_gdal_config("GDAL_CACHEMAX") == 64 * 2**20
+    assert get_gdal_config("GDAL_CACHEMAX") == 32 * 2**20
 
 
 def test_threads_that_open_leave_warnings_alone(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ import numpy as np
 GDAL_CACHE_BYTES = 32 * 2**20
 # A window that decodes more than this pushes other threads' blocks out of the cache, so that windows do not
 # find the blocks that their neighbours have decoded.
-SLOW_WINDOW_BYTES = GDAL_CACHE_BYTES // 4
+SLOW_WINDOW_BYTES = GDAL_CACHE_BYTES // 2
 WINDOW = 256
 # A camera's photo (40 megapixels of RGB); decoded at once it takes about as long as one window of it would.
 DECODE_ONCE_BYTES = 128 * 2**20
