@@ -22,6 +22,8 @@ def run_raw(argv: Sequence[str]) -> int:
 
     with ProgressBars() as bars:
         result = train(config, report=StageBars(bars) if config.train.progress else None)
+    if not result.is_main:
+        return 0
     print(f"split {result.metrics['split']}; trained {result.metrics['epochs']} epochs in "
           f"{result.metrics['training_seconds']:.0f} s")  # fmt: skip
     for part in ("validation", "test"):

@@ -41,7 +41,7 @@ class Evaluation:
     @cached_property
     def metrics(self) -> dict[str, float]:
         """Those of `xt.training.metrics.make_metrics`."""
-        metrics = make_metrics(self.task, len(self.table.class_names))
+        metrics = make_metrics(self.task, len(self.table.class_names), sync=False)
         targets = metric_targets(self.task, torch.as_tensor(self.table.targets))
         metrics.update(torch.as_tensor(self.probabilities), targets)
         return {name: float(value) for name, value in metrics.compute().items()}

@@ -12,32 +12,38 @@ from torchmetrics.classification import (
 )
 
 
-def make_metrics(task: str, num_classes: int, prefix: str = "") -> MetricCollection:
+def make_metrics(task: str, num_classes: int, prefix: str = "", *, sync: bool = True) -> MetricCollection:
     """Metrics of probabilities (B, K), for regression of the numbers themselves, against the head's targets.
 
     Classes: top-1, top-5 (with more than five classes) and macro F1, the mean over the classes. Several
     labels: macro F1 at probability 1/2, macro average precision, the share of images with every label right.
     Numbers: root mean squared and mean absolute error over all of them.
+
+    Args:
+        sync: whether the processes of a distributed run add up what each has seen; False where one process alone
+            has seen everything.
     """
+    metrics: dict[str, Metric | MetricCollection]
     if task == "regression":
-        return MetricCollection(
-            {"rmse": MeanSquaredError(squared=False), "mae": MeanAbsoluteError()}, prefix=prefix
-        )
-    if task == "multilabel":
-        return MetricCollection(
-            {
-                "macro_f1": MultilabelF1Score(num_classes, average="macro"),
-                "average_precision": MultilabelAveragePrecision(num_classes, average="macro"),
-                "exact_match": MultilabelExactMatch(num_classes),
-            },
-            prefix=prefix,
-        )
-    metrics: dict[str, Metric | MetricCollection] = {
-        "top1": MulticlassAccuracy(num_classes, average="micro"),
-        "macro_f1": MulticlassF1Score(num_classes, average="macro"),
-    }
-    if num_classes > 5:
-        metrics["top5"] = MulticlassAccuracy(num_classes, top_k=5, average="micro")
+        metrics = {
+            "rmse": MeanSquaredError(squared=False, sync_on_compute=sync),
+            "mae": MeanAbsoluteError(sync_on_compute=sync),
+        }
+    elif task == "multilabel":
+        metrics = {
+            "macro_f1": MultilabelF1Score(num_classes, average="macro", sync_on_compute=sync),
+            "average_precision": MultilabelAveragePrecision(
+                num_classes, average="macro", sync_on_compute=sync
+            ),
+            "exact_match": MultilabelExactMatch(num_classes, sync_on_compute=sync),
+        }
+    else:
+        metrics = {
+            "top1": MulticlassAccuracy(num_classes, average="micro", sync_on_compute=sync),
+            "macro_f1": MulticlassF1Score(num_classes, average="macro", sync_on_compute=sync),
+        }
+        if num_classes > 5:
+            metrics["top5"] = MulticlassAccuracy(num_classes, top_k=5, average="micro", sync_on_compute=sync)
     return MetricCollection(metrics, prefix=prefix)
 
 

@@ -64,8 +64,9 @@ class TrainingModule(LightningModule):
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
         loss = self.model.head.loss(self.model(batch.images), batch.targets)
-        self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=len(batch.images))
-        self.log("train/lr", self.trainer.optimizers[0].param_groups[-1]["lr"], batch_size=len(batch.images))
+        size = len(batch.images)
+        self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=size, sync_dist=True)
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[-1]["lr"], batch_size=size)
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: ImageBatch, batch_idx: int) -> None:

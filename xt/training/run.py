@@ -47,6 +47,7 @@ class RunResult:
         config: resolved: with the classes of the data and the pixel statistics.
         metrics: what `metrics.json` holds.
         curves: one row an epoch, as in `curves.csv`.
+        is_main: False in all but one of a distributed run's processes; only the main one evaluates and writes.
     """
 
     folder: Path
@@ -54,6 +55,7 @@ class RunResult:
     config: RunConfig
     metrics: dict[str, Any]
     curves: list[dict[str, float]]
+    is_main: bool
 
 
 def train(
@@ -80,6 +82,8 @@ def train(
     resume_from = _resume_from(config.train, out)
     if _rank() == 0:
         check_writable_folder(out)
+    else:
+        report = None
     with _quiet():
         seed_everything(config.train.seed, verbose=False)
         splits = load_splits(config.data, config.model.head)
@@ -92,7 +96,7 @@ def train(
             model.region_encoder.backbone.requires_grad_(False)
         module = _module(model, config)
         curves = CurveWriter(out / "curves.csv")
-        reports = [] if report is None or _rank() else [ProgressReport(report)]
+        reports = [] if report is None else [ProgressReport(report)]
         trainer, best = _trainer(config, out, data, [curves, *callbacks, *reports])
         if trainer.is_global_zero:
             write_atomically(out / "config.yaml", config_to_yaml(config))
@@ -115,7 +119,7 @@ def train(
             metrics |= {"peak_bytes": peak_bytes(), "peak_device_bytes": peak_device_bytes()}
             model.save(out / "model.safetensors")
             write_atomically(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
-    return RunResult(out, model, config, metrics, curves.rows)
+    return RunResult(out, model, config, metrics, curves.rows, trainer.is_global_zero)
 
 
 class TrainingData(LightningDataModule):
@@ -306,6 +310,7 @@ def _quiet() -> Iterator[None]:
     with warnings.catch_warnings():
         for message in (
             ".*does not have many workers",
+            "Grad strides do not match bucket view strides",
             ".*Total length of `list` across ranks is zero",
             "No positive samples found in target",
             ".*Checkpoint directory .* exists and is not empty",
