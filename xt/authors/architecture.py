@@ -157,6 +157,11 @@ def _swin(shapes: _Shapes, region_size: int | None, pretrained_window: int | Non
     for stage in range(4):
         depths.append(shapes.count(rf"{prefix}layers_{stage}\.blocks\.(\d+)\."))
         heads.append(shapes(f"{ENCODER}layers_{stage}.blocks.0.attn.logit_scale", 3)[0])
+        if embed_dim * 2**stage % heads[stage]:
+            raise CheckpointError(
+                f"{shapes.source}: stage {stage} of the region encoder has {embed_dim * 2**stage} channels, which its "
+                f"{heads[stage]} heads do not divide"
+            )
     if pretrained_window is None:
         pretrained_window = _SWIN_LARGE_PRETRAINED_WINDOW if embed_dim == _SWIN_LARGE_WIDTH else 0
     region_size = _SWIN_REGION_SIZE if region_size is None else region_size
@@ -205,11 +210,17 @@ def _hiera(shapes: _Shapes, region_size: int | None, pretrained_window: int | No
         shapes(f"{ENCODER}blocks.{block}.mlp.fc2.weight", 2)[0]
         for block in range(shapes.count(rf"{re.escape(ENCODER)}blocks\.(\d+)\."))
     ]
+    depths = tuple(widths.count(embed_dim * 2**stage) for stage in range(4))
+    if 0 in depths or sum(depths) != len(widths):
+        raise CheckpointError(
+            f"{shapes.source} holds a Hiera with blocks of widths {widths}, expected four stages, each twice as wide "
+            f"as the one before, from {embed_dim}"
+        )
     return EncoderShape(
         family="hiera",
         region_size=4 * side,
         embed_dim=embed_dim,
-        depths=tuple(widths.count(embed_dim * 2**stage) for stage in range(4)),
+        depths=depths,
         num_heads=tuple(_HIERA_HEADS[embed_dim] * 2**stage for stage in range(4)),
         mlp_ratio=shapes(f"{ENCODER}blocks.0.mlp.fc1.weight", 2)[0] / embed_dim,
         pretrained_window=0,
