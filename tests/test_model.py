@@ -70,11 +70,12 @@ def test_region_batch_threads_and_company_change_no_result(order):
         torch.testing.assert_close(model(images, region_batch=region_batch), expected, **EXACT)
 
 
-def test_a_tensor_is_a_batch_of_images():
-    model = small_model().eval()
-    tensor = torch.rand(2, 3, 100, 90)
+@pytest.mark.parametrize(("height", "width"), [(100, 90), (128, 64), (20, 200)])
+def test_a_tensor_is_a_batch_of_images(height, width):
+    model = small_model(foreground="tissue" if height == 20 else None).eval()
+    tensor = torch.rand(2, 3, height, width)
     arrays = [open_image(image.permute(1, 2, 0).numpy()) for image in tensor]
-    torch.testing.assert_close(model(tensor), model(arrays))
+    torch.testing.assert_close(model(tensor, region_batch=3), model(arrays))
     torch.testing.assert_close(model(tensor[:1]), model(arrays[0]))
 
 
@@ -200,8 +201,10 @@ def test_images_that_do_not_fit_are_refused():
         model(torch.zeros(3, 9, 9))
     with pytest.raises(ConfigError, match="gradients reach the parameters, not the pixels"):
         model(torch.zeros(1, 3, 9, 9, requires_grad=True))
-    with pytest.raises(PixelError, match=r"NaN or infinite .* open it with nodata"):
+    with pytest.raises(PixelError, match="the tensor of images holds NaN or infinite values"):
         model(torch.full((1, 3, 9, 9), torch.nan))
+    with pytest.raises(PixelError, match=r"NaN or infinite .* open it with nodata"):
+        model(open_image(np.full((9, 9, 3), np.nan, dtype=np.float32)))
 
 
 def test_an_image_without_foreground_is_refused():

@@ -17,7 +17,7 @@ from xt.errors import CheckpointError, ConfigError, ImageError, ShapeError
 from xt.heads import Head, create_head
 from xt.images import LargeImage, open_image
 from xt.output import atomic_path
-from xt.reader import RegionReader
+from xt.reader import RegionReader, TensorRegions
 from xt.region_encoders import RegionEncoder
 from xt.regions import RegionGrid
 from xt.registry import nearest
@@ -160,14 +160,15 @@ class XT(nn.Module):
             ShapeError: an image has another number of channels than the model.
             ImageError: an image has no region to look at, or cannot be read.
         """
-        images = as_images(images)
-        grids = [self.grid(image) for image in images] if grids is None else grids
+        if isinstance(images, Tensor):
+            _check_tensor(images)
+        else:
+            images = as_images(images)
+        grids = self._grids(images) if grids is None else grids
         self._check(images, grids)
         settings = self._streaming(region_batch=region_batch, keep=keep, progress=progress)
 
-        regions = RegionReader(
-            images, grids, region_batch=settings.region_batch, device=self.device, threads=settings.threads
-        )
+        regions = self._regions(images, grids, settings)
         tokens = streamed_map(
             self.region_encoder,
             regions,
@@ -191,42 +192,64 @@ class XT(nn.Module):
         with atomic_path(path) as temporary:
             Path(temporary).write_bytes(safetensors.torch.save(tensors, metadata))
 
+    def _grids(self, images: list[LargeImage] | Tensor) -> list[RegionGrid]:
+        if not isinstance(images, Tensor):
+            return [self.grid(image) for image in images]
+        if self.config.foreground is not None:
+            return [self.grid(open_image(image.cpu())) for image in images]
+        height, width = images.shape[-2:]
+        size = self.region_encoder.region_size
+        return [RegionGrid(height=height, width=width, region_size=size, order=self.config.order)] * len(
+            images
+        )
+
+    def _regions(
+        self, images: list[LargeImage] | Tensor, grids: Sequence[RegionGrid], settings: Streaming
+    ) -> RegionReader | TensorRegions:
+        if isinstance(images, Tensor):
+            return TensorRegions(images.to(self.device), grids, settings.region_batch)
+        return RegionReader(
+            images, grids, region_batch=settings.region_batch, device=self.device, threads=settings.threads
+        )
+
     def _streaming(self, **settings: Any) -> Streaming:
         return replace(
             self.streaming, **{name: value for name, value in settings.items() if value is not None}
         )
 
-    def _check(self, images: Sequence[LargeImage], grids: Sequence[RegionGrid]) -> None:
-        if not images:
-            raise ShapeError("expected at least one image, got an empty list")
-        for image, grid in zip(images, grids, strict=True):
-            if image.channels != self.config.in_channels:
+    def _check(self, images: list[LargeImage] | Tensor, grids: Sequence[RegionGrid]) -> None:
+        names = [f"image {number}" for number in range(len(images))]
+        if isinstance(images, Tensor):
+            channels = [images.shape[1]] * len(images)
+        else:
+            names, channels = [image.name for image in images], [image.channels for image in images]
+        if not names:
+            raise ShapeError("expected at least one image, got none")
+        for name, count, grid in zip(names, channels, grids, strict=True):
+            if count != self.config.in_channels:
                 raise ShapeError(
-                    f"{image.name} has {image.channels} channels, the model takes {self.config.in_channels}: "
-                    f"create it with in_channels={image.channels}"
+                    f"{name} has {count} channels, the model takes {self.config.in_channels}: "
+                    f"create it with in_channels={count}"
                 )
             if len(grid) == 0:
                 raise ImageError(
-                    f"{image.name} has no foreground ({self.config.foreground}), so there is nothing to look at: "
+                    f"{name} has no foreground ({self.config.foreground}), so there is nothing to look at: "
                     "leave the image out, or create the model with foreground=None"
                 )
 
 
-def as_images(images: LargeImage | Sequence[LargeImage] | Tensor) -> list[LargeImage]:
-    """A list of images, whatever form they came in."""
-    if isinstance(images, LargeImage):
-        return [images]
-    if isinstance(images, Tensor):
-        if images.dim() != 4:
-            raise ShapeError(
-                f"expected a tensor (images, channels, height, width), got {tuple(images.shape)}"
-            )
-        if images.requires_grad:
-            raise ConfigError(
-                "gradients reach the parameters, not the pixels: detach the tensor, or run the parts by hand"
-            )
-        return [open_image(image) for image in images]
-    return [open_image(image) for image in images]
+def as_images(images: Any) -> list[LargeImage]:
+    """A list of images: of one, or of several in whatever form `open_image` takes."""
+    return [images] if isinstance(images, LargeImage) else [open_image(image) for image in images]
+
+
+def _check_tensor(images: Tensor) -> None:
+    if images.dim() != 4:
+        raise ShapeError(f"expected a tensor (images, channels, height, width), got {tuple(images.shape)}")
+    if images.requires_grad:
+        raise ConfigError(
+            "gradients reach the parameters, not the pixels: detach the tensor, or run the parts by hand"
+        )
 
 
 def as_sequences(

@@ -60,7 +60,8 @@ class PixelScaling(nn.Module):
         """
         if pixels.shape[1] != len(self.mean):
             raise ShapeError(f"expected {len(self.mean)} channels, got {pixels.shape[1]}; see in_channels")
-        scale = unit_scale(pixels.dtype)
-        mean, std = self.mean[:, None, None] * scale, self.std[:, None, None] * scale
-        scaled = (pixels.to(self.mean.dtype) - mean) / std
+        # (pixels / scale - mean) / std in one pass over the pixels.
+        factor = 1 / (self.std * unit_scale(pixels.dtype))
+        offset = -self.mean / self.std
+        scaled = torch.addcmul(offset[:, None, None], pixels.to(self.mean.dtype), factor[:, None, None])
         return scaled if valid is None else scaled.masked_fill(~valid, MISSING)

@@ -1,15 +1,17 @@
-"""The region reader: regions of one or many images -> region batches on the device, read ahead by threads."""
+"""Region batches on the device: of images on disk, read ahead by threads, or of a tensor that is there already."""
 
 import os
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -36,7 +38,7 @@ class RegionReader:
     """Region batches of some images, one image after the other; can be gone through again and again.
 
     Small images share region batches. At any time at most three region batches are in memory: the one being worked
-    on and two read ahead.
+    on and two being read; with a CUDA device one more, on its way there.
 
     Args:
         images: all of the same number of channels.
@@ -85,22 +87,30 @@ class RegionReader:
         return self.select(range(len(self)))
 
     def __getitem__(self, number: int) -> RegionBatch:
-        return _PendingBatch(self, self._batches[number], _thread_pool(self.threads)).result()
+        return _PendingBatch(self, self._batches[number], _thread_pool(self.threads)).copy().result()
 
     def select(self, numbers: Iterable[int]) -> Iterator[RegionBatch]:
         """The batches of these numbers, in this order, read ahead."""
         pool = _thread_pool(self.threads)
-        ahead: deque[_PendingBatch] = deque()
+        reading: deque[_PendingBatch] = deque()
+        copying: deque[_CopiedBatch] = deque()
+        # Where copying takes time, it starts one batch early and runs beside the computing.
+        copies_ahead = 1 if self.device.type == "cuda" else 0
         try:
             for number in numbers:
-                ahead.append(_PendingBatch(self, self._batches[number], pool))
-                if len(ahead) > _BATCHES_AHEAD:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
+                reading.append(_PendingBatch(self, self._batches[number], pool))
+                if len(reading) > _BATCHES_AHEAD:
+                    copying.append(reading.popleft().copy())
+                if len(copying) > copies_ahead:
+                    yield copying.popleft().result()
+            while reading or copying:
+                if reading:
+                    copying.append(reading.popleft().copy())
+                if len(copying) > copies_ahead or not reading:
+                    yield copying.popleft().result()
         finally:
             # The loop over us ended early, by an error or a break: nobody waits for these any more.
-            for pending in ahead:
+            for pending in reading:
                 pending.cancel()
 
     def image_of(self, number: int) -> LargeImage:
@@ -136,31 +146,95 @@ class RegionReader:
 
 
 class _PendingBatch:
-    """A region batch on its way from the disk."""
+    """A region batch on its way from the disk into memory."""
 
     def __init__(self, reader: RegionReader, numbers: range, pool: ThreadPoolExecutor) -> None:
         image = reader.image_of(numbers[0])
         size = reader.grids[0].region_size
         shape = (len(numbers), image.channels, size, size)
         self._device = reader.device
-        self._pixels = np.empty(shape, dtype=image.dtype)
-        self._valid = np.empty(shape, dtype=bool)
+        self._pixels = self._buffer(shape, torch.from_numpy(np.empty(0, dtype=image.dtype)).dtype)
+        self._valid = self._buffer(shape, torch.bool)
+        pixels, valid = self._pixels.numpy(), self._valid.numpy()
         self._reads: list[Future[None]] = [
-            pool.submit(reader.read, number, self._pixels[slot], self._valid[slot])
-            for slot, number in enumerate(numbers)
+            pool.submit(reader.read, number, pixels[slot], valid[slot]) for slot, number in enumerate(numbers)
         ]
 
-    def result(self) -> RegionBatch:
+    def copy(self) -> "_CopiedBatch":
+        """Wait for the reads; start the copy to the device."""
         for read in self._reads:
             read.result()
-        pixels = torch.from_numpy(self._pixels).to(self._device)
-        if self._valid.all():
-            return RegionBatch(pixels, None)
-        return RegionBatch(pixels, torch.from_numpy(self._valid).to(self._device))
+        valid = None if bool(self._valid.all()) else self._valid
+        return _CopiedBatch(RegionBatch(self._pixels, valid), self._device)
 
     def cancel(self) -> None:
         for read in self._reads:
             read.cancel()
+
+    def _buffer(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+        # Page-locked memory can be copied from while the device computes.
+        return torch.empty(shape, dtype=dtype, pin_memory=self._device.type == "cuda")
+
+
+class _CopiedBatch:
+    """A region batch on its way from memory to the device; on CUDA on a stream of its own."""
+
+    def __init__(self, batch: RegionBatch, device: torch.device) -> None:
+        self._stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+        with nullcontext() if self._stream is None else torch.cuda.stream(self._stream):
+            valid = None if batch.valid is None else batch.valid.to(device, non_blocking=True)
+            self._batch = RegionBatch(batch.pixels.to(device, non_blocking=True), valid)
+
+    def result(self) -> RegionBatch:
+        """The batch, safe to use in the current stream."""
+        if self._stream is not None:
+            current = torch.cuda.current_stream(self._batch.pixels.device)
+            current.wait_stream(self._stream)
+            for part in self._batch:
+                if part is not None:
+                    part.record_stream(current)
+        return self._batch
+
+
+class TensorRegions:
+    """Region batches of images that lie in memory as one tensor already, on whichever device.
+
+    Args:
+        tensor: (B, C, height, width).
+        grids: one for each image.
+        region_batch: regions in a batch.
+
+    Raises:
+        PixelError: the tensor holds NaN or infinity.
+    """
+
+    def __init__(self, tensor: Tensor, grids: Sequence[RegionGrid], region_batch: int) -> None:
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            raise PixelError(
+                "the tensor of images holds NaN or infinite values: repair them, or fill them in"
+            )
+        self._size = grids[0].region_size
+        height, width = tensor.shape[2:]
+        margins = (0, -width % self._size, 0, -height % self._size)
+        self._overhangs = any(margins)
+        self._height, self._width = height, width
+        self._tensor = F.pad(tensor, margins) if self._overhangs else tensor
+        self._places = [(image, *region[:2]) for image, grid in enumerate(grids) for region in grid]
+        self._region_batch = region_batch
+
+    def __len__(self) -> int:
+        return -(-len(self._places) // self._region_batch)
+
+    def __getitem__(self, number: int) -> RegionBatch:
+        places = self._places[number * self._region_batch : (number + 1) * self._region_batch]
+        size = self._size
+        pixels = torch.stack([self._tensor[image, :, y : y + size, x : x + size] for image, y, x in places])
+        if not self._overhangs:
+            return RegionBatch(pixels, None)
+        inside = torch.zeros_like(pixels, dtype=torch.bool)
+        for slot, (_, y, x) in enumerate(places):
+            inside[slot, :, : self._height - y, : self._width - x] = True
+        return RegionBatch(pixels, inside)
 
 
 def _check_finite(image: LargeImage, region: Region, usable: NDArray[np.bool_]) -> None:
