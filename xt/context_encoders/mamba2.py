@@ -162,7 +162,7 @@ def chunked_scan(
     states = (_between(F.pad(sums[..., -1], (1, 0)).cumsum(-1)) @ left.flatten(3)).view_as(left)
     # 4. What each token reads of the state before its chunk.
     outputs = outputs + (read @ states[:, :, :-1].transpose(-1, -2)) * sums.exp()[..., None]
-    return outputs.permute(0, 2, 3, 1, 4).flatten(1, 2)[:, :length], states[:, :, -1]
+    return outputs.permute(0, 2, 3, 1, 4).flatten(1, 2)[:, :length], states[:, :, -1].clone()
 
 
 def _between(sums: Tensor) -> Tensor:

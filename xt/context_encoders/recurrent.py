@@ -123,4 +123,5 @@ def causal_convolution(inputs: Tensor, before: Tensor, convolution: nn.Conv1d) -
     result = convolution.bias.to(inputs.dtype).expand(inputs.shape)
     for offset, tap in enumerate(weight.unbind(1)):
         result = torch.addcmul(result, padded[:, offset : offset + length], tap)
-    return result, padded[:, length:]
+    # A copy, as a view would keep all of a segment in memory.
+    return result, padded[:, length:].clone()
