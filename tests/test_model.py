@@ -73,7 +73,7 @@ def test_region_batch_threads_and_company_change_no_result(order):
 @pytest.mark.parametrize(("height", "width"), [(100, 90), (128, 64), (20, 200)])
 def test_a_tensor_is_a_batch_of_images(height, width):
     model = small_model(foreground="tissue" if height == 20 else None).eval()
-    tensor = torch.rand(2, 3, height, width)
+    tensor = torch.randint(0, 256, (2, 3, height, width), dtype=torch.uint8)
     arrays = [open_image(image.permute(1, 2, 0).numpy()) for image in tensor]
     torch.testing.assert_close(model(tensor, region_batch=3), model(arrays))
     torch.testing.assert_close(model(tensor[:1]), model(arrays[0]))
