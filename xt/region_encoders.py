@@ -84,6 +84,24 @@ class RegionEncoder(nn.Module):
             return [features.permute(0, 3, 1, 2) for features in maps]
         return list(maps)
 
+    def features(self, pixels: Tensor, valid: Tensor | None = None) -> Tensor:
+        """What the backbone finds in a region batch, pooled to one vector a token; see `forward`.
+
+        Returns:
+            (regions, N, channels of the last feature map), row by row inside a region. This is what `xt encode`
+            stores: everything behind it can be trained without pixels.
+        """
+        expected = (self.in_channels, self.region_size, self.region_size)
+        if tuple(pixels.shape[1:]) != expected:
+            raise ShapeError(f"expected regions of shape {expected}, got {tuple(pixels.shape[1:])}")
+        pooled: Tensor = self.pool(self.feature_maps(pixels, valid)[-1])
+        return pooled.flatten(2).transpose(1, 2)
+
+    def project(self, features: Tensor) -> Tensor:
+        """(regions, N, channels of the last feature map) -> (regions, N, D) tokens."""
+        tokens: Tensor = self.projection(self.norm(features))
+        return tokens
+
     def forward(self, pixels: Tensor, valid: Tensor | None = None) -> Tensor:
         """Encode a region batch.
 
@@ -97,12 +115,7 @@ class RegionEncoder(nn.Module):
         Raises:
             ShapeError: the regions have another size or number of channels.
         """
-        expected = (self.in_channels, self.region_size, self.region_size)
-        if tuple(pixels.shape[1:]) != expected:
-            raise ShapeError(f"expected regions of shape {expected}, got {tuple(pixels.shape[1:])}")
-        features = self.pool(self.feature_maps(pixels, valid)[-1])
-        tokens = features.flatten(2).transpose(1, 2)
-        return self.projection(self.norm(tokens))
+        return self.project(self.features(pixels, valid))
 
     def _check_feature_maps(self) -> int:
         """Side of the last feature map, by one pass over an empty region."""
