@@ -4,6 +4,7 @@ from typing import Any
 
 from xt.context_encoders.base import ContextEncoder
 from xt.context_encoders.full import FullAttention
+from xt.context_encoders.longformer import Longformer
 from xt.context_encoders.mamba import Mamba
 from xt.context_encoders.mamba2 import Mamba2
 from xt.context_encoders.none import NoContext
@@ -14,6 +15,7 @@ CONTEXT_ENCODERS: dict[str, type[ContextEncoder]] = {
     "transformer_xl": TransformerXL,
     "mamba": Mamba,
     "mamba2": Mamba2,
+    "longformer": Longformer,
     "full": FullAttention,
     "none": NoContext,
 }
@@ -37,6 +39,7 @@ __all__ = [
     "CONTEXT_ENCODERS",
     "ContextEncoder",
     "FullAttention",
+    "Longformer",
     "Mamba",
     "Mamba2",
     "NoContext",

@@ -76,12 +76,10 @@ class RelativeAttention(nn.Module):
             positions: (B, L, 2); None for tokens that lie nowhere, for which all places are the same.
         """
         query = self._heads(self.query(tokens))
-        content = query + self.content_bias
         if positions is None:
-            return F.pad(content, (0, self.head_dim))
-        sin, cos = self._sinusoids(positions, query.dtype)
-        by_sin, by_cos = ((query + self.position_bias) @ self.position_weight).chunk(2, dim=-1)
-        return torch.cat([content, by_sin * sin + by_cos * cos, by_cos * sin - by_sin * cos], dim=-1)
+            return F.pad(query + self.content_bias, (0, self.head_dim))
+        place = self._sinusoids(positions, query.dtype)
+        return turned(query, place, self.content_bias, self.position_bias, self.position_weight)
 
     def keys_and_values(self, tokens: Tensor, positions: Tensor | None) -> tuple[Tensor, Tensor]:
         """What tokens (B, K, D) are found by, (B, heads, K, 2 * head_dim), and give, (B, heads, K, head_dim)."""
@@ -92,16 +90,11 @@ class RelativeAttention(nn.Module):
         """Append to keys (B, heads, K, head_dim) where they lie."""
         if positions is None:
             return F.pad(key, (0, self.head_dim))
-        sin, cos = self._sinusoids(positions, key.dtype)
-        shape = (*key.shape[:3], -1)
-        return torch.cat([key, cos.expand(shape), sin.expand(shape)], dim=-1)
+        return placed(key, self._sinusoids(positions, key.dtype))
 
     def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
         """Fused attention over keys with place; `mask` is True where allowed, or added to the scores."""
-        # Fused kernels want values as wide as keys.
-        value = F.pad(value, (0, self.head_dim))
-        attended = F.scaled_dot_product_attention(query, key, value, mask, scale=self.head_dim**-0.5)
-        return attended[..., : self.head_dim]
+        return fused_attention(query, key, value, mask)
 
     def project(self, attended: Tensor) -> Tensor:
         """(B, heads, L, head_dim) to (B, L, D)."""
@@ -115,6 +108,40 @@ class RelativeAttention(nn.Module):
         """Sines and cosines of the positions' angles, (B, 1, L, head_dim / 2) each: first along y, then along x."""
         sin, cos = sinusoids(positions, self.angular)
         return sin[:, None].to(dtype), cos[:, None].to(dtype)
+
+
+def turned(
+    query: Tensor,
+    place: tuple[Tensor, Tensor],
+    content_bias: Tensor,
+    position_bias: Tensor,
+    position_weight: Tensor,
+) -> Tensor:
+    """Queries (..., L, d) as (..., L, 2 d): content, then W_r turned by where they lie.
+
+    Args:
+        place: sines and cosines of their positions' angles, (..., L, d / 2) each.
+        content_bias: u, (..., 1, d).
+        position_bias: v, (..., 1, d).
+        position_weight: W_r, (..., d, d).
+    """
+    sin, cos = place
+    by_sin, by_cos = ((query + position_bias) @ position_weight).chunk(2, dim=-1)
+    return torch.cat([query + content_bias, by_sin * sin + by_cos * cos, by_cos * sin - by_sin * cos], dim=-1)
+
+
+def placed(key: Tensor, place: tuple[Tensor, Tensor]) -> Tensor:
+    """Keys (..., K, d) as (..., K, 2 d): content, then where they lie."""
+    sin, cos = (part.expand(*key.shape[:-1], -1) for part in place)
+    return torch.cat([key, cos, sin], dim=-1)
+
+
+def fused_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None = None) -> Tensor:
+    """Attention of turned queries to placed keys; values and the result have half their width."""
+    width = value.shape[-1]
+    # Fused kernels want values as wide as keys.
+    attended = F.scaled_dot_product_attention(query, key, F.pad(value, (0, width)), mask, scale=width**-0.5)
+    return attended[..., :width]
 
 
 class AttentionLayer(nn.Module):

@@ -1,0 +1,161 @@
+"""Attention of blocks of queries to chosen keys, a few blocks at a time, however many there are.
+
+Windows, sorted buckets and sampled columns are all the same work: gather some queries, gather the keys they may see,
+attend, put the result back. Only one group of blocks exists at a time, in the backward pass too: it gathers and attends
+again, and adds up the gradients in place. (Left to autograd, each gather would return a gradient as large as the
+whole table, and the cost would be quadratic.)
+"""
+
+from abc import ABC, abstractmethod
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from xt.context_encoders.relative_attention import RelativeAttention, fused_attention, placed, turned
+
+
+class Rows(NamedTuple):
+    """Some blocks, as row numbers into the tables of queries and keys.
+
+    Attributes:
+        queries: (G, Q).
+        keys: (G, K).
+        mask: True where allowed, or added to the scores; broadcasts to (G, heads, Q, K).
+        there: (G, Q), False for rows that only fill up a block; None if all count.
+        heads: (G,), which head a block belongs to, for tables with one head a row; None for all heads.
+    """
+
+    queries: Tensor
+    keys: Tensor
+    mask: Tensor
+    there: Tensor | None = None
+    heads: Tensor | None = None
+
+
+class Blocks(ABC):
+    """Which queries see which keys. No query is in two blocks.
+
+    Attributes:
+        count: of blocks.
+        size: queries in a block.
+        rows_per_place: rows of a table that share one row of the table of places.
+    """
+
+    count: int
+    size: int
+    rows_per_place: int = 1
+
+    @abstractmethod
+    def rows(self, first: int, last: int) -> Rows:
+        """The blocks first to last (not included)."""
+
+
+class Tables(NamedTuple):
+    """Queries, keys and values, (rows, heads, d) each, and where they lie, (rows, d): sines, then cosines."""
+
+    queries: Tensor
+    keys: Tensor
+    values: Tensor
+    places: Tensor
+
+
+def block_attention(
+    attention: RelativeAttention, tables: Tables, blocks: Blocks, group_length: int = 2048
+) -> Tensor:
+    """Attend, block by block.
+
+    Args:
+        attention: whose weights for positions are used; its projections were already applied.
+        group_length: queries worked on at a time, about.
+
+    Returns:
+        (rows, heads, d), zero for queries that are in no block.
+    """
+    group = max(1, group_length * tables.queries.shape[1] // attention.num_heads // blocks.size)
+    group *= attention.num_heads if tables.queries.shape[1] == 1 else 1
+    weights = (attention.content_bias, attention.position_bias, attention.position_weight)
+    return _BlockAttention.apply(
+        blocks, group, tables.places, tables.queries, tables.keys, tables.values, *weights
+    )
+
+
+class _BlockAttention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        context: Any, blocks: Blocks, group: int, places: Tensor, *tables_and_weights: Tensor
+    ) -> Tensor:
+        context.blocks, context.group = blocks, group
+        context.save_for_backward(places, *tables_and_weights)
+        queries, keys, values, *weights = tables_and_weights
+        result = torch.zeros_like(queries)
+        for first in range(0, blocks.count, group):
+            rows = blocks.rows(first, min(first + group, blocks.count))
+            gathered = _gather(queries, rows.queries), _gather(keys, rows.keys), _gather(values, rows.keys)
+            attended = _attend(rows, places, blocks.rows_per_place, *gathered, *weights)
+            _put_back(result, rows, attended)
+        return result
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, grad_result: Tensor) -> tuple[Tensor | None, ...]:
+        blocks, group = context.blocks, context.group
+        places, queries, keys, values, *weights = context.saved_tensors
+        grads = [torch.zeros_like(table) for table in (queries, keys, values)]
+        weights = [weight.detach().requires_grad_() for weight in weights]
+        grad_weights = [torch.zeros_like(weight) for weight in weights]
+        for first in range(0, blocks.count, group):
+            rows = blocks.rows(first, min(first + group, blocks.count))
+            picks = ((queries, rows.queries), (keys, rows.keys), (values, rows.keys))
+            gathered = [_gather(table, index).requires_grad_() for table, index in picks]
+            grad_attended = _gather(grad_result, rows.queries)
+            if rows.there is not None:
+                grad_attended = grad_attended * rows.there[:, None, :, None]
+            with torch.enable_grad():
+                attended = _attend(rows, places, blocks.rows_per_place, *gathered, *weights)
+                grad_gathered = torch.autograd.grad(
+                    attended, [*gathered, *weights], grad_attended.to(attended)
+                )
+            for grad, (_, index), part in zip(grads, picks, grad_gathered[:3], strict=True):
+                grad.index_add_(0, index.flatten(), part.transpose(1, 2).flatten(0, 1))
+            for grad, part in zip(grad_weights, grad_gathered[3:], strict=True):
+                grad += part
+        return None, None, None, *grads, *grad_weights
+
+
+def _gather(table: Tensor, index: Tensor) -> Tensor:
+    """Rows (G, K) of a table (rows, heads, d) as (G, heads, K, d)."""
+    return table.index_select(0, index.flatten()).unflatten(0, index.shape).transpose(1, 2)
+
+
+def _places(places: Tensor, index: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    sin, cos = places[index].to(dtype)[:, None].chunk(2, dim=-1)
+    return sin, cos
+
+
+def _attend(
+    rows: Rows,
+    places: Tensor,
+    rows_per_place: int,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    *weights: Tensor,
+) -> Tensor:
+    """(G, heads, Q, d) of some blocks."""
+    if rows.heads is not None:
+        weights = tuple(weight[rows.heads][:, None] for weight in weights)
+    of_query = _places(places, rows.queries // rows_per_place, query.dtype)
+    of_key = _places(places, rows.keys // rows_per_place, query.dtype)
+    mask = rows.mask if rows.mask.dtype == torch.bool else rows.mask.to(query.dtype)
+    weights = tuple(weight.to(query.dtype) for weight in weights)
+    return fused_attention(turned(query, of_query, *weights), placed(key, of_key), value, mask)
+
+
+def _put_back(result: Tensor, rows: Rows, attended: Tensor) -> None:
+    index, values = rows.queries.flatten(), attended.transpose(1, 2).flatten(0, 1).to(result.dtype)
+    if rows.there is not None:
+        there = rows.there.flatten()
+        index, values = index[there], values[there]
+    result[index] = values

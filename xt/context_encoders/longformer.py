@@ -1,0 +1,156 @@
+"""Longformer over the tokens of an image: each token sees a window around it, and a few global tokens see all."""
+
+import torch
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+from xt.context_encoders.base import ContextEncoder
+from xt.context_encoders.block_attention import Blocks, Tables, block_attention
+from xt.context_encoders.positions import sinusoids
+from xt.context_encoders.relative_attention import AttentionLayer, heads_for
+from xt.context_encoders.windows import LineWindows, PlaneWindows
+from xt.errors import ConfigError
+
+WINDOWS = ("1d", "2d")
+
+
+class Longformer(ContextEncoder):
+    """Sliding windows and global tokens (Beltagy et al. 2020, arXiv:2004.05150, section 3.1).
+
+    Time and memory are linear in the length. What a token tells the global tokens in one layer, every token can read
+    in the next, so with two layers each reaches each; with one, only its window.
+
+    Deviations from the paper: the global tokens are learned and stand beside the sequence, instead of being some of its
+    own (an image has no class token or question; the first token of every region would make the cost
+    quadratic); the window may lie in the plane; positions are relative and two-dimensional (see `RelativeAttention`),
+    global tokens lie nowhere; layers are pre-norm; no dilation.
+
+    Args:
+        depth: layers.
+        window: "1d" along the order of the sequence, or "2d" over the neighbours in the image, whatever the order.
+        window_size: how far a token sees to each side: in tokens, or in rows and columns of tokens; None for 256 or 8.
+        num_global: global tokens, at least 1.
+        segment_length: tokens worked on at a time; changes no result.
+        num_heads: of attention; None for heads of width 32.
+        mlp_ratio: width of the perceptron over `dim`.
+        dropout: share of values dropped in training, in [0, 1).
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        depth: int = 2,
+        window: str = "1d",
+        window_size: int | None = None,
+        num_global: int = 16,
+        segment_length: int = 2048,
+        num_heads: int | None = None,
+        mlp_ratio: float = 4.0,
+        dropout: float = 0.0,
+    ) -> None:
+        super().__init__(dim)
+        if window not in WINDOWS:
+            raise ConfigError(f'longformer knows the windows "1d" and "2d", got {window!r}')
+        window_size = {"1d": 256, "2d": 8}[window] if window_size is None else window_size
+        if min(depth, window_size, num_global, segment_length) < 1:
+            raise ConfigError(
+                "longformer needs depth, window_size, num_global and segment_length of at least 1, "
+                f"got {depth}, {window_size}, {num_global} and {segment_length}"
+            )
+        self.window = window
+        self.window_size = window_size
+        self.segment_length = segment_length
+        self.global_tokens = nn.Parameter(torch.empty(num_global, dim).normal_(std=0.02))
+        heads = heads_for(dim, num_heads)
+        self.layers = nn.ModuleList(
+            LongformerLayer(dim, heads, mlp_ratio, dropout, num_global, last=index == depth - 1)
+            for index in range(depth)
+        )
+
+    def encode(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        blocks = self._blocks(positions)
+        rows = torch.cat([tokens, self.global_tokens.to(tokens.dtype).expand(len(tokens), -1, -1)], dim=1)
+        for layer in self.layers:
+            rows = layer(rows, positions, blocks, self.segment_length)
+        return rows
+
+    def _blocks(self, positions: Tensor) -> Blocks:
+        images, length = positions.shape[:2]
+        if self.window == "2d":
+            return PlaneWindows(positions, len(self.global_tokens), self.window_size)
+        return LineWindows(images, length, len(self.global_tokens), self.window_size, positions.device)
+
+
+class LongformerLayer(AttentionLayer):
+    """A transformer layer over rows (B, L + num_global, D): the tokens of an image, then its global tokens.
+
+    Args:
+        last: only the tokens (B, L, D) are returned, so the global tokens look at nothing anymore.
+    """
+
+    def __init__(
+        self, dim: int, num_heads: int, mlp_ratio: float, dropout: float, num_global: int, last: bool
+    ) -> None:
+        super().__init__(dim, num_heads, mlp_ratio, dropout)
+        self.num_global = num_global
+        self.global_attention = None if last else GlobalAttention(dim, num_heads)
+
+    def forward(  # type: ignore[override]
+        self, rows: Tensor, positions: Tensor, blocks: Blocks, segment_length: int
+    ) -> Tensor:
+        parts = []
+        if torch.is_grad_enabled():
+            attended = checkpoint(self._attend, rows, positions, blocks, segment_length, use_reentrant=False)
+        else:
+            attended = self._attend(rows, positions, blocks, segment_length)
+        rows = rows[:, : attended.shape[1]]
+        for segment in zip(rows.split(segment_length, 1), attended.split(segment_length, 1), strict=True):
+            if torch.is_grad_enabled():
+                parts.append(checkpoint(self.add, *segment, use_reentrant=False))
+            else:
+                parts.append(self.add(*segment))
+        return torch.cat(parts, dim=1)
+
+    def _attend(self, rows: Tensor, positions: Tensor, blocks: Blocks, segment_length: int) -> Tensor:
+        attention, length = self.attention, positions.shape[1]
+        normed = self.attention_norm(rows)
+        place = torch.cat(sinusoids(positions, attention.angular), dim=-1)
+        # A place of zeros takes the second term of the scores away: global tokens lie nowhere.
+        place = nn.functional.pad(place, (0, 0, 0, self.num_global)).flatten(0, 1)
+        shape = (-1, attention.num_heads, attention.head_dim)
+        keys, values = attention.key_value(normed).chunk(2, dim=-1)
+        tables = Tables(
+            attention.query(normed).view(shape), keys.reshape(shape), values.reshape(shape), place
+        )
+        attended = block_attention(attention, tables, blocks, segment_length).view(rows.shape)[:, :length]
+        attended = attention.projection(attended)
+        if self.global_attention is None:
+            return attended
+        everywhere = self.global_attention(normed[:, length:], normed)
+        return torch.cat([attended, everywhere.to(attended.dtype)], dim=1)
+
+
+class GlobalAttention(nn.Module):
+    """Attention of few tokens to all, with projections of its own (the paper's Q_g, K_g and V_g).
+
+    Keys and values of all tokens are never made: few queries through the transposed key projection, and few averages of
+    tokens through the value projection, give the same.
+    """
+
+    def __init__(self, dim: int, num_heads: int) -> None:
+        super().__init__()
+        self.num_heads = num_heads
+        self.query = nn.Linear(dim, dim, bias=False)
+        self.key_value = nn.Linear(dim, 2 * dim, bias=False)
+        self.projection = nn.Linear(dim, dim)
+
+    def forward(self, few: Tensor, tokens: Tensor) -> Tensor:
+        """(B, G, D), the queries, and (B, L, D), what they attend to, to (B, G, D)."""
+        by_head = (self.num_heads, -1)
+        key, value = (part.unflatten(0, by_head) for part in self.key_value.weight.chunk(2))
+        query = self.query(few).unflatten(-1, by_head)
+        query = torch.einsum("bghd,hdc->bhgc", query, key.to(query.dtype)) * query.shape[-1] ** -0.5
+        weights = (query.flatten(1, 2) @ tokens.transpose(1, 2)).softmax(dim=-1)
+        average = (weights @ tokens).unflatten(1, by_head)
+        result = torch.einsum("bhgc,hdc->bghd", average, value.to(average.dtype))
+        return self.projection(result.flatten(2))
