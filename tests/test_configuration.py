@@ -106,6 +106,14 @@ def test_the_region_encoder_must_be_named(tmp_path: Path) -> None:
     )
 
 
+def test_keep_takes_words_and_bytes(tmp_path: Path) -> None:
+    path = _yaml(tmp_path, MODEL)
+    assert load_config(path, ["--train.keep=auto"]).train.keep == "auto"
+    assert load_config(path, ["--train.keep=1000000"]).train.keep == 1_000_000
+    with pytest.raises(ConfigError, match=r"train\.keep must be one of auto, none, all or a whole number"):
+        load_config(path, ["--train.keep=some"])
+
+
 def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"none\.yaml: expected a readable YAML file \(FileNotFoundError"):
         load_config(tmp_path / "none.yaml")
@@ -132,6 +140,7 @@ def test_missing_file(tmp_path: Path) -> None:
         (OptimConfig, {"warmup": 1.0}, r"optim\.warmup must be in \[0, 1\), got 1\.0"),
         (TrainConfig, {"batch_size": 0}, r"train\.batch_size must be >= 1, got 0"),
         (TrainConfig, {"max_seconds": 0.0}, r"train\.max_seconds must be > 0, got 0\.0"),
+        (TrainConfig, {"gradient_fraction": 0.0}, r"train\.gradient_fraction must be in \(0, 1\], got 0\.0"),
         (TrainConfig, {"devices": 0}, r"train\.devices must be >= 1, got 0"),
         (CompareConfig, {"budget": "seconds"}, r"compare\.seconds is needed with compare\.budget 'seconds'"),
         (CompareConfig, {"seconds": 3.0}, r"has no meaning with 'passes'"),

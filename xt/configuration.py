@@ -142,7 +142,11 @@ class TrainConfig:
     region_batch: int = 16
     """Regions on the device at one time, >= 1."""
     keep: Keep = "none"
-    """What the streamed map keeps for the backward pass: 'none' recomputes all, 'all' recomputes nothing."""
+    """Activations held for the backward pass: 'none' computes all again, 'all' nothing, 'auto' as the
+    device's memory allows, or a number of bytes."""
+    gradient_fraction: float = 1.0
+    """Share of the region batches that carry gradient to the region encoder, drawn anew at each step, in (0,
+    1]."""
     seed: int = 0
     """Seed of weights, order, augmentation and dropout, >= 0."""
     resume: str = "none"
@@ -159,6 +163,7 @@ class TrainConfig:
         for name in ("epochs", "batch_size", "accumulate", "region_batch", "validate_every"):
             _in_range(f"train.{name}", getattr(self, name), 1)
         _in_range("train.gradient_clip", self.gradient_clip, 0)
+        _in_range("train.gradient_fraction", self.gradient_fraction, 0, 1, lower_open=True)
         _in_range("train.seed", self.seed, 0)
         if self.max_seconds is not None:
             _in_range("train.max_seconds", self.max_seconds, 0, lower_open=True)

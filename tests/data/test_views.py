@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from tests.data.images import CountingImage
+from tests.shared_data import shared_data
 from xt.data import views
 from xt.data.views import Downsampled, centre_crops, evaluation_views, training_view
 from xt.images import LargeImage, open_image
@@ -100,3 +101,14 @@ def test_each_kind_of_view() -> None:
         4,
         1,
     ]
+
+
+def test_a_slide_is_averaged_as_a_whole() -> None:
+    with open_image(shared_data("wsi_cmu_small_region/CMU-1-Small-Region.svs")) as slide:
+        small = _all(Downsampled(slide, 64)).astype(float)
+        height, width = slide.shape
+        # The same corner by hand: the area that the first 8 x 8 output pixels cover.
+        step = max(height, width) / 64
+        corner = slide.read(0, 0, round(8 * step), round(8 * width / small.shape[1]))
+    assert small.shape == (64, round(width / step), 3)
+    np.testing.assert_allclose(small[:8, :8].mean(axis=(0, 1)), corner.mean(axis=(0, 1)), atol=1.0)

@@ -11,7 +11,7 @@ import pytest
 from tests.training.toy import toy_config, toy_table
 from xt.cli.compare import as_table
 from xt.configuration_parser import config_to_dict
-from xt.errors import ConfigError, TableError
+from xt.errors import ConfigError, OutputError, TableError
 from xt.training.comparison import budget_in_words, compare, contestant_config, rules_in_words
 
 
@@ -70,18 +70,19 @@ def test_a_comparison(table: Path, tmp_path: Path) -> None:
         with (tmp_path / "out" / name / "test" / "predictions.csv").open() as file:
             assert len(list(csv.DictReader(file))) == 9
         assert {(name, "train"), (name, "test")} <= heard
+    with pytest.raises(OutputError, match=r"downsample holds a run of an earlier comparison"):
+        compare(config, tmp_path / "out")
     shown = as_table(results, config)
     assert shown.row_count == 3
     assert re.search("9 test images; peak memory of the process; 1 pass over", str(shown.caption))
 
 
-def test_errors_of_a_contestant_reach_the_user(table: Path, tmp_path: Path) -> None:
-    broken = table.parent / "broken.csv"
-    broken.write_text(table.read_text().replace("train_0.tif", "train_0_is_text.tif"))
-    (table.parent / "train_0_is_text.tif").write_text("no image")
-    config = toy_config(broken, tmp_path, train={"epochs": 1}, compare={"contestants": ["crop"]})
-    with pytest.raises(OSError, match=r"crop: .*train_0_is_text\.tif"):
-        compare(config, tmp_path)
+def test_errors_of_a_contestant_reach_the_user(tmp_path: Path) -> None:
+    table = toy_table(tmp_path / "data", train=3, val=0, test=3)
+    (table.parent / "train_0.tif").write_text("no image")
+    config = toy_config(table, tmp_path / "out", compare={"contestants": ["crop"]})
+    with pytest.raises(OSError, match=r"crop: .*train_0\.tif"):
+        compare(config, tmp_path / "out")
 
 
 def test_a_comparison_needs_test_images(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from lightning.pytorch import Callback
 from tests.training.toy import MODEL, toy_config, toy_model, toy_table
 from xt.configuration_parser import load_config
 from xt.data.statistics import pixel_statistics
-from xt.errors import CheckpointError, ConfigError, OutputError, TableError
+from xt.errors import CheckpointError, ConfigError, OutputError, TableError, XTError
 from xt.model import load_model
 from xt.training.checkpoints import load_trained
 from xt.training.preparation import load_encoder
@@ -175,6 +176,25 @@ def test_the_learning_rate_ends_at_its_last_value_and_steps_are_accumulated(
     result = train(config, evaluate_test=False)
     # 24 images, 4 a step, 3 steps an update.
     assert result.metrics["steps"] == 2 * 2
+
+
+def test_a_loss_that_is_not_a_number_ends_the_run(table: Path, tmp_path: Path) -> None:
+    config = toy_config(
+        table, tmp_path / "run", train={"epochs": 3, "gradient_clip": 0}, optim={"lr": 1e30, "warmup": 0.0}
+    )
+    with pytest.raises(XTError, match=r"the training loss of epoch 1 is nan; lower optim\.lr"):
+        train(config)
+
+
+def test_an_interrupt_is_an_interrupt(table: Path, tmp_path: Path) -> None:
+    class Interrupt(Callback):
+        def on_train_batch_start(self, *_: Any) -> None:
+            raise KeyboardInterrupt
+
+    handler = signal.getsignal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        train(toy_config(table, tmp_path / "run"), callbacks=[Interrupt()])
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 def test_a_frozen_region_encoder_stays(table: Path, tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from xt.configuration_parser import config_to_yaml
 from xt.errors import ConfigError, XTError
 from xt.output import check_writable_folder, write_atomically
 from xt.training.callbacks import write_curves
-from xt.training.preparation import load_splits
+from xt.training.preparation import LAST, load_splits
 
 Progress = Callable[[str, str, int, int, dict[str, float]], None]
 """Called as (contestant, what, done, total, values)."""
@@ -43,6 +43,7 @@ def compare(config: RunConfig, out: str | Path, progress: Progress | None = None
         `out/NAME.csv`.
     Raises:
         TableError: there are no test images.
+        OutputError: the folder holds a comparison already.
         XTError: what a contestant raised.
     """
     out = check_writable_folder(out)
@@ -53,6 +54,12 @@ def compare(config: RunConfig, out: str | Path, progress: Progress | None = None
             "split "
             f"{config.data.test_split!r}, or set data.test_fraction"
         )
+    for name in config.compare.contestants:
+        if (out / name / LAST).exists():
+            raise errors.OutputError(
+                f"{out / name} holds a run of an earlier comparison; remove it, or choose another folder "
+                "with train.out"
+            )
     results: dict[str, Any] = {"budget": budget_in_words(config), "split": splits.how}
     for name in config.compare.contestants:
         found = _run(name, contestant_config(config, name, out), out, progress)

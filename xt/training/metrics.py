@@ -20,8 +20,8 @@ def make_metrics(task: str, num_classes: int, prefix: str = "", *, sync: bool = 
     Numbers: root mean squared and mean absolute error over all of them.
 
     Args:
-        sync: whether the processes of a distributed run add up what each has seen; False where one process alone
-            has seen everything.
+        sync: whether the processes of a distributed run add up what each has seen; False where one process
+            alone has seen everything.
     """
     metrics: dict[str, Metric | MetricCollection]
     if task == "regression":

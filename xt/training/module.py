@@ -10,6 +10,7 @@ from lightning.pytorch import LightningModule
 from torch import Tensor
 
 from xt.data.dataset import ImageBatch
+from xt.errors import XTError
 from xt.model import XT
 from xt.training.metrics import make_metrics
 
@@ -68,6 +69,16 @@ class TrainingModule(LightningModule):
         self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=size, sync_dist=True)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[-1]["lr"], batch_size=size)
         return loss
+
+    def on_train_epoch_end(self) -> None:
+        # Once an epoch: asking at every step would make the device wait.
+        loss = self.trainer.callback_metrics.get("train/loss_epoch")
+        if loss is not None and not torch.isfinite(loss):
+            raise XTError(
+                f"the training loss of epoch {self.current_epoch + 1} is {float(loss)}; lower optim.lr, clip "
+                "the "
+                "gradient (train.gradient_clip), or look for images with extreme pixel values"
+            )
 
     def on_train_batch_end(self, outputs: Any, batch: ImageBatch, batch_idx: int) -> None:
         # Only now: the backward pass has read the pixels again.

@@ -19,6 +19,9 @@ from xt.model import XT, ModelConfig, build_model
 from xt.streaming import Streaming
 from xt.training.callbacks import Report
 
+LAST = Path("checkpoints") / "last.ckpt"
+"""Where the last checkpoint lies in a run folder."""
+
 
 def load_table(data: DataConfig, task: str, class_names: tuple[str, ...] | None = None) -> ImageTable:
     """The table or folder that the configuration names.
@@ -125,7 +128,10 @@ def prepare_model(config: RunConfig, table: ImageTable, report: Report | None = 
     config = config_from_dict(config_to_dict(replace(config, model=resolved)))
     # What the model says of itself must be what it computes with.
     model.config = config.model
-    model.streaming = Streaming(region_batch=config.train.region_batch, keep=config.train.keep)
+    settings = config.train
+    model.streaming = Streaming(
+        region_batch=settings.region_batch, keep=settings.keep, gradient_fraction=settings.gradient_fraction
+    )
     return model, config
 
 

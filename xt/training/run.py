@@ -32,9 +32,7 @@ from xt.training.memory import peak_bytes, peak_device_bytes
 from xt.training.metrics import deciding_metric
 from xt.training.module import TrainingModule
 from xt.training.optimiser import learning_rate_factor, make_optimiser
-from xt.training.preparation import load_splits, prepare_model, reading, resolve_classes
-
-LAST = Path("checkpoints") / "last.ckpt"
+from xt.training.preparation import LAST, load_splits, prepare_model, reading, resolve_classes
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,8 @@ class RunResult:
         config: resolved: with the classes of the data and the pixel statistics.
         metrics: what `metrics.json` holds.
         curves: one row an epoch, as in `curves.csv`.
-        is_main: False in all but one of a distributed run's processes; only the main one evaluates and writes.
+        is_main: False in all but one of a distributed run's processes; only the main one evaluates and
+            writes.
     """
 
     folder: Path
