@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from xt.context_encoders import ContextEncoder, create_context_encoder
+from xt.encoded_images import EncodedImage, project_features
 from xt.errors import CheckpointError, ConfigError, ImageError, ShapeError
 from xt.heads import Head, create_head
 from xt.images import LargeImage, open_image
@@ -126,8 +127,10 @@ class XT(nn.Module):
     def device(self) -> torch.device:
         return self.region_encoder.scaling.mean.device
 
-    def grid(self, image: LargeImage) -> RegionGrid:
+    def grid(self, image: LargeImage | EncodedImage) -> RegionGrid:
         """The regions of an image that this model looks at."""
+        if isinstance(image, EncodedImage):
+            return image.grid
         foreground = None
         if self.config.foreground is not None:
             from xt.foreground import foreground_mask
@@ -137,7 +140,7 @@ class XT(nn.Module):
 
     def forward(
         self,
-        images: LargeImage | Sequence[LargeImage] | Tensor,
+        images: LargeImage | EncodedImage | Sequence[LargeImage | EncodedImage] | Tensor,
         *,
         grids: Sequence[RegionGrid] | None = None,
         region_batch: int | None = None,
@@ -148,7 +151,8 @@ class XT(nn.Module):
         """Predict something about whole images.
 
         Args:
-            images: one image, several (sizes may differ), or a tensor (B, channels, height, width).
+            images: one image, several (sizes may differ), or a tensor (B, channels, height, width); or images
+                that `xt encode` has encoded before, for which the backbone is not run.
             grids: which regions to look at, one grid an image; None for `self.grid` of each.
             region_batch: see `Streaming`; None for that of `self.streaming`, as for the two below.
             return_relevance: also tell each token's weight.
@@ -168,14 +172,7 @@ class XT(nn.Module):
         self._check(images, grids)
         settings = self._streaming(region_batch=region_batch, keep=keep, progress=progress)
 
-        regions = self._regions(images, grids, settings)
-        tokens = streamed_map(
-            self.region_encoder,
-            regions,
-            keep=settings.keep,
-            gradient_fraction=settings.gradient_fraction,
-            progress=settings.progress,
-        )
+        tokens = self._encode(images, grids, settings)
         tokens, positions, mask = as_sequences(tokens, grids, self.tokens_per_side)
         tokens = self.context_encoder(tokens, positions, mask)
         logits, weights = self.head(tokens, mask)
@@ -192,7 +189,7 @@ class XT(nn.Module):
         with atomic_path(path) as temporary:
             Path(temporary).write_bytes(safetensors.torch.save(tensors, metadata))
 
-    def _grids(self, images: list[LargeImage] | Tensor) -> list[RegionGrid]:
+    def _grids(self, images: list[Any] | Tensor) -> list[RegionGrid]:
         if not isinstance(images, Tensor):
             return [self.grid(image) for image in images]
         if self.config.foreground is not None:
@@ -203,13 +200,27 @@ class XT(nn.Module):
             images
         )
 
-    def _regions(
-        self, images: list[LargeImage] | Tensor, grids: Sequence[RegionGrid], settings: Streaming
-    ) -> RegionReader | TensorRegions:
+    def _encode(self, images: list[Any] | Tensor, grids: Sequence[RegionGrid], settings: Streaming) -> Tensor:
+        """(regions, N, D) tokens of all images, one image's after the other's."""
+        if not isinstance(images, Tensor) and any(isinstance(image, EncodedImage) for image in images):
+            return project_features(self.region_encoder, images, settings)
+        regions: RegionReader | TensorRegions
         if isinstance(images, Tensor):
-            return TensorRegions(images.to(self.device), grids, settings.region_batch)
-        return RegionReader(
-            images, grids, region_batch=settings.region_batch, device=self.device, threads=settings.threads
+            regions = TensorRegions(images.to(self.device), grids, settings.region_batch)
+        else:
+            regions = RegionReader(
+                images,
+                grids,
+                region_batch=settings.region_batch,
+                device=self.device,
+                threads=settings.threads,
+            )
+        return streamed_map(
+            self.region_encoder,
+            regions,
+            keep=settings.keep,
+            gradient_fraction=settings.gradient_fraction,
+            progress=settings.progress,
         )
 
     def _streaming(self, **settings: Any) -> Streaming:
@@ -217,7 +228,7 @@ class XT(nn.Module):
             self.streaming, **{name: value for name, value in settings.items() if value is not None}
         )
 
-    def _check(self, images: list[LargeImage] | Tensor, grids: Sequence[RegionGrid]) -> None:
+    def _check(self, images: list[Any] | Tensor, grids: Sequence[RegionGrid]) -> None:
         names = [f"image {number}" for number in range(len(images))]
         if isinstance(images, Tensor):
             channels = [images.shape[1]] * len(images)
@@ -238,9 +249,11 @@ class XT(nn.Module):
                 )
 
 
-def as_images(images: Any) -> list[LargeImage]:
-    """A list of images: of one, or of several in whatever form `open_image` takes."""
-    return [images] if isinstance(images, LargeImage) else [open_image(image) for image in images]
+def as_images(images: Any) -> list[Any]:
+    """A list of images: of one, or of several, encoded before or in whatever form `open_image` takes."""
+    if isinstance(images, LargeImage | EncodedImage):
+        return [images]
+    return [image if isinstance(image, EncodedImage) else open_image(image) for image in images]
 
 
 def _check_tensor(images: Tensor) -> None:
