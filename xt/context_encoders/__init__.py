@@ -4,6 +4,7 @@ from typing import Any
 
 from xt.context_encoders.base import ContextEncoder
 from xt.context_encoders.full import FullAttention
+from xt.context_encoders.hyper import HyperAttention
 from xt.context_encoders.longformer import Longformer
 from xt.context_encoders.mamba import Mamba
 from xt.context_encoders.mamba2 import Mamba2
@@ -13,6 +14,7 @@ from xt.registry import create
 
 CONTEXT_ENCODERS: dict[str, type[ContextEncoder]] = {
     "transformer_xl": TransformerXL,
+    "hyper": HyperAttention,
     "mamba": Mamba,
     "mamba2": Mamba2,
     "longformer": Longformer,
@@ -39,6 +41,7 @@ __all__ = [
     "CONTEXT_ENCODERS",
     "ContextEncoder",
     "FullAttention",
+    "HyperAttention",
     "Longformer",
     "Mamba",
     "Mamba2",

@@ -73,8 +73,7 @@ def block_attention(
     Returns:
         (rows, heads, d), zero for queries that are in no block.
     """
-    group = max(1, group_length * tables.queries.shape[1] // attention.num_heads // blocks.size)
-    group *= attention.num_heads if tables.queries.shape[1] == 1 else 1
+    group = max(1, group_length * attention.num_heads // tables.queries.shape[1] // blocks.size)
     weights = (attention.content_bias, attention.position_bias, attention.position_weight)
     return _BlockAttention.apply(
         blocks, group, tables.places, tables.queries, tables.keys, tables.values, *weights
