@@ -19,7 +19,9 @@ from common import in_fresh_process, make_scene, peak_bytes, print_table, write_
 import xt
 
 
-def measure(scene: str, encoder: str, context: str, region_size: int, region_batch: int, keep: str) -> dict[str, Any]:
+def measure(
+    scene: str, encoder: str, context: str, region_size: int, region_batch: int, keep: str
+) -> dict[str, Any]:
     """One training step on one image, in this process."""
     torch.manual_seed(0)
     model = xt.create_model(encoder, context=context, region_size=region_size, num_classes=10)
@@ -42,7 +44,9 @@ def measure(scene: str, encoder: str, context: str, region_size: int, region_bat
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--sizes", type=int, nargs="+", default=[2048, 4096, 8192])
     parser.add_argument("--contexts", nargs="+", default=["none", "transformer_xl"])
     parser.add_argument("--encoder", default="convnext_atto")
