@@ -169,7 +169,7 @@ class XT(nn.Module):
         else:
             images = as_images(images)
         grids = self._grids(images) if grids is None else grids
-        self._check(images, grids)
+        self.check(images, grids)
         settings = self._streaming(region_batch=region_batch, keep=keep, progress=progress)
 
         tokens = self._encode(images, grids, settings)
@@ -228,7 +228,8 @@ class XT(nn.Module):
             self.streaming, **{name: value for name, value in settings.items() if value is not None}
         )
 
-    def _check(self, images: list[Any] | Tensor, grids: Sequence[RegionGrid]) -> None:
+    def check(self, images: list[Any] | Tensor, grids: Sequence[RegionGrid]) -> None:
+        """Refuse images that the model cannot take; errors as in `forward`."""
         names = [f"image {number}" for number in range(len(images))]
         if isinstance(images, Tensor):
             channels = [images.shape[1]] * len(images)

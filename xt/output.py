@@ -8,6 +8,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from xt.errors import OutputError, XTError
 
@@ -57,6 +58,34 @@ def atomic_path(destination: str | os.PathLike[str]) -> Iterator[Path]:
                 left.unlink()
 
 
+@contextmanager
+def atomic_folder(destination: str | os.PathLike[str]) -> Iterator[Path]:
+    """As `atomic_path`, for a whole folder: a temporary one to write in, which then takes the place of an older."""
+    final = Path(destination)
+    temporary = _temporary_for(final)
+    try:
+        temporary.mkdir()
+    except OSError as error:
+        raise OutputError(_explain(error, final)) from error
+    try:
+        yield temporary
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _flush_to_disk(file)
+        older = _temporary_for(final)
+        with suppress(FileNotFoundError):
+            # A folder cannot be replaced in one step: for a moment there is neither.
+            os.replace(final, older)
+        os.replace(temporary, final)
+        shutil.rmtree(older, ignore_errors=True)
+    except Exception as error:
+        if isinstance(error, XTError) or not _is_failed_write(error, temporary):
+            raise
+        raise OutputError(_explain(error, final)) from error
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
 def write_atomically(destination: str | os.PathLike[str], content: bytes | str) -> None:
     """Write all of `content` (text as UTF-8), or nothing; errors as in `atomic_path`."""
     data = content.encode() if isinstance(content, str) else content
@@ -84,16 +113,46 @@ def check_writable_folder(path: str | os.PathLike[str]) -> Path:
 
 
 def remove_leftovers(folder: str | os.PathLike[str]) -> int:
-    """Remove temporary files that a killed process left in `folder`; how many there were.
+    """Remove temporary files and folders that a killed process left in `folder`; how many there were.
 
     Only for a folder that nobody else is writing to at the moment.
     """
     count = 0
     for left in Path(folder).glob(f".*{_MARK}*"):
         with suppress(OSError):
-            left.unlink()
+            shutil.rmtree(left) if left.is_dir() else left.unlink()
             count += 1
     return count
+
+
+def lock_folder(folder: str | os.PathLike[str], command: str) -> IO[bytes] | None:
+    """Keep other runs of `xt COMMAND` from writing to `folder` until the lock is closed or the process ends.
+
+    Returns:
+        the lock; None where the system has none.
+    Raises:
+        OutputError: another run has it, or the folder cannot be written to.
+    """
+    try:
+        import fcntl
+    except ImportError:
+        return None
+    path = Path(folder) / f".xt-{command}.lock"
+    try:
+        file = path.open("wb")
+    except OSError as error:
+        raise OutputError(_explain(error, path)) from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise OutputError(
+            f"another `xt {command}` is writing to {folder} at the moment. Wait for it or choose another folder."
+        ) from error
+    except OSError:
+        # Some network file systems have no locks.
+        pass
+    return file
 
 
 def _temporary_for(final: Path) -> Path:

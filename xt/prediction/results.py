@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import IO, TYPE_CHECKING, Any
 
 from xt.errors import CheckpointError, OutputError
-from xt.output import check_writable_folder, remove_leftovers, write_atomically
+from xt.output import check_writable_folder, lock_folder, remove_leftovers, write_atomically
 from xt.prediction.inputs import identity, is_remote
 from xt.prediction.writers import write_table
 
@@ -45,7 +45,7 @@ class ResultFolder:
     def __init__(self, folder: str | os.PathLike[str], checkpoint: str, overwrite: bool = False) -> None:
         self.folder = check_writable_folder(folder)
         self.checkpoint = checkpoint
-        self._lock = _lock(self.folder)
+        self._lock = lock_folder(self.folder, "predict")
         try:
             remove_leftovers(self.folder)
             self._images = self._earlier(overwrite)
@@ -188,25 +188,6 @@ def _version(image: str) -> list[int] | None:
     except OSError:
         return None
     return [status.st_size, status.st_mtime_ns]
-
-
-def _lock(folder: Path) -> IO[bytes] | None:
-    try:
-        import fcntl
-    except ImportError:
-        return None
-    file = (folder / ".xt-predict.lock").open("wb")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise OutputError(
-            f"another `xt predict` is writing to {folder} at the moment. Wait for it or choose another folder."
-        ) from error
-    except OSError:
-        # Some network file systems have no locks.
-        pass
-    return file
 
 
 def _unlock(lock: IO[bytes] | None) -> None:
