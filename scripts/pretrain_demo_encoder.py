@@ -10,14 +10,14 @@ made to `xt/demo/assets/`.
 
 import argparse
 import json
-from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import timm
 import torch
 from make_demo_digits import read_idx
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
@@ -28,14 +28,18 @@ from xt.demo.settings import ENCODER, ENCODER_OPTIONS, PIXEL_MEAN, PIXEL_STD, RE
 
 SIDE_REGIONS = 12
 STRIDE = 32
-CELL_WEIGHT = 16
-# Of a digit that the region's border cuts: what can be read of it, what nobody can, and between them no
-# answer is asked.
-READABLE, UNREADABLE = 0.75, 0.3
+# Classes are 0 to 9 and this; most cells are empty, so an empty one counts less.
+NONE, NONE_WEIGHT = 10, 0.1
+# Share of a digit's ink that must lie in the region where it is asked for.
+READABLE = 0.75
+IGNORE = -100
 
 
 class DigitFinder(nn.Module):
-    """Region (B, 1, S, S) -> which digits it holds (B, 10), and which lie in each cell of the last map."""
+    """Region (B, 1, S, S) -> which of ten digits, or none, lies in each cell of the last map and in each token.
+
+    A token is the maximum of 2 x 2 cells, as `xt` pools them in the demo.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -44,50 +48,50 @@ class DigitFinder(nn.Module):
         )
         channels = self.encoder.feature_info.channels()[-1]
         self.norm = nn.LayerNorm(channels)
-        self.linear = nn.Linear(channels, 10)
+        self.linear = nn.Linear(channels, NONE + 1)
 
     def forward(self, regions: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        cells = self.encoder(regions)[0].permute(0, 2, 3, 1)
-        # The same layer reads the maximum over the region as `xt` pools it, and each cell.
-        return self.linear(self.norm(cells.amax((1, 2)))), self.linear(self.norm(cells))
+        cells = self.encoder(regions)[0]
+        tokens = F.max_pool2d(cells, 2, ceil_mode=True)
+        return self.read(cells), self.read(tokens)
+
+    def read(self, features: torch.Tensor) -> torch.Tensor:
+        return self.linear(self.norm(features.permute(0, 2, 3, 1)))
 
 
-class Answers:
-    """What is right, and how much each answer counts, for squares of one size in a scene."""
+def cell_classes(digits: list[PlacedDigit], side: int, region_size: int) -> np.ndarray:
+    """For each cell of 32 x 32 pixels of a scene: the digit whose middle lies there, NONE, or IGNORE.
 
-    def __init__(self, count: int, size: int) -> None:
-        self.size = size
-        self.held = np.zeros((count, count, 10), np.float32)
-        self.weight = np.ones((count, count, 10), np.float32)
-
-    def squares(self, digit: PlacedDigit) -> Iterator[tuple[tuple[int, int], float]]:
-        """Each square that a digit reaches into, with the share of its ink there."""
-        total = digit.picture.sum(dtype=float)
-        for row in range(digit.y // self.size, min((digit.y + digit.side) // self.size + 1, len(self.held))):
-            for column in range(
-                digit.x // self.size, min((digit.x + digit.side) // self.size + 1, len(self.held))
-            ):
-                top, left = row * self.size - digit.y, column * self.size - digit.x
-                part = digit.picture[max(top, 0) : top + self.size, max(left, 0) : left + self.size]
-                yield (row, column), part.sum(dtype=float) / total
-
-    def mark(self, square: tuple[int, int], label: int, yes: bool) -> None:
-        """This square holds the digit; or nobody can say."""
-        at = (*square, label)
-        if yes:
-            self.held[at], self.weight[at] = 1, 1
-        elif not self.held[at]:
-            self.weight[at] = 0
-
-    def by_region(self, regions: int) -> list[np.ndarray]:
-        """Held and weight, each (regions^2, squares of a region, squares of a region, 10)."""
-        inner = len(self.held) // regions
-        cut = (regions, inner, regions, inner, 10)
-        return [a.reshape(cut).swapaxes(1, 2).reshape(-1, inner, inner, 10) for a in (self.held, self.weight)]
+    A digit that a region's border cuts is asked for where enough of it can be read, and ignored elsewhere.
+    """
+    classes = np.full((side // STRIDE, side // STRIDE), NONE, np.int64)
+    middles = []
+    for digit in digits:
+        bottom, right = digit.y + digit.side - 1, digit.x + digit.side - 1
+        classes[digit.y // STRIDE : bottom // STRIDE + 1, digit.x // STRIDE : right // STRIDE + 1] = IGNORE
+        y, x = digit.y + digit.side // 2, digit.x + digit.side // 2
+        top, left = y // region_size * region_size - digit.y, x // region_size * region_size - digit.x
+        seen = digit.picture[max(top, 0) : top + region_size, max(left, 0) : left + region_size]
+        if seen.sum(dtype=float) >= READABLE * digit.picture.sum(dtype=float):
+            middles.append((y // STRIDE, x // STRIDE, digit.label))
+    for row, column, label in middles:
+        classes[row, column] = label
+    return classes
 
 
-def draw_regions(pool: DigitPool, region_size: int, rng: np.random.Generator) -> list[np.ndarray]:
-    """One scene full of digits as regions (N, 1, S, S) uint8, and held and weight by region and by cell."""
+def token_classes(cells: torch.Tensor) -> torch.Tensor:
+    """(N, k, k) classes of cells to those of tokens of 2 x 2: the one digit there, NONE, or IGNORE if unclear."""
+    quads = cells.unfold(1, 2, 2).unfold(2, 2, 2).flatten(3)
+    is_digit = (quads >= 0) & (quads < NONE)
+    label = torch.where(is_digit, quads, -1).amax(-1)
+    empty = (quads == NONE).all(-1)
+    return torch.where(is_digit.sum(-1) == 1, label, torch.where(empty, NONE, IGNORE))
+
+
+def draw_regions(
+    pool: DigitPool, region_size: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """One scene full of digits as regions (N, 1, S, S) uint8, and the classes of their cells (N, S / 32, S / 32)."""
     side = SIDE_REGIONS * region_size
     count = int(rng.uniform(0, 1.0) * (side / 64) ** 2)
     stamps = make_stamps(rng, 64)
@@ -95,26 +99,16 @@ def draw_regions(pool: DigitPool, region_size: int, rng: np.random.Generator) ->
     pieces = np.column_stack((spots, rng.integers(0, len(stamps), count)))
     dense = region_size < 128
     digits = one_digit_each(pool, side, region_size, rng) if dense else scatter_digits(pool, side, rng)
-    regions, cells = Answers(SIDE_REGIONS, region_size), Answers(side // STRIDE, STRIDE)
-    for digit in digits:
-        centre = ((digit.y + digit.side // 2) // STRIDE, (digit.x + digit.side // 2) // STRIDE)
-        readable_in = set()
-        for square, share in regions.squares(digit):
-            if share > UNREADABLE:
-                regions.mark(square, digit.label, share >= READABLE)
-            if share >= READABLE:
-                readable_in.add(square)
-        for square, _ in cells.squares(digit):
-            region = (square[0] * STRIDE // region_size, square[1] * STRIDE // region_size)
-            cells.mark(square, digit.label, square == centre and region in readable_in)
     ground = rng.integers(4, 28, (side // 64 + 1, side // 64 + 1), dtype=np.uint8)
     pixels = Scene(side, side, 0, tuple(digits), pieces, stamps, ground).read(0, 0, side, side)
-    cut = pixels.reshape(SIDE_REGIONS, region_size, SIDE_REGIONS, region_size).swapaxes(1, 2)
-    return [
-        cut.reshape(-1, 1, region_size, region_size),
-        *(answer[:, 0, 0] for answer in regions.by_region(SIDE_REGIONS)),
-        *cells.by_region(SIDE_REGIONS),
-    ]
+    regions = in_squares(pixels, region_size)
+    return regions[:, None], in_squares(cell_classes(digits, side, region_size), region_size // STRIDE)
+
+
+def in_squares(whole: np.ndarray, size: int) -> np.ndarray:
+    """(H, W) cut into squares: (N, size, size)."""
+    rows, columns = whole.shape[0] // size, whole.shape[1] // size
+    return whole.reshape(rows, size, columns, size).swapaxes(1, 2).reshape(-1, size, size)
 
 
 def scatter_digits(pool: DigitPool, side: int, rng: np.random.Generator) -> list[PlacedDigit]:
@@ -168,46 +162,77 @@ def scaled(regions: torch.Tensor) -> torch.Tensor:
 
 @torch.no_grad()
 def measure(model: DigitFinder, region_size: int) -> dict[str, float]:
-    """On held-out digits: share of regions right in every class, digits found, false finds."""
+    """By token, on held-out digits: share of digits read right, share of empty tokens taken for a digit."""
     model.eval()
-    exact, found, false, wanted, regions = 0, 0.0, 0.0, 0.0, 0
     pool = load_digits("heldout")
+    right = digits = false = empty = 0
     for index in range(16):
-        rng = np.random.default_rng((1, index))
-        pixels, held, weight, *_ = map(torch.from_numpy, draw_regions(pool, region_size, rng))
-        guess = (model(scaled(pixels))[0] > 0).float()
-        exact += int((((guess - held).abs() * weight).sum(1) == 0).sum())
-        found += float((guess * held).sum())
-        false += float((guess * (1 - held) * weight).sum())
-        wanted += float(held.sum())
-        regions += len(held)
+        pixels, cells = draw_regions(pool, region_size, np.random.default_rng((1, index)))
+        wanted = token_classes(torch.from_numpy(cells))
+        guess = model(scaled(torch.from_numpy(pixels)))[1].argmax(-1)
+        is_digit = (wanted >= 0) & (wanted < NONE)
+        right += int((guess == wanted)[is_digit].sum())
+        digits += int(is_digit.sum())
+        false += int((guess != NONE)[wanted == NONE].sum())
+        empty += int((wanted == NONE).sum())
     model.train()
-    return {"exact": exact / regions, "found": found / wanted, "false_per_region": false / regions}
+    return {"read_right": right / digits, "false_finds": false / empty}
+
+
+def train_alone(model: DigitFinder, pool: DigitPool, epochs: int, batch_size: int = 64) -> None:
+    """First each digit alone in 32 x 32 pixels: which of ten is it? Learned in a minute, and what follows needs it."""
+    labels = torch.tensor(pool.labels.astype(np.int64))
+    steps = epochs * (len(labels) // batch_size)
+    optimizer, schedule = optimisation(model, 3e-3, steps)
+    order = torch.cat([torch.randperm(len(labels)) for _ in range(epochs)]).split(batch_size)
+    right = 0.0
+    for step, index in enumerate(order[:steps]):
+        side = int(torch.randint(DIGIT_SIDES[0] - 4, 33, ()))
+        y, x = (int(torch.randint(0, 33 - side, ())) for _ in range(2))
+        pictures = np.stack([pool.sprite(int(i), side) for i in index])
+        pixels = F.pad(torch.from_numpy(pictures)[:, None], (x, 32 - side - x, y, 32 - side - y), value=12)
+        logits = model(scaled(pixels))[0].flatten(0, 2)
+        update(model, F.cross_entropy(logits, labels[index]), optimizer, schedule)
+        right += float((logits.argmax(1) == labels[index]).float().mean())
+        if step % 100 == 99:
+            print(f"alone, step {step + 1} of {steps}: right {right / 100:.3f}", flush=True)
+            right = 0.0
 
 
 def train(model: DigitFinder, pool: DigitPool, region_size: int, steps: int, lr: float, seed: int) -> None:
-    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, pct_start=0.1)
+    """Then in clutter: which digits does a region hold, and where?"""
+    optimizer, schedule = optimisation(model, lr, steps)
     batches = torch.utils.data.DataLoader(
         Batches(pool, region_size, steps, seed), batch_size=None, num_workers=1
     )
-    for step, (pixels, held, weight, held_by_cell, weight_by_cell) in enumerate(batches):
-        by_region, by_cell = model(scaled(pixels))
-        # Told cell by cell where the digits are, the encoder learns many times faster than by region alone.
-        loss = F.binary_cross_entropy_with_logits(by_region, held, weight) + CELL_WEIGHT * (
-            F.binary_cross_entropy_with_logits(by_cell, held_by_cell, weight_by_cell)
+    balance = torch.tensor([1.0] * NONE + [NONE_WEIGHT])
+    for step, (pixels, cells) in enumerate(batches):
+        by_cell, by_token = model(scaled(pixels))
+        tokens = token_classes(cells)
+        loss = F.cross_entropy(by_cell.movedim(-1, 1), cells, balance) + F.cross_entropy(
+            by_token.movedim(-1, 1), tokens, balance
         )
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        update(model, loss, optimizer, schedule)
         if step % 50 == 49:
-            found = ((by_region > 0) * held).sum() / held.sum()
+            is_digit = (tokens >= 0) & (tokens < NONE)
+            right = (by_token.argmax(-1) == tokens)[is_digit].float().mean()
             print(
-                f"{region_size} px, step {step + 1} of {steps}: loss {loss:.4f}, found {found:.3f}",
+                f"{region_size} px, step {step + 1} of {steps}: loss {loss:.3f}, right {right:.3f}",
                 flush=True,
             )
+
+
+def optimisation(model: DigitFinder, lr: float, steps: int) -> tuple[Any, Any]:
+    optimizer = torch.optim.AdamW(model.parameters(), lr=lr, weight_decay=0.02)
+    return optimizer, torch.optim.lr_scheduler.OneCycleLR(optimizer, lr, steps, pct_start=0.1)
+
+
+def update(model: DigitFinder, loss: torch.Tensor, optimizer: Any, schedule: Any) -> None:
+    optimizer.zero_grad()
+    loss.backward()
+    nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+    optimizer.step()
+    schedule.step()
 
 
 def main() -> None:
@@ -215,11 +240,11 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--mnist", type=Path, help="folder of the published MNIST files: train on all 60,000")
+    parser.add_argument("--alone-epochs", type=int, default=1, help="passes over the digits, each alone")
     parser.add_argument(
-        "--near-steps", type=int, default=1500, help="batches of 64-pixel regions with one digit"
+        "--near-steps", type=int, default=600, help="batches of 64-pixel regions with one digit"
     )
-    parser.add_argument("--steps", type=int, default=600, help="batches of 128-pixel regions as in the demo")
-    parser.add_argument("--start", type=Path, help="go on from these weights")
+    parser.add_argument("--steps", type=int, default=300, help=f"batches of {REGION_SIZE}-pixel regions")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=ASSETS / "encoder.safetensors")
     arguments = parser.parse_args()
@@ -231,17 +256,16 @@ def main() -> None:
             read_idx(Path(f"{stem}images-idx3-ubyte.gz")), read_idx(Path(f"{stem}labels-idx1-ubyte.gz"))
         )
     model = DigitFinder()
-    if arguments.start:
-        model.encoder.load_state_dict(load_file(arguments.start))
+    train_alone(model, pool, arguments.alone_epochs)
     # Near first: a quarter of the pixels, and a digit in most regions.
-    train(model, pool, 64, arguments.near_steps, 4e-3, arguments.seed)
-    train(model, pool, REGION_SIZE, arguments.steps, 2e-3, arguments.seed + 1)
+    train(model, pool, 64, arguments.near_steps, 2e-3, arguments.seed)
+    train(model, pool, REGION_SIZE, arguments.steps, 1e-3, arguments.seed + 1)
     notes = {
         "model": ENCODER,
         "options": json.dumps(ENCODER_OPTIONS),
         "pixels": f"(value / 255 - {PIXEL_MEAN}) / {PIXEL_STD}",
         "digits": f"{len(pool.labels)} of the MNIST training set",
-        "steps": f"{arguments.near_steps} near, {arguments.steps} at {REGION_SIZE} pixels",
+        "steps": f"{arguments.alone_epochs} passes alone, {arguments.near_steps} batches near, {arguments.steps} full",
         "heldout": json.dumps(measure(model, REGION_SIZE)),
     }
     weights = {name: value.contiguous() for name, value in model.encoder.state_dict().items()}

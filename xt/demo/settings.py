@@ -11,9 +11,14 @@ from xt.demo.scenes import LABELS
 from xt.model import ModelConfig
 
 ENCODER = "convnext_atto"
-# A tenth of the smallest ConvNeXt. Without layer scale, which starts at a millionth: so small a network has
-# no time to grow it.
-ENCODER_OPTIONS: dict[str, Any] = {"depths": [0, 1, 2, 1], "dims": [16, 32, 64, 128], "ls_init_value": None}
+# A small ConvNeXt whose first layers overlap, as digits lie at any place. Without layer scale, which starts at
+# a millionth: so small a network has no time to grow it.
+ENCODER_OPTIONS: dict[str, Any] = {
+    "depths": [1, 1, 1, 1],
+    "dims": [16, 32, 64, 128],
+    "stem_type": "overlap_act",
+    "ls_init_value": None,
+}
 PIXEL_MEAN, PIXEL_STD = 0.1, 0.18
 REGION_SIZE = 128
 TOKENS_PER_REGION = 4
