@@ -50,6 +50,7 @@ def test_train_resumes(run: Path, config: Path, capsys: pytest.CaptureFixture[st
     assert str(run / "model.safetensors") in printed.out
     # Of three epochs only the last was left to do.
     assert "train: 18 of 18" in printed.err
+    assert "measure pixels" not in printed.err
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,9 @@ import os
 import signal
 import threading
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from xt.configuration import RunConfig, TrainConfig
 from xt.configuration_parser import config_to_dict, config_to_yaml
 from xt.data.dataset import EpochSampler, ImageBatch, ImageDataset, Reading, collate
 from xt.data.splits import Splits
+from xt.data.table import ImageTable
 from xt.errors import CheckpointError, OutputError
 from xt.model import XT
 from xt.output import check_writable_folder, write_atomically
@@ -87,9 +88,11 @@ def train(
         seed_everything(config.train.seed, verbose=False)
         splits = load_splits(config.data, config.model.head)
         config = resolve_classes(config, splits.train)
-        model, config = prepare_model(config, splits.train, report)
         if resume_from is not None:
-            _check_checkpoint(resume_from, config)
+            stored = _stored_model(resume_from)
+            config = _with_statistics_of(stored, config)
+            _check_same_model(stored, config, resume_from)
+        model, config = prepare_model(config, splits.train, report)
         data = _data(config, splits, reading(config, model))
         if config.optim.encoder_lr_factor == 0:
             model.region_encoder.backbone.requires_grad_(False)
@@ -100,7 +103,6 @@ def train(
         if trainer.is_global_zero:
             write_atomically(out / "config.yaml", config_to_yaml(config))
         _fit(trainer, module, data, resume_from)
-        device = trainer.strategy.root_device
         _load_weights(model, Path(best.best_model_path or out / LAST))
         metrics: dict[str, Any] = {
             "split": splits.how,
@@ -109,16 +111,23 @@ def train(
             "training_seconds": module.elapsed_s,
         }
         if trainer.is_global_zero:
+            model.to(trainer.strategy.root_device)
             parts = {"validation": splits.validation, "test": splits.test if evaluate_test else None}
-            for name, table in parts.items():
-                if table is not None:
-                    how = reading(config, model)
-                    found = evaluate(model.to(device), table, how, report=report, what=f"evaluate {name}")
-                    metrics[name] = found.summary()
-            metrics |= {"peak_bytes": peak_bytes(), "peak_device_bytes": peak_device_bytes()}
+            metrics |= _measure(model, parts, reading(config, model), report)
             model.save(out / "model.safetensors")
             write_atomically(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     return RunResult(out, model, config, metrics, curves.rows, trainer.is_global_zero)
+
+
+def _measure(
+    model: XT, parts: Mapping[str, ImageTable | None], how: Reading, report: Report | None
+) -> dict[str, Any]:
+    metrics: dict[str, Any] = {
+        name: evaluate(model, table, how, report=report, what=f"evaluate {name}").summary()
+        for name, table in parts.items()
+        if table is not None
+    }
+    return metrics | {"peak_bytes": peak_bytes(), "peak_device_bytes": peak_device_bytes()}
 
 
 class TrainingData(LightningDataModule):
@@ -275,21 +284,32 @@ def _resume_from(settings: TrainConfig, out: Path) -> Path | None:
     return path
 
 
-def _check_checkpoint(path: Path, config: RunConfig) -> None:
+def _stored_model(path: Path) -> dict[str, Any]:
     try:
-        stored = torch.load(path, map_location="cpu", weights_only=True)["xt_config"]["model"]
+        stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["xt_config"]["model"]
     except Exception as error:
         raise CheckpointError(
             f"{path} is not a checkpoint of `xt train` ({error.__class__.__name__})"
         ) from None
+    return stored
+
+
+def _with_statistics_of(stored: dict[str, Any], config: RunConfig) -> RunConfig:
+    # Measured once for a run; measuring again takes time, and would differ if images were added.
+    if config.model.pixel_mean is not None:
+        return config
+    mean, std = stored.get("pixel_mean"), stored.get("pixel_std")
+    return replace(config, model=replace(config.model, pixel_mean=mean, pixel_std=std))
+
+
+def _check_same_model(stored: dict[str, Any], config: RunConfig, path: Path) -> None:
     wanted = config_to_dict(config)["model"]
     differing = [name for name in wanted if stored.get(name) != wanted[name] and name != "pretrained"]
     if differing:
         name = differing[0]
         raise CheckpointError(
-            f"{path} is a checkpoint of another model: model.{name} is {stored.get(name)} there and "
-            f"{wanted[name]} in "
-            "this configuration; resume with the configuration that it was trained with"
+            f"{path} is a checkpoint of another model: model.{name} is {stored.get(name)} there and {wanted[name]} "
+            "in this configuration; resume with the configuration that it was trained with"
         )
 
 
