@@ -150,6 +150,24 @@ def test_unused_parameters_get_no_gradient():
     assert module[0].weight.grad is not None
 
 
+def test_gradients_that_are_views_of_the_incoming_one_leave_it_alone():
+    class Shift(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.shift = nn.Parameter(torch.zeros(1, 5, dtype=torch.float64))
+            self.scale = nn.Parameter(torch.ones((), dtype=torch.float64))
+
+        def forward(self, part):
+            return part + self.shift + self.scale.expand(1, 5)
+
+    module, incoming = Shift(), torch.arange(15, dtype=torch.float64).view(3, 5)
+    before = incoming.clone()
+    streamed_map(module, batches(1, 1, 1)).backward(incoming)
+    assert torch.equal(incoming, before)
+    assert torch.equal(module.shift.grad, before.sum(0, keepdim=True))
+    assert module.scale.grad == before.sum()
+
+
 def test_progress_counts_both_ways():
     seen = []
     streamed_map(network(), batches(2, 2), progress=lambda *step: seen.append(step)).sum().backward()

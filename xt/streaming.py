@@ -317,9 +317,13 @@ class _Sums:
 
     def add(self, parts: Sequence[Tensor | None]) -> None:
         for index, part in enumerate(parts):
-            if part is not None:
-                total = self.totals[index]
-                self.totals[index] = part if total is None else total.add_(part)
+            if part is None:
+                continue
+            total = self.totals[index]
+            # A copy laid out like the parameter: a part may be a view of somebody else's gradient, or strided.
+            self.totals[index] = (
+                torch.empty_like(self.parameters[index]).copy_(part) if total is None else total.add_(part)
+            )
 
     def scaled(self) -> list[Tensor | None]:
         if self.scale == 1:
