@@ -4,6 +4,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+import xt.heads.pooling
 from xt.errors import ConfigError
 from xt.heads import HEADS, create_head
 
@@ -17,18 +18,41 @@ def tokens_of(*shape):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
 
 
-def test_pooling_is_a_softmax_weighted_mean_for_each_head():
-    head, tokens = head_of(), tokens_of(2, 5, 8)
-    logits, weights = head(tokens)
-    normed = head.pooling.norm(tokens)
-    by_head = head.pooling.score(normed).softmax(dim=1)
-    pooled = torch.stack([
-        torch.cat([sum(by_head[b, i, h] * normed[b, i, 4 * h : 4 * h + 4] for i in range(5)) for h in range(2)])
-        for b in range(2)
-    ])  # fmt: skip
-    torch.testing.assert_close(logits, head.classifier(pooled))
-    torch.testing.assert_close(weights, by_head.mean(dim=-1))
-    torch.testing.assert_close(weights.sum(dim=1), torch.ones(2, dtype=torch.float64))
+def plain_pooling(pooling, tokens, mask=None):
+    """Attention pooling by its formula: everything at once, token by token and head by head."""
+    normed = pooling.norm(tokens)
+    scores = pooling.score(normed)
+    if mask is not None:
+        scores = scores.masked_fill(~mask[..., None], -torch.inf)
+    weights = scores.softmax(dim=1)
+    width = tokens.shape[2] // pooling.num_heads
+    by_head = [
+        sum(
+            weights[:, i, h, None] * normed[:, i, h * width : (h + 1) * width] for i in range(tokens.shape[1])
+        )
+        for h in range(pooling.num_heads)
+    ]
+    return torch.cat(by_head, dim=1), weights.mean(dim=-1)
+
+
+@pytest.mark.parametrize("at_once", [1, 4, 100])
+@pytest.mark.parametrize("masked", [False, True])
+def test_pooling_in_pieces_is_the_plain_formula(at_once, masked, monkeypatch):
+    monkeypatch.setattr(xt.heads.pooling, "_TOKENS_AT_ONCE", at_once)
+    pooling, mask = (
+        head_of().pooling,
+        torch.tensor([[True] * 10, [True] * 3 + [False] * 7]) if masked else None,
+    )
+    results = []
+    for function in (pooling, lambda *arguments: plain_pooling(pooling, *arguments)):
+        pooling.zero_grad()
+        tokens = tokens_of(2, 10, 8).requires_grad_()
+        pooled, weights = function(tokens, mask)
+        (pooled.tanh() * torch.arange(16).view(2, 8)).sum().backward()
+        results.append([pooled, weights, tokens.grad, *(p.grad.clone() for p in pooling.parameters())])
+    torch.testing.assert_close(results[0], results[1], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(results[0][1].sum(dim=1), torch.ones(2, dtype=torch.float64))
+    assert all(part.abs().sum() > 0 for part in results[0])
 
 
 @pytest.mark.parametrize("name", HEADS)

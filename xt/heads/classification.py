@@ -1,44 +1,10 @@
 """One answer about a whole image: classes, several labels at once, or numbers."""
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from xt.errors import ConfigError
 from xt.heads.base import Head
-
-
-class AttentionPooling(nn.Module):
-    """A weighted mean of an image's tokens, the weights being a softmax of learned scores.
-
-    The weight of a token, averaged over the heads, is its relevance: what the answer was made from.
-    Source: attention pooling for multiple instances, Ilse et al. 2018 (arXiv:1802.04712), equation 7, with several
-    heads, each with its own weights for its share of the channels, and linear scores, as the context encoder has
-    already mixed the tokens.
-
-    Args:
-        dim: width of the tokens, D, a multiple of `num_heads`.
-    """
-
-    def __init__(self, dim: int, num_heads: int) -> None:
-        super().__init__()
-        if dim % num_heads:
-            raise ConfigError(f"dim must be a multiple of the pooling's num_heads, got {dim} and {num_heads}")
-        self.num_heads = num_heads
-        self.norm = nn.LayerNorm(dim)
-        self.score = nn.Linear(dim, num_heads)
-
-    def forward(self, tokens: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(B, L, D) to (B, D) and the weights (B, L)."""
-        tokens = self.norm(tokens)
-        # Softmax over millions of tokens in float32, whatever autocast says.
-        scores = self.score(tokens).float() if tokens.dtype != torch.float64 else self.score(tokens)
-        if mask is not None:
-            scores = scores.masked_fill(~mask[..., None], -torch.inf)
-        weights = scores.softmax(dim=1)
-        shares = tokens.unflatten(-1, (self.num_heads, -1))
-        pooled = torch.einsum("blh,blhc->bhc", weights.to(shares.dtype), shares).flatten(1)
-        return pooled, weights.mean(dim=-1)
+from xt.heads.pooling import AttentionPooling
 
 
 class ClassificationHead(Head):
