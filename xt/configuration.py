@@ -50,6 +50,9 @@ class DataConfig:
     """Seed of the division by chance, >= 0."""
     nodata: float | None = None
     """Pixel value that means 'nothing here', for files that do not say so themselves."""
+    tokens: str | None = None
+    """Store that `xt encode` made of the images: no pixels are read, the region encoder's backbone comes from
+    the store and stays as it is (`model.pretrained` has no part in it), and all else is trained."""
     view: View = "whole"
     """What the model is given of an image: all of it, or (the baselines of `xt compare`) the image averaged
     down to one region, or one crop of the size of a region."""
@@ -79,9 +82,25 @@ class DataConfig:
                 "data.validation_fraction + data.test_fraction must leave images for training (below 1), got "
                 f"{self.validation_fraction} + {self.test_fraction}"
             )
+        if self.tokens is not None:
+            self._check_needs_no_pixels()
         _in_range("data.split_seed", self.split_seed, 0)
         _in_range("data.crops", self.crops, 1)
         _in_range("data.statistics_regions", self.statistics_regions, 1)
+
+    def _check_needs_no_pixels(self) -> None:
+        if self.view != "whole":
+            raise ConfigError(
+                f"data.tokens holds whole images, so data.view must be 'whole', got {self.view!r}; the baselines of "
+                "`xt compare` need the pixels: leave data.tokens out"
+            )
+        changes = ("brightness", "contrast", "saturation", "train_size")
+        wanted = [f"data.augmentation.{name}" for name in changes if getattr(self.augmentation, name)]
+        if wanted:
+            raise ConfigError(
+                f"{' and '.join(wanted)} need{'s' if len(wanted) == 1 else ''} pixels, and data.tokens has none: leave "
+                "out either"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

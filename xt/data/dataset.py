@@ -3,7 +3,8 @@ region."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -12,7 +13,9 @@ from torch.utils.data import Dataset, Sampler
 
 from xt.data.augmentation import Augmentation
 from xt.data.table import ImageTable
+from xt.data.token_store import TokenStore
 from xt.data.views import evaluation_views, training_view
+from xt.encoded_images import EncodedImage
 from xt.images import LargeImage, open_image
 
 
@@ -25,18 +28,26 @@ class Reading:
         view: "whole", "downsample" or "crop".
         crops: with "crop", the crops per side that evaluation averages over.
         nodata: the value of pixels that hold nothing, for files that do not say.
+        tokens: what stands for the images instead of their pixels; view is "whole" then.
     """
 
     region_size: int
     view: str = "whole"
     crops: int = 1
     nodata: float | None = None
+    tokens: TokenStore | None = None
+
+    def open(self, path: Path) -> Any:
+        """The image, or what stands for it: that flips and turns alike, which is all that is asked of it."""
+        if self.tokens is not None:
+            return self.tokens.image(path)
+        return open_image(path, nodata=self.nodata)
 
 
 class Item(NamedTuple):
     """One image: its views (one, but for evaluation by several crops), its target, its place in the table."""
 
-    views: list[LargeImage]
+    views: Sequence[LargeImage | EncodedImage]
     target: Tensor
     place: int
 
@@ -50,12 +61,12 @@ class ImageBatch(NamedTuple):
         places: in the table.
     """
 
-    views: list[list[LargeImage]]
+    views: list[Sequence[LargeImage | EncodedImage]]
     targets: Tensor
     places: tuple[int, ...]
 
     @property
-    def images(self) -> list[LargeImage]:
+    def images(self) -> list[LargeImage | EncodedImage]:
         """The first view of each image: the only one in training."""
         return [views[0] for views in self.views]
 
@@ -88,7 +99,7 @@ class ImageDataset(Dataset[Item]):
     def __getitem__(self, key: int | tuple[int, int]) -> Item:
         """The image at an index, or at (epoch, index): augmented as in that epoch."""
         epoch, index = key if isinstance(key, tuple) else (0, key)
-        image = open_image(self.table.paths[index], nodata=self.reading.nodata)
+        image = self.reading.open(self.table.paths[index])
         reading = self.reading
         if self.augmentation is None:
             views = evaluation_views(reading.view, image, reading.region_size, reading.crops)

@@ -70,7 +70,8 @@ def open_for_encoding(
             raise ConfigError(
                 f"{path} was made with {name} {there}, not {wanted}: go on with that, or choose another store"
             )
-    lock = lock_folder(path, "encode")
+    # Inside an array: Zarr warns of strange files between the arrays of a group.
+    lock = lock_folder(path / "encoder", "encode")
     try:
         remove_leftovers(path)
         yield store

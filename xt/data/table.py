@@ -144,6 +144,23 @@ def read_table(
     return ImageTable(str(path), paths, targets, names, splits)
 
 
+def read_image_paths(
+    path: str | Path, image_column: str = "image", root: str | Path | None = None
+) -> tuple[Path, ...]:
+    """The image paths alone of a CSV or Parquet file, as `read_table` finds them.
+
+    Raises:
+        TableError: the file or the column is missing, or there are no rows.
+    """
+    path = Path(path)
+    frame = _read_frame(path)
+    _check_column(frame, image_column, path)
+    if frame.empty:
+        raise TableError(f"{path} has no rows; expected one row per image")
+    base = path.parent if root is None else Path(root)
+    return tuple(base / value for value in _texts(frame, image_column, path))
+
+
 def read_folder(
     path: str | Path, *, class_names: Sequence[str] | None = None, split_names: Sequence[str] = ()
 ) -> ImageTable:

@@ -24,7 +24,6 @@ from numpy.typing import NDArray
 
 from xt.encoded_images import EncodedImage
 from xt.errors import CheckpointError, ConfigError, ImageError, MissingPackageError, TableError
-from xt.prediction.inputs import identity as same_file
 from xt.regions import RegionGrid
 
 if TYPE_CHECKING:
@@ -103,8 +102,8 @@ class TokenStore:
                 f"were encoded: {some}; run `xt encode` again with the same --out, it adds what is missing"
             )
 
-    def check_encoder(self, model: "XT", nodata: float | None = None) -> None:
-        """Refuse a model whose region encoder would have found something else.
+    def check_settings(self, model: "XT", nodata: float | None = None) -> None:
+        """Refuse a model whose region encoder is of another kind, or sees the images otherwise.
 
         Raises:
             CheckpointError: says what differs.
@@ -118,6 +117,14 @@ class TokenStore:
                     f"{self.path} was made by another region encoder: its {section}.{name} is {theirs[name]}, here it "
                     f"is {value}; set it to that, or encode the images again into another store"
                 )
+
+    def check_encoder(self, model: "XT", nodata: float | None = None) -> None:
+        """Refuse a model whose region encoder would have found something else.
+
+        Raises:
+            CheckpointError: says what differs.
+        """
+        self.check_settings(model, nodata)
         if self.identity != identity_of(model):
             raise CheckpointError(
                 f"{self.path} was made by another region encoder: of the same kind, but with other weights or "
@@ -148,7 +155,10 @@ class TokenStore:
 
     def place(self, image: str | os.PathLike[str], view: int) -> Path:
         """The folder of an image's array; named by the file's absolute path, for names alone are not unique."""
-        return self.path / f"{hashlib.sha256(same_file(str(image)).encode()).hexdigest()[:24]}-{view}"
+        path = str(image)
+        # What GDAL finds elsewhere has no other name.
+        name = path if "://" in path or path.startswith("/vsi") else str(Path(path).resolve())
+        return self.path / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}-{view}"
 
     def _attributes(self, image: str | os.PathLike[str], view: int) -> dict[str, Any] | None:
         # Read past Zarr, which takes ten times as long: a table may have a hundred thousand images.

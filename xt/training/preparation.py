@@ -13,6 +13,7 @@ from xt.data.dataset import Reading
 from xt.data.splits import Splits, divide
 from xt.data.statistics import pixel_statistics
 from xt.data.table import ImageTable, read_folder, read_table
+from xt.data.token_store import TokenStore
 from xt.errors import CheckpointError, ConfigError
 from xt.images import open_image
 from xt.model import XT, ModelConfig, build_model
@@ -67,9 +68,12 @@ def load_splits(data: DataConfig, task: str, class_names: tuple[str, ...] | None
         test_fraction=data.test_fraction,
         seed=data.split_seed,
     )
+    store = None if data.tokens is None else TokenStore(data.tokens)
     for part in (splits.train, splits.validation, splits.test):
-        if part is not None:
+        if part is not None and store is None:
             part.check_files()
+        elif part is not None and store is not None:
+            store.check_images(part.paths, part.source)
     return splits
 
 
@@ -100,14 +104,20 @@ def prepare_model(config: RunConfig, table: ImageTable, report: Report | None = 
     """The model to be trained, and the configuration with all that was measured for it.
 
     Pixel statistics are, in this order: the configuration's, those in `train.init_encoder`, the pretrained
-    weights' own, measured on regions of the training images.
+    weights' own, measured on regions of the training images. With `data.tokens`, weights and statistics that the
+    configuration does not give come from there.
     """
-    _check_channels(config.model, table, config.data.nodata)
-    model = build_model(config.model)
-    has_statistics = config.model.pixel_mean is not None or config.model.pretrained
+    store = None if config.data.tokens is None else TokenStore(config.data.tokens)
+    if store is None:
+        _check_channels(config.model, table, config.data.nodata)
+    # A store has the weights, so that the pretrained ones need not be fetched.
+    model = build_model(config.model if store is None else replace(config.model, pretrained=False))
+    has_statistics = config.model.pixel_mean is not None or (config.model.pretrained and store is None)
     if config.train.init_encoder is not None:
         has_statistics |= load_encoder(model, Path(config.train.init_encoder))
-    if not has_statistics:
+    if store is not None:
+        _take_encoder(store, model, config, has_statistics)
+    elif not has_statistics:
         mean, std = pixel_statistics(
             table.paths,
             region_size=model.region_encoder.region_size,
@@ -139,7 +149,11 @@ def reading(config: RunConfig, model: XT) -> Reading:
     """How the run's images are opened and looked at."""
     data = config.data
     return Reading(
-        region_size=model.region_encoder.region_size, view=data.view, crops=data.crops, nodata=data.nodata
+        region_size=model.region_encoder.region_size,
+        view=data.view,
+        crops=data.crops,
+        nodata=data.nodata,
+        tokens=None if data.tokens is None else TokenStore(data.tokens),
     )
 
 
@@ -180,6 +194,22 @@ def load_encoder(model: XT, path: Path) -> bool:
     if model.config.pixel_mean is None:
         _set_statistics(model, mean, std)
     return True
+
+
+def _take_encoder(store: TokenStore, model: XT, config: RunConfig, has_statistics: bool) -> None:
+    """Give the model the region encoder that made the store, frozen; refuse one that the configuration says
+    is another."""
+    augmentation = config.data.augmentation
+    store.check_augmentation(augmentation.flips, augmentation.quarter_turns)
+    store.check_settings(model, config.data.nodata)
+    state = store.encoder_state()
+    backbone = model.region_encoder.backbone
+    if config.train.init_encoder is None:
+        backbone.load_state_dict({name: state[f"backbone.{name}"] for name in backbone.state_dict()})
+    if not has_statistics:
+        _set_statistics(model, state["scaling.mean"], state["scaling.std"])
+    store.check_encoder(model, config.data.nodata)
+    backbone.requires_grad_(False)
 
 
 def _check_channels(model: ModelConfig, table: ImageTable, nodata: float | None) -> None:
