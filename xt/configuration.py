@@ -166,6 +166,8 @@ class TrainConfig:
     gradient_fraction: float = 1.0
     """Share of the region batches that carry gradient to the region encoder, drawn anew at each step, in (0,
     1]."""
+    compile: bool = False
+    """Whether torch.compile makes the region encoder faster; the first step then takes minutes."""
     seed: int = 0
     """Seed of weights, order, augmentation and dropout, >= 0."""
     resume: str = "none"

@@ -31,7 +31,8 @@ class AttentionPooling(nn.Module):
             raise ConfigError(f"dim must be a multiple of the pooling's num_heads, got {dim} and {num_heads}")
         self.num_heads = num_heads
         self.norm = nn.LayerNorm(dim)
-        self.score = nn.Linear(dim, num_heads)
+        # No bias: a softmax does not see it.
+        self.score = nn.Linear(dim, num_heads, bias=False)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Pool.

@@ -170,6 +170,8 @@ def _data(config: RunConfig, splits: Splits, how: Reading) -> TrainingData:
 
 def _module(model: XT, config: RunConfig) -> TrainingModule:
     optim = config.optim
+    if config.train.compile:
+        model.region_encoder.backbone.compile()
     return TrainingModule(
         model,
         make_optimiser=lambda model: make_optimiser(
