@@ -204,7 +204,7 @@ def _create(path: Path, model: XT, dtype: str, views: int, nodata: float | None)
 
 def _in_dtype(features: NDArray[np.float32], dtype: np.dtype, name: str) -> NDArray[np.floating]:
     largest = float(np.abs(features).max())
-    if largest <= np.finfo(dtype).max:
+    if largest <= float(np.finfo(dtype).max):
         return features.astype(dtype)
     if np.isfinite(largest):
         raise PixelError(
