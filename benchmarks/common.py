@@ -6,6 +6,7 @@ import platform
 import resource
 import subprocess
 import sys
+import warnings
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import rasterio
+import rasterio.errors
 import timm
 import torch
 
@@ -72,6 +74,7 @@ def make_scene(path: Path, size: int, *, compress: str = "JPEG") -> Path:
         "driver": "GTiff", "height": size, "width": size, "count": 3, "dtype": "uint8", "tiled": True,
         "blockxsize": strip, "blockysize": strip, "compress": compress, "BIGTIFF": "IF_SAFER",
     }  # fmt: skip
+    warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
     if compress == "JPEG":
         profile["photometric"] = "YCBCR"
     with rasterio.open(path, "w", **profile) as file:
