@@ -22,6 +22,8 @@ from xt.images.storage import GDAL_CACHE_BYTES, SEQUENTIAL_DRIVERS, Storage, dec
 
 # Resolution tags of cameras and printers say some 80 to 350 micrometres; a microscope's are far finer.
 _COARSEST_MICROSCOPE = 20.0
+# A JPEG or PNG that ends too early would otherwise be read as grey or black pixels without an error.
+_OPTIONS = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "YES", "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
 _MICRONS_PER_UNIT = {"2": 25_400.0, "3": 10_000.0}
 
 _keys = itertools.count()
@@ -63,7 +65,7 @@ class RasterImage(LargeImage):
         import rasterio.errors
         from rasterio.windows import Window
 
-        with self._pools[level].borrow() as dataset, _environment():
+        with self._pools[level].borrow() as dataset:
             try:
                 bands = dataset.read(window=Window(x, y, width, height), out_dtype=self.dtype)
             except (rasterio.errors.RasterioError, OSError) as error:
@@ -118,20 +120,14 @@ def import_rasterio() -> Any:
         from rasterio.env import get_gdal_config, set_gdal_config
     except ImportError as error:
         raise MissingPackageError("image files are read through rasterio: pip install rasterio") from error
-    # The cache is one for the process: an Env would put the default back when it ends, while others read.
+    # For the process, not by an Env around each read: that takes longer than many a read (0.2 ms), and would put the
+    # cache's default back when it ends, while others read.
     if "GDAL_CACHEMAX" not in os.environ and get_gdal_config("GDAL_CACHEMAX") > GDAL_CACHE_BYTES:
         set_gdal_config("GDAL_CACHEMAX", GDAL_CACHE_BYTES)
+        for name, value in _OPTIONS.items():
+            if name not in os.environ:
+                set_gdal_config(name, value)
     return rasterio
-
-
-@contextmanager
-def _environment() -> Iterator[None]:
-    """GDAL's options for opening and reading; they hold for this thread and this block only."""
-    from rasterio import Env
-
-    # A JPEG or PNG that ends too early would otherwise be read as grey or black pixels without an error.
-    with Env(GDAL_ERROR_ON_LIBJPEG_WARNING="YES", GDAL_PNG_WHOLE_IMAGE_OPTIM="NO"):
-        yield
 
 
 def _open(path: str, level: int = 0) -> Any:
@@ -160,13 +156,12 @@ def _open_for_facts(path: str) -> Any:
 def _opening(path: str) -> Iterator[None]:
     from rasterio.errors import RasterioError
 
-    with _environment():
-        try:
-            yield
-        except RasterioError as error:
-            raise ImageError(
-                f"{path} is not an image that GDAL can open, or it is damaged or cut off ({_cause(error)})"
-            ) from error
+    try:
+        yield
+    except RasterioError as error:
+        raise ImageError(
+            f"{path} is not an image that GDAL can open, or it is damaged or cut off ({_cause(error)})"
+        ) from error
 
 
 @functools.cache
