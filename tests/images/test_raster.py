@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 import warnings
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -213,15 +216,28 @@ def test_after_an_error_other_windows_are_read(tmp_path: Path) -> None:
             np.testing.assert_array_equal(image.read(0, 0, 100, 100), pixels[:100, :100])
 
 
-def test_gdals_cache_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from rasterio.env import get_gdal_config, set_gdal_config
-
-    monkeypatch.delenv("GDAL_CACHEMAX", raising=False)
-    path = write_raster(tmp_path / "a.tif", smooth(40, 50))
-    set_gdal_config("GDAL_CACHEMAX", 10**9)
-    with xt.open_image(path) as image, rasterio.Env():
+def test_gdals_cache_holds_a_row_of_blocks_and_no_more(tmp_path: Path) -> None:
+    code = f"""
+import numpy as np, rasterio, xt
+from rasterio.env import get_gdal_config
+profile = dict(driver="GTiff", count=1, dtype="uint8", tiled=True, blockxsize=512, blockysize=512, sparse_ok=True)
+profile |= dict(height=600, transform=rasterio.Affine(2, 0, 0, 0, -2, 0))
+folder = {str(tmp_path)!r}
+for width in (1_000, 60_000, 900_000):
+    with rasterio.open(f"{{folder}}/{{width}}.tif", "w", width=width, **profile):
+        pass
+for width in (1_000, 60_000, 900_000, 1_000):
+    with xt.open_image(f"{{folder}}/{{width}}.tif") as image, rasterio.Env():
         image.read(0, 0, 8, 8)
-    assert get_gdal_config("GDAL_CACHEMAX") == 32 * 2**20
+    print(get_gdal_config("GDAL_CACHEMAX"))
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "GDAL_CACHEMAX"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    sizes = [int(line) for line in done.stdout.split()]
+    # Never narrower than for the widest image so far.
+    assert sizes == [16 * 2**20, 118 * 512 * 512 * 5 // 4, 128 * 2**20, 128 * 2**20]
 
 
 def test_threads_that_open_leave_warnings_alone(tmp_path: Path) -> None:

@@ -18,12 +18,13 @@ import numpy as np
 from xt.errors import ImageError, MissingPackageError, SlowImageWarning
 from xt.images.handles import HandlePool
 from xt.images.image import LargeImage, Transform, check_dtype, check_nodata, fits
-from xt.images.storage import GDAL_CACHE_BYTES, SEQUENTIAL_DRIVERS, Storage, decoded_images
+from xt.images.storage import LEAST_CACHE_BYTES, SEQUENTIAL_DRIVERS, Storage, decoded_images
 
 # Resolution tags of cameras and printers say some 80 to 350 micrometres; a microscope's are far finer.
 _COARSEST_MICROSCOPE = 20.0
 # A JPEG or PNG that ends too early would otherwise be read as grey or black pixels without an error.
 _OPTIONS = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "YES", "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
+_MARK = "XT_GDAL_IS_SET_UP"
 _MICRONS_PER_UNIT = {"2": 25_400.0, "3": 10_000.0}
 
 _keys = itertools.count()
@@ -46,6 +47,7 @@ class RasterImage(LargeImage):
             self.driver: str = dataset.driver
             self.storage = _storage(dataset)
             levels = [1.0, *(float(factor) for factor in _overviews(dataset))]
+        _widen_cache(self.storage)
         dtype = facts["dtype"]
         facts["nodata"] = facts["nodata"] if nodata is None else check_nodata(nodata, dtype, self.path)
         super().__init__(self.path, shapes, levels=levels, **facts)
@@ -120,14 +122,21 @@ def import_rasterio() -> Any:
         from rasterio.env import get_gdal_config, set_gdal_config
     except ImportError as error:
         raise MissingPackageError("image files are read through rasterio: pip install rasterio") from error
-    # For the process, not by an Env around each read: that takes longer than many a read (0.2 ms), and would put the
-    # cache's default back when it ends, while others read.
-    if "GDAL_CACHEMAX" not in os.environ and get_gdal_config("GDAL_CACHEMAX") > GDAL_CACHE_BYTES:
-        set_gdal_config("GDAL_CACHEMAX", GDAL_CACHE_BYTES)
-        for name, value in _OPTIONS.items():
+    if get_gdal_config(_MARK) is None:
+        # For the process, not by an Env around each read: that takes longer than many a read (0.2 ms), and would put
+        # the cache's default back when it ends, while others read.
+        for name, value in {"GDAL_CACHEMAX": LEAST_CACHE_BYTES, **_OPTIONS, _MARK: "YES"}.items():
             if name not in os.environ:
                 set_gdal_config(name, value)
     return rasterio
+
+
+def _widen_cache(storage: Storage) -> None:
+    from rasterio.env import get_gdal_config, set_gdal_config
+
+    with _one_at_a_time:
+        if "GDAL_CACHEMAX" not in os.environ and get_gdal_config("GDAL_CACHEMAX") < storage.cache_bytes:
+            set_gdal_config("GDAL_CACHEMAX", storage.cache_bytes)
 
 
 def _open(path: str, level: int = 0) -> Any:

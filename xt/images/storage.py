@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-# GDAL would otherwise keep up to 5 % of the machine's memory as decoded blocks.
-GDAL_CACHE_BYTES = 32 * 2**20
+# GDAL would otherwise keep up to 5 % of the machine's memory as decoded blocks. What regions in reading order share is
+# a row of blocks, so a cache of one row decodes each block once; it is the process's, and the widest image's.
+LEAST_CACHE_BYTES = 16 * 2**20
+MOST_CACHE_BYTES = 128 * 2**20
 # A window that decodes more than this pushes other threads' blocks out of the cache, so that windows do not
 # find the blocks that their neighbours have decoded.
-SLOW_WINDOW_BYTES = GDAL_CACHE_BYTES // 2
+SLOW_WINDOW_BYTES = LEAST_CACHE_BYTES
 WINDOW = 256
 # A camera's photo (40 megapixels of RGB); decoded at once it takes about as long as one window of it would.
 DECODE_ONCE_BYTES = 128 * 2**20
@@ -51,6 +53,13 @@ class Storage:
         )
         height, width = sides
         return height * width * self.bytes_per_pixel
+
+    @property
+    def cache_bytes(self) -> int:
+        """What GDAL's cache should hold to decode each block once: a row of blocks and some."""
+        width = -(-self.shape[1] // self.block[1]) * self.block[1]
+        row = width * self.block[0] * self.bytes_per_pixel
+        return min(max(row + row // 4, LEAST_CACHE_BYTES), MOST_CACHE_BYTES)
 
     @property
     def decode_once(self) -> bool:
