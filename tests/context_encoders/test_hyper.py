@@ -7,7 +7,8 @@ from torch import Tensor
 
 from tests.context_encoders import naive
 from xt.context_encoders import ContextEncoder, FullAttention, HyperAttention
-from xt.context_encoders.hyper import HyperLayer, SortedBlocks
+from xt.context_encoders.hyper import HyperLayer
+from xt.context_encoders.sorted_blocks import SAMPLE_RANGE, all_to_all
 from xt.errors import ConfigError
 from xt.testing.context_encoders import ContextEncoderContract
 
@@ -37,28 +38,62 @@ def extended(layer: HyperLayer, head: int, normed: Tensor, positions: Tensor) ->
     )
 
 
-def naive_mask(layer: HyperLayer, head: int, query: Tensor, key: Tensor, block_length: int) -> Tensor:
-    """What is added to the dense (L, L) scores: 0 in blocks, log(weight) for samples, else -inf."""
-    length, bias = len(query), torch.full((len(query), len(query)), -math.inf, dtype=query.dtype)
-    ranks = []
+def buckets(layer: HyperLayer, head: int, vectors: Tensor) -> list[int]:
+    return [gray_rank((vector @ layer.directions[head] > 0).tolist()) for vector in vectors]
+
+
+def naive_bias(
+    layer: HyperLayer, head: int, query: Tensor, key: Tensor, block_length: int, bias: Tensor
+) -> None:
+    """Fill in what is added to the dense scores: 0 in blocks, log(weight) for samples, else -inf.
+
+    Queries are laid evenly over as many blocks as the keys fill; if there are as many, block by block.
+    """
+    count, num_blocks = len(key), -(-len(key) // block_length)
+    orders = []
     for vectors in (query, key):
-        buckets = [gray_rank((vector @ layer.directions[head] > 0).tolist()) for vector in vectors]
-        order = sorted(range(length), key=lambda token: (buckets[token], token))
-        ranks.append({token: rank for rank, token in enumerate(order)})
-        key_order = order
-    samples = [key_order[int(share * length)] for share in layer.samples[head].tolist()]
-    for i in range(length):
-        for j in range(length):
-            times = samples.count(j) * length / len(samples)
-            if ranks[0][i] // block_length == ranks[1][j] // block_length:
+        found = buckets(layer, head, vectors)
+        orders.append(sorted(range(len(vectors)), key=lambda token: (found[token], token)))
+    key_block = {token: rank // block_length for rank, token in enumerate(orders[1])}
+    query_block = {token: rank // block_length for rank, token in enumerate(orders[0])}
+    if len(query) != count:
+        query_block = {token: rank * num_blocks // len(query) for rank, token in enumerate(orders[0])}
+    samples = [orders[1][share * count // SAMPLE_RANGE] for share in layer.samples[head].tolist()]
+    for i in range(len(query)):
+        for j in range(count):
+            times = samples.count(j) * count / len(samples)
+            bias[i, j] = -math.inf
+            if query_block[i] == key_block[j]:
                 bias[i, j] = 0.0
             elif times:
                 bias[i, j] = math.log(times)
-    return bias
+
+
+def naive_causal_bias(
+    layer: HyperLayer,
+    head: int,
+    query: Tensor,
+    key: Tensor,
+    block_length: int,
+    leaf_length: int,
+    bias: Tensor,
+) -> None:
+    """Algorithm 4 of the paper, from the leaves up; spans are powers of two of leaves."""
+    length = len(query)
+    for leaf in range(0, length, leaf_length):
+        for i in range(leaf, min(leaf + leaf_length, length)):
+            bias[i, leaf : i + 1] = 0.0
+    half = leaf_length
+    while half < length:
+        for begin in range(0, length - half, 2 * half):
+            first, second = slice(begin, begin + half), slice(begin + half, min(begin + 2 * half, length))
+            part = bias[second, first]
+            naive_bias(layer, head, query[second], key[first], block_length, part)
+        half *= 2
 
 
 def naive_hyper(encoder: ContextEncoder, tokens: Tensor, positions: Tensor) -> Tensor:
-    positions = positions - positions.mean(dim=1, keepdim=True)
+    positions = positions - positions[:, :1]
     for layer in encoder.layers:
         images = []
         for image, where in zip(layer.attention_norm(tokens), positions, strict=True):
@@ -68,8 +103,13 @@ def naive_hyper(encoder: ContextEncoder, tokens: Tensor, positions: Tensor) -> T
             heads = []
             for head, value in enumerate(values):
                 query, key = extended(layer, head, image, where)
+                bias = torch.full((len(query), len(query)), -math.inf, dtype=query.dtype)
+                arguments = (layer, head, query, key, min(encoder.block_length, len(query)))
+                if encoder.causal:
+                    naive_causal_bias(*arguments, encoder.min_length, bias)
+                else:
+                    naive_bias(*arguments, bias)
                 scores = query @ key.t() / value.shape[1] ** 0.5
-                bias = naive_mask(layer, head, query, key, encoder.block_length)
                 heads.append((scores + bias).softmax(dim=1) @ value)
             images.append(layer.attention.projection(torch.cat(heads, dim=1)))
         tokens = tokens + torch.stack(images)
@@ -78,6 +118,9 @@ def naive_hyper(encoder: ContextEncoder, tokens: Tensor, positions: Tensor) -> T
 
 
 class TestHyperAttention(ContextEncoderContract):
+    # Rounded, some tokens fall into another bucket.
+    bfloat16_tolerance = 0.3
+
     def make(self, segment_length: int = 5) -> HyperAttention:
         return HyperAttention(
             self.dim,
@@ -94,6 +137,39 @@ class TestHyperAttention(ContextEncoderContract):
 
     def naive(self, encoder: ContextEncoder, tokens: Tensor, positions: Tensor) -> Tensor:
         return naive_hyper(encoder, tokens, positions)
+
+
+class TestCausal(ContextEncoderContract):
+    length = 29  # Leaves of 4: the last span is cut off inside its second half.
+    causal = True
+    bfloat16_tolerance = 0.3
+
+    def make(self, segment_length: int = 5) -> HyperAttention:
+        return HyperAttention(
+            self.dim,
+            num_heads=2,
+            min_length=4,
+            block_length=2,
+            num_samples=3,
+            num_projections=3,
+            segment_length=segment_length,
+            causal=True,
+        )
+
+    def naive(self, encoder: ContextEncoder, tokens: Tensor, positions: Tensor) -> Tensor:
+        return naive_hyper(encoder, tokens, positions)
+
+
+@pytest.mark.parametrize("length", [4, 5, 13, 64])
+def test_causal_tokens_do_not_see_later_ones(length: int) -> None:
+    torch.manual_seed(0)
+    encoder = HyperAttention(16, min_length=4, block_length=3, num_samples=4, causal=True).double()
+    tokens, positions = torch.randn(1, length, 16).double(), 999 * torch.rand(1, length, 2).double()
+    tokens.requires_grad_()
+    output = encoder(tokens, positions)
+    (gradient,) = torch.autograd.grad(output[:, : length // 2].pow(2).sum(), tokens)
+    assert (gradient[:, length // 2 :] == 0).all()
+    assert (gradient[:, : length // 2] != 0).all()
 
 
 class TestExactBelowALength(ContextEncoderContract):
@@ -114,7 +190,8 @@ def test_samples_of_one_draw_err_but_not_on_average() -> None:
     exponentials = torch.rand(length, length, dtype=torch.float64)
     sums = []
     for _ in range(400):
-        blocks = SortedBlocks(orders[0], orders[1], torch.rand(1, 16), block_length)
+        samples = torch.randint(SAMPLE_RANGE, (1, 16))
+        blocks = all_to_all(*orders, samples, block_length, torch.float64)
         rows = blocks.rows(0, blocks.count)
         weights = rows.mask[:, 0].exp()
         values = exponentials[rows.queries[:, :, None], rows.keys[:, None]]

@@ -7,6 +7,7 @@ whole table, and the cost would be quadratic.)
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -73,27 +74,64 @@ def block_attention(
     Returns:
         (rows, heads, d), zero for queries that are in no block.
     """
-    group = max(1, group_length * attention.num_heads // tables.queries.shape[1] // blocks.size)
-    weights = (attention.content_bias, attention.position_bias, attention.position_weight)
-    return _BlockAttention.apply(
-        blocks, group, tables.places, tables.queries, tables.keys, tables.values, *weights
-    )
+    group, weights = _group(attention, tables, blocks, group_length), _weights(attention)
+    return _BlockAttention.apply(fused_attention, blocks, group, tables.places, *tables[:3], *weights)
+
+
+def block_attention_with_lse(
+    attention: RelativeAttention, tables: Tables, blocks: Blocks, group_length: int = 512
+) -> tuple[Tensor, Tensor]:
+    """`block_attention`, and the log-sum-exp of each query's scores, (rows, heads, 1), to merge it with others.
+
+    Both at least in float32, and zero for queries that are in no block. Scores are in memory, unlike there.
+    """
+    group, weights = _group(attention, tables, blocks, group_length), _weights(attention)
+    result = _BlockAttention.apply(attention_with_lse, blocks, group, tables.places, *tables[:3], *weights)
+    attended, lse = result.split([attention.head_dim, 1], dim=-1)
+    return attended, lse
+
+
+def attention_with_lse(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    """Attention as `fused_attention`, with the log-sum-exp of the scores as one more channel of the result."""
+    wide = torch.promote_types(query.dtype, torch.float32)
+    with torch.autocast(query.device.type, enabled=False):
+        scores = query.to(wide) @ key.to(wide).transpose(-1, -2) * value.shape[-1] ** -0.5
+        scores = scores.masked_fill(~mask, -torch.inf) if mask.dtype == torch.bool else scores + mask
+        lse = scores.logsumexp(dim=-1, keepdim=True)
+        return torch.cat([(scores - lse).exp() @ value.to(wide), lse], dim=-1)
+
+
+def _group(attention: RelativeAttention, tables: Tables, blocks: Blocks, group_length: int) -> int:
+    """How many blocks to work on at a time."""
+    return max(1, group_length * attention.num_heads // tables.queries.shape[1] // blocks.size)
+
+
+def _weights(attention: RelativeAttention) -> tuple[Tensor, ...]:
+    return attention.content_bias, attention.position_bias, attention.position_weight
 
 
 class _BlockAttention(torch.autograd.Function):
     @staticmethod
     def forward(
-        context: Any, blocks: Blocks, group: int, places: Tensor, *tables_and_weights: Tensor
+        context: Any,
+        attend: Callable[..., Tensor],
+        blocks: Blocks,
+        group: int,
+        places: Tensor,
+        *tables_and_weights: Tensor,
     ) -> Tensor:
-        context.blocks, context.group = blocks, group
+        context.attend, context.blocks, context.group = attend, blocks, group
         context.save_for_backward(places, *tables_and_weights)
         queries, keys, values, *weights = tables_and_weights
-        result = torch.zeros_like(queries)
+        result: Tensor | None = None
         for first in range(0, blocks.count, group):
             rows = blocks.rows(first, min(first + group, blocks.count))
             gathered = _gather(queries, rows.queries), _gather(keys, rows.keys), _gather(values, rows.keys)
-            attended = _attend(rows, places, blocks.rows_per_place, *gathered, *weights)
+            attended = _attend(attend, rows, places, blocks.rows_per_place, *gathered, *weights)
+            if result is None:
+                result = attended.new_zeros(*queries.shape[:2], attended.shape[-1])
             _put_back(result, rows, attended)
+        assert result is not None, "there are no blocks"
         return result
 
     @staticmethod
@@ -112,7 +150,7 @@ class _BlockAttention(torch.autograd.Function):
             if rows.there is not None:
                 grad_attended = grad_attended * rows.there[:, None, :, None]
             with torch.enable_grad():
-                attended = _attend(rows, places, blocks.rows_per_place, *gathered, *weights)
+                attended = _attend(context.attend, rows, places, blocks.rows_per_place, *gathered, *weights)
                 grad_gathered = torch.autograd.grad(
                     attended, [*gathered, *weights], grad_attended.to(attended)
                 )
@@ -120,7 +158,7 @@ class _BlockAttention(torch.autograd.Function):
                 grad.index_add_(0, index.flatten(), part.transpose(1, 2).flatten(0, 1))
             for grad, part in zip(grad_weights, grad_gathered[3:], strict=True):
                 grad += part
-        return None, None, None, *grads, *grad_weights
+        return None, None, None, None, *grads, *grad_weights
 
 
 def _gather(table: Tensor, index: Tensor) -> Tensor:
@@ -134,6 +172,7 @@ def _places(places: Tensor, index: Tensor, dtype: torch.dtype) -> tuple[Tensor, 
 
 
 def _attend(
+    attend: Callable[..., Tensor],
     rows: Rows,
     places: Tensor,
     rows_per_place: int,
@@ -149,7 +188,7 @@ def _attend(
     of_key = _places(places, rows.keys // rows_per_place, query.dtype)
     mask = rows.mask if rows.mask.dtype == torch.bool else rows.mask.to(query.dtype)
     weights = tuple(weight.to(query.dtype) for weight in weights)
-    return fused_attention(turned(query, of_query, *weights), placed(key, of_key), value, mask)
+    return attend(turned(query, of_query, *weights), placed(key, of_key), value, mask)
 
 
 def _put_back(result: Tensor, rows: Rows, attended: Tensor) -> None:

@@ -1,15 +1,14 @@
 """HyperAttention over the tokens of an image: each sees those most like what it looks for, and a sample of the rest."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from xt.context_encoders.base import ContextEncoder
-from xt.context_encoders.block_attention import Blocks, Rows, Tables, block_attention
+from xt.context_encoders.block_attention import Tables, block_attention, block_attention_with_lse
 from xt.context_encoders.positions import sinusoids
 from xt.context_encoders.relative_attention import AttentionLayer, heads_for, placed, turned
+from xt.context_encoders.sorted_blocks import SAMPLE_RANGE, CausalLeaves, all_to_all, halves
 from xt.errors import ConfigError
 
 
@@ -24,10 +23,15 @@ class HyperAttention(ContextEncoder):
     One softmax over a block's keys and the samples, their scores raised by log(length / num_samples), is the same as
     two merged by their log-sum-exp, and is one call of fused attention.
 
+    The causal kind splits the sequence in halves, recursively (algorithm 4): inside a leaf of `min_length` tokens
+    attention is exact, and at each level second halves see first halves as above; what a query found at all levels is
+    merged by log-sum-exp. It costs O(L log L). No key or value of a later token is read; but which earlier ones are
+    depends, as in the paper, on how queries of the same half sort, later ones included.
+
     Deviations from the paper: the samples are drawn once, as shares of the length, and saved with the model as the
     hash is, so that an evaluation can be repeated; the samples are uniform over keys (as in the authors' code, instead
-    of by the norms of values); positions are relative and two-dimensional (see `RelativeAttention`),
-    and part of what is hashed. For the causal kind see `CausalHyperAttention`.
+    of by the norms of values); positions are relative and two-dimensional (see `RelativeAttention`)
+    and part of what is hashed; a last, shorter half is spread over the blocks of the half before it.
 
     Args:
         depth: layers.
@@ -35,6 +39,7 @@ class HyperAttention(ContextEncoder):
         block_length: tokens that a block holds.
         num_samples: keys that stand for all others.
         num_projections: bits of the hash, 1 to 30.
+        causal: whether a token sees only itself and those before it in the sequence.
         segment_length: tokens worked on at a time; changes no result.
         num_heads: of attention; None for heads of width 32.
         mlp_ratio: width of the perceptron over `dim`.
@@ -49,6 +54,7 @@ class HyperAttention(ContextEncoder):
         block_length: int = 256,
         num_samples: int = 256,
         num_projections: int = 7,
+        causal: bool = False,
         segment_length: int = 2048,
         num_heads: int | None = None,
         mlp_ratio: float = 4.0,
@@ -60,9 +66,14 @@ class HyperAttention(ContextEncoder):
                 "hyper needs depth, block_length, num_samples and segment_length of at least 1 and a min_length of at "
                 f"least 0, got {depth}, {block_length}, {num_samples}, {segment_length} and {min_length}"
             )
+        if causal and min_length < 1:
+            raise ConfigError(
+                "causal hyper needs a min_length of at least 1, the length of its leaves, got 0"
+            )
         if not 1 <= num_projections <= 30:
             raise ConfigError(f"hyper needs num_projections from 1 to 30, got {num_projections}")
         self.min_length = min_length
+        self.causal = causal
         self.block_length = block_length
         self.segment_length = segment_length
         heads = heads_for(dim, num_heads)
@@ -71,14 +82,15 @@ class HyperAttention(ContextEncoder):
         )
 
     def encode(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        # The hash sees places, not distances: from the middle of the image they are the same wherever it is cut out.
-        positions = positions - positions.mean(dim=1, keepdim=True)
+        # The hash sees places, not distances: from the first token they are the same wherever the image is cut out.
+        positions = positions - positions[:, :1]
         for layer in self.layers:
             assert isinstance(layer, HyperLayer)
-            if tokens.shape[1] <= self.min_length:
+            if tokens.shape[1] <= self.min_length and not self.causal:
                 tokens = layer.exact(tokens, positions)
             else:
-                tokens = layer(tokens, positions, self.block_length, self.segment_length)
+                leaf_length = self.min_length if self.causal else None
+                tokens = layer(tokens, positions, self.block_length, self.segment_length, leaf_length)
         return tokens
 
 
@@ -87,7 +99,7 @@ class HyperLayer(AttentionLayer):
 
     Attributes:
         directions: what the hash projects onto, (heads, 2 * head_dim, bits).
-        samples: which keys are sampled, (heads, num_samples), as shares of their number, in [0, 1).
+        samples: which keys are sampled, (heads, num_samples), as shares of their number, times `SAMPLE_RANGE`.
     """
 
     directions: Tensor
@@ -105,12 +117,18 @@ class HyperLayer(AttentionLayer):
         super().__init__(dim, num_heads, mlp_ratio, dropout)
         width = 2 * self.attention.head_dim
         self.register_buffer("directions", torch.randn(num_heads, width, num_projections))
-        self.register_buffer("samples", torch.rand(num_heads, num_samples))
+        self.register_buffer("samples", torch.randint(SAMPLE_RANGE, (num_heads, num_samples)))
 
     def forward(  # type: ignore[override]
-        self, tokens: Tensor, positions: Tensor, block_length: int, segment_length: int
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        block_length: int,
+        segment_length: int,
+        leaf_length: int | None,
     ) -> Tensor:
-        arguments = (tokens, positions, block_length, segment_length)
+        """(B, L, D) to (B, L, D), causal if there is a `leaf_length`."""
+        arguments = (tokens, positions, block_length, segment_length, leaf_length)
         parts = []
         if torch.is_grad_enabled():
             attended = checkpoint(self._attend, *arguments, use_reentrant=False)
@@ -129,7 +147,14 @@ class HyperLayer(AttentionLayer):
             return checkpoint(super().forward, tokens, positions, use_reentrant=False)
         return super().forward(tokens, positions)
 
-    def _attend(self, tokens: Tensor, positions: Tensor, block_length: int, segment_length: int) -> Tensor:
+    def _attend(
+        self,
+        tokens: Tensor,
+        positions: Tensor,
+        block_length: int,
+        segment_length: int,
+        leaf_length: int | None,
+    ) -> Tensor:
         attention, normed = self.attention, self.attention_norm(tokens)
         query = attention.query(normed).unflatten(-1, (attention.num_heads, -1))
         key, value = (
@@ -137,14 +162,32 @@ class HyperLayer(AttentionLayer):
             for part in attention.key_value(normed).chunk(2, dim=-1)
         )
         places = torch.cat(sinusoids(positions, attention.angular), dim=-1)
-        of_queries, of_keys = self._hash(query.detach(), key.detach(), places, segment_length)
-        orders = of_queries.argsort(dim=-1, stable=True), of_keys.argsort(dim=-1, stable=True)
-        blocks = SortedBlocks(*orders, samples=self.samples, block_length=block_length)
+        buckets = self._hash(query.detach(), key.detach(), places, segment_length)
         # One row a token and head, as each head has an order of its own.
         shape = (-1, 1, attention.head_dim)
         tables = Tables(query.reshape(shape), key.reshape(shape), value.reshape(shape), places.flatten(0, 1))
-        attended = block_attention(attention, tables, blocks, segment_length)
-        return attention.projection(attended.view(tokens.shape))
+        if leaf_length is None:
+            blocks = all_to_all(*buckets, self.samples, block_length, places.dtype)
+            attended = block_attention(attention, tables, blocks, segment_length)
+        else:
+            attended = self._attend_before(tables, buckets, block_length, leaf_length)
+        return attention.projection(attended.reshape(tokens.shape))
+
+    def _attend_before(
+        self, tables: Tables, buckets: tuple[Tensor, Tensor], block_length: int, leaf_length: int
+    ) -> Tensor:
+        """Causal attention, (rows, 1, d): the leaves, then second halves to first halves, merged."""
+        images, heads, length = buckets[0].shape
+        leaves = CausalLeaves(images, length, heads, leaf_length, block_length, tables.queries.device)
+        attended, lse = block_attention_with_lse(self.attention, tables, leaves)
+        for blocks in halves(*buckets, self.samples, block_length, tables.places.dtype, leaf_length):
+            more, more_lse = block_attention_with_lse(self.attention, tables, blocks)
+            seen = blocks.seen(len(lse))[:, None, None]
+            more_lse = more_lse.masked_fill(~seen, -torch.inf)
+            both = torch.logaddexp(lse, more_lse)
+            attended = attended * (lse - both).exp() + more * (more_lse - both).exp()
+            lse = both
+        return attended.to(tables.values.dtype)
 
     @torch.no_grad()
     def _hash(self, query: Tensor, key: Tensor, places: Tensor, segment_length: int) -> tuple[Tensor, Tensor]:
@@ -173,43 +216,3 @@ class HyperLayer(AttentionLayer):
         for shift in (1, 2, 4, 8, 16):
             code = code ^ (code >> shift)
         return code
-
-
-class SortedBlocks(Blocks):
-    """Blocks on the diagonal of sorted queries and sorted keys, and sampled keys for all.
-
-    Args:
-        query_order: tokens in the order of their queries' buckets, (B, heads, L).
-        key_order: likewise of their keys'.
-        samples: (heads, num_samples), shares of L in [0, 1).
-        block_length: tokens in a block.
-    """
-
-    def __init__(self, query_order: Tensor, key_order: Tensor, samples: Tensor, block_length: int) -> None:
-        images, self.heads, length = query_order.shape
-        self.rows_per_place = self.heads
-        self.size = min(block_length, length)
-        self.per_head = -(-length // self.size)
-        self.count = images * self.heads * self.per_head
-        self.length = length
-        self.orders = query_order.flatten(0, 1), key_order.flatten(0, 1)
-        ranks = (samples * length).long().clamp(max=length - 1)
-        self.ranks = ranks.repeat(images, 1)
-        self.raised = math.log(length / ranks.shape[1])
-
-    def rows(self, first: int, last: int) -> Rows:
-        block = torch.arange(first, last, device=self.ranks.device)
-        sequence, block = block // self.per_head, block % self.per_head
-        head = sequence % self.heads
-        ranks = block[:, None] * self.size + torch.arange(self.size, device=block.device)
-        there = ranks < self.length
-        sampled = self.ranks[sequence]
-        queries, keys = (order[sequence[:, None], ranks.clamp(max=self.length - 1)] for order in self.orders)
-        keys = torch.cat([keys, self.orders[1][sequence[:, None], sampled]], dim=1)
-        # A sample in the query's own block is there already, and must not count twice.
-        elsewhere = sampled // self.size != block[:, None]
-        scores = torch.cat([there, elsewhere], dim=1).to(torch.float64).log()
-        scores[:, self.size :] += self.raised
-        first_row = (sequence // self.heads * self.length)[:, None]
-        queries, keys = ((first_row + index) * self.heads + head[:, None] for index in (queries, keys))
-        return Rows(queries, keys, scores[:, None, None], there, head)

@@ -41,7 +41,7 @@ class Mamba(RecurrentEncoder):
         state_dim: int = 16,
         expand: int = 2,
         conv_width: int = 4,
-        segment_length: int = 2048,
+        segment_length: int = 1024,
         dropout: float = 0.0,
     ) -> None:
         def mixer() -> MambaMixer:

@@ -39,7 +39,7 @@ class Mamba2(RecurrentEncoder):
         head_dim: int = 64,
         conv_width: int = 4,
         chunk_length: int = 64,
-        segment_length: int = 2048,
+        segment_length: int = 1024,
         dropout: float = 0.0,
     ) -> None:
         def mixer() -> Mamba2Mixer:

@@ -1,0 +1,273 @@
+"""Time and peak memory of the context encoders by length, forward and training step.
+
+    python benchmarks/context.py measure                 # every encoder and length that fits; hours on a slow machine
+    python benchmarks/context.py measure --encoders mamba mamba2 --lengths 4096 16384 --modes forward
+    python benchmarks/context.py compare                 # beside step-by-step recurrences and the transformers package
+    python benchmarks/context.py plot                    # cost per token, as a picture
+    python benchmarks/context.py far                     # accuracy on the comparison of two far-apart regions
+
+Each point is a fresh process: peak memory is the process's own, above what it held before the encoder ran. Results are
+added to benchmarks/results/context.csv, with date, commit, hardware and versions in every row.
+"""
+
+import argparse
+import csv
+import datetime
+import json
+import platform
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).parent / "results"
+TABLE = RESULTS / "context.csv"
+ENCODERS = ("transformer_xl", "hyper", "mamba", "mamba2", "longformer", "longformer_2d", "full")
+REFERENCES = ("mamba_step", "mamba2_step", "transformers_mamba", "transformers_longformer")
+LENGTHS = (4096, 16384, 65536, 262144, 1048576)
+COLUMNS = (
+    "encoder", "mode", "length", "seconds", "microseconds_per_token", "peak_mb", "peak_bytes_per_token",
+    "dim", "depth", "device", "threads", "date", "commit", "hardware", "python", "torch", "transformers",
+)  # fmt: skip
+DIM, DEPTH = 256, 2
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, encoders, lengths in (
+        ("measure", ENCODERS, LENGTHS),
+        ("compare", ("mamba", "mamba2", "longformer", *REFERENCES), (4096, 16384)),
+    ):
+        command = commands.add_parser(name)
+        command.add_argument("--encoders", nargs="+", default=encoders, choices=ENCODERS + REFERENCES)
+        command.add_argument("--lengths", nargs="+", type=int, default=lengths)
+        command.add_argument("--modes", nargs="+", default=("forward", "train"))
+        command.add_argument("--device", default="cpu")
+        command.add_argument("--threads", type=int, default=0, help="0 for torch's own choice")
+        command.add_argument("--timeout", type=float, default=3600, help="seconds for one point")
+    point = commands.add_parser("point")
+    point.add_argument("settings", type=json.loads)
+    commands.add_parser("plot")
+    commands.add_parser("far")
+    arguments = parser.parse_args()
+    if arguments.command == "point":
+        print(json.dumps(measure_point(**arguments.settings)))
+    elif arguments.command == "plot":
+        plot()
+    elif arguments.command == "far":
+        far_comparison()
+    else:
+        measure(arguments)
+
+
+def measure(arguments: argparse.Namespace) -> None:
+    """Measure each point in a process of its own, and write it down at once."""
+    for encoder in arguments.encoders:
+        for mode in arguments.modes:
+            for length in arguments.lengths:
+                settings = {
+                    "encoder": encoder,
+                    "mode": mode,
+                    "length": length,
+                    "device": arguments.device,
+                    "threads": arguments.threads,
+                }
+                row = _run(settings, arguments.timeout)
+                if row is None:
+                    print(f"{encoder:24} {mode:8} {length:9}  does not fit in memory or time", flush=True)
+                    break
+                _write(row)
+                print(
+                    f"{encoder:24} {mode:8} {length:9} {row['seconds']:9.2f} s "
+                    f"{row['microseconds_per_token']:8.1f} us/token {row['peak_mb']:9.1f} MB "
+                    f"{row['peak_bytes_per_token']:8.0f} bytes/token",
+                    flush=True,
+                )
+
+
+def _run(settings: dict[str, Any], timeout: float) -> dict[str, Any] | None:
+    command = [sys.executable, __file__, "point", json.dumps(settings)]
+    try:
+        process = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    except subprocess.TimeoutExpired:
+        return None
+    if process.returncode:
+        print(process.stderr[-500:], file=sys.stderr)
+        return None
+    return json.loads(process.stdout.splitlines()[-1])
+
+
+def _write(row: dict[str, Any]) -> None:
+    RESULTS.mkdir(exist_ok=True)
+    new = not TABLE.exists()
+    with TABLE.open("a", newline="") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        if new:
+            writer.writeheader()
+        writer.writerow(row)
+
+
+def measure_point(encoder: str, mode: str, length: int, device: str, threads: int) -> dict[str, Any]:
+    """Run one encoder once at one length, after a small run to warm up."""
+    import torch
+
+    if threads:
+        torch.set_num_threads(threads)
+    torch.manual_seed(0)
+    model = make(encoder).to(device).train(mode == "train")
+    tokens = torch.randn(1, length, DIM, device=device, requires_grad=mode == "train")
+    side = int(length**0.5)
+    index = torch.arange(length, device=device)
+    positions = 32.0 * torch.stack([index // side, index % side], dim=1)[None] + 16
+    short = min(length, 512)
+    run(model, tokens[:, :short], positions[:, :short], mode)
+    model.zero_grad()
+    tokens.grad = None
+
+    before = _peak_bytes(device, reset=True)
+    start = time.perf_counter()
+    run(model, tokens, positions, mode)
+    if device != "cpu":
+        torch.cuda.synchronize()
+    seconds = time.perf_counter() - start
+    peak = _peak_bytes(device) - before
+    return {
+        "encoder": encoder,
+        "mode": mode,
+        "length": length,
+        "seconds": round(seconds, 4),
+        "microseconds_per_token": round(seconds / length * 1e6, 3),
+        "peak_mb": round(peak / 1e6, 1),
+        "peak_bytes_per_token": round(peak / length),
+        "dim": DIM,
+        "depth": DEPTH,
+        "device": device,
+        "threads": torch.get_num_threads(),
+        **surroundings(device),
+    }
+
+
+def run(model: Any, tokens: Any, positions: Any, mode: str) -> None:
+    import torch
+
+    if mode == "forward":
+        with torch.no_grad():
+            model(tokens, positions)
+    else:
+        model(tokens, positions).mean().backward()
+
+
+def _peak_bytes(device: str, reset: bool = False) -> int:
+    """Most memory this process held since the last reset; on the CPU resident memory, as the kernel counts it."""
+    if device != "cpu":
+        import torch
+
+        if reset:
+            torch.cuda.reset_peak_memory_stats()
+            return torch.cuda.memory_allocated()
+        return torch.cuda.max_memory_allocated()
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith("VmHWM"):
+            return int(line.split()[1]) * 1024
+    raise RuntimeError("the kernel does not tell the peak of resident memory")
+
+
+def make(encoder: str) -> Any:
+    """One of ours, or something to compare with, as a module from tokens and positions to tokens."""
+    from xt.context_encoders import create_context_encoder
+
+    if encoder in REFERENCES:
+        import context_references
+
+        return getattr(context_references, encoder)(DIM, DEPTH)
+    if encoder == "longformer_2d":
+        return create_context_encoder("longformer", dim=DIM, depth=DEPTH, window="2d")
+    return create_context_encoder(encoder, dim=DIM, depth=DEPTH)
+
+
+def surroundings(device: str) -> dict[str, str]:
+    """What a result depends on and nobody remembers."""
+    import importlib.metadata
+
+    import torch
+
+    root = Path(__file__).parents[1]
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=root, capture_output=True, text=True)
+    processor = platform.processor() or platform.machine()
+    cpuinfo = Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        names = [line for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
+        processor = f"{len(names)} x {names[0].split(':')[1].strip()}" if names else processor
+    try:
+        transformers = importlib.metadata.version("transformers")
+    except importlib.metadata.PackageNotFoundError:
+        transformers = ""
+    return {
+        "date": datetime.date.today().isoformat(),
+        "commit": commit.stdout.strip(),
+        "hardware": processor if device == "cpu" else torch.cuda.get_device_name(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "transformers": transformers,
+    }
+
+
+def plot() -> None:
+    """Draw cost per token against length, from the latest measurement of each point."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    with TABLE.open() as file:
+        latest = {(row["encoder"], row["mode"], int(row["length"])): row for row in csv.DictReader(file)}
+    figure, axes = plt.subplots(2, 2, figsize=(11, 8), sharex=True, layout="constrained")
+    for column, mode in enumerate(("forward", "train")):
+        panels = (
+            ("microseconds_per_token", "microseconds per token"),
+            ("peak_bytes_per_token", "peak bytes per token"),
+        )
+        for axis, (quantity, label) in zip(axes[:, column], panels, strict=True):
+            for encoder in ENCODERS:
+                lengths = sorted(key[2] for key in latest if key[:2] == (encoder, mode))
+                values = [float(latest[encoder, mode, length][quantity]) for length in lengths]
+                axis.plot(lengths, values, marker="o", label=encoder)
+            axis.set(
+                xscale="log", yscale="log", ylabel=label, title="forward" if column == 0 else "training step"
+            )
+            axis.set_xticks(LENGTHS, ["4k", "16k", "65k", "262k", "1M"], minor=False)
+            axis.minorticks_off()
+            axis.grid(alpha=0.3)
+    axes[0, 0].legend()
+    for axis in axes[1]:
+        axis.set_xlabel("tokens")
+    row = next(iter(latest.values()))
+    figure.suptitle(
+        f"Context encoders, width {DIM}, {DEPTH} layers, {row['hardware']}, torch {row['torch']}", fontsize=10
+    )
+    figure.savefig(RESULTS / "context.png", dpi=110)
+    print(RESULTS / "context.png")
+
+
+def far_comparison() -> None:
+    """Print what each encoder reaches on a task that needs two far-apart regions to be compared place by place."""
+    from xt.testing.far_comparison import ENCODERS as SMALL
+    from xt.testing.far_comparison import FarComparison, small_encoder
+
+    print(f"{'encoder':28} {'accuracy':>8} {'parameters':>10} {'seconds':>8}")
+    for name in SMALL:
+        encoder = small_encoder(name)
+        start = time.perf_counter()
+        accuracy = FarComparison().accuracy(encoder, steps=500)
+        count = sum(parameter.numel() for parameter in encoder.parameters())
+        print(f"{name:28} {accuracy:8.3f} {count:10} {time.perf_counter() - start:8.1f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,95 @@
+"""A task that no token can solve alone: compare two far-apart regions of a sequence, place by place."""
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from xt.context_encoders import ContextEncoder, create_context_encoder
+
+
+class FarComparison(NamedTuple):
+    """Two regions of `places` tokens, one at the start of the sequence and one in its middle, noise elsewhere.
+
+    The token at place i of a region is +1 or -1 in channel i, at random; a further channel tells the regions'
+    tokens from noise. For each place of the first region the question is whether the second has the same sign there.
+    Each sign alone says nothing, so without context the answer is right half of the time.
+
+    Attributes:
+        dim: channels, at least places + 1.
+        length: tokens, at least 4 * places.
+        places: tokens of a region.
+        pitch: distance of neighbouring tokens in pixels; they lie in rows of 12.
+    """
+
+    dim: int = 32
+    length: int = 48
+    places: int = 2
+    pitch: float = 64.0
+
+    def batch(self, images: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Tokens (B, L, D), positions (B, L, 2) and answers (B, places) of 0 and 1."""
+        tokens = torch.zeros(images, self.length, self.dim)
+        tokens[..., self.places + 1 :].normal_(std=0.3)
+        signs = torch.randint(2, (2, images, self.places)) * 2.0 - 1.0
+        for region, begin in zip(signs, (0, self.length // 2), strict=True):
+            part = tokens[:, begin : begin + self.places]
+            part[..., : self.places] = torch.diag_embed(region)
+            part[..., self.places] = 1.0
+        index = torch.arange(self.length)
+        positions = torch.stack([index // 12, index % 12], dim=1) * self.pitch
+        return tokens, positions.expand(images, -1, -1), (signs[0] == signs[1]).float()
+
+    def accuracy(self, encoder: ContextEncoder, steps: int, images: int = 32, seed: int = 0) -> float:
+        """Train the encoder and a linear read-out, then tell the share of right answers to new questions."""
+        torch.manual_seed(seed)
+        readout = nn.Linear(self.dim, 1)
+        parameters = [*encoder.parameters(), *readout.parameters()]
+        optimizer = torch.optim.AdamW(parameters, lr=3e-3, weight_decay=0.0)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+
+        def logits(tokens: Tensor, positions: Tensor) -> Tensor:
+            return readout(encoder(tokens, positions)[:, : self.places]).squeeze(-1)
+
+        encoder.train()
+        for _ in range(steps):
+            tokens, positions, answers = self.batch(images)
+            loss = F.binary_cross_entropy_with_logits(logits(tokens, positions), answers)
+            optimizer.zero_grad()
+            loss.backward()
+            nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            schedule.step()
+        encoder.eval()
+        with torch.no_grad():
+            tokens, positions, answers = self.batch(512)
+            return float(((logits(tokens, positions) > 0) == answers.bool()).float().mean())
+
+
+ENCODERS = (
+    "none",
+    "full",
+    "transformer_xl",
+    "transformer_xl without summary",
+    "hyper",
+    "mamba",
+    "mamba2",
+    "longformer",
+    "longformer 2d",
+)
+
+
+def small_encoder(name: str, dim: int = 32) -> ContextEncoder:
+    """A context encoder whose segments, windows and blocks are all much shorter than the task's sequence."""
+    options: dict[str, dict[str, Any]] = {
+        "transformer_xl": {"segment_length": 12, "memory_length": 12, "summary_length": 12},
+        "transformer_xl without summary": {"segment_length": 12, "memory_length": 12, "summary_length": 0},
+        "hyper": {"min_length": 0, "block_length": 12, "num_samples": 12},
+        "mamba": {"state_dim": 8, "segment_length": 24},
+        "mamba2": {"state_dim": 16, "head_dim": 16, "segment_length": 24, "chunk_length": 12},
+        "longformer": {"window_size": 6, "num_global": 4},
+        "longformer 2d": {"window": "2d", "window_size": 1, "num_global": 4},
+    }
+    torch.manual_seed(0)
+    return create_context_encoder(name.split()[0], dim=dim, **options.get(name, {}))
