@@ -2,8 +2,10 @@
 
     python benchmarks/memory.py                     # convnext_atto, 256-pixel regions, region batch 4
     python benchmarks/memory.py --sizes 2048 16384 --contexts none transformer_xl
+    python benchmarks/memory.py --sizes 512 1024 2048 4096 --contexts none whole --plot
 
-Prints the peak and what it grew by from the first size on, in units of the bytes of the tokens that were added.
+Prints the peak and what it grew by from the first size on, in units of the bytes of the tokens that were added. The
+context "whole" is the alternative: the same backbone on the whole image at once.
 """
 
 import argparse
@@ -24,11 +26,13 @@ def measure(
 ) -> dict[str, Any]:
     """One training step on one image, in this process."""
     torch.manual_seed(0)
-    model = xt.create_model(encoder, context=context, region_size=region_size, num_classes=10)
+    kind = "none" if context == "whole" else context
+    model = xt.create_model(encoder, context=kind, region_size=region_size, num_classes=10)
     image = xt.open_image(scene)
     before, start = peak_bytes(), time.perf_counter()
-    loss = model.head.loss(model(image, region_batch=region_batch, keep=keep), torch.tensor([3]))
-    loss.backward()
+    streamed = {"region_batch": region_batch, "keep": keep}
+    logits = whole_image(model, image) if context == "whole" else model(image, **streamed)
+    model.head.loss(logits, torch.tensor([3])).backward()
     seconds = time.perf_counter() - start
     regions = len(model.grid(image))
     tokens = regions * model.tokens_per_side**2
@@ -43,6 +47,37 @@ def measure(
     }
 
 
+def whole_image(model: xt.XT, image: xt.LargeImage) -> torch.Tensor:
+    """The usual way: all pixels through the backbone in one pass."""
+    pixels = torch.from_numpy(image.read(0, 0, *image.shape)).permute(2, 0, 1)[None]
+    features = model.region_encoder.feature_maps(pixels)[-1]
+    return model.head(model.region_encoder.project(features.flatten(2).transpose(1, 2)))[0]
+
+
+def plot(rows: list[dict[str, Any]], encoder: str, path: Path) -> None:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    names = {"whole": f"{encoder} on the whole image", "none": "xt, region by region"}
+    for context in dict.fromkeys(row["context"] for row in rows):
+        mine = [row for row in rows if row["context"] == context]
+        label = names.get(context, f"xt, context {context}")
+        axes.plot([r["side"] for r in mine], [r["step_bytes"] / 2**30 for r in mine], "o-", label=label)
+    axes.set(
+        xlabel="side of the image, pixels",
+        ylabel="memory of a training step, GiB",
+        xscale="log",
+        yscale="log",
+    )
+    sides = sorted({row["side"] for row in rows})
+    axes.set_xticks(sides, [f"{side:,}" for side in sides], minor=False)
+    axes.minorticks_off()
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=130)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -53,6 +88,7 @@ def main() -> None:
     parser.add_argument("--region-size", type=int, default=256)
     parser.add_argument("--region-batch", type=int, default=4)
     parser.add_argument("--keep", default="none")
+    parser.add_argument("--plot", action="store_true", help="also draw docs/memory.png")
     parser.add_argument("--scenes", type=Path, help="folder to keep the images in; default: a temporary one")
     parser.add_argument("--point", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -74,10 +110,12 @@ def main() -> None:
                 first = first or row
                 added = row["token_bytes"] - first["token_bytes"]
                 grown = row["peak_bytes"] - first["peak_bytes"]
-                rows.append(row | {"growth_per_added_token_byte": round(grown / added, 3) if added else 0.0})
+                rows.append(row | {"growth / added tokens": round(grown / added, 3) if added else 0.0})
                 print_table(rows[-1:])
     print()
     print_table(rows)
+    if options.plot:
+        plot(rows, options.encoder, Path(__file__).parents[1] / "docs" / "memory.png")
     path = write_results("memory", rows, encoder=options.encoder, region_batch=options.region_batch)
     print(f"\nwritten to {path}")
 
