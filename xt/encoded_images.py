@@ -150,7 +150,7 @@ def project_features(encoder: RegionEncoder, images: Sequence[EncodedImage], set
     features = FeatureReader(
         images,
         (encoder.tokens_per_region, encoder.feature_dims[-1]),
-        region_batch=settings.region_batch,
+        region_batch=settings.region_batch or 1,
         device=encoder.projection.weight.device,
         dtype=encoder.projection.weight.dtype,
     )

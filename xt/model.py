@@ -18,6 +18,7 @@ from xt.errors import CheckpointError, ConfigError, ImageError, ShapeError
 from xt.heads import Head, create_head
 from xt.images import LargeImage, open_image
 from xt.output import atomic_path
+from xt.planning.region_batch import default_region_batch
 from xt.reader import RegionReader, TensorRegions
 from xt.region_encoders import RegionEncoder
 from xt.regions import RegionGrid
@@ -127,6 +128,11 @@ class XT(nn.Module):
     def device(self) -> torch.device:
         return self.region_encoder.scaling.mean.device
 
+    @property
+    def region_batch(self) -> int:
+        """Regions at a time, where a call does not say; see `Streaming`."""
+        return self.streaming.region_batch or default_region_batch(self.region_encoder)
+
     def grid(self, image: LargeImage | EncodedImage) -> RegionGrid:
         """The regions of an image that this model looks at."""
         if isinstance(image, EncodedImage):
@@ -204,14 +210,15 @@ class XT(nn.Module):
         """(regions, N, D) tokens of all images, one image's after the other's."""
         if not isinstance(images, Tensor) and any(isinstance(image, EncodedImage) for image in images):
             return project_features(self.region_encoder, images, settings)
+        region_batch = settings.region_batch or self.region_batch
         regions: RegionReader | TensorRegions
         if isinstance(images, Tensor):
-            regions = TensorRegions(images.to(self.device), grids, settings.region_batch)
+            regions = TensorRegions(images.to(self.device), grids, region_batch)
         else:
             regions = RegionReader(
                 images,
                 grids,
-                region_batch=settings.region_batch,
+                region_batch=region_batch,
                 device=self.device,
                 threads=settings.threads,
             )

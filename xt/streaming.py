@@ -49,7 +49,8 @@ class Streaming:
     """How a model goes through the regions of an image.
 
     Attributes:
-        region_batch: regions on the device with their activations at one time, at least 1.
+        region_batch: regions on the device with their activations at one time, at least 1; None for as many as
+            are fast and fit into what the device has free, see `xt.planning`.
         keep: activations to hold for the backward pass instead of computing them again: "auto" as many as the
             device has room for, "none" (memory of one region batch), "all", or a number of bytes. The gradients are
             the same, the memory is not.
@@ -59,14 +60,14 @@ class Streaming:
         progress: called as (what, done, total) after each region batch; what is "encode" or "backward".
     """
 
-    region_batch: int = 16
+    region_batch: int | None = None
     keep: Keep = "none"
     gradient_fraction: float = 1.0
     threads: int = 2
     progress: Progress | None = None
 
     def __post_init__(self) -> None:
-        if self.region_batch < 1 or self.threads < 1:
+        if (self.region_batch is not None and self.region_batch < 1) or self.threads < 1:
             raise ConfigError(
                 f"region_batch and threads must be at least 1, got {self.region_batch} and {self.threads}"
             )
