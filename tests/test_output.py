@@ -1,5 +1,6 @@
 import errno
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 from xt.errors import ImageError, OutputError
-from xt.output import atomic_path, check_writable_folder, remove_leftovers, write_atomically
+from xt.output import atomic_folder, atomic_path, check_writable_folder, remove_leftovers, write_atomically
 
 
 def files_in(folder: Path) -> list[str]:
@@ -151,3 +152,31 @@ def test_content_is_written_whole(tmp_path):
     content = np.arange(1000).tobytes()
     write_atomically(tmp_path / "numbers", content)
     assert (tmp_path / "numbers").read_bytes() == content
+
+
+def test_a_folder_is_there_completely_or_as_it_was(tmp_path):
+    final = tmp_path / "store.zarr"
+    with atomic_folder(final) as folder:
+        (folder / "inner").mkdir()
+        (folder / "inner" / "a").write_text("old")
+        assert not final.exists()
+    with pytest.raises(RuntimeError, match="broken"), atomic_folder(final) as folder:
+        (folder / "b").write_text("half")
+        raise RuntimeError("broken")
+    assert (final / "inner" / "a").read_text() == "old"
+    with atomic_folder(final) as folder:
+        (folder / "b").write_text("new")
+    assert [path.name for path in final.iterdir()] == ["b"]
+    with pytest.raises(OutputError, match="the disk is full"), atomic_folder(final) as folder:
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder / "c"))
+    assert [path.name for path in tmp_path.iterdir()] == ["store.zarr"]
+    with pytest.raises(OutputError, match="does not exist"), atomic_folder(tmp_path / "none" / "x"):
+        pass
+
+
+def test_leftover_folders_are_removed(tmp_path):
+    with atomic_folder(tmp_path / "x") as folder:
+        shutil.copytree(folder, tmp_path / ".y.xt-part-0123")
+        (tmp_path / ".y.xt-part-0123" / "z").write_text("half")
+    assert remove_leftovers(tmp_path) == 1
+    assert [path.name for path in tmp_path.iterdir()] == ["x"]

@@ -72,6 +72,7 @@ def test_from_a_configuration_to_a_model_that_predicts(
     assert printed.out == f"12 images: 12 encoded\nstore: {store}\n"
     assert "measure pixels: 6 of 6" in printed.err
     assert "all: 12 of 12 images" in printed.err
+    assert "regions" not in printed.err
 
     assert main(["train", str(config), f"--data.tokens={store}"]) == 0
     printed = capsys.readouterr()
@@ -116,7 +117,9 @@ def test_a_second_run_goes_on_where_the_first_ended(
     assert "4 images: 3 encoded, 1 done before" in capsys.readouterr().out
     tifffile.imwrite(images / "a" / "one.tif", np.zeros((64, 64, 3), np.uint8), photometric="rgb")
     encoded.clear()
+    capsys.readouterr()
     assert encode(checkpoint, images, "--out", store) == 0
+    assert "one.tif: 1 of 1 regions" in capsys.readouterr().err
     assert encoded == ["one.tif"]
     assert TokenStore(store).image(images / "a" / "one.tif").shape == (64, 64)
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xt.cli.progress import ProgressBars
+from xt.cli.progress import Bar, ProgressBars
 from xt.errors import ConfigError, OutputError, XTError
 
 if TYPE_CHECKING:
@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from xt.model import XT
 
 _TABLES = (".csv", ".tsv", ".parquet", ".pq")
+# Of many images, those of fewer regions pass too fast for a progress bar of their own.
+_WORTH_A_BAR = 256
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -147,9 +149,9 @@ def _encode_all(store: "TokenStore", model: "XT", images: list[str], bars: Progr
     failed: dict[str, str] = {}
     overall = bars.add("all", total=len(images), unit="images") if len(images) > 1 else None
     for path in images:
-        bar = bars.add(Path(path).name, unit="regions") if overall is None else None
+        bar = _RegionsBar(bars, Path(path).name, least=0 if overall is None else _WORTH_A_BAR)
         try:
-            encode_image(store, model, path, None if bar is None else bar.update)
+            encode_image(store, model, path, bar.update)
         except OutputError:
             # The next image would meet the same full disk.
             raise
@@ -157,9 +159,29 @@ def _encode_all(store: "TokenStore", model: "XT", images: list[str], bars: Progr
             # One broken image, however it is broken, does not stop the others.
             failed[path] = str(error) if isinstance(error, XTError) else f"{type(error).__name__}: {error}"
             bars.print(f"failed: {path}")
+        finally:
+            bar.remove()
         if overall is not None:
             overall.advance()
     return failed
+
+
+class _RegionsBar:
+    """How far one image is, if it has so many regions that people wait for it."""
+
+    def __init__(self, bars: ProgressBars, name: str, least: int) -> None:
+        self.bars, self.name, self.least = bars, name, least
+        self.bar: Bar | None = None
+
+    def update(self, done: int, total: int) -> None:
+        if self.bar is None and total > self.least:
+            self.bar = self.bars.add(self.name, total=total, unit="regions")
+        if self.bar is not None:
+            self.bar.update(done, total)
+
+    def remove(self) -> None:
+        if self.bar is not None:
+            self.bar.remove()
 
 
 def _report(num_images: int, num_todo: int, failed: dict[str, str], store: Path) -> None:
