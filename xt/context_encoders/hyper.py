@@ -155,12 +155,8 @@ class HyperLayer(AttentionLayer):
         segment_length: int,
         leaf_length: int | None,
     ) -> Tensor:
-        attention, normed = self.attention, self.attention_norm(tokens)
-        query = attention.query(normed).unflatten(-1, (attention.num_heads, -1))
-        key, value = (
-            part.unflatten(-1, (attention.num_heads, -1))
-            for part in attention.key_value(normed).chunk(2, dim=-1)
-        )
+        attention = self.attention
+        query, key, value = attention.projected(self.attention_norm(tokens))
         places = torch.cat(sinusoids(positions, attention.angular), dim=-1)
         buckets = self._hash(query.detach(), key.detach(), places, segment_length)
         # One row a token and head, as each head has an order of its own.

@@ -114,19 +114,18 @@ class LongformerLayer(AttentionLayer):
     def _attend(self, rows: Tensor, positions: Tensor, blocks: Blocks, segment_length: int) -> Tensor:
         attention, length = self.attention, positions.shape[1]
         normed = self.attention_norm(rows)
+        everywhere = None
+        if self.global_attention is not None:
+            everywhere = self.global_attention(normed[:, length:], normed)
+        query, key, value = (part.flatten(0, 1) for part in attention.projected(normed))
+        del normed
         place = torch.cat(sinusoids(positions, attention.angular), dim=-1)
         # A place of zeros takes the second term of the scores away: global tokens lie nowhere.
         place = nn.functional.pad(place, (0, 0, 0, self.num_global)).flatten(0, 1)
-        shape = (-1, attention.num_heads, attention.head_dim)
-        keys, values = attention.key_value(normed).chunk(2, dim=-1)
-        tables = Tables(
-            attention.query(normed).view(shape), keys.reshape(shape), values.reshape(shape), place
-        )
-        attended = block_attention(attention, tables, blocks, segment_length).view(rows.shape)[:, :length]
-        attended = attention.projection(attended)
-        if self.global_attention is None:
+        attended = block_attention(attention, Tables(query, key, value, place), blocks, segment_length)
+        attended = attention.projection(attended.view(rows.shape)[:, :length])
+        if everywhere is None:
             return attended
-        everywhere = self.global_attention(normed[:, length:], normed)
         return torch.cat([attended, everywhere.to(attended.dtype)], dim=1)
 
 

@@ -86,6 +86,14 @@ class RelativeAttention(nn.Module):
         key, value = (self._heads(part) for part in self.key_value(tokens).chunk(2, dim=-1))
         return self.with_place(key, positions), value
 
+    def projected(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values of tokens (B, L, D) without place, (B, L, heads, head_dim) each, without copies."""
+        weights = (self.query.weight, *self.key_value.weight.chunk(2))
+        query, key, value = (
+            F.linear(tokens, weight).unflatten(-1, (self.num_heads, self.head_dim)) for weight in weights
+        )
+        return query, key, value
+
     def with_place(self, key: Tensor, positions: Tensor | None) -> Tensor:
         """Append to keys (B, heads, K, head_dim) where they lie."""
         if positions is None:
