@@ -160,9 +160,14 @@ def test_a_folder_is_there_completely_or_as_it_was(tmp_path):
         (folder / "inner").mkdir()
         (folder / "inner" / "a").write_text("old")
         assert not final.exists()
-    with pytest.raises(RuntimeError, match="broken"), atomic_folder(final) as folder:
-        (folder / "b").write_text("half")
-        raise RuntimeError("broken")
+
+    def break_off() -> None:
+        with atomic_folder(final) as folder:
+            (folder / "b").write_text("half")
+            raise RuntimeError("broken")
+
+    with pytest.raises(RuntimeError, match="broken"):
+        break_off()
     assert (final / "inner" / "a").read_text() == "old"
     with atomic_folder(final) as folder:
         (folder / "b").write_text("new")
