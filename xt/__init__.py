@@ -19,6 +19,8 @@ _EXPORTS = {
     "load_model": "xt.model",
     "load_authors_checkpoint": "xt.authors",
     "Predictor": "xt.prediction",
+    "plan": "xt.planning.plan",
+    "Plan": "xt.planning.plan",
     "XTError": "xt.errors",
 }
 
@@ -33,6 +35,8 @@ if TYPE_CHECKING:
     from xt.model import ModelConfig as ModelConfig
     from xt.model import create_model as create_model
     from xt.model import load_model as load_model
+    from xt.planning.plan import Plan as Plan
+    from xt.planning.plan import plan as plan
     from xt.prediction import Predictor as Predictor
     from xt.reader import RegionReader as RegionReader
     from xt.region_encoders import RegionEncoder as RegionEncoder

@@ -18,6 +18,7 @@ from xt.errors import XTError
 # parses by itself, `run_raw(argv) -> exit status`.
 COMMANDS = {
     "info": ("xt.cli.info", "what an image is, its levels, how many regions and tokens it makes"),
+    "plan": ("xt.cli.plan", "predicted memory and time of a model for an image, and the settings that fit"),
     "tile": (
         "xt.cli.tile",
         "write an image as a tiled, compressed pyramid that can be read by window at speed",

@@ -8,7 +8,7 @@ for itself while it runs, and what an allocator loses between blocks, is not see
 
 import weakref
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import torch
@@ -36,14 +36,16 @@ class Footprint:
     flops: float
     moved_bytes: float
 
-    def extended(self, longer: "Footprint", times: float) -> "Footprint":
-        """The straight line through this (at 0) and `longer` (at 1), at `times`."""
+    @classmethod
+    def sum(cls, *parts: tuple[float, "Footprint"]) -> "Footprint":
+        """A weighted sum, such as a straight line through two of them."""
+        return cls(
+            **{name: sum(weight * getattr(part, name) for weight, part in parts) for name in cls._names()}
+        )
 
-        def line(name: str) -> float:
-            start = getattr(self, name)
-            return float(start + (getattr(longer, name) - start) * times)
-
-        return Footprint(**{name: line(name) for name in self.__dataclass_fields__})
+    @classmethod
+    def _names(cls) -> list[str]:
+        return [entry.name for entry in fields(cls)]
 
 
 def footprint(

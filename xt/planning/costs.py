@@ -1,0 +1,180 @@
+"""What the parts of a model take, put together to the peak of a whole step, as `streamed_map` runs it."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xt.context_encoders.recurrent import RecurrentEncoder
+from xt.model import XT
+from xt.planning.footprint import Footprint, footprint
+from xt.planning.region_batch import one_region
+
+# Region batches that are in memory at a time: one at work, two read ahead; pixels and which of them are valid.
+_BATCHES_AHEAD = 3
+# From here on, what is linear in the number of tokens is extended by the straight line through two lengths.
+_LENGTHS = (8192, 12288)
+# The share of the room that is left for graphs with keep="auto", as in `streamed_map`.
+_SHARE = 0.7
+# A recurrence of so many tokens shows what a longer one takes.
+_SHORT = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Costs:
+    """What the parts of a model take for one image.
+
+    Attributes:
+        regions: of the image.
+        region_batch: regions at a time.
+        token_bytes: of all tokens of the image.
+        pixel_bytes: of one region, in the file's own type.
+        parameter_bytes: of the model, with its buffers.
+        encoder_gradient_bytes: of the region encoder's parameters.
+        context_gradient_bytes: of all others.
+        optimizer_bytes: of the optimizer's state.
+        encode: a region batch without a graph.
+        encode_graph: with a graph and its backward pass; None if it was not asked for, as below.
+        mix: context encoder and head without a graph.
+        mix_graph: likewise, with a graph.
+        slack: what the allocator takes over what is alive in a region batch, at least 1.
+    """
+
+    regions: int
+    region_batch: int
+    token_bytes: float
+    pixel_bytes: float
+    parameter_bytes: float
+    encoder_gradient_bytes: float
+    context_gradient_bytes: float
+    optimizer_bytes: float
+    encode: Footprint
+    encode_graph: Footprint | None
+    mix: Footprint
+    mix_graph: Footprint | None
+    slack: float
+
+    @property
+    def batches(self) -> int:
+        return -(-self.regions // self.region_batch)
+
+    @property
+    def graph_bytes(self) -> float:
+        """What a region batch's graph holds."""
+        assert self.encode_graph is not None, "training was asked for"
+        return self.slack * self.encode_graph.kept_bytes
+
+    def inference_bytes(self) -> float:
+        """The peak of a forward pass without graphs."""
+        encoding = self.token_bytes + self.slack * self.encode.peak_bytes + self._read_ahead()
+        mixing = self.token_bytes + self.mix.peak_bytes
+        return self.parameter_bytes + max(encoding, mixing)
+
+    def training_bytes(self, kept: int) -> float:
+        """The peak of a training step that keeps the graphs of so many region batches."""
+        assert self.encode_graph is not None, "training was asked for"
+        assert self.mix_graph is not None, "training was asked for"
+        graphs = kept * self.graph_bytes
+        encoding = self.token_bytes + graphs + self._read_ahead()
+        if kept < self.batches:
+            encoding += self.slack * self.encode.peak_bytes
+        mixing = self.token_bytes + graphs + self.mix_graph.peak_bytes
+        # The tokens are gone, their gradient is there, and so are the gradients of all that came behind them.
+        backward = self.token_bytes + max(graphs - self.graph_bytes, 0) + self._read_ahead()
+        backward += self.slack * self.encode_graph.peak_bytes + self.context_gradient_bytes
+        # A batch's own gradients are part of its footprint; their sum comes on top.
+        backward += self.encoder_gradient_bytes
+        return self.parameter_bytes + self.optimizer_bytes + max(encoding, mixing, backward)
+
+    def kept_in(self, memory_bytes: float) -> int:
+        """How many region batches' graphs are kept in so much memory."""
+        room = _SHARE * (memory_bytes - self.training_bytes(0))
+        return max(0, min(self.batches, int(room // max(self.graph_bytes, 1))))
+
+    def _read_ahead(self) -> float:
+        return min(self.batches, _BATCHES_AHEAD) * self.region_batch * self.pixel_bytes
+
+
+def encoder_footprints(model: XT, graph: bool) -> tuple[Footprint, Footprint]:
+    """Of one region and of two; more regions lie on the straight line through these."""
+    encoder = model.region_encoder
+
+    def of(regions: int) -> Footprint:
+        return footprint(encoder, lambda: (one_region(encoder, regions),), graph=graph)
+
+    return of(1), of(2)
+
+
+def of_regions(pair: tuple[Footprint, Footprint], regions: int) -> Footprint:
+    one, two = pair
+    return Footprint.sum((2 - regions, one), (regions - 1, two))
+
+
+class _Mixing(nn.Module):
+    """Context encoder and head: what sees all tokens at once."""
+
+    def __init__(self, model: XT) -> None:
+        super().__init__()
+        self.context_encoder = model.context_encoder
+        self.head = model.head
+
+    def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        result: Tensor = self.head(self.context_encoder(tokens, positions, None), None)[0]
+        return result
+
+
+def mixing(model: XT) -> nn.Module:
+    """Context encoder and head as one module of tokens (1, L, D) and positions (1, L, 2)."""
+    return _Mixing(model)
+
+
+def tokens_and_positions(model: XT, length: int, graph: bool) -> tuple[Any, ...]:
+    """Inputs of `mixing`, without values of any meaning."""
+    device, dtype = model.device, model.region_encoder.scaling.mean.dtype
+    tokens = torch.zeros(1, length, model.config.dim, device=device, dtype=dtype, requires_grad=graph)
+    return tokens, torch.zeros(1, length, 2, device=device, dtype=dtype)
+
+
+def mixing_footprint(model: XT, length: int, graph: bool) -> Footprint:
+    """Of context encoder and head for so many tokens."""
+    module, context = mixing(model), model.context_encoder
+
+    def at(tokens: int) -> Footprint:
+        return footprint(module, lambda: tokens_and_positions(model, tokens, graph), graph=graph)
+
+    if isinstance(context, RecurrentEncoder):
+        return _recurrent_footprint(context, at, length)
+    # Only what works by segments takes many operations for many tokens; the rest is followed at its length.
+    if getattr(context, "segment_length", None) is None or length <= _LENGTHS[1]:
+        return at(length)
+    first, second = _LENGTHS
+    times = (length - first) / (second - first)
+    return Footprint.sum((1 - times, at(first)), (times, at(second)))
+
+
+def _recurrent_footprint(context: RecurrentEncoder, at: Any, length: int) -> Footprint:
+    """From few tokens in short segments: a loop over tokens would be long to follow.
+
+    All that a recurrence takes is linear in the length and in that of a segment, which changes no result.
+    """
+    whole = context.segment_length
+    chunks = (getattr(module, "chunk_length", 0) for module in context.modules())
+    short = max(_SHORT, *(2 * chunk for chunk in chunks))
+    if length <= 4 * short:
+        return at(length)
+    try:
+        context.segment_length = short
+        two, three = at(2 * short), at(3 * short)
+        context.segment_length = 2 * short
+        wider = at(4 * short)
+    finally:
+        context.segment_length = whole
+    more_tokens = (length - 2 * short) / short
+    more_segment = (min(whole, length) - short) / short  # below zero where segments are shorter still
+    # wider = two + 2 (three - two) + what a wider segment takes
+    return Footprint.sum(
+        (1 - more_tokens + more_segment, two),
+        (more_tokens - 2 * more_segment, three),
+        (more_segment, wider),
+    )

@@ -1,0 +1,346 @@
+"""`xt.plan`: what a model takes for an image on a device, and the settings that fit."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from typing import Literal, get_args
+
+import torch
+
+from xt.errors import ConfigError, ShapeError
+from xt.images import LargeImage, open_image
+from xt.model import XT, ModelConfig, build_model
+from xt.planning.calibration import Measured, measure
+from xt.planning.costs import Costs, encoder_footprints, mixing_footprint, of_regions
+from xt.planning.device import PlannedDevice, Speed, planned_device, rough_speed
+from xt.planning.footprint import Footprint
+from xt.planning.region_batch import LARGEST, LARGEST_ELSEWHERE
+from xt.planning.text import advice_for, table
+from xt.regions import RegionGrid
+from xt.streaming import Streaming
+
+Optimizer = Literal["none", "sgd", "adamw"]
+# Tensors of the size of a parameter that an optimizer keeps.
+_STATES = {"none": 0, "sgd": 1, "adamw": 2}
+_MOST_REGIONS = 1024
+# The share of the memory that is planned with, where the region batch is ours to choose.
+_SHARE = 0.8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One way to run the model on the image.
+
+    Attributes:
+        name: "inference", or what a training step keeps: "none", "auto" or "all".
+        peak_bytes: most memory taken at one time, with everything that the process takes on the device.
+        seconds: of the step; None if the device's speed is not known.
+        fits: whether that is within the device's memory.
+    """
+
+    name: str
+    peak_bytes: int
+    seconds: float | None
+    fits: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """What a model takes for one image; `print` shows it as a table.
+
+    Attributes:
+        image: (height, width), in pixels.
+        model: region encoder and context encoder, in words.
+        device: in words.
+        memory_bytes: of the device, as far as it is free.
+        region_size: in pixels.
+        region_batch: regions at a time, which the steps are told for.
+        regions: of the image, or of its foreground.
+        tokens: of the image.
+        token_bytes: of all of them.
+        graph_bytes: what one region batch's graph takes; 0 without training.
+        steps: inference first, then training steps.
+        largest_inference: most regions at a time (a power of two) that fit in inference; 0 if none.
+        largest_training: likewise for a training step; None if training was not asked for.
+        measured: whether times come from running region batches, instead of counting operations.
+        advice: one sentence: what to run, or what to change where nothing fits.
+    """
+
+    image: tuple[int, int]
+    model: str
+    device: str
+    memory_bytes: int
+    region_size: int
+    region_batch: int
+    regions: int
+    tokens: int
+    token_bytes: int
+    graph_bytes: int
+    steps: tuple[Step, ...]
+    largest_inference: int
+    largest_training: int | None
+    measured: bool
+    advice: str = ""
+
+    @property
+    def inference(self) -> Step:
+        return self.steps[0]
+
+    def training(self, keep: str = "none") -> Step:
+        """The training step that keeps "none", "auto" or "all".
+
+        Raises:
+            ConfigError: there is no such step in this plan.
+        """
+        for step in self.steps[1:]:
+            if step.name == keep:
+                return step
+        raise ConfigError(f"this plan has no training step with keep={keep!r}")
+
+    @property
+    def streaming(self) -> Streaming | None:
+        """The settings that fit, for `model.streaming`; None if nothing does."""
+        largest = self.largest_inference if self.largest_training is None else self.largest_training
+        if largest == 0:
+            return None
+        keep: Literal["auto", "none"] = "none" if self.largest_training is None else "auto"
+        return Streaming(region_batch=min(self.region_batch, largest), keep=keep)
+
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        return "\n".join(table(self))
+
+
+def plan(
+    model: XT | ModelConfig,
+    image: tuple[int, int] | LargeImage | str | os.PathLike[str],
+    device: str | torch.device | None = None,
+    *,
+    training: bool = True,
+    measure: bool = False,
+    region_batch: int | None = None,
+    optimizer: Optimizer = "none",
+) -> Plan:
+    """Tell what a model takes for an image, without running it.
+
+    Memory is that of one process: on the CPU all of it, Python and PyTorch with it; on other devices what PyTorch
+    takes there. Time is that of one step on one image.
+
+    Args:
+        image: its (height, width), or the image, whose foreground is looked for if the model wants that.
+        device: "cpu", "cuda" ..., or the memory of one that is not here, such as "40GB"; None for the model's own.
+        training: whether a training step is told of, too; the optimizer's own step is not in its time.
+        measure: run a few region batches on the device for the time, instead of counting operations.
+        region_batch: regions at a time; None for what the model is set to, or as many as are fast and fit.
+        optimizer: whose state is kept between training steps: "none", "sgd" (with momentum) or "adamw".
+
+    Raises:
+        ConfigError: the device is not here or unknown, or its model cannot be followed without values.
+        ShapeError: the image has no size, or another number of channels than the model.
+    """
+    if isinstance(model, ModelConfig):
+        model = build_model(replace(model, pretrained=False))
+    if optimizer not in get_args(Optimizer):
+        raise ConfigError(f"optimizer must be one of {', '.join(get_args(Optimizer))}, got {optimizer!r}")
+    if region_batch is not None and region_batch < 1:
+        raise ConfigError(f"region_batch must be at least 1, got {region_batch}")
+    opened, grid, pixel_bytes = _grid(model, image)
+    held = _bytes(model, everything=True) if model.device.type == "cpu" else 0
+    where = planned_device(device or model.device, held)
+    if measure and where.here is None:
+        raise ConfigError(f"nothing can be measured on {where.name}, which is not here: name cpu or cuda")
+    parts = _Parts(model, grid, pixel_bytes, where, training, optimizer)
+    regions = region_batch or model.streaming.region_batch or parts.usual_region_batch()
+    costs = parts.costs(regions)
+    seconds = parts.seconds(costs, opened, measure)
+    return parts.plan(costs, seconds, measured=measure)
+
+
+class _Parts:
+    """The footprints of a model's parts, from which costs follow for any number of regions at a time."""
+
+    def __init__(
+        self,
+        model: XT,
+        grid: RegionGrid,
+        pixel_bytes: int,
+        device: PlannedDevice,
+        training: bool,
+        optimizer: Optimizer,
+    ) -> None:
+        self.model = model
+        self.grid = grid
+        self.pixel_bytes = pixel_bytes
+        self.device = device
+        self.training = training
+        self.optimizer = optimizer
+        self.tokens = len(grid) * model.tokens_per_side**2
+        try:
+            self.encode = encoder_footprints(model, graph=False)
+            self.encode_graph = encoder_footprints(model, graph=True) if training else None
+            self.mix = mixing_footprint(model, self.tokens, graph=False)
+            self.mix_graph = mixing_footprint(model, self.tokens, graph=True) if training else None
+        except RuntimeError as error:
+            raise ConfigError(
+                f"{model.config.encoder} with {model.config.context} cannot be planned, as what it does depends on "
+                f"values, not on shapes alone: {error}"
+            ) from error
+
+    def costs(self, region_batch: int) -> Costs:
+        model, size = self.model, self.grid.region_size
+        region_batch = min(region_batch, len(self.grid))
+        trainable = _bytes(model, everything=False)
+        encoder = _bytes(model.region_encoder, everything=False)
+        element = model.region_encoder.scaling.mean.element_size()
+        return Costs(
+            regions=len(self.grid),
+            region_batch=region_batch,
+            token_bytes=self.tokens * (model.config.dim + 2) * element,
+            pixel_bytes=size**2 * self.pixel_bytes,
+            parameter_bytes=_bytes(model, everything=True),
+            encoder_gradient_bytes=encoder,
+            context_gradient_bytes=trainable - encoder,
+            optimizer_bytes=_STATES[self.optimizer] * trainable,
+            encode=of_regions(self.encode, region_batch),
+            encode_graph=None if self.encode_graph is None else of_regions(self.encode_graph, region_batch),
+            mix=self.mix,
+            mix_graph=self.mix_graph,
+            slack=self.device.slack,
+        )
+
+    def usual_region_batch(self) -> int:
+        """The largest that is fast and fits, at least 1."""
+        kind = self.device.here.type if self.device.here else "cuda"
+        usual = LARGEST.get(kind, LARGEST_ELSEWHERE)
+        return max(1, min(usual, self.largest(self.training, _SHARE)))
+
+    def largest(self, training: bool, share: float = 1.0) -> int:
+        """The largest power of two of regions at a time that fits; 0 if not even one does."""
+        found, regions = 0, 1
+        while regions <= _MOST_REGIONS:
+            costs = self.costs(regions)
+            peak = costs.training_bytes(0) if training else costs.inference_bytes()
+            if self.device.process_bytes + peak > share * self.device.memory_bytes:
+                break
+            found, regions = regions, 2 * regions
+            if found >= len(self.grid):
+                break
+        return found
+
+    def seconds(self, costs: Costs, image: LargeImage | None, measured: bool) -> "_Seconds | None":
+        here = self.device.here
+        if here is None:
+            return None
+        if measured:
+            return _scaled(
+                measure(self.model, image, self.grid, costs.region_batch, here, self.training), self, costs
+            )
+        speed = rough_speed(here, self.model.region_encoder.scaling.mean.dtype)
+        return _counted(speed, costs)
+
+    def plan(self, costs: Costs, seconds: "_Seconds | None", measured: bool) -> Plan:
+        height, width = self.grid.height, self.grid.width
+        config = self.model.config
+        result = Plan(
+            image=(height, width),
+            model=f"{config.encoder}, {config.context}",
+            device=self.device.name,
+            memory_bytes=int(self.device.memory_bytes),
+            region_size=self.grid.region_size,
+            region_batch=costs.region_batch,
+            regions=len(self.grid),
+            tokens=self.tokens,
+            token_bytes=self.tokens * config.dim * self.model.region_encoder.scaling.mean.element_size(),
+            graph_bytes=int(costs.graph_bytes) if self.training else 0,
+            steps=tuple(self._steps(costs, seconds)),
+            largest_inference=self.largest(training=False),
+            largest_training=self.largest(training=True) if self.training else None,
+            measured=measured,
+        )
+        return replace(result, advice=advice_for(result))
+
+    def _steps(self, costs: Costs, seconds: "_Seconds | None") -> Iterator[Step]:
+        kept = {"none": 0, "all": costs.batches}
+        if self.training:
+            kept["auto"] = costs.kept_in(self.device.memory_bytes - self.device.process_bytes)
+        for name in ("inference", *(("none", "auto", "all") if self.training else ())):
+            peak = costs.inference_bytes() if name == "inference" else costs.training_bytes(kept[name])
+            peak += self.device.process_bytes
+            took = None
+            if seconds is not None:
+                took = seconds.inference if name == "inference" else seconds.training(kept[name])
+            yield Step(name=name, peak_bytes=int(peak), seconds=took, fits=peak <= self.device.memory_bytes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Seconds:
+    """Seconds of the parts of a step on a whole image."""
+
+    batches: float
+    encode: float
+    encode_graph: float
+    mix: float
+    mix_graph: float
+
+    @property
+    def inference(self) -> float:
+        return self.batches * self.encode + self.mix
+
+    def training(self, kept: int) -> float:
+        again = self.batches - kept
+        backward = self.encode_graph - self.encode
+        return self.batches * (self.encode + backward) + max(again, 0) * self.encode + self.mix_graph
+
+
+def _counted(speed: Speed, costs: Costs) -> _Seconds:
+    def of(part: Footprint | None) -> float:
+        return 0.0 if part is None else speed.seconds(part)
+
+    return _Seconds(
+        batches=costs.regions / costs.region_batch,
+        encode=of(costs.encode),
+        encode_graph=of(costs.encode_graph),
+        mix=of(costs.mix),
+        mix_graph=of(costs.mix_graph),
+    )
+
+
+def _scaled(found: Measured, parts: _Parts, costs: Costs) -> _Seconds:
+    """From a short sequence to the whole one, by the operations in both."""
+    times = parts.tokens / found.tokens
+    if parts.model.config.context == "full":
+        short = mixing_footprint(parts.model, found.tokens, graph=False)
+        times = costs.mix.flops / max(short.flops, 1)
+    return _Seconds(
+        batches=costs.regions / costs.region_batch,
+        encode=found.encode,
+        encode_graph=found.encode_graph or 0.0,
+        mix=found.mix * times,
+        mix_graph=(found.mix_graph or 0.0) * times,
+    )
+
+
+def _grid(
+    model: XT, image: tuple[int, int] | LargeImage | str | os.PathLike[str]
+) -> tuple[LargeImage | None, RegionGrid, int]:
+    """The image if there is one, its grid, and the bytes of a pixel with its mask, all channels together."""
+    if isinstance(image, tuple):
+        if len(image) != 2 or min(image) < 1:
+            raise ShapeError(f"expected an image's (height, width) in pixels, got {image}")
+        size = model.region_encoder.region_size
+        grid = RegionGrid(height=image[0], width=image[1], region_size=size, order=model.config.order)
+        return None, grid, 2 * model.config.in_channels
+    opened = open_image(image)
+    grid = model.grid(opened)
+    model.check([opened], [grid])
+    return opened, grid, (opened.dtype.itemsize + 1) * opened.channels
+
+
+def _bytes(module: torch.nn.Module, everything: bool) -> int:
+    """Of its parameters and buffers, or of what is trained alone."""
+    if not everything:
+        return sum(parameter.nbytes for parameter in module.parameters() if parameter.requires_grad)
+    return sum(tensor.nbytes for tensor in (*module.parameters(), *module.buffers()))
