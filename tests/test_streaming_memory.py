@@ -13,7 +13,7 @@ from tests.small_models import small_model
 from tests.test_streaming import EXACT, batches, loss_and_gradients, network
 from xt.errors import ConfigError, DeviceMemoryError, RegionBatchWarning
 from xt.memory import SavedBytes, free_bytes, is_out_of_memory
-from xt.random_draws import DrawsOfWholeBatch
+from xt.replay_conditions import DrawsOfWholeBatch
 from xt.streaming import streamed_map
 
 

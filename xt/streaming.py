@@ -17,7 +17,7 @@ import math
 import random
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol, TypeVar
 from weakref import WeakKeyDictionary
@@ -25,11 +25,10 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from xt.errors import ConfigError, DeviceMemoryError, RegionBatchWarning, ShapeError
 from xt.memory import SavedBytes, free_bytes, is_out_of_memory
-from xt.random_draws import DrawsOfWholeBatch
+from xt.replay_conditions import DrawsOfWholeBatch, autocast_state, frozen_statistics, random_state
 
 Keep = Literal["auto", "none", "all"] | int
 Progress = Callable[[str, int, int], None]
@@ -169,7 +168,7 @@ class _Replay:
         # One draw for the whole map; each batch is seeded by it and its number. So the outer random state moves on
         # by the same amount whatever the number of batches, and nothing has to be stored for the replay.
         self.seed = int(torch.randint(2**62, ()).item())
-        self.autocast = _autocast_state(self.device)
+        self.autocast = autocast_state(self.device)
         self.with_gradient = _some_of(len(region_batches), gradient_fraction, self.seed)
         self.graph_bytes = 0
         self.kept: dict[int, Tensor] = {}
@@ -199,7 +198,7 @@ class _Replay:
     def backward(self, gradient: Tensor, parameters: tuple[Tensor, ...]) -> list[Tensor | None]:
         """The gradients of the parameters, summed over the region batches."""
         sums = _Sums(parameters, len(self.region_batches) / len(self.with_gradient))
-        with torch.enable_grad(), torch.autocast(**self.autocast), _frozen_statistics(self.function):
+        with torch.enable_grad(), torch.autocast(**self.autocast), frozen_statistics(self.function):
             done = self._backward_kept(gradient, sums)
             for number, batch in _read(self.region_batches, [n for n in self.with_gradient if n not in done]):
                 self._backward_again(number, batch, gradient, sums)
@@ -269,7 +268,7 @@ class _Replay:
             whole = stop - start == size
             piece = arguments if whole else [None if part is None else part[start:stop] for part in arguments]
             draws = nullcontext() if whole else DrawsOfWholeBatch(start, stop, size)
-            with _random_state(self.seed + number, self.device), draws:
+            with random_state(self.seed + number, self.device), draws:
                 result = _unless_out_of_memory(compute, number, piece, whole)
             del piece
             if result is None:
@@ -353,38 +352,6 @@ def _unless_out_of_memory(compute: Callable[..., Result], *arguments: Any) -> Re
         if not is_out_of_memory(error):
             raise
         return None
-
-
-def _autocast_state(device: torch.device) -> dict[str, Any]:
-    return {
-        "device_type": device.type,
-        "enabled": torch.is_autocast_enabled(device.type),
-        "dtype": torch.get_autocast_dtype(device.type),
-        "cache_enabled": torch.is_autocast_cache_enabled(),
-    }
-
-
-@contextmanager
-def _random_state(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed the generators for a while; afterwards they stand where they stood."""
-    devices = [device] if device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
-
-
-@contextmanager
-def _frozen_statistics(function: Callable[..., Tensor]) -> Iterator[None]:
-    """Batch norm goes on normalising by the batch, but counts it no second time."""
-    modules = function.modules() if isinstance(function, nn.Module) else ()
-    tracking = [m for m in modules if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
-    try:
-        for module in tracking:
-            module.track_running_stats = False
-        yield
-    finally:
-        for module in tracking:
-            module.track_running_stats = True
 
 
 def _describe(function: Callable[..., Tensor]) -> str:

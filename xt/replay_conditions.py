@@ -1,12 +1,48 @@
-"""Random draws that do not depend on how many rows are computed at a time."""
+"""Conditions under which a network computed once are made again, so that it computes the same."""
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from xt.errors import ConfigError
+
+
+def autocast_state(device: torch.device) -> dict[str, Any]:
+    """The arguments of `torch.autocast` that enter the present state again."""
+    return {
+        "device_type": device.type,
+        "enabled": torch.is_autocast_enabled(device.type),
+        "dtype": torch.get_autocast_dtype(device.type),
+        "cache_enabled": torch.is_autocast_cache_enabled(),
+    }
+
+
+@contextmanager
+def random_state(seed: int, device: torch.device) -> Iterator[None]:
+    """Seed the generators for a while; afterwards they stand where they stood."""
+    devices = [device] if device.type == "cuda" else []
+    with torch.random.fork_rng(devices=devices):
+        torch.manual_seed(seed)
+        yield
+
+
+@contextmanager
+def frozen_statistics(function: Callable[..., Tensor]) -> Iterator[None]:
+    """Batch norm goes on normalising by the batch, but counts it no second time."""
+    modules = function.modules() if isinstance(function, nn.Module) else ()
+    tracking = [m for m in modules if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    try:
+        for module in tracking:
+            module.track_running_stats = False
+        yield
+    finally:
+        for module in tracking:
+            module.track_running_stats = True
 
 
 class DrawsOfWholeBatch(TorchDispatchMode):
