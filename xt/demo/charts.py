@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from html import escape
 
 WIDTH, HEIGHT = 470, 280
-LEFT, RIGHT, TOP, BOTTOM = 46, 110, 16, 40
+LEFT, RIGHT, TOP, BOTTOM = 46, 120, 16, 40
 
 
 def accuracy_bars(bars: Sequence[tuple[str, str, float, float, float]], chance: float) -> str:

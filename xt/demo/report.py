@@ -159,7 +159,7 @@ def _comparison(report: Report) -> str:
     return (
         "<section><h2>Three ways to handle an image that is too large</h2>"
         "<p>All three have the same region encoder with the same start weights, the same "
-        f"{report.train_images:,} training images and {report.passes} passes over them. "
+        f"{report.train_images:,} training images and as many passes over them ({report.passes}). "
         f"Accuracy on {report.test_images} images whose digits "
         "were written by people whose hand no training image shows, with the 95&nbsp;% confidence interval; "
         f"guessing gets {chance:.0%}.</p>"

@@ -11,12 +11,14 @@ import platform
 import shutil
 import time
 from collections.abc import Callable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from xt.configuration_parser import config_to_yaml
+from xt.demo.clutter import make_stamps
 from xt.demo.digits import load_digits
 from xt.demo.giant import Measured, predict_in_fresh_process
 from xt.demo.report import TITLES, Contestant, Example, Giant, Report, Zoom, render
@@ -110,7 +112,14 @@ def _scene(settings: DemoSettings, split: str, index: int, digits: Any) -> Scene
     """Every image has its own seed, so that any one can be made again without the others."""
     number = [name for name, _, _ in SPLITS].index(split)
     rng = np.random.default_rng((settings.seed, number, index))
-    return make_scene(_label(index), settings.scene_side, settings.scene_side, digits, rng)
+    stamps = _shared_stamps(settings.seed, number)
+    return make_scene(_label(index), settings.scene_side, settings.scene_side, digits, rng, stamps=stamps)
+
+
+@lru_cache
+def _shared_stamps(seed: int, number: int) -> list[np.ndarray]:
+    """Shapes of clutter for all images of a split: drawing them takes longer than laying them."""
+    return make_stamps(np.random.default_rng((seed, number)), 1000)
 
 
 def _contestant(name: str, found: dict[str, Any], out: Path) -> Contestant:

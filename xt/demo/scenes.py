@@ -26,10 +26,10 @@ from xt.output import atomic_path
 
 LABELS = (4, 5, 6, 7, 8, 9)
 NUM_DIGITS = 4
-DIGIT_SIDES = (28, 40)
+DIGIT_SIDES = (34, 42)
 NUM_STAMPS = 96
 # Pieces of clutter per 64 x 64 pixels of ground, the thinnest and the thickest scene.
-CLUTTER_DENSITY = (0.3, 0.8)
+CLUTTER_DENSITY = (0.25, 0.65)
 FIELD = 64
 TILE = 256
 
@@ -104,21 +104,20 @@ def make_scene(
     pool: DigitPool,
     rng: np.random.Generator,
     *,
-    density: float | None = None,
+    stamps: list[np.ndarray] | None = None,
 ) -> Scene:
     """A random scene whose largest digit is `label` (4 to 9), which it holds once.
 
     Args:
         height: in pixels, at least 256, as is `width`.
-        density: pieces of clutter per 64 x 64 pixels; drawn for each scene if None.
+        stamps: shapes of clutter to lay, for scenes that share them; drawn for this scene if None.
     """
     if label not in LABELS or min(height, width) < 256:
         raise ConfigError(
             f"expected a label in {LABELS} and 256 pixels a side, got {label}, {height} x {width}"
         )
-    stamps = make_stamps(rng, NUM_STAMPS)
-    if density is None:
-        density = float(rng.uniform(*CLUTTER_DENSITY))
+    stamps = make_stamps(rng, NUM_STAMPS) if stamps is None else stamps
+    density = float(rng.uniform(*CLUTTER_DENSITY))
     count = int(density * height * width / 64**2)
     reach = max(max(stamp.shape) for stamp in stamps)
     pieces = np.stack(

@@ -8,7 +8,7 @@ from xt.configuration import CompareConfig, DataConfig, OptimConfig, RunConfig, 
 from xt.data.augmentation import Augmentation
 from xt.demo.digits import ASSETS
 from xt.demo.scenes import LABELS
-from xt.model import ModelConfig
+from xt.model_config import ModelConfig
 
 ENCODER = "convnext_atto"
 # A small ConvNeXt whose first layers overlap, as digits lie at any place. Without layer scale, which starts at
@@ -20,8 +20,9 @@ ENCODER_OPTIONS: dict[str, Any] = {
     "ls_init_value": None,
 }
 PIXEL_MEAN, PIXEL_STD = 0.1, 0.18
-REGION_SIZE = 128
-TOKENS_PER_REGION = 4
+# A token for each 64 x 64 pixels.
+REGION_SIZE = 256
+TOKENS_PER_REGION = 16
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +80,7 @@ def run_config(settings: DemoSettings, table: Path, out: Path) -> RunConfig:
             out=str(out),
             epochs=settings.passes,
             batch_size=8,
-            region_batch=36,
+            region_batch=9,
             seed=settings.seed,
             init_encoder=str(ASSETS / "encoder.safetensors"),
         ),
