@@ -14,7 +14,7 @@ _EXPORTS = {
     "streamed_map": "xt.streaming",
     "Streaming": "xt.streaming",
     "XT": "xt.model",
-    "ModelConfig": "xt.model",
+    "ModelConfig": "xt.model_config",
     "create_model": "xt.model",
     "load_model": "xt.model",
     "load_authors_checkpoint": "xt.authors",
@@ -32,9 +32,9 @@ if TYPE_CHECKING:
     from xt.images import LargeImage as LargeImage
     from xt.images import open_image as open_image
     from xt.model import XT as XT
-    from xt.model import ModelConfig as ModelConfig
     from xt.model import create_model as create_model
     from xt.model import load_model as load_model
+    from xt.model_config import ModelConfig as ModelConfig
     from xt.planning.plan import Plan as Plan
     from xt.planning.plan import plan as plan
     from xt.prediction import Predictor as Predictor

@@ -8,7 +8,7 @@ from typing import Literal
 
 from xt.data.augmentation import Augmentation
 from xt.errors import ConfigError
-from xt.model import ModelConfig
+from xt.model_config import ModelConfig
 from xt.streaming import Keep
 
 View = Literal["whole", "downsample", "crop"]
