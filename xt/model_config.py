@@ -1,0 +1,64 @@
+"""What a model is made from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from xt.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What `create_model` makes a model from; saved with the weights.
+
+    Attributes:
+        encoder: region encoder, any timm name that has feature maps.
+        context: context encoder: "transformer_xl", "full" or "none".
+        head: "classification", "multilabel" or "regression".
+        num_classes: classes, labels or numbers to predict, at least 1.
+        in_channels: of the images, at least 1.
+        region_size: side of a region in pixels; None for the size the region encoder was made for.
+        tokens_per_region: a square number; None for one per cell of the region encoder's last feature map.
+        pooling: "max" or "mean", from that feature map to the tokens.
+        dim: width of the context sequence.
+        order: of the regions: "raster", "serpentine" or "hilbert".
+        foreground: which regions are looked at: None for all, "nodata" for those with data, "tissue" for those
+            with colour (slides).
+        pretrained: start from timm's weights of the region encoder.
+        pixel_mean: of each channel in unit scale (see `xt.pixels`); None for the region encoder's own.
+        pixel_std: likewise, positive.
+        class_names: num_classes of them; None where they have none.
+        encoder_options: handed to timm.
+        context_options: of the context encoder's class, such as {"depth": 2}.
+        head_options: of the head's class.
+    """
+
+    encoder: str
+    context: str = "transformer_xl"
+    head: str = "classification"
+    num_classes: int = 2
+    in_channels: int = 3
+    region_size: int | None = None
+    tokens_per_region: int | None = None
+    pooling: str = "max"
+    dim: int = 256
+    order: str = "raster"
+    foreground: str | None = None
+    pretrained: bool = False
+    pixel_mean: Sequence[float] | None = None
+    pixel_std: Sequence[float] | None = None
+    class_names: Sequence[str] | None = None
+    encoder_options: Mapping[str, Any] = field(default_factory=dict)
+    context_options: Mapping[str, Any] = field(default_factory=dict)
+    head_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if min(self.num_classes, self.in_channels, self.dim, self.region_size or 1) < 1:
+            raise ConfigError(
+                "num_classes, in_channels, dim and region_size must be at least 1, got "
+                f"{self.num_classes}, {self.in_channels}, {self.dim} and {self.region_size}"
+            )
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise ConfigError(
+                f"num_classes is {self.num_classes}, but there are {len(self.class_names)} class_names"
+            )
