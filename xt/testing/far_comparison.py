@@ -20,11 +20,11 @@ class FarComparison(NamedTuple):
         dim: channels, at least places + 1.
         length: tokens, at least 4 * places.
         places: tokens of a region.
-        pitch: distance of neighbouring tokens in pixels; they lie in rows of 12.
+        pitch: distance of neighbouring tokens in pixels; they lie in rows of 4.
     """
 
-    dim: int = 32
-    length: int = 48
+    dim: int = 16
+    length: int = 24
     places: int = 2
     pitch: float = 64.0
 
@@ -38,10 +38,10 @@ class FarComparison(NamedTuple):
             part[..., : self.places] = torch.diag_embed(region)
             part[..., self.places] = 1.0
         index = torch.arange(self.length)
-        positions = torch.stack([index // 12, index % 12], dim=1) * self.pitch
+        positions = torch.stack([index // 4, index % 4], dim=1) * self.pitch
         return tokens, positions.expand(images, -1, -1), (signs[0] == signs[1]).float()
 
-    def accuracy(self, encoder: ContextEncoder, steps: int, images: int = 32, seed: int = 0) -> float:
+    def accuracy(self, encoder: ContextEncoder, steps: int, images: int = 64, seed: int = 0) -> float:
         """Train the encoder and a linear read-out, then tell the share of right answers to new questions."""
         torch.manual_seed(seed)
         readout = nn.Linear(self.dim, 1)
@@ -80,15 +80,15 @@ ENCODERS = (
 )
 
 
-def small_encoder(name: str, dim: int = 32) -> ContextEncoder:
-    """A context encoder whose segments, windows and blocks are all much shorter than the task's sequence."""
+def small_encoder(name: str, dim: int = 16) -> ContextEncoder:
+    """A context encoder whose segments, windows and blocks are much shorter than the distance of the two regions."""
     options: dict[str, dict[str, Any]] = {
-        "transformer_xl": {"segment_length": 12, "memory_length": 12, "summary_length": 12},
-        "transformer_xl without summary": {"segment_length": 12, "memory_length": 12, "summary_length": 0},
-        "hyper": {"min_length": 0, "block_length": 12, "num_samples": 12},
-        "mamba": {"state_dim": 8, "segment_length": 24},
-        "mamba2": {"state_dim": 16, "head_dim": 16, "segment_length": 24, "chunk_length": 12},
-        "longformer": {"window_size": 6, "num_global": 4},
+        "transformer_xl": {"segment_length": 4, "memory_length": 4, "summary_length": 8},
+        "transformer_xl without summary": {"segment_length": 4, "memory_length": 4, "summary_length": 0},
+        "hyper": {"min_length": 0, "block_length": 6, "num_samples": 6},
+        "mamba": {"state_dim": 8, "segment_length": 6},
+        "mamba2": {"state_dim": 16, "head_dim": 8},
+        "longformer": {"window_size": 3, "num_global": 4},
         "longformer 2d": {"window": "2d", "window_size": 1, "num_global": 4},
     }
     torch.manual_seed(0)
