@@ -72,17 +72,6 @@ class TestThreePassesWithoutSummary(TestTransformerXL):
     passes = 3
 
 
-def test_segment_by_segment_equals_at_once() -> None:
-    encoder = TransformerXL(16, segment_length=5, memory_length=7, passes=1).double()
-    tokens, positions = torch.randn(2, 23, 16).double(), 999 * torch.rand(2, 23, 2).double()
-    memory, outputs = None, []
-    for begin in range(0, 23, 5):
-        part = slice(begin, begin + 5)
-        output, memory = encoder.encode_segment(tokens[:, part], positions[:, part], memory)
-        outputs.append(output)
-    torch.testing.assert_close(torch.cat(outputs, dim=1), encoder(tokens, positions), rtol=1e-9, atol=1e-9)
-
-
 def test_dropout_is_the_same_when_recomputed() -> None:
     encoder = TransformerXL(16, depth=1, segment_length=12, dropout=0.5, passes=1).double()
     tokens, positions = torch.randn(1, 12, 16).double(), 999 * torch.rand(1, 12, 2).double()

@@ -1,39 +1,54 @@
 """Transformer-XL over the tokens of an image: segment by segment, each seeing the memory of those before."""
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from xt.context_encoders.base import ContextEncoder
 from xt.context_encoders.relative_attention import AttentionLayer, heads_for
 from xt.errors import ConfigError
+from xt.replay_conditions import autocast_state, random_state
 
 
 class Memory(NamedTuple):
-    """What was before a segment, or all over the image.
+    """What tokens attend to besides their own segment, without gradient.
 
     Attributes:
-        states: for each layer inputs it had, (B, M, D), without gradient.
-        positions: (B, M, 2), in pixels.
+        states: for each layer inputs that it had, (B, M, D).
+        positions: of the tokens that they were made from, (B, M, 2), in pixels.
     """
 
-    states: tuple[Tensor, ...]
+    states: list[Tensor]
     positions: Tensor
+
+    @property
+    def length(self) -> int:
+        return self.positions.shape[1]
+
+    def part(self, start: int, stop: int) -> "Memory":
+        return Memory([states[:, start:stop] for states in self.states], self.positions[:, start:stop])
+
+
+class Earlier(NamedTuple):
+    """What one pass over the image leaves to the next: all of it in short, and its end in full."""
+
+    summary: Memory
+    end: Memory
 
 
 class TransformerXL(ContextEncoder):
     """Segment recurrence with relative positions (Dai et al. 2019, arXiv:1901.02860), over image tokens.
 
-    Each layer attends to its segment and to the cached inputs that it had for the tokens before; no gradient flows
-    into the cache (the paper's stop-gradient, section 3.2). With two passes, the two streams of xT, the first pass
-    over the image only fills the memory, so that early regions know the later ones. Time and memory are linear in the
-    length; activations are recomputed segment by segment.
+    Each layer attends to its segment and to the inputs that it had for the tokens before; no gradient flows into
+    these (the paper's stop-gradient, section 3.2). With two passes, the two streams of xT, the first pass over the
+    image only fills the memory, so that early regions know the later ones. Time and memory are linear in the length:
+    kept are the layers' inputs, which are the memory, too; all else is computed again, a segment at a time.
 
-    The cache alone reaches `depth * memory_length` tokens back, whatever the number of passes: two ends of a long image
-    would never meet. So a pass also hands on a summary of the whole image: each layer's inputs averaged
+    The memory alone reaches `depth * memory_length` tokens back, whatever the number of passes: two ends of a long
+    image would never meet. So a pass also hands on a summary of the whole image: each layer's inputs averaged
     over `summary_length` equal stretches of the sequence, which the next pass attends to like to any memory (mean
     pooling of old memory is one of the Compressive Transformer's compressions, Rae et al. 2020, arXiv:1911.05507,
     section 3.2). Its size is fixed, so the cost stays linear, and every token is in it.
@@ -45,7 +60,7 @@ class TransformerXL(ContextEncoder):
         depth: layers.
         segment_length: tokens worked on at a time; part of the model, as it is what a token sees with gradient.
         memory_length: tokens remembered, at least 1; may be several segments.
-        summary_length: averages handed from a pass to the next; 0 for the paper's cache alone.
+        summary_length: averages handed from a pass to the next; 0 for the paper's memory alone.
         passes: over the image, 1 or more; all but the last only fill the memory.
         num_heads: of attention; None for heads of width 32.
         mlp_ratio: width of the perceptron over `dim`.
@@ -79,97 +94,135 @@ class TransformerXL(ContextEncoder):
         self.layers = nn.ModuleList(AttentionLayer(dim, heads, mlp_ratio, dropout) for _ in range(depth))
 
     def encode(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        memory, summary = None, None
+        earlier = None
         with torch.no_grad():
             for _ in range(self.passes - 1):
-                memory, summary = self._fill(tokens, positions, memory, summary)
-        outputs = []
-        for segment in self._segments(tokens, positions):
-            if torch.is_grad_enabled():
-                output, memory = checkpoint(
-                    self.encode_segment, *segment, memory, summary, use_reentrant=False
+                # The last layer's output is nobody's memory.
+                inputs = self.run_pass(
+                    tokens, positions, earlier, depth=len(self.layers) - 1, seed=_draw_seed()
                 )
-            else:
-                output, memory = self.encode_segment(*segment, memory, summary)
-            outputs.append(output)
-        return torch.cat(outputs, dim=1)
+                earlier = self._leave(Memory(inputs, positions), earlier)
+        output: Tensor = _LastPass.apply(self, positions, earlier, tokens, *self.parameters())
+        return output
 
-    def encode_segment(
-        self, tokens: Tensor, positions: Tensor, memory: Memory | None = None, summary: Memory | None = None
-    ) -> tuple[Tensor, Memory]:
-        """Run the layers over one segment.
+    def run_pass(
+        self, tokens: Tensor, positions: Tensor, earlier: Earlier | None, *, depth: int, seed: int
+    ) -> list[Tensor]:
+        """The tokens and what each of the first `depth` layers makes of them, (B, L, D) each, without a graph."""
+        # All allocated before the first segment: what lives for the pass, strewn among what lives for a segment,
+        # would keep the allocator from using the segments' memory again (measured: 17 times the tokens' bytes).
+        levels = [tokens, *(torch.empty_like(tokens) for _ in range(depth))]
+        for place in self.segments(tokens):
+            known = self.known(place.start, Memory(levels, positions), earlier)
+            with random_state(seed + place.start, tokens.device):
+                for index in range(depth):
+                    levels[index + 1][:, place] = self.run_layer(
+                        index, levels[index][:, place], positions[:, place], known
+                    )
+        return levels
+
+    def run_layer(self, index: int, segment: Tensor, where: Tensor, known: list[Memory]) -> Tensor:
+        """One layer on one segment, (B, S, D) to (B, S, D)."""
+        if not known:
+            return self.layers[index](segment, where)
+        states = torch.cat([memory.states[index].detach() for memory in known], dim=1).to(segment.dtype)
+        output: Tensor = self.layers[index](
+            segment, where, states, torch.cat([m.positions for m in known], dim=1)
+        )
+        return output
+
+    def known(self, start: int, now: Memory, earlier: Earlier | None) -> list[Memory]:
+        """What the segment at `start` knows: the `memory_length` tokens before it, and the summary.
 
         Args:
-            tokens: (B, S, D).
-            positions: (B, S, 2), in pixels.
-            memory: of the segments before; None at the start.
-            summary: of the whole image; None if no pass was made before this one.
-
-        Returns:
-            The segment's (B, S, D), and the memory for the next one.
+            now: this pass over all the image, filled up to `start`.
+            earlier: what the pass before left.
         """
-        inputs = self._inputs(tokens, positions, memory, summary)
-        output = self._layer(len(inputs) - 1, inputs[-1], positions, memory, summary)
-        return output, self._remember(memory, inputs, positions)
+        begin = max(start - self.memory_length, 0)
+        known = [now.part(begin, start)]
+        if earlier is not None:
+            missing = self.memory_length - (start - begin)
+            end = earlier.end.part(max(earlier.end.length - missing, 0), earlier.end.length)
+            known = [earlier.summary, end, *known]
+        return [memory for memory in known if memory.length]
 
-    def _fill(
-        self, tokens: Tensor, positions: Tensor, memory: Memory | None, summary: Memory | None
-    ) -> tuple[Memory | None, Memory | None]:
-        """One pass that only remembers, so without the last layer's work."""
-        count = min(self.summary_length, tokens.shape[1])
-        sums = [tokens.new_zeros(len(tokens), count, self.dim) for _ in self.layers]
-        places = positions.new_zeros(len(tokens), count, 2)
-        # Token i belongs to stretch floor(i * count / length).
-        stretches = torch.arange(tokens.shape[1], device=tokens.device) * count // tokens.shape[1]
-        begin = 0
-        for segment, where in self._segments(tokens, positions):
-            inputs = self._inputs(segment, where, memory, summary)
-            memory = self._remember(memory, inputs, where)
-            if count:
-                stretch = stretches[begin : begin + segment.shape[1]]
-                for total, values in zip(sums, inputs, strict=True):
-                    total.index_add_(1, stretch, values.to(total.dtype))
-                places.index_add_(1, stretch, where)
-            begin += segment.shape[1]
-        # What the memory holds whole needs no summary.
-        if not count or tokens.shape[1] <= self.memory_length:
-            return memory, None
-        sizes = stretches.bincount(minlength=count)[:, None]
-        return memory, Memory(tuple(total / sizes for total in sums), places / sizes)
-
-    def _inputs(
-        self, tokens: Tensor, positions: Tensor, memory: Memory | None, summary: Memory | None
-    ) -> list[Tensor]:
-        """The input of each layer, (B, S, D)."""
-        inputs = [tokens]
-        for index in range(len(self.layers) - 1):
-            inputs.append(self._layer(index, inputs[-1], positions, memory, summary))
-        return inputs
-
-    def _layer(
-        self, index: int, tokens: Tensor, positions: Tensor, memory: Memory | None, summary: Memory | None
-    ) -> Tensor:
-        known = [part for part in (summary, memory) if part is not None]
-        if not known:
-            return self.layers[index](tokens, positions)
-        states = torch.cat([part.states[index].to(tokens.dtype) for part in known], dim=1)
-        return self.layers[index](
-            tokens, positions, states, torch.cat([part.positions for part in known], dim=1)
-        )
-
-    def _remember(self, memory: Memory | None, inputs: list[Tensor], positions: Tensor) -> Memory:
-        befores = (None,) * len(inputs) if memory is None else memory.states
-        states = (self._last(before, now) for before, now in zip(befores, inputs, strict=True))
-        return Memory(tuple(states), self._last(None if memory is None else memory.positions, positions))
-
-    def _last(self, before: Tensor | None, now: Tensor) -> Tensor:
-        """The last `memory_length` of what was remembered and what has just come."""
-        recent = now.detach()[:, -self.memory_length :]
-        missing = self.memory_length - recent.shape[1]
-        if before is None or missing == 0:
-            return recent
-        return torch.cat([before[:, -missing:].to(recent.dtype), recent], dim=1)
-
-    def _segments(self, tokens: Tensor, positions: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
+    def segments(self, tokens: Tensor) -> Iterator[slice]:
         length = self.segment_length
-        return zip(tokens.split(length, dim=1), positions.split(length, dim=1), strict=True)
+        return (slice(start, start + length) for start in range(0, tokens.shape[1], length))
+
+    def _leave(self, now: Memory, earlier: Earlier | None) -> Earlier:
+        """What a pass that is done hands on."""
+        recent = self.known(
+            now.length, now, None if earlier is None else Earlier(now.part(0, 0), earlier.end)
+        )
+        end = Memory(
+            [
+                torch.cat([memory.states[index] for memory in recent], dim=1)
+                for index in range(len(now.states))
+            ],
+            torch.cat([memory.positions for memory in recent], dim=1),
+        )
+        # What the memory holds whole needs no summary.
+        count = self.summary_length if now.length > self.memory_length else 0
+        return Earlier(_average(now, count), end)
+
+
+class _LastPass(torch.autograd.Function):
+    """The pass that answers, as one node: its backward computes each segment again, and pushes the gradient through."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        encoder: TransformerXL,
+        positions: Tensor,
+        earlier: Earlier | None,
+        tokens: Tensor,
+        *parameters: Tensor,
+    ) -> Tensor:
+        ctx.seed = _draw_seed()
+        ctx.autocast = autocast_state(tokens.device)
+        levels = encoder.run_pass(tokens, positions, earlier, depth=len(encoder.layers), seed=ctx.seed)
+        ctx.encoder, ctx.positions, ctx.earlier, ctx.between = encoder, positions, earlier, levels[1:-1]
+        ctx.save_for_backward(tokens, *parameters)
+        return levels[-1]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        tokens, *parameters = ctx.saved_tensors
+        encoder: TransformerXL = ctx.encoder
+        token_gradient = torch.empty_like(tokens)
+        sums = [torch.zeros_like(parameter) for parameter in parameters]
+        for place in encoder.segments(tokens):
+            known = encoder.known(place.start, Memory([tokens, *ctx.between], ctx.positions), ctx.earlier)
+            with (
+                torch.enable_grad(),
+                torch.autocast(**ctx.autocast),
+                random_state(ctx.seed + place.start, tokens.device),
+            ):
+                segment = leaf = tokens[:, place].detach().requires_grad_()
+                for index in range(len(encoder.layers)):
+                    segment = encoder.run_layer(index, segment, ctx.positions[:, place], known)
+                parts = torch.autograd.grad(segment, (leaf, *parameters), gradient[:, place])
+            token_gradient[:, place] = parts[0]
+            for total, part in zip(sums, parts[1:], strict=True):
+                total += part
+        return None, None, None, token_gradient, *sums
+
+
+def _draw_seed() -> int:
+    return int(torch.randint(2**62, ()).item())
+
+
+def _average(memory: Memory, count: int) -> Memory:
+    """Means over `count` equal stretches: token i belongs to stretch floor(i * count / length)."""
+    stretches = torch.arange(memory.length, device=memory.positions.device) * count // memory.length
+    sizes = stretches.bincount(minlength=count)[:, None]
+
+    def means(values: Tensor) -> Tensor:
+        total = values.new_zeros(
+            len(values), count, values.shape[2], dtype=torch.promote_types(values.dtype, torch.float32)
+        )
+        return total.index_add_(1, stretches, values.to(total.dtype)) / sizes if count else total
+
+    return Memory([means(states) for states in memory.states], means(memory.positions))
