@@ -96,6 +96,14 @@ def test_only_the_summary_joins_the_ends_of_a_long_image() -> None:
         assert (difference[[0, -1]] > 1e-12).all() == reaches
 
 
+def test_a_summary_longer_than_the_image_is_the_image() -> None:
+    tokens, positions = torch.randn(1, 9, 16), 999 * torch.rand(1, 9, 2)
+    longer, exact = (TransformerXL(16, segment_length=4, memory_length=4, summary_length=n) for n in (50, 9))
+    exact.load_state_dict(longer.state_dict())
+    assert torch.isfinite(longer(tokens, positions)).all()
+    torch.testing.assert_close(longer(tokens, positions), exact(tokens, positions))
+
+
 def test_what_does_not_fit_is_refused() -> None:
     with pytest.raises(
         ConfigError, match=r"at least 1 and a summary_length of at least 0, got 2, 0, 1024, 2 and 256"

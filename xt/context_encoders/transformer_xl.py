@@ -163,7 +163,7 @@ class TransformerXL(ContextEncoder):
             torch.cat([memory.positions for memory in recent], dim=1),
         )
         # What the memory holds whole needs no summary.
-        count = self.summary_length if now.length > self.memory_length else 0
+        count = min(self.summary_length, now.length) if now.length > self.memory_length else 0
         return Earlier(_average(now, count), end)
 
 
