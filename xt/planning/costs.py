@@ -1,11 +1,13 @@
 """What the parts of a model take, put together to the peak of a whole step, as `streamed_map` runs it."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from xt.context_encoders.full import FullAttention
 from xt.context_encoders.recurrent import RecurrentEncoder
 from xt.model import XT
 from xt.planning.footprint import Footprint, footprint
@@ -38,7 +40,8 @@ class Costs:
         encode_graph: with a graph and its backward pass; None if it was not asked for, as below.
         mix: context encoder and head without a graph.
         mix_graph: likewise, with a graph.
-        slack: what the allocator takes over what is alive in a region batch, at least 1.
+        slack: what the allocator takes over what is alive in the region batch at work, at least 1. Kept graphs lie
+            closely side by side.
     """
 
     regions: int
@@ -63,7 +66,7 @@ class Costs:
     def graph_bytes(self) -> float:
         """What a region batch's graph holds."""
         assert self.encode_graph is not None, "training was asked for"
-        return self.slack * self.encode_graph.kept_bytes
+        return self.encode_graph.kept_bytes
 
     def inference_bytes(self) -> float:
         """The peak of a forward pass without graphs."""
@@ -97,18 +100,19 @@ class Costs:
 
 
 def encoder_footprints(model: XT, graph: bool) -> tuple[Footprint, Footprint]:
-    """Of one region and of two; more regions lie on the straight line through these."""
+    """Of two regions and of four; more lie on the straight line through these (one region's peak may be that of the
+    parameters' gradients)."""
     encoder = model.region_encoder
 
     def of(regions: int) -> Footprint:
         return footprint(encoder, lambda: (one_region(encoder, regions),), graph=graph)
 
-    return of(1), of(2)
+    return of(2), of(4)
 
 
 def of_regions(pair: tuple[Footprint, Footprint], regions: int) -> Footprint:
-    one, two = pair
-    return Footprint.sum((2 - regions, one), (regions - 1, two))
+    two, four = pair
+    return Footprint.sum((2 - regions / 2, two), (regions / 2 - 1, four))
 
 
 class _Mixing(nn.Module):
@@ -145,36 +149,39 @@ def mixing_footprint(model: XT, length: int, graph: bool) -> Footprint:
 
     if isinstance(context, RecurrentEncoder):
         return _recurrent_footprint(context, at, length)
-    # Only what works by segments takes many operations for many tokens; the rest is followed at its length.
-    if getattr(context, "segment_length", None) is None or length <= _LENGTHS[1]:
+    # Attention between all tokens alone is not linear, and has few operations to follow at any length.
+    if isinstance(context, FullAttention) or length <= _LENGTHS[1]:
         return at(length)
     first, second = _LENGTHS
     times = (length - first) / (second - first)
     return Footprint.sum((1 - times, at(first)), (times, at(second)))
 
 
-def _recurrent_footprint(context: RecurrentEncoder, at: Any, length: int) -> Footprint:
+def _recurrent_footprint(context: RecurrentEncoder, at: Callable[[int], Footprint], length: int) -> Footprint:
     """From few tokens in short segments: a loop over tokens would be long to follow.
 
-    All that a recurrence takes is linear in the length and in that of a segment, which changes no result.
+    The segments' length changes no result. With segments of s tokens, a recurrence over L takes
+
+        c + a s + b L + d L / s
+
+    of which a segment's own activations are a, the tokens b, and the states between segments d.
     """
     whole = context.segment_length
     chunks = (getattr(module, "chunk_length", 0) for module in context.modules())
-    short = max(_SHORT, *(2 * chunk for chunk in chunks))
-    if length <= 4 * short:
+    s = max(_SHORT, *(2 * chunk for chunk in chunks))
+    if length <= 6 * s:
         return at(length)
     try:
-        context.segment_length = short
-        two, three = at(2 * short), at(3 * short)
-        context.segment_length = 2 * short
-        wider = at(4 * short)
+        context.segment_length = s
+        two, three = at(2 * s), at(3 * s)
+        context.segment_length = 2 * s
+        wide_two, wide_three = at(4 * s), at(6 * s)
     finally:
         context.segment_length = whole
-    more_tokens = (length - 2 * short) / short
-    more_segment = (min(whole, length) - short) / short  # below zero where segments are shorter still
-    # wider = two + 2 (three - two) + what a wider segment takes
-    return Footprint.sum(
-        (1 - more_tokens + more_segment, two),
-        (more_tokens - 2 * more_segment, three),
-        (more_segment, wider),
-    )
+    steep = Footprint.sum((1 / s, three), (-1 / s, two))  # b + d / s
+    flat = Footprint.sum((0.5 / s, wide_three), (-0.5 / s, wide_two))  # b + d / 2 s
+    a = Footprint.sum((1 / s, wide_two), (-1 / s, two), (2, steep), (-4, flat))
+    b = Footprint.sum((2, flat), (-1, steep))
+    d = Footprint.sum((2 * s, steep), (-2 * s, flat))
+    segment = min(whole, length)
+    return Footprint.sum((1, two), (segment - s, a), (length - 2 * s, b), (length / segment - 2, d))

@@ -115,13 +115,18 @@ class Tracker(TorchDispatchMode):
         self.peak_bytes = 0
         self.flops = 0
         self.moved_bytes = 0
-        self._known = {tensor.untyped_storage()._cdata for tensor in known}
+        self._known = {_key(tensor) for tensor in known}
+        self._drawn: set[int] = set()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         if func.namespace == "prim":
             return func(*args, **kwargs)  # asks for a device or a layout
+        if func._overloadpacket is torch.ops.aten._local_scalar_dense and _key(args[0]) in self._drawn:
+            return 0  # a number drawn at random, such as a seed, is as good as any other
         result = _result(func, args, kwargs)
+        if func._overloadpacket is torch.ops.aten.randint:
+            self._drawn.add(_key(result))
         made = [tensor for tensor in tree_leaves(result) if isinstance(tensor, Tensor)]
         for tensor in made:
             self._see(tensor)
@@ -130,8 +135,7 @@ class Tracker(TorchDispatchMode):
         return result
 
     def _see(self, tensor: Tensor) -> None:
-        storage = tensor.untyped_storage()
-        key = storage._cdata
+        key, storage = _key(tensor), tensor.untyped_storage()
         if key in self._known:
             return
         size = storage.nbytes()
@@ -141,6 +145,7 @@ class Tracker(TorchDispatchMode):
 
     def _let_go(self, key: int, size: int) -> None:
         self._known.discard(key)
+        self._drawn.discard(key)
         self.alive_bytes -= size
 
     def _count_work(self, func: Any, args: Any, kwargs: Any, result: Any, made: list[Tensor]) -> None:
@@ -155,6 +160,11 @@ class Tracker(TorchDispatchMode):
         elif not func.is_view:
             touched = [*made, *(leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, Tensor))]
             self.moved_bytes += sum(tensor.nbytes for tensor in touched)
+
+
+def _key(tensor: Tensor) -> int:
+    """The same for all views of a storage, while it lives."""
+    return tensor.untyped_storage()._cdata
 
 
 def _result(func: Any, args: Any, kwargs: Any) -> Any:

@@ -1,0 +1,96 @@
+import json
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.small_model import small_model
+from xt.cli.main import main
+
+SMALL = ("--model", "convnext_atto", "--context", "none", "--region-size", 64, "--dim", 32)
+
+
+def plan(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str]:
+    status = main(["plan", *map(str, arguments)])
+    shown = capsys.readouterr()
+    return status, shown.out or shown.err
+
+
+def test_a_size_and_a_name(capsys):
+    status, shown = plan(capsys, "--image", "640x900", *SMALL, "--device", "40GB")
+    assert status == 0
+    lines = dict(line.split(maxsplit=1) for line in shown.splitlines() if line)
+    assert lines["image"] == "640 x 900 pixels (height x width)"
+    assert lines["regions"] == "150"
+    assert lines["tokens"] == "600, 77 kB"
+    assert lines["device"] == "a device of 40 GB, 40.00 GB free"
+    assert "training, keep=auto" in shown
+    assert shown.splitlines()[-1] == "training fits, fastest with region_batch=64, keep='all'"
+
+
+def test_a_checkpoint_and_a_file_as_json(capsys, tmp_path):
+    checkpoint, picture = tmp_path / "model.safetensors", tmp_path / "a.png"
+    small_model(context="none").save(checkpoint)
+    Image.fromarray(np.zeros((130, 64, 3), np.uint8)).save(picture)
+    status, shown = plan(
+        capsys, "--image", picture, "--model", checkpoint, "--device", "cpu", "--region-batch", 2, "--json",
+        "--inference", "--measure",
+    )  # fmt: skip
+    found = json.loads(shown)
+    assert status == 0
+    assert (found["image"], found["regions"], found["region_batch"]) == ([130, 64], 3, 2)
+    assert [step["name"] for step in found["steps"]] == ["inference"]
+    assert found["measured"]
+    assert found["steps"][0]["seconds"] > 0
+
+
+def test_a_configuration_with_changes(capsys, tmp_path):
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "model: {encoder: convnext_atto, region_size: 64, context: full}\ntrain: {region_batch: 4}\n"
+    )
+    status, shown = plan(
+        capsys, "--image", "128x128", "--model", path, "--context", "none", "--device", "2GB"
+    )
+    assert status == 0
+    assert "convnext_atto, none; 4 regions of 64 pixels at a time" in shown
+
+
+def test_what_does_not_fit_ends_in_one_sentence(capsys):
+    status, shown = plan(capsys, "--image", "640x900", *SMALL, "--device", "100MB")
+    assert status == 1
+    assert shown.splitlines()[-1].startswith("a training step does not fit: it needs ")
+    assert "largest region batch: none in inference, none in training" in shown
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (
+            ("--image", "no.tif", *SMALL),
+            "--image no.tif: expected height x width such as 29000x25000, or an image file",
+        ),
+        (("--image", "0x10", *SMALL), "--image 0x10: an image has at least one pixel"),
+        (
+            ("--image", "9x9", "--model", "convnext_ato"),
+            "has no model 'convnext_ato'; the nearest are convnext_atto",
+        ),
+        (
+            ("--image", "9x9", *SMALL, "--device", "tpu3"),
+            "expected a device such as cpu or cuda, or its memory",
+        ),
+    ],
+)
+def test_refusals(capsys, arguments, message):
+    status, shown = plan(capsys, *arguments)
+    assert status == 2
+    assert message in shown
+
+
+def test_a_checkpoint_cannot_be_changed(capsys, tmp_path):
+    small_model(context="none").save(tmp_path / "model.safetensors")
+    status, shown = plan(
+        capsys, "--image", "9x9", "--model", tmp_path / "model.safetensors", "--region-size", 32
+    )
+    assert status == 2
+    assert "is a trained model: --region-size cannot change it" in shown
