@@ -24,9 +24,10 @@ from torch.nn import functional as F
 from xt.demo.clutter import make_stamps
 from xt.demo.digits import ASSETS, DigitPool, load_digits
 from xt.demo.scenes import DIGIT_SIDES, PlacedDigit, Scene
-from xt.demo.settings import ENCODER, ENCODER_OPTIONS, PIXEL_MEAN, PIXEL_STD, REGION_SIZE
+from xt.demo.settings import ENCODER, ENCODER_OPTIONS, PIXEL_MEAN, PIXEL_STD
 
-SIDE_REGIONS = 12
+# Sides of the regions it learns from: small ones hold more digits a pixel, and more that a border cuts.
+NEAR, FULL = 64, 128
 STRIDE = 32
 # Classes are 0 to 9 and this; most cells are empty, so an empty one counts less.
 NONE, NONE_WEIGHT = 10, 0.1
@@ -92,12 +93,13 @@ def draw_regions(
     pool: DigitPool, region_size: int, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     """One scene full of digits as regions (N, 1, S, S) uint8, and the classes of their cells (N, S / 32, S / 32)."""
-    side = SIDE_REGIONS * region_size
+    # About a hundred digits, near or far.
+    side = 12 * NEAR if region_size == NEAR else 8 * FULL
     count = int(rng.uniform(0, 1.0) * (side / 64) ** 2)
     stamps = make_stamps(rng, 64)
     spots = np.stack((np.sort(rng.integers(-120, side, count)), rng.integers(-120, side, count)), 1)
     pieces = np.column_stack((spots, rng.integers(0, len(stamps), count)))
-    dense = region_size < 128
+    dense = region_size == NEAR
     digits = one_digit_each(pool, side, region_size, rng) if dense else scatter_digits(pool, side, rng)
     ground = rng.integers(4, 28, (side // 64 + 1, side // 64 + 1), dtype=np.uint8)
     pixels = Scene(side, side, 0, tuple(digits), pieces, stamps, ground).read(0, 0, side, side)
@@ -112,9 +114,9 @@ def in_squares(whole: np.ndarray, size: int) -> np.ndarray:
 
 
 def scatter_digits(pool: DigitPool, side: int, rng: np.random.Generator) -> list[PlacedDigit]:
-    """About one digit per 128 x 128 pixels, anywhere, none touching another."""
+    """About two digits per 128 x 128 pixels, anywhere, none touching another."""
     digits, taken = [], np.zeros((side // 8 + 8, side // 8 + 8), bool)
-    for _ in range(int(1.1 * (side / 128) ** 2)):
+    for _ in range(int(2.5 * (side / 128) ** 2)):
         picture, label = random_digit(pool, rng)
         y, x = (int(v) for v in rng.integers(0, side - len(picture), 2))
         spot = taken[y // 8 : (y + len(picture)) // 8 + 1, x // 8 : (x + len(picture)) // 8 + 1]
@@ -244,7 +246,7 @@ def main() -> None:
     parser.add_argument(
         "--near-steps", type=int, default=600, help="batches of 64-pixel regions with one digit"
     )
-    parser.add_argument("--steps", type=int, default=300, help=f"batches of {REGION_SIZE}-pixel regions")
+    parser.add_argument("--steps", type=int, default=300, help=f"batches of {FULL}-pixel regions")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=ASSETS / "encoder.safetensors")
     arguments = parser.parse_args()
@@ -258,15 +260,15 @@ def main() -> None:
     model = DigitFinder()
     train_alone(model, pool, arguments.alone_epochs)
     # Near first: a quarter of the pixels, and a digit in most regions.
-    train(model, pool, 64, arguments.near_steps, 2e-3, arguments.seed)
-    train(model, pool, REGION_SIZE, arguments.steps, 1e-3, arguments.seed + 1)
+    train(model, pool, NEAR, arguments.near_steps, 2e-3, arguments.seed)
+    train(model, pool, FULL, arguments.steps, 1e-3, arguments.seed + 1)
     notes = {
         "model": ENCODER,
         "options": json.dumps(ENCODER_OPTIONS),
         "pixels": f"(value / 255 - {PIXEL_MEAN}) / {PIXEL_STD}",
         "digits": f"{len(pool.labels)} of the MNIST training set",
         "steps": f"{arguments.alone_epochs} passes alone, {arguments.near_steps} batches near, {arguments.steps} full",
-        "heldout": json.dumps(measure(model, REGION_SIZE)),
+        "heldout": json.dumps(measure(model, FULL)),
     }
     weights = {name: value.contiguous() for name, value in model.encoder.state_dict().items()}
     save_file(weights, arguments.out, metadata=notes)

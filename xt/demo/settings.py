@@ -63,7 +63,14 @@ def run_config(settings: DemoSettings, table: Path, out: Path) -> RunConfig:
             tokens_per_region=TOKENS_PER_REGION,
             dim=96,
             context="transformer_xl",
-            context_options={"depth": 1, "segment_length": 72, "memory_length": 72, "mlp_ratio": 2.0},
+            # Segments shorter than the training images, so that the giant one is worked on as they were.
+            context_options={
+                "depth": 1,
+                "segment_length": 72,
+                "memory_length": 72,
+                "summary_length": 0,
+                "mlp_ratio": 2.0,
+            },
             num_classes=len(LABELS),
             pixel_mean=(PIXEL_MEAN,),
             pixel_std=(PIXEL_STD,),
@@ -75,11 +82,11 @@ def run_config(settings: DemoSettings, table: Path, out: Path) -> RunConfig:
             augmentation=Augmentation(flips=False, quarter_turns=False),
         ),
         # The encoder can read digits already; what is put on top of it starts from nothing.
-        optim=OptimConfig(lr=2e-3, encoder_lr_factor=0.1, layer_decay=1.0, warmup=0.1),
+        optim=OptimConfig(lr=3e-3, encoder_lr_factor=0.1, layer_decay=1.0, warmup=0.1),
         train=TrainConfig(
             out=str(out),
             epochs=settings.passes,
-            batch_size=8,
+            batch_size=4,
             region_batch=9,
             seed=settings.seed,
             init_encoder=str(ASSETS / "encoder.safetensors"),
