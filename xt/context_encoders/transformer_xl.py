@@ -97,11 +97,7 @@ class TransformerXL(ContextEncoder):
         earlier = None
         with torch.no_grad():
             for _ in range(self.passes - 1):
-                # The last layer's output is nobody's memory.
-                inputs = self.run_pass(
-                    tokens, positions, earlier, depth=len(self.layers) - 1, seed=_draw_seed()
-                )
-                earlier = self._leave(Memory(inputs, positions), earlier)
+                earlier = self._fill(tokens, positions, earlier)
         output: Tensor = _LastPass.apply(self, positions, earlier, tokens, *self.parameters())
         return output
 
@@ -150,8 +146,11 @@ class TransformerXL(ContextEncoder):
         length = self.segment_length
         return (slice(start, start + length) for start in range(0, tokens.shape[1], length))
 
-    def _leave(self, now: Memory, earlier: Earlier | None) -> Earlier:
-        """What a pass that is done hands on."""
+    def _fill(self, tokens: Tensor, positions: Tensor, earlier: Earlier | None) -> Earlier:
+        """A pass that only remembers: what it hands on."""
+        # The last layer's output is nobody's memory.
+        inputs = self.run_pass(tokens, positions, earlier, depth=len(self.layers) - 1, seed=_draw_seed())
+        now = Memory(inputs, positions)
         recent = self.known(
             now.length, now, None if earlier is None else Earlier(now.part(0, 0), earlier.end)
         )
