@@ -84,7 +84,8 @@ def _image(text: str) -> tuple[int, int] | str:
 
 
 def _model(arguments: argparse.Namespace) -> "XT":
-    from xt.model import ModelConfig, build_model
+    from xt.model import build_model
+    from xt.model_config import ModelConfig
 
     path = Path(arguments.model)
     given = {

@@ -9,7 +9,8 @@ import torch
 
 from xt.errors import ConfigError, ShapeError
 from xt.images import LargeImage, open_image
-from xt.model import XT, ModelConfig, build_model
+from xt.model import XT, build_model
+from xt.model_config import ModelConfig
 from xt.planning.calibration import Measured, measure
 from xt.planning.costs import Costs, encoder_footprints, mixing_footprint, of_regions
 from xt.planning.device import PlannedDevice, Speed, planned_device, rough_speed
