@@ -2,7 +2,7 @@
 
     python benchmarks/memory.py                     # convnext_atto, 256-pixel regions, region batch 4
     python benchmarks/memory.py --sizes 2048 16384 --contexts none transformer_xl
-    python benchmarks/memory.py --sizes 512 1024 2048 4096 --contexts none whole --plot
+    python benchmarks/memory.py --sizes 512 1024 2048 4096 8192 --contexts whole none transformer_xl --plot
 
 Prints the peak and what it grew by from the first size on, in units of the bytes of the tokens that were added. The
 context "whole" is the alternative: the same backbone on the whole image at once.
@@ -88,6 +88,9 @@ def main() -> None:
     parser.add_argument("--region-size", type=int, default=256)
     parser.add_argument("--region-batch", type=int, default=4)
     parser.add_argument("--keep", default="none")
+    parser.add_argument(
+        "--whole-up-to", type=int, default=4096, help="side beyond which the whole image is not tried"
+    )
     parser.add_argument("--plot", action="store_true", help="also draw docs/memory.png")
     parser.add_argument("--scenes", type=Path, help="folder to keep the images in; default: a temporary one")
     parser.add_argument("--point", type=json.loads, help=argparse.SUPPRESS)
@@ -102,6 +105,8 @@ def main() -> None:
         for context in options.contexts:
             first: dict[str, Any] | None = None
             for size in options.sizes:
+                if context == "whole" and size > options.whole_up_to:
+                    continue
                 scene = make_scene(folder / f"{size}.tif", size)
                 row = in_fresh_process(
                     __file__, scene=str(scene), encoder=options.encoder, context=context,
