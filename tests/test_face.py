@@ -40,8 +40,15 @@ def test_five_lines_train_on_a_real_file(file):
 @pytest.mark.parametrize("file", [SCENE, SLIDE])
 def test_the_flow_by_hand(file):
     """`docs/design.md`, as written but for the file's name."""
-    names = {"xt": xt, "torch": torch, "create_context_encoder": create_context_encoder, "create_head": create_head}
-    code = code_block("docs/design.md", 'image = xt.open_image("scene.tif")').replace("scene.tif", str(shared_data(file)))
+    names = {
+        "xt": xt,
+        "torch": torch,
+        "create_context_encoder": create_context_encoder,
+        "create_head": create_head,
+    }
+    code = code_block("docs/design.md", 'image = xt.open_image("scene.tif")').replace(
+        "scene.tif", str(shared_data(file))
+    )
     with torch.no_grad():
         exec(code, names)
     assert names["logits"].shape == (1, 10)

@@ -9,13 +9,13 @@ from torch import nn
 
 import xt
 import xt.planning.costs
-import xt.planning.region_batch
+import xt.region_batch
 from tests.small_models import SMALL_ENCODERS, small_model
 from xt.errors import ConfigError, ShapeError
+from xt.footprint import Footprint, footprint
 from xt.memory import SavedBytes
 from xt.planning.costs import Costs, encoder_footprints, mixing_footprint, of_regions
-from xt.planning.footprint import Footprint, footprint
-from xt.planning.region_batch import default_region_batch, one_region, power_of_two
+from xt.region_batch import default_region_batch, one_region, power_of_two
 
 
 def planned(device="2GB", size=(640, 900), *, context="none", **settings):
@@ -233,7 +233,7 @@ def test_the_region_batch_nobody_set_fits_the_device(monkeypatch):
     encoder = small_model().region_encoder
     one = footprint(encoder, lambda: (one_region(encoder),), graph=True, backward=False).peak_bytes
     for free, expected in ((10**12, 8), (one * 1.5 * 3 / 0.4, 2), (1, 1)):
-        monkeypatch.setattr(xt.planning.region_batch, "free_bytes", lambda _device, free=free: free)
+        monkeypatch.setattr(xt.region_batch, "free_bytes", lambda _device, free=free: free)
         assert default_region_batch(small_model().region_encoder) == expected
     assert [power_of_two(number) for number in (0, 1, 1.9, 2, 7.9, 8, 9)] == [1, 1, 1, 2, 4, 8, 8]
 

@@ -19,8 +19,8 @@ from xt.heads import Head, create_head
 from xt.images import LargeImage, open_image
 from xt.model_config import ModelConfig
 from xt.output import atomic_path
-from xt.planning.region_batch import default_region_batch
 from xt.reader import RegionReader, TensorRegions
+from xt.region_batch import default_region_batch
 from xt.region_encoders import RegionEncoder
 from xt.regions import RegionGrid
 from xt.registry import nearest

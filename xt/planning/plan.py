@@ -8,15 +8,15 @@ from typing import Literal, get_args
 import torch
 
 from xt.errors import ConfigError, ShapeError
+from xt.footprint import Footprint
 from xt.images import LargeImage, open_image
 from xt.model import XT, build_model
 from xt.model_config import ModelConfig
 from xt.planning.calibration import Measured, measure
 from xt.planning.costs import Costs, encoder_footprints, mixing_footprint, of_regions
 from xt.planning.device import PlannedDevice, Speed, planned_device, rough_speed
-from xt.planning.footprint import Footprint
-from xt.planning.region_batch import LARGEST, LARGEST_ELSEWHERE
 from xt.planning.text import advice_for, table
+from xt.region_batch import LARGEST, LARGEST_ELSEWHERE
 from xt.regions import RegionGrid
 from xt.streaming import Streaming
 

@@ -5,8 +5,8 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
+from xt.footprint import footprint
 from xt.memory import free_bytes
-from xt.planning.footprint import footprint
 from xt.region_encoders import RegionEncoder
 
 # Beyond these, more regions at a time are no faster: a CPU's caches are long full, a GPU's cores all busy.
