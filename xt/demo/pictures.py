@@ -22,6 +22,11 @@ def brightened(pixels: np.ndarray) -> np.ndarray:
     return (255 * (pixels / 255) ** 0.7).astype(np.uint8)
 
 
+def stretched(pixels: np.ndarray) -> np.ndarray:
+    """A scene averaged down is darker still: its brightest spots become white."""
+    return np.clip(pixels * (220 / max(float(np.percentile(pixels, 99.5)), 1)), 0, 255).astype(np.uint8)
+
+
 def enlarged(values: np.ndarray, height: int, width: int, cell: float) -> np.ndarray:
     """A map of square cells, each `cell` pixels a side, as (height, width); cells beyond the edge are cut off."""
     rows = (np.arange(height) / cell).astype(int)

@@ -8,7 +8,14 @@ from pathlib import Path
 import numpy as np
 
 from xt.demo.charts import accuracy_bars, training_curves
-from xt.demo.pictures import brightened, data_uri, reduced_by_maximum, reduced_by_mean, with_relevance
+from xt.demo.pictures import (
+    brightened,
+    data_uri,
+    reduced_by_maximum,
+    reduced_by_mean,
+    stretched,
+    with_relevance,
+)
 from xt.demo.scenes import PlacedDigit
 
 TITLES = {"xt": "xT", "downsample": "down-sampling", "crop": "cropping"}
@@ -211,7 +218,7 @@ def _giant(giant: Giant) -> str:
     factor = height / giant.overview.shape[0]
     block = max(round(4 * factor / giant.cell), 1)
     relevance = reduced_by_maximum(giant.relevance, block)
-    picture = data_uri(with_relevance(giant.overview, relevance, block * giant.cell / factor))
+    picture = data_uri(with_relevance(stretched(giant.overview), relevance, block * giant.cell / factor))
     right = giant.answer == giant.label
     found = sum(zoom.digit is not None for zoom in giant.zooms)
     zooms = "".join(
