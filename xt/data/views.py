@@ -3,6 +3,7 @@
 `whole` is xT. `downsample` and `crop` are the baselines of `xt compare`: they make one region of an image.
 """
 
+import math
 import threading
 from collections.abc import Callable, Iterator
 
@@ -58,16 +59,20 @@ class Downsampled(LargeImage):
         total = np.zeros((height, width, self.channels), np.float64)
         weight = np.zeros((height, width, self.channels), np.float64)
         for y, rows in _blocks(level_height):
-            first_row, last_row, by_rows = _overlaps(y, rows, level_height, height)
+            by_rows = _Overlap(y, rows, level_height / height, height)
             for x, columns in _blocks(level_width):
-                first_column, last_column, by_columns = _overlaps(x, columns, level_width, width)
+                by_columns = _Overlap(x, columns, level_width / width, width)
                 pixels = self.source._read_level(y, x, rows, columns, self.source_level).astype(np.float32)
                 valid = pixels == pixels
                 if self.nodata is not None:
                     valid &= pixels != self.nodata
-                part = np.s_[first_row:last_row, first_column:last_column]
-                total[part] += _apply(by_rows, np.where(valid, pixels, 0), by_columns)
-                weight[part] += _apply(by_rows, valid.astype(np.float32), by_columns)
+                part = np.s_[by_rows.first : by_rows.last, by_columns.first : by_columns.last]
+                if valid.all():
+                    total[part] += by_columns.sums(by_rows.sums(pixels, axis=0), axis=1)
+                    weight[part] += np.outer(by_rows.lengths, by_columns.lengths)[..., None]
+                else:
+                    total[part] += by_columns.sums(by_rows.sums(np.where(valid, pixels, 0), axis=0), axis=1)
+                    weight[part] += by_columns.sums(by_rows.sums(valid, axis=0), axis=1)
         empty = weight <= 1e-9
         mean: np.ndarray = total / np.where(empty, 1, weight)
         if self.dtype.kind in "ui":
@@ -117,22 +122,25 @@ def _blocks(length: int) -> Iterator[tuple[int, int]]:
         yield start, min(_BLOCK, length - start)
 
 
-def _overlaps(start: int, count: int, source: int, target: int) -> tuple[int, int, np.ndarray]:
-    """Which target pixels [first, last) the source pixels [start, start + count) touch, and by how much.
+class _Overlap:
+    """Which target pixels [first, last) the source pixels [start, start + count) touch, along one axis.
 
-    The weights are (last - first, count): the length that target pixel i and source pixel j share, in source
-    pixels.
+    Args:
+        step: source pixels in a target pixel.
+        target: how many target pixels there are.
     """
-    step = source / target
-    first = int(start / step)
-    last = min(int(np.ceil((start + count) / step)), target)
-    edges_low = np.arange(first, last)[:, None] * step
-    places = np.arange(start, start + count)[None]
-    shared = np.minimum(edges_low + step, places + 1) - np.maximum(edges_low, places)
-    return first, last, np.clip(shared, 0, None).astype(np.float32)
 
+    def __init__(self, start: int, count: int, step: float, target: int) -> None:
+        self.first = int(start / step)
+        self.last = min(math.ceil((start + count) / step), target)
+        edges = np.clip(np.arange(self.first, self.last + 1) * step - start, 0, count)
+        self._whole = np.minimum(edges.astype(int), count - 1)
+        self._rest = edges - self._whole
+        self.lengths = np.diff(edges)
 
-def _apply(by_rows: np.ndarray, pixels: np.ndarray, by_columns: np.ndarray) -> np.ndarray:
-    """(rows, height) x (height, width, channels) x (columns, width) -> (rows, columns, channels)."""
-    lower = np.tensordot(by_rows, pixels, axes=(1, 0))
-    return np.tensordot(lower, by_columns, axes=(1, 1)).transpose(0, 2, 1)
+    def sums(self, values: np.ndarray, axis: int) -> np.ndarray:
+        """The sum of the source over each target pixel, the border pixels by the share that lies inside."""
+        values = np.moveaxis(values, axis, 0)
+        below = np.cumsum(values, axis=0, dtype=np.float64)[self._whole] - values[self._whole]
+        rest = self._rest.reshape(-1, *[1] * (values.ndim - 1))
+        return np.moveaxis(np.diff(below + rest * values[self._whole], axis=0), 0, axis)
