@@ -91,6 +91,7 @@ def test_a_long_sequence_is_extended_from_two_lengths(context, monkeypatch):
     model = small_model(context=context)
     if context != "none":
         model.context_encoder.segment_length = model.context_encoder.memory_length = 32
+        model.context_encoder.summary_length = 32
     line = mixing_footprint(model, 320, True)
     monkeypatch.setattr("xt.planning.costs._LENGTHS", (128, 1000))
     direct = mixing_footprint(model, 320, True)
