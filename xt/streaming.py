@@ -211,15 +211,18 @@ class _Replay:
         has_room = self.room is None or 0 < self.room >= self.graph_bytes
         if not (whole and has_room and number in self.with_gradient):
             return self.function(*arguments)
-        with torch.enable_grad(), SavedBytes(self.parameters) as saved:
+        # The first graph is measured where room is limited; the others are as large.
+        measured = SavedBytes(self.parameters) if not self.graph_bytes and self.room != math.inf else None
+        with torch.enable_grad(), measured or nullcontext():
             output = self.function(*arguments)
-        self.graph_bytes = saved.total
+        if measured is not None:
+            self.graph_bytes = measured.total
         if self.room is None:
             # The recompute of another batch needs room too, and so does what follows the map.
-            behind = saved.total + _RESERVED_OUTPUTS * output.nbytes * len(self.region_batches)
-            self.room = saved.total + _SHARE * free_bytes(self.device) - behind
-        if saved.total <= self.room:
-            self.room -= saved.total
+            behind = self.graph_bytes + _RESERVED_OUTPUTS * output.nbytes * len(self.region_batches)
+            self.room = self.graph_bytes + _SHARE * free_bytes(self.device) - behind
+        if self.graph_bytes <= self.room:
+            self.room -= self.graph_bytes
             self.kept[number] = output
         return output.detach()
 
