@@ -269,7 +269,7 @@ def far_comparison() -> None:
     for name in SMALL:
         encoder = small_encoder(name)
         start = time.perf_counter()
-        accuracy = FarComparison().accuracy(encoder, steps=500)
+        accuracy = FarComparison().accuracy(encoder, steps=300)
         count = sum(parameter.numel() for parameter in encoder.parameters())
         print(f"{name:28} {accuracy:8.3f} {count:10} {time.perf_counter() - start:8.1f}", flush=True)
 

@@ -10,16 +10,17 @@ def test_answers_are_those_of_the_tokens_far_apart() -> None:
     tokens, positions, answers = task.batch(50)
     signs = tokens[:, :, :2]
     first, second = (torch.stack([signs[:, begin, 0], signs[:, begin + 1, 1]], dim=1) for begin in (0, 12))
-    assert torch.equal(answers.bool(), first == second)
+    assert torch.equal(answers[..., 0].bool(), first == second)
+    assert torch.equal(answers[..., 1].bool(), second > 0)
     assert set(first.flatten().tolist()) == {-1.0, 1.0}
     assert (positions[0, 12] - positions[0, 0]).tolist() == [3 * 64.0, 0.0]
     # One sign alone tells nothing.
-    assert abs(float((answers[first > 0]).mean()) - 0.5) < 0.25
+    assert abs(float(answers[..., 0][first > 0].mean()) - 0.5) < 0.25
 
 
 @pytest.mark.parametrize(("name", "solves"), [("none", False), ("full", True)])
 def test_context_is_needed_and_enough(name: str, solves: bool) -> None:
-    accuracy = FarComparison().accuracy(small_encoder(name), steps=300)
+    accuracy = FarComparison().accuracy(small_encoder(name), steps=150)
     assert accuracy > 0.9 if solves else 0.4 < accuracy < 0.6
 
 

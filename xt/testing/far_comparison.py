@@ -13,8 +13,9 @@ class FarComparison(NamedTuple):
     """Two regions of `places` tokens, one at the start of the sequence and one in its middle, noise elsewhere.
 
     The token at place i of a region is +1 or -1 in channel i, at random; a further channel tells the regions'
-    tokens from noise. For each place of the first region the question is whether the second has the same sign there.
-    Each sign alone says nothing, so without context the answer is right half of the time.
+    tokens from noise. For each place of the first region there are two questions: whether the second has the same sign
+    there, and, which is learned sooner, what sign it has. A token's own sign says nothing about either, so without
+    context answers are right half of the time.
 
     Attributes:
         dim: channels, at least places + 1.
@@ -29,7 +30,7 @@ class FarComparison(NamedTuple):
     pitch: float = 64.0
 
     def batch(self, images: int) -> tuple[Tensor, Tensor, Tensor]:
-        """Tokens (B, L, D), positions (B, L, 2) and answers (B, places) of 0 and 1."""
+        """Tokens (B, L, D), positions (B, L, 2) and answers (B, places, 2) of 0 and 1: the same, and positive."""
         tokens = torch.zeros(images, self.length, self.dim)
         tokens[..., self.places + 1 :].normal_(std=0.3)
         signs = torch.randint(2, (2, images, self.places)) * 2.0 - 1.0
@@ -39,18 +40,19 @@ class FarComparison(NamedTuple):
             part[..., self.places] = 1.0
         index = torch.arange(self.length)
         positions = torch.stack([index // 4, index % 4], dim=1) * self.pitch
-        return tokens, positions.expand(images, -1, -1), (signs[0] == signs[1]).float()
+        answers = torch.stack([signs[0] == signs[1], signs[1] > 0], dim=-1)
+        return tokens, positions.expand(images, -1, -1), answers.float()
 
     def accuracy(self, encoder: ContextEncoder, steps: int, images: int = 64, seed: int = 0) -> float:
-        """Train the encoder and a linear read-out, then tell the share of right answers to new questions."""
+        """Train the encoder and a linear read-out, then tell the share of right answers to new first questions."""
         torch.manual_seed(seed)
-        readout = nn.Linear(self.dim, 1)
+        readout = nn.Linear(self.dim, 2)
         parameters = [*encoder.parameters(), *readout.parameters()]
-        optimizer = torch.optim.AdamW(parameters, lr=3e-3, weight_decay=0.0)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 3e-3, total_steps=steps)
+        optimizer = torch.optim.AdamW(parameters, lr=1e-2, weight_decay=0.0)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps)
 
         def logits(tokens: Tensor, positions: Tensor) -> Tensor:
-            return readout(encoder(tokens, positions)[:, : self.places]).squeeze(-1)
+            return readout(encoder(tokens, positions)[:, : self.places])
 
         encoder.train()
         for _ in range(steps):
@@ -64,7 +66,8 @@ class FarComparison(NamedTuple):
         encoder.eval()
         with torch.no_grad():
             tokens, positions, answers = self.batch(512)
-            return float(((logits(tokens, positions) > 0) == answers.bool()).float().mean())
+            right = (logits(tokens, positions) > 0) == answers.bool()
+            return float(right[..., 0].float().mean())
 
 
 ENCODERS = (
