@@ -11,7 +11,7 @@ from torch.nn.parallel import DistributedDataParallel
 from tests.small_models import small_model
 from xt import RegionGrid, create_model, load_model, open_image
 from xt.errors import CheckpointError, ConfigError, ImageError, PixelError, ShapeError
-from xt.model import Relevance
+from xt.model import Relevance, as_sequences
 
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
 FAMILIES = ["convnext_atto", "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256", "hiera_tiny_224"]
@@ -127,6 +127,14 @@ def test_progress_is_reported():
     model = small_model()
     model(images_of((128, 128)), region_batch=3, progress=lambda *step: seen.append(step)).sum().backward()
     assert seen == [("encode", 1, 2), ("encode", 2, 2), ("backward", 1, 2), ("backward", 2, 2)]
+
+
+def test_positions_keep_their_pixels_in_half_precision():
+    grid = RegionGrid(height=64, width=64 * 600, region_size=64)
+    tokens = torch.zeros(600, 4, 8, dtype=torch.bfloat16)
+    _, positions, _ = as_sequences(tokens, [grid], 2)
+    assert positions.dtype == torch.float32
+    assert positions[0, -1].tolist() == [48, 64 * 600 - 16]
 
 
 def test_autocast_and_gradient_scaling_train():

@@ -231,7 +231,11 @@ def as_sequences(
         tokens (B, L, D) and positions (B, L, 2) in pixels, zero-padded to the longest; and where they are,
         (B, L), or None if all images have the same number.
     """
-    positions = [torch.from_numpy(grid.token_positions(tokens_per_side)).to(tokens) for grid in grids]
+    # Half precision has no room for the pixels of a large image: its steps are 128 pixels wide at 30,000.
+    exact = torch.promote_types(tokens.dtype, torch.float32)
+    positions = [
+        torch.from_numpy(grid.token_positions(tokens_per_side)).to(tokens.device, exact) for grid in grids
+    ]
     lengths = [len(part) for part in positions]
     if len(set(lengths)) == 1:
         return tokens.view(len(grids), lengths[0], -1), torch.stack(positions), None

@@ -13,7 +13,7 @@ class ModelConfig:
 
     Attributes:
         encoder: region encoder, any timm name that has feature maps.
-        context: context encoder: "transformer_xl", "full" or "none".
+        context: context encoder, a key of `xt.context_encoders.CONTEXT_ENCODERS`, such as "transformer_xl".
         head: "classification", "multilabel" or "regression".
         num_classes: classes, labels or numbers to predict, at least 1.
         in_channels: of the images, at least 1.
