@@ -72,6 +72,7 @@ def plot(rows: list[dict[str, Any]], encoder: str, path: Path) -> None:
     )
     sides = sorted({row["side"] for row in rows})
     axes.set_xticks(sides, [f"{side:,}" for side in sides], minor=False)
+    axes.set_yticks(ticks := [0.25, 0.5, 1, 2, 4], [f"{tick:g}" for tick in ticks])
     axes.minorticks_off()
     axes.grid(alpha=0.3)
     axes.legend(frameon=False)
