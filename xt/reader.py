@@ -124,11 +124,9 @@ class RegionReader:
         """
         place = bisect_right(self._firsts, number) - 1
         image, region = self.images[place], self.grids[place][number - self._firsts[place]]
-        np.copyto(pixels, image.read(*region).transpose(2, 0, 1))
-        valid[:] = False
-        valid[:, : image.shape[0] - region.y, : image.shape[1] - region.x] = True
-        if image.nodata is not None:
-            valid &= np.isfinite(pixels) if np.isnan(image.nodata) else pixels != image.nodata
+        window, is_data = image.read_valid(*region)
+        np.copyto(pixels, window.transpose(2, 0, 1))
+        np.copyto(valid, is_data.transpose(2, 0, 1))
         if pixels.dtype.kind == "f":
             _check_finite(image, region, np.isfinite(pixels) | ~valid)
 

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xt.errors import ConfigError, ImageError, PixelError, ShapeError
 
@@ -34,8 +35,9 @@ class LargeImage(ABC):
         crs: coordinate system as rasterio writes it (an authority code, else WKT).
         transform: (a, b, c, d, e, f) with x_map = a*x + b*y + c and y_map = d*x + e*y + f; (x, y) = (0, 0) is
             the outer corner of the top left pixel.
-        nodata: the value of pixels that hold nothing.
+        nodata: the value of pixels that hold nothing; `read_valid` tells which they are in any image.
         fill: what is read outside the image.
+        channel_names: one a channel, where the file says so.
     """
 
     def __init__(
@@ -51,6 +53,7 @@ class LargeImage(ABC):
         transform: Transform | None = None,
         nodata: float | None = None,
         fill: float | None = None,
+        channel_names: Sequence[str] | None = None,
     ) -> None:
         self.name = name
         self.level_shapes = tuple((int(height), int(width)) for height, width in level_shapes)
@@ -63,6 +66,7 @@ class LargeImage(ABC):
         self.transform = transform
         self.nodata = nodata
         self.fill = fill if fill is not None else nodata if nodata is not None else 0
+        self.channel_names = None if channel_names is None else tuple(channel_names)
         self.closed = False
 
     def read(self, y: int, x: int, height: int, width: int, level: int = 0) -> np.ndarray:
@@ -76,28 +80,77 @@ class LargeImage(ABC):
             ShapeError: the size is below 1, or there is no such level.
             ImageError: the image is closed, or its file is damaged where the window lies.
         """
+        return self._read_level(*self._window(y, x, height, width, level))
+
+    def read_valid(
+        self, y: int, x: int, height: int, width: int, level: int = 0
+    ) -> tuple[np.ndarray, NDArray[np.bool_]]:
+        """A window as `read` gives it, and which of its values are data: (height, width, channels) both.
+
+        False outside the image and where a channel holds nothing: at its nodata value (for NaN also where it is
+        infinite), or, in a stack, outside the file that the channel comes from.
+
+        Args and errors: as of `read`.
+        """
+        return self._read_level_valid(*self._window(y, x, height, width, level))
+
+    @property
+    def has_nodata(self) -> bool:
+        """Whether pixels inside the image may hold nothing, so that `read_valid` tells more than `read`."""
+        return self.nodata is not None
+
+    def _window(self, y: int, x: int, height: int, width: int, level: int) -> tuple[int, int, int, int, int]:
+        """A window that was asked for, in pixels of its level."""
         y, x, height, width, level = (operator.index(value) for value in (y, x, height, width, level))
         self._require_open()
         self._require_level(level)
         if height < 1 or width < 1:
             raise ShapeError(f"a window of {self.name} must be at least 1 x 1 pixels, not {height} x {width}")
-        return self._read_level(
-            to_level(y, self.levels[level]), to_level(x, self.levels[level]), height, width, level
-        )
+        factor = self.levels[level]
+        return to_level(y, factor), to_level(x, factor), height, width, level
+
+    # Here and below, y and x count pixels of `level`, so that views can place windows without rounding.
 
     def _read_level(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
-        # Here and below, y and x count pixels of `level`, so that views can place windows without rounding.
-        level_height, level_width = self.level_shapes[level]
-        top, left = max(y, 0), max(x, 0)
-        bottom, right = min(y + height, level_height), min(x + width, level_width)
-        inside = bottom > top and right > left
-        if inside and (bottom - top, right - left) == (height, width):
+        part = self._inside(y, x, height, width, level)
+        if part == (y, x, height, width):
             return self._read(y, x, height, width, level)
         window = np.full((height, width, self.channels), self.fill, dtype=self.dtype)
-        if inside:
-            pixels = self._read(top, left, bottom - top, right - left, level)
-            window[top - y : bottom - y, left - x : right - x] = pixels
+        if part is not None:
+            top, left, rows, columns = part
+            pixels = self._read(top, left, rows, columns, level)
+            window[top - y : top - y + rows, left - x : left - x + columns] = pixels
         return window
+
+    def _read_level_valid(
+        self, y: int, x: int, height: int, width: int, level: int
+    ) -> tuple[np.ndarray, NDArray[np.bool_]]:
+        part = self._inside(y, x, height, width, level)
+        if part == (y, x, height, width):
+            return self._read_valid(y, x, height, width, level)
+        window = np.full((height, width, self.channels), self.fill, dtype=self.dtype)
+        valid = np.zeros(window.shape, dtype=np.bool_)
+        if part is not None:
+            top, left, rows, columns = part
+            place = np.s_[top - y : top - y + rows, left - x : left - x + columns]
+            window[place], valid[place] = self._read_valid(top, left, rows, columns, level)
+        return window, valid
+
+    def _inside(
+        self, y: int, x: int, height: int, width: int, level: int
+    ) -> tuple[int, int, int, int] | None:
+        """The part of a window that lies inside the image."""
+        level_height, level_width = self.level_shapes[level]
+        top, left = max(y, 0), max(x, 0)
+        rows, columns = min(y + height, level_height) - top, min(x + width, level_width) - left
+        return (top, left, rows, columns) if rows > 0 and columns > 0 else None
+
+    def _read_valid(
+        self, y: int, x: int, height: int, width: int, level: int
+    ) -> tuple[np.ndarray, NDArray[np.bool_]]:
+        """As `_read`, with which values are data."""
+        pixels = self._read(y, x, height, width, level)
+        return pixels, is_data(pixels, self.nodata)
 
     @abstractmethod
     def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
@@ -164,6 +217,13 @@ class LargeImage(ABC):
 def to_level(coordinate: int, factor: float) -> int:
     """The pixel of a level nearest to a level-0 coordinate (halves go up)."""
     return coordinate if factor == 1.0 else math.floor(coordinate / factor + 0.5)
+
+
+def is_data(pixels: np.ndarray, nodata: float | None) -> NDArray[np.bool_]:
+    """Where pixels differ from the nodata value, in their own shape; NaN as such a value also means infinity."""
+    if nodata is None:
+        return np.ones(pixels.shape, dtype=np.bool_)
+    return np.isfinite(pixels) if math.isnan(nodata) else pixels != nodata
 
 
 def check_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:

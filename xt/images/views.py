@@ -9,6 +9,7 @@ from __future__ import annotations
 import operator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xt.errors import ImageError, ShapeError
 from xt.images.image import LargeImage, Transform, to_level
@@ -39,8 +40,30 @@ class View(LargeImage):
             transform=None if image.transform is None else compose(image.transform, pixel_map),
             nodata=image.nodata,
             fill=image.fill,
+            channel_names=image.channel_names,
         )
         self.image = image
+
+    @property
+    def has_nodata(self) -> bool:
+        return self.image.has_nodata
+
+    def _behind(self, y: int, x: int, height: int, width: int, level: int) -> tuple[int, int, int, int, int]:
+        """The window of the image behind, and its level, that a window of this one shows."""
+        raise NotImplementedError
+
+    def _turned(self, window: np.ndarray) -> np.ndarray:
+        """A window of the image behind as this view shows it."""
+        return window
+
+    def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
+        return self._turned(self.image._read_level(*self._behind(y, x, height, width, level)))
+
+    def _read_valid(
+        self, y: int, x: int, height: int, width: int, level: int
+    ) -> tuple[np.ndarray, NDArray[np.bool_]]:
+        pixels, valid = self.image._read_level_valid(*self._behind(y, x, height, width, level))
+        return self._turned(pixels), self._turned(valid)
 
     def _require_open(self) -> None:
         if self.closed or self.image.closed:
@@ -78,9 +101,9 @@ class Crop(View):
             pixel_map=(1, 0, x, 0, 1, y),
         )
 
-    def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
+    def _behind(self, y: int, x: int, height: int, width: int, level: int) -> tuple[int, int, int, int, int]:
         top, left = self._origins[level]
-        return self.image._read_level(top + y, left + x, height, width, level)
+        return top + y, left + x, height, width, level
 
 
 class AtLevel(View):
@@ -102,8 +125,8 @@ class AtLevel(View):
             pixel_map=(step_x, 0, 0, 0, step_y, 0),
         )
 
-    def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
-        return self.image._read_level(y, x, height, width, self._level + level)
+    def _behind(self, y: int, x: int, height: int, width: int, level: int) -> tuple[int, int, int, int, int]:
+        return y, x, height, width, self._level + level
 
 
 class Flip(View):
@@ -122,13 +145,14 @@ class Flip(View):
             pixel_map=(1, 0, 0, 0, -1, height) if axis == "y" else (-1, 0, width, 0, 1, 0),
         )
 
-    def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
+    def _behind(self, y: int, x: int, height: int, width: int, level: int) -> tuple[int, int, int, int, int]:
         level_height, level_width = self.level_shapes[level]
         if self._axis == "y":
-            window = self.image._read_level(level_height - y - height, x, height, width, level)[::-1]
-        else:
-            window = self.image._read_level(y, level_width - x - width, height, width, level)[:, ::-1]
-        return _plain(window)
+            return level_height - y - height, x, height, width, level
+        return y, level_width - x - width, height, width, level
+
+    def _turned(self, window: np.ndarray) -> np.ndarray:
+        return _plain(window[::-1] if self._axis == "y" else window[:, ::-1])
 
 
 class Rotate(View):
@@ -152,17 +176,17 @@ class Rotate(View):
             )[self._turns],
         )
 
-    def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
+    def _behind(self, y: int, x: int, height: int, width: int, level: int) -> tuple[int, int, int, int, int]:
         # The far edges of the image, in pixels of its own level.
         bottom, right = self.image.level_shapes[level]
-        if self._turns == 0:
-            return self.image._read_level(y, x, height, width, level)
-        if self._turns == 1:
-            window = self.image._read_level(x, right - y - height, width, height, level)
-        elif self._turns == 2:
-            window = self.image._read_level(bottom - y - height, right - x - width, height, width, level)
-        else:
-            window = self.image._read_level(bottom - x - width, y, width, height, level)
+        return (
+            (y, x, height, width, level),
+            (x, right - y - height, width, height, level),
+            (bottom - y - height, right - x - width, height, width, level),
+            (bottom - x - width, y, width, height, level),
+        )[self._turns]
+
+    def _turned(self, window: np.ndarray) -> np.ndarray:
         return _plain(np.rot90(window, self._turns))
 
 

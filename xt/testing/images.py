@@ -88,6 +88,26 @@ class ImageContract:
             padded = np.pad(expected, ((2, 2), (2, 2), (0, 0)), constant_values=image.fill)
             np.testing.assert_array_equal(window, padded)
 
+    def test_says_which_values_are_data(self, image: LargeImage, reference: np.ndarray) -> None:
+        height, width = image.shape
+        windows = [(0, 0, 1, 1), (3, 5, 17, 11), (-4, width - 6, 20, 30), (height + 9, 0, 3, 4)]
+        for source in (image, image.flip("y"), image.rotate(3), image.crop(1, 2, 30, 21)):
+            for y, x, rows, columns in windows:
+                pixels, valid = source.read_valid(y, x, rows, columns)
+                np.testing.assert_array_equal(pixels, source.read(y, x, rows, columns))
+                assert valid.shape == pixels.shape
+                assert valid.dtype == np.bool_
+                inside = np.zeros((rows, columns, 1), dtype=bool)
+                inside[max(-y, 0) : max(source.shape[0] - y, 0), max(-x, 0) : max(source.shape[1] - x, 0)] = (
+                    True
+                )
+                assert not valid[~inside[..., 0]].any()
+                if not source.has_nodata:
+                    assert valid[inside[..., 0]].all()
+                elif source.nodata is not None:
+                    missing = ~np.isfinite(pixels) if np.isnan(source.nodata) else pixels == source.nodata
+                    np.testing.assert_array_equal(valid, inside & ~missing)
+
     def test_windows_belong_to_the_caller(self, image: LargeImage, reference: np.ndarray) -> None:
         window = image.read(2, 2, 8, 8)
         window[:] = 1
