@@ -56,7 +56,11 @@ def foreground_mask(image: LargeImage, kind: Kind = "nodata", max_side: int = MA
 
 
 def low_resolution(
-    image: LargeImage, max_side: int, reduce: Callable[[np.ndarray], np.ndarray], pick: bool = False
+    image: LargeImage,
+    max_side: int,
+    reduce: Callable[[np.ndarray], np.ndarray],
+    pick: bool = False,
+    read: Callable[[LargeImage, int, int, int, int], np.ndarray] = LargeImage.read,
 ) -> np.ndarray:
     """A value for each small square of the image, with the longer side at most `max_side`: (rows, columns).
 
@@ -65,6 +69,7 @@ def low_resolution(
     Args:
         reduce: pixels (h, w, channels) to one value each, (h, w).
         pick: take the middle pixel of each square instead of asking whether any of its values is true.
+        read: a window of the level, as (h, w, channels) of anything.
     """
     level = _level_for(image, max_side)
     height, width = image.level_shapes[level]
@@ -74,7 +79,7 @@ def low_resolution(
     view = image.at_level(level)
     stripes = []
     for y in range(0, height, rows):
-        pixels = view.read(y, 0, min(rows, height - y), width)
+        pixels = read(view, y, 0, min(rows, height - y), width)
         stripes.append(reduce(_middles(pixels, step)) if pick else _any_in_squares(reduce(pixels), step))
     return np.concatenate(stripes)
 
@@ -114,15 +119,16 @@ def _level_for(image: LargeImage, max_side: int) -> int:
 
 
 def _with_data(image: LargeImage, max_side: int) -> np.ndarray:
-    nodata = image.nodata
-    if nodata is None:
+    if not image.has_nodata:
         raise ConfigError(
             f"{image.name} has no nodata value, so that nothing could be left out; "
             "give it with open_image(path, nodata=...) or choose another foreground"
         )
-    if math.isnan(nodata):
-        return low_resolution(image, max_side, lambda pixels: ~np.isnan(pixels).all(axis=2))
-    return low_resolution(image, max_side, lambda pixels: (pixels != nodata).any(axis=2))
+    return low_resolution(image, max_side, lambda valid: np.asarray(valid.any(axis=2)), read=_read_data)
+
+
+def _read_data(image: LargeImage, y: int, x: int, height: int, width: int) -> np.ndarray:
+    return image.read_valid(y, x, height, width)[1]
 
 
 def _tissue(image: LargeImage, max_side: int) -> np.ndarray:

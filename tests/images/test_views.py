@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 import xt
 from tests.images.files import smooth
 from xt.images import LargeImage
+from xt.images.array import ArrayImage
 from xt.images.image import Transform
 from xt.images.views import compose
 
@@ -65,3 +66,45 @@ def test_closing_a_view_closes_its_image() -> None:
     with image.crop(1, 1, 4, 4):
         pass
     assert image.closed
+
+
+def test_a_view_has_the_channels_of_its_image() -> None:
+    image = xt.open_image(smooth(8, 9))
+    image.channel_names = ("r", "g", "b")
+    assert image.crop(1, 1, 4, 4).rotate(1).flip("y").at_level(0).channel_names == ("r", "g", "b")
+
+
+class Masked(ArrayImage):
+    """Its mask is no value of its pixels: each channel lacks another square."""
+
+    def _read_valid(
+        self, y: int, x: int, height: int, width: int, level: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        mask = np.ones((*self.shape, self.channels), bool)
+        for channel in range(self.channels):
+            mask[channel : channel + 3, 2 : 2 + 2 * channel, channel] = False
+        return self._read(y, x, height, width, level), mask[y : y + height, x : x + width]
+
+
+@given(STEPS)
+def test_masks_are_turned_as_pixels_are(steps: list[tuple]) -> None:
+    image: LargeImage = Masked(smooth(17, 12))
+    mask = image.read_valid(0, 0, 17, 12)[1]
+    for kind, value in steps:
+        if kind == "rotate":
+            image, mask = image.rotate(value), np.rot90(mask, value)
+        elif kind == "flip":
+            image, mask = image.flip(value), np.flip(mask, "yx".index(value))
+        else:
+            y, x, rows, columns = crop_box(image.shape, value)
+            image, mask = image.crop(y, x, rows, columns), mask[y : y + rows, x : x + columns]
+    padded = np.pad(mask, ((2, 2), (2, 2), (0, 0)))
+    np.testing.assert_array_equal(image.read_valid(-2, -2, mask.shape[0] + 4, mask.shape[1] + 4)[1], padded)
+    assert not padded.all()
+
+
+def test_infinity_is_not_data_where_nan_means_none() -> None:
+    pixels = np.array([[[1.0, np.nan, np.inf]]])
+    assert xt.open_image(pixels, nodata=np.nan).read_valid(0, 0, 1, 1)[1].tolist() == [[[True, False, False]]]
+    assert xt.open_image(pixels, nodata=1).read_valid(0, 0, 1, 1)[1].tolist() == [[[False, True, True]]]
+    assert xt.open_image(pixels).read_valid(0, 0, 1, 1)[1].all()

@@ -42,11 +42,11 @@ def test_reads_a_low_level_where_there_is_one(monkeypatch):
     image.levels, image.level_shapes = (1.0, 16.0, 4.0), ((2048, 2048), (128, 128), (512, 512))
     seen = []
 
-    def read(y: int, x: int, height: int, width: int, level: int = 0) -> np.ndarray:
+    def read(y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
         seen.append((level, height, width))
         return np.zeros((height, width, 1), np.uint8)
 
-    monkeypatch.setattr(image, "read", read)
+    monkeypatch.setattr(image, "_read", read)
     assert thumbnail(image, longest=256).shape == (256, 256, 3)
     assert seen == [(2, 512, 512)]
 

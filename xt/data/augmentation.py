@@ -85,14 +85,27 @@ class ColourJitter(LargeImage):
             transform=source.transform,
             nodata=source.nodata,
             fill=source.fill,
+            channel_names=source.channel_names,
         )
         self.source = source
         self.gain = np.asarray(gain, np.float32)
         self.offset = np.asarray(offset, np.float32)
         self.saturation = float(saturation)
 
+    @property
+    def has_nodata(self) -> bool:
+        return self.source.has_nodata
+
     def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
-        pixels = self.source._read_level(y, x, height, width, level)
+        return self._change(self.source._read_level(y, x, height, width, level))
+
+    def _read_valid(
+        self, y: int, x: int, height: int, width: int, level: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        pixels, valid = self.source._read_level_valid(y, x, height, width, level)
+        return self._change(pixels), valid
+
+    def _change(self, pixels: np.ndarray) -> np.ndarray:
         changed = pixels.astype(np.float32) * self.gain + self.offset
         if self.saturation != 1.0 and self.channels == 3:
             # Not `@`: a matrix product rounds by the window's shape, and a pixel must be the same in every

@@ -95,15 +95,14 @@ class _Moments:
 def _valid_pixels(image: LargeImage, y: int, x: int, size: int) -> list[np.ndarray]:
     """For each channel the valid values of one region, in unit scale; only what lies inside the image."""
     height, width = min(size, image.shape[0] - y), min(size, image.shape[1] - x)
-    pixels = image.read(y, x, height, width).reshape(-1, image.channels)
-    valid = np.isfinite(pixels)
-    if image.nodata is None and not valid.all():
+    pixels, valid = (part.reshape(-1, image.channels) for part in image.read_valid(y, x, height, width))
+    finite = np.isfinite(pixels)
+    if not image.has_nodata and not finite.all():
         raise PixelError(
             f"{image.name} has NaN or infinite pixels at y {y} to {y + height}, x {x} to {x + width} and "
             "declares no "
             "nodata value; if they mean 'nothing here', set data.nodata to nan"
         )
-    if image.nodata is not None:
-        valid &= pixels != image.nodata
+    valid &= finite
     scale = unit_scale(image.dtype)
     return [pixels[valid[:, c], c].astype(np.float64) / scale for c in range(image.channels)]

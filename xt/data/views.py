@@ -62,10 +62,9 @@ class Downsampled(LargeImage):
             by_rows = _Overlap(y, rows, level_height / height, height)
             for x, columns in _blocks(level_width):
                 by_columns = _Overlap(x, columns, level_width / width, width)
-                pixels = self.source._read_level(y, x, rows, columns, self.source_level).astype(np.float32)
-                valid = pixels == pixels
-                if self.nodata is not None:
-                    valid &= pixels != self.nodata
+                read, valid = self.source._read_level_valid(y, x, rows, columns, self.source_level)
+                pixels = read.astype(np.float32)
+                valid &= pixels == pixels
                 part = np.s_[by_rows.first : by_rows.last, by_columns.first : by_columns.last]
                 if valid.all():
                     total[part] += by_columns.sums(by_rows.sums(pixels, axis=0), axis=1)

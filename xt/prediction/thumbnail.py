@@ -60,8 +60,8 @@ def _averaged(
     def fill(window: tuple[int, int]) -> None:
         y, x = window
         size = min(side, height - y), min(side, width - x)
-        pixels = _read(image, level, y, x, *size)[..., :bands]
-        part = _block_mean(pixels, stride, image.nodata)
+        pixels, valid = (part[..., :bands] for part in _read(image, level, y, x, *size))
+        part = _block_mean(pixels, stride, valid)
         top, left = y // stride, x // stride
         small[top : top + part.shape[0], left : left + part.shape[1]] = part
 
@@ -72,18 +72,17 @@ def _averaged(
     return small
 
 
-def _read(image: "LargeImage", level: int, y: int, x: int, height: int, width: int) -> NDArray[np.generic]:
+def _read(
+    image: "LargeImage", level: int, y: int, x: int, height: int, width: int
+) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     factor = image.levels[level]
-    return image.read(round(y * factor), round(x * factor), height, width, level)
+    return image.read_valid(round(y * factor), round(x * factor), height, width, level)
 
 
-def _block_mean(pixels: NDArray[Any], stride: int, nodata: float | None) -> NDArray[np.float32]:
+def _block_mean(pixels: NDArray[Any], stride: int, valid: NDArray[np.bool_]) -> NDArray[np.float32]:
     """Means over blocks of stride x stride pixels that leave nodata and NaN out; the last blocks may be smaller."""
-    if nodata is None and pixels.dtype.kind != "f":
-        there = np.ones((), dtype=bool)
-    else:
-        there = np.isfinite(pixels) & (pixels != nodata)
-    counts = _block_sum(np.broadcast_to(there, pixels.shape), stride)
+    there = valid if pixels.dtype.kind != "f" else valid & np.isfinite(pixels)
+    counts = _block_sum(there, stride)
     sums = _block_sum(pixels if there.all() else np.where(there, pixels, 0), stride)
     return np.divide(sums, counts, out=np.full(sums.shape, np.nan, np.float32), where=counts > 0)
 
