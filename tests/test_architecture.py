@@ -43,6 +43,7 @@ MAY_IMPORT = {
     "data": {"encoded_images", "images", "model", "model_config", "output", "pixels", "reader", "regions", "streaming"},
     "configuration": {"data", "model_config", "streaming"},
     "configuration_parser": {"configuration"},
+    "metrics": {"data", "heads"},
     "prediction": {"images", "output", "regions", "model", "streaming"},
     "training": {
         "configuration", "configuration_parser", "data", "images", "model", "model_config", "output", "streaming",
