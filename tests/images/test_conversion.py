@@ -13,6 +13,7 @@ from tests.images.files import TRANSFORM, raster_pixels, smooth, write_raster, w
 from tests.shared_data import shared_data
 from xt.errors import ConfigError, ImageError, OutputError
 from xt.images import tile
+from xt.images.conversion import Notes
 from xt.images.conversion import tile as tile_with_options
 
 
@@ -60,6 +61,22 @@ def test_classes_are_picked_not_averaged(tmp_path: Path) -> None:
     assert set(np.unique(raster_pixels(tmp_path / "b.tif", 1))) == {10, 200}
     with rasterio.open(tmp_path / "b.tif") as dataset:
         assert dataset.colormap(1)[200] == (0, 0, 255, 255)
+
+
+def test_classes_of_an_array(tmp_path: Path) -> None:
+    pixels = np.zeros((1024, 1024), np.uint8)
+    pixels[::2] = 3
+    pixels[:, ::2] = 3
+    notes = Notes(palette={3: (9, 8, 7, 255)}, bands=("class",), tags={"XT_NOTE": "made here"})
+    tile_with_options(xt.open_image(pixels), tmp_path / "b.tif", notes=notes)
+    # Three of four pixels are of class 3, so all are one level up.
+    assert (raster_pixels(tmp_path / "b.tif", 1) == 3).all()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        with rasterio.open(tmp_path / "b.tif") as dataset:
+            assert dataset.colormap(1)[3] == (9, 8, 7, 255)
+            assert dataset.descriptions == ("class",)
+            assert dataset.tags()["XT_NOTE"] == "made here"
 
 
 def test_a_slide_stays_a_slide(tmp_path: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from shutil import disk_usage
@@ -30,6 +31,23 @@ _LOOK_EVERY_S = 0.2
 _MICRONS_PER_CENTIMETRE = 10_000.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class Notes:
+    """What a file is to say about its pixels besides what a `LargeImage` tells.
+
+    Attributes:
+        palette: red, green, blue and opacity (0 to 255) of each pixel value, for one band of class numbers.
+        bands: a name for each.
+        scale: what a pixel's value is multiplied by to get what it means; GDAL and QGIS do so.
+        tags: whatever else.
+    """
+
+    palette: Mapping[int, tuple[int, int, int, int]] | None = None
+    bands: tuple[str, ...] = ()
+    scale: float | None = None
+    tags: Mapping[str, str] = field(default_factory=dict)
+
+
 def tile(
     source: LargeImage | str | os.PathLike[str],
     destination: str | os.PathLike[str],
@@ -37,6 +55,7 @@ def tile(
     *,
     compression: Compression = "deflate",
     quality: int = 90,
+    notes: Notes = Notes(),
 ) -> Path:
     """Write an image as a cloud-optimised GeoTIFF: tiles of 512 pixels, each level half the one before.
 
@@ -49,6 +68,7 @@ def tile(
         progress: called with the fraction done, 0 to 1, as it grows.
         compression: "deflate" loses nothing; "jpeg" is smaller, for photographs and slides of 8-bit RGB or grey.
         quality: of JPEG, 1 to 100.
+        notes: more for the file to say.
     Returns:
         The destination.
     Raises:
@@ -67,9 +87,12 @@ def tile(
         warnings.simplefilter("ignore", SlowImageWarning)
         image = open_image(source)
     try:
-        options = _options(image, compression, quality)
+        is_classes = notes.palette is not None or _is_classes(image)
+        options = _options(image, compression, quality, is_classes)
+        # Of classes a mean would be another class.
+        resampling = "mode" if is_classes else "average"
         with atomic_path(final) as temporary:
-            _write(image, final, temporary, options, report)
+            _write(image, final, temporary, options, resampling, notes, report)
     finally:
         if image is not source:
             image.close()
@@ -82,6 +105,8 @@ def _write(
     final: Path,
     temporary: Path,
     options: dict[str, Any],
+    resampling: str,
+    notes: Notes,
     report: Callable[[float], object],
 ) -> None:
     """Copy the pixels to a plain tiled file, add the levels there, and let GDAL arrange both as a COG."""
@@ -90,8 +115,6 @@ def _write(
     from rasterio.enums import Resampling
     from rasterio.errors import NotGeoreferencedWarning
 
-    # Of classes a mean would be another class.
-    resampling = Resampling.nearest if _is_classes(image) else Resampling.average
     # Named so that it goes where the temporary file goes.
     plain = temporary.with_name(temporary.name + ".plain.tif")
     with warnings.catch_warnings():
@@ -100,11 +123,12 @@ def _write(
             rows = _rows_at_once(image)
             with rasterio.open(plain, "w", **_profile(image, rows)) as dataset:
                 _copy_notes(image, dataset)
+                _add_notes(notes, dataset)
                 for y in range(0, image.shape[0], rows):
                     _copy_rows(image, dataset, y, min(rows, image.shape[0] - y))
                     report(_COPIED * min(y + rows, image.shape[0]) / image.shape[0])
             size = plain.stat().st_size
-            reduced = partial(_add_levels, plain, _factors(image.shape), resampling)
+            reduced = partial(_add_levels, plain, _factors(image.shape), Resampling[resampling])
             _watch(reduced, plain, (size, size * 4 / 3), (_COPIED, _REDUCED), report)
             arranged = partial(shutil.copy, plain, temporary, driver="COG", **options)
             _watch(arranged, temporary, (0, plain.stat().st_size), (_REDUCED, 1.0), report)
@@ -216,6 +240,16 @@ def _copy_notes(image: LargeImage, dataset: Any) -> None:
         )
 
 
+def _add_notes(notes: Notes, dataset: Any) -> None:
+    dataset.update_tags(**notes.tags)
+    if notes.bands:
+        dataset.descriptions = notes.bands
+    if notes.palette is not None:
+        dataset.write_colormap(1, dict(notes.palette))
+    if notes.scale is not None:
+        dataset.scales = [notes.scale] * dataset.count
+
+
 def _is_classes(image: LargeImage) -> bool:
     if not isinstance(image, RasterImage):
         return image.dtype.kind == "b"
@@ -239,14 +273,14 @@ def _factors(shape: tuple[int, int]) -> list[int]:
     return factors
 
 
-def _options(image: LargeImage, compression: str, quality: int) -> dict[str, Any]:
+def _options(image: LargeImage, compression: str, quality: int, is_classes: bool) -> dict[str, Any]:
     common = {"BLOCKSIZE": _TILE, "BIGTIFF": "IF_SAFER", "OVERVIEWS": "AUTO", "NUM_THREADS": "2"}
     if compression == "deflate":
-        predictor = "NO" if _is_classes(image) else "YES"
+        predictor = "NO" if is_classes else "YES"
         return {**common, "COMPRESS": "DEFLATE", "PREDICTOR": predictor, "OVERVIEW_PREDICTOR": predictor}
     if compression != "jpeg":
         raise ConfigError(f'compression is "deflate" or "jpeg", not {compression!r}')
-    if image.dtype != np.uint8 or image.channels not in (1, 3) or _is_classes(image):
+    if image.dtype != np.uint8 or image.channels not in (1, 3) or is_classes:
         raise ConfigError(
             f"JPEG holds 8-bit grey or RGB, but {image.name} has {image.channels} channels of {image.dtype}; "
             'use compression="deflate"'

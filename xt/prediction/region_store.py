@@ -10,8 +10,8 @@ A folder, `DEST.partial`, that holds
 
 A region batch counts once its line in the journal is whole and its bytes have their checksum. A process may therefore
 be killed at any moment, or a machine lose its power, whatever of it has reached the disk: what is valid is a prefix,
-and the rest is cut off when the folder is opened again. Files are written and read plainly, not mapped, so that what lies
-on disk is not counted as memory.
+and the rest is cut off when the folder is opened again. Files are written and read plainly, not mapped, so that what
+lies on disk is not counted as memory.
 """
 
 import json
