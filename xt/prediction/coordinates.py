@@ -1,0 +1,92 @@
+"""From pixels of an image to coordinates that other programs understand."""
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from xt.images import LargeImage
+    from xt.images.image import Transform
+
+# Coordinates are written to this part of a pixel.
+_PART_OF_PIXEL = 1e-3
+_DEGREES = "urn:ogc:def:crs:OGC:1.3:CRS84"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """Where an image lies.
+
+    Attributes:
+        transform: from (x, y) in pixels to a map's, as `LargeImage.transform`; None where there is no map: a slide or
+            a photo.
+        crs: of the map as rasterio writes it, None if unknown.
+        crs_name: the name by which GeoJSON readers know it ("urn:ogc:def:crs:EPSG::32618"); None where it has none.
+            Then coordinates are turned into degrees of longitude and latitude, as RFC 7946 has them.
+    """
+
+    transform: "Transform | None" = None
+    crs: str | None = None
+    crs_name: str | None = None
+
+    @property
+    def is_map(self) -> bool:
+        return self.transform is not None
+
+    @property
+    def mirrored(self) -> bool:
+        """Whether the map is a mirror image of the pixels as seen on a screen (a map with south at the top)."""
+        if self.transform is None:
+            return False
+        a, b, _, d, e, _ = self.transform
+        return a * e - b * d > 0
+
+    @property
+    def decimals(self) -> int:
+        """Digits behind the point that tell a thousandth of a pixel apart."""
+        if self.transform is None:
+            return max(0, -round(math.log10(_PART_OF_PIXEL)))
+        a, b, _, d, e, _ = self.transform
+        pixel = math.sqrt(abs(a * e - b * d)) or 1.0
+        if self._in_degrees:
+            # A degree is about 111 km; better too fine by a digit than too coarse.
+            pixel /= 1e5
+        return min(max(0, math.ceil(-math.log10(pixel * _PART_OF_PIXEL))), 15)
+
+    def coordinates(self, y: NDArray[np.floating], x: NDArray[np.floating]) -> NDArray[np.float64]:
+        """(N, 2): x and y on the map, or longitude and latitude; where there is no map, x and y in pixels."""
+        x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
+        if self.transform is None:
+            return np.stack([x, y], axis=-1)
+        a, b, c, d, e, f = self.transform
+        east, north = a * x + b * y + c, d * x + e * y + f
+        if self._in_degrees and len(east):
+            from rasterio.warp import transform
+
+            east, north = (np.asarray(values) for values in transform(self.crs, "EPSG:4326", east, north))
+        return np.stack([east, north], axis=-1)
+
+    @property
+    def _in_degrees(self) -> bool:
+        """Whether the image's own coordinates are turned into degrees, for want of a name for them."""
+        return self.crs is not None and self.crs_name is None
+
+
+def place_of(image: "LargeImage") -> Place:
+    """Where an image lies: on a map if it has a transform."""
+    return Place(transform=image.transform, crs=image.crs, crs_name=_crs_name(image.crs))
+
+
+def _crs_name(crs: str | None) -> str | None:
+    if crs is None:
+        return None
+    from rasterio.crs import CRS
+
+    authority = CRS.from_string(crs).to_authority()
+    if authority is None:
+        return None
+    # GeoJSON has longitude first, as CRS84 says and EPSG:4326 does not.
+    return _DEGREES if authority == ("EPSG", "4326") else f"urn:ogc:def:crs:{authority[0]}::{authority[1]}"

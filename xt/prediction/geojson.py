@@ -1,0 +1,95 @@
+"""Points and outlines as GeoJSON, written feature by feature.
+
+For images with a transform the coordinates are the map's and the properties plain, for QGIS and GDAL. RFC 7946 knows
+only degrees; as these programs do, we name any other coordinate system in a "crs" member (GeoJSON 2008), and turn
+coordinates into degrees where the system has no name. For images without a transform (slides, photos) coordinates are
+pixels and the properties those of QuPath's objects, to be opened there by File > Import objects.
+"""
+
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xt.output import atomic_path
+from xt.prediction.colours import Colour
+from xt.prediction.coordinates import Place
+from xt.prediction.outlines import Outline
+
+
+class FeatureWriter:
+    """A feature collection that grows; made by `feature_collection`."""
+
+    def __init__(
+        self, file: TextIO, place: Place, class_names: Sequence[str], colours: Sequence[Colour]
+    ) -> None:
+        self._file = file
+        self._place = place
+        self._names = class_names
+        self._colours = colours
+        self.count = 0
+
+    def add_point(self, y: float, x: float, label: int, numbers: Mapping[str, float]) -> None:
+        """A point at (y, x) in pixels of the image.
+
+        Args:
+            numbers: what else is known about it, such as its score; numbers that are NaN are left out.
+        """
+        (coordinates,) = self._rounded(np.array([y]), np.array([x]))
+        self._add({"type": "Point", "coordinates": coordinates}, label, numbers)
+
+    def add_outline(self, outline: Outline) -> None:
+        rings = []
+        for corners in outline.rings:
+            ring = np.concatenate([corners, corners[:1]])
+            if self._place.mirrored:
+                ring = ring[::-1]
+            rings.append(self._rounded(ring[:, 0], ring[:, 1]))
+        self._add({"type": "Polygon", "coordinates": rings}, outline.label, {"area_px": outline.area})
+
+    def _rounded(self, y: NDArray[Any], x: NDArray[Any]) -> list[list[float]]:
+        rounded = self._place.coordinates(y, x).round(self._place.decimals)
+        whole = (rounded == np.floor(rounded)).all() and not self._place.is_map
+        return (rounded.astype(np.int64) if whole else rounded).tolist()
+
+    def _add(self, geometry: dict[str, Any], label: int, numbers: Mapping[str, float]) -> None:
+        known = {name: _short(value) for name, value in numbers.items() if math.isfinite(value)}
+        name = self._names[label]
+        properties: dict[str, Any]
+        if self._place.is_map:
+            properties = {"class": name, "label": label, **known}
+        else:
+            classification = {"name": name, "color": list(self._colours[label])}
+            properties = {"objectType": "detection", "classification": classification, "measurements": known}
+        feature = {"type": "Feature", "geometry": geometry, "properties": properties}
+        self._file.write(",\n" if self.count else "\n")
+        json.dump(feature, self._file, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        self.count += 1
+
+
+def _short(value: float) -> float:
+    return value if isinstance(value, int) else float(f"{value:.7g}")
+
+
+@contextmanager
+def feature_collection(
+    destination: str | os.PathLike[str], place: Place, class_names: Sequence[str], colours: Sequence[Colour]
+) -> Iterator[FeatureWriter]:
+    """A GeoJSON file to add features to; it is there, wholly, when the block ends well.
+
+    Raises:
+        OutputError: it could not be written; nothing half-written stays.
+    """
+    with atomic_path(destination) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as file:
+        file.write('{"type":"FeatureCollection",')
+        if place.is_map and place.crs_name is not None:
+            crs = {"type": "name", "properties": {"name": place.crs_name}}
+            file.write(f'"crs":{json.dumps(crs)},')
+        file.write('"features":[')
+        yield FeatureWriter(file, place, class_names, colours)
+        file.write("\n]}\n")
