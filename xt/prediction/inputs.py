@@ -1,6 +1,7 @@
 """Which images are meant by files, folders and globs."""
 
 import glob
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -35,6 +36,20 @@ def identity(path: str) -> str:
 
 def is_remote(path: str) -> bool:
     return "://" in path or path.startswith("/vsi")
+
+
+def file_version(path: str) -> list[int] | None:
+    """Size and time of change, as make and rsync tell versions apart; None where that cannot be known.
+
+    To hash a slide would take as long as to predict it.
+    """
+    if is_remote(path):
+        return None
+    try:
+        status = os.stat(path)
+    except OSError:
+        return None
+    return [status.st_size, status.st_mtime_ns]
 
 
 def _expand(entry: str, without: Path | None) -> list[str]:

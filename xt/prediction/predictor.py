@@ -94,7 +94,7 @@ class Predictor:
     def __init__(
         self, model: "XT", device: str | torch.device | None = None, streaming: "Streaming | None" = None
     ) -> None:
-        self.device = _device(device)
+        self.device = choose_device(device)
         self.model = model.to(self.device)
         self.streaming = streaming
 
@@ -165,7 +165,12 @@ def evaluating(model: "XT", streaming: "Streaming") -> Iterator[None]:
             module.training = training
 
 
-def _device(wanted: str | torch.device | None) -> torch.device:
+def choose_device(wanted: str | torch.device | None) -> torch.device:
+    """The device of this name; the first GPU if there is one, else the CPU, where none is named.
+
+    Raises:
+        ConfigError: there is no such device.
+    """
     has_gpu = torch.cuda.is_available()
     try:
         device = torch.device(("cuda" if has_gpu else "cpu") if wanted is None else wanted)

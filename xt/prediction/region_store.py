@@ -116,6 +116,20 @@ class RegionStore:
             ) from error
         self._ends.append(end)
 
+    def require_room(self, wanted_bytes: int) -> None:
+        """Refuse to begin what the disk has no room for, given all bytes that will be appended in the end.
+
+        Raises:
+            OutputError: says how much there is.
+        """
+        missing = wanted_bytes - self._end
+        free = shutil.disk_usage(self.folder).free
+        if missing > free:
+            raise OutputError(
+                f"{self.folder} will take {missing / 1e9:.1f} GB until the prediction is done, but only "
+                f"{free / 1e9:.1f} GB are free on its disk. Make room or write elsewhere."
+            )
+
     def read(self, start: int, count: int) -> bytes:
         """Bytes of regions.bin.
 

@@ -11,7 +11,7 @@ from typing import IO, TYPE_CHECKING, Any
 
 from xt.errors import CheckpointError, OutputError
 from xt.output import check_writable_folder, lock_folder, remove_leftovers, write_atomically
-from xt.prediction.inputs import identity, is_remote
+from xt.prediction.inputs import file_version, identity
 from xt.prediction.writers import write_table
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class ResultFolder:
         entry = self._images.get(identity(image))
         return (
             entry is not None
-            and entry["version"] == _version(image)
+            and entry["version"] == file_version(image)
             and self.map_path(image).exists()
             and (not overlay or self.overlay_path(image).exists())
         )
@@ -100,7 +100,11 @@ class ResultFolder:
         row |= {f"{column}({name})": f"{score:.6g}" for name, score in prediction.scores.items()}
         row["relevance"] = self.map_path(image).name
         row["overlay"] = self.overlay_path(image).name if overlay else ""
-        self._images[identity(image)] = {"stem": self._stem(image), "version": _version(image), "row": row}
+        self._images[identity(image)] = {
+            "stem": self._stem(image),
+            "version": file_version(image),
+            "row": row,
+        }
         self._changed = True
         if time.monotonic() - self._written_at > _SECONDS_BETWEEN_WRITES:
             self.write()
@@ -177,17 +181,6 @@ def _read_record(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) and record.get("format") == _FORMAT else None
-
-
-def _version(image: str) -> list[int] | None:
-    # Size and time of change, as make and rsync do: hashing a slide would take as long as predicting it.
-    if is_remote(image):
-        return None
-    try:
-        status = os.stat(image)
-    except OSError:
-        return None
-    return [status.st_size, status.st_mtime_ns]
 
 
 def _unlock(lock: IO[bytes] | None) -> None:
