@@ -7,8 +7,10 @@ For each region encoder the same region batch, device and threads are used for
     inference       the model on a JPEG-compressed tiled TIFF  /  the backbone's forward
     recompute       its training step, keep="none"             /  the limit T / (T + F) of computing forward twice
     keep            its training step, keep="all"              /  the backbone's training step
-with F and T the backbone's times for forward and for forward and backward. Rounds of all five are interleaved, so
-that a machine that slows down slows all of them; the ratios are medians over the rounds.
+with F and T the backbone's times for forward and for forward and backward. Each pass opens the file anew, so that
+nothing is decoded already. Rounds of all five are interleaved, so that a machine that slows down slows all of them;
+the ratios are medians over the rounds. On a machine that does other work, pin the whole to a core (`taskset -c 0`,
+`--threads 1`): PyTorch's threads wait for each other, and a core they share with others stops all of them.
 """
 
 import argparse
@@ -45,8 +47,8 @@ def contestants(
     if options.compile:
         model.region_encoder.backbone.compile()
     backbone = model.region_encoder.backbone
-    image = xt.open_image(scene)
-    regions = len(model.grid(image))
+    with xt.open_image(scene) as image:
+        regions = len(model.grid(image))
     tensors = torch.randn(batch, 3, size, size, device=device)
     precision = {"fp32": torch.float32, "bf16": torch.bfloat16}[options.precision]
     target = torch.tensor([3], device=device)
@@ -67,14 +69,15 @@ def contestants(
             last.float().square().mean().backward()
 
     def inference() -> None:
-        with torch.no_grad(), autocast():
+        with torch.no_grad(), autocast(), xt.open_image(scene) as image:
             model(image)
 
     def training(keep: str) -> None:
         model.zero_grad()
-        with autocast():
-            loss = model.head.loss(model(image, keep=keep), target)
-        loss.backward()
+        with xt.open_image(scene) as image:
+            with autocast():
+                loss = model.head.loss(model(image, keep=keep), target)
+            loss.backward()
 
     return regions, {
         "F": bare_forward,
@@ -116,10 +119,12 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=1024, help="of the image, in pixels")
     parser.add_argument("--region-batch", type=int, default=4)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of PyTorch")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         scene = make_scene(Path(folder) / "scene.tif", options.side)
         rows = []

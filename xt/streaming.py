@@ -19,16 +19,17 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypeVar
+from typing import Any, Literal, NamedTuple, Protocol, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from xt.errors import ConfigError, DeviceMemoryError, RegionBatchWarning, ShapeError
+from xt.errors import ConfigError, DeviceMemoryError, RegionBatchWarning
 from xt.memory import SavedBytes, free_bytes, is_out_of_memory
 from xt.replay_conditions import DrawsOfWholeBatch, autocast_state, frozen_statistics, random_state
+from xt.streamed_tensors import Collected, Gathered, Gradients, Outputs
 
 Keep = Literal["auto", "none", "all"] | int
 Progress = Callable[[str, int, int], None]
@@ -87,24 +88,30 @@ class RegionBatches(Protocol):
 
 
 def streamed_map(
-    function: Callable[..., Tensor],
+    function: Callable[..., Any],
     region_batches: RegionBatches,
     parameters: Iterable[nn.Parameter] | None = None,
     *,
+    gathered: Sequence[Gathered] = (),
     keep: Keep = "none",
     gradient_fraction: float = 1.0,
     progress: Progress | None = None,
-) -> Tensor:
+    seed: int | None = None,
+) -> Any:
     """Apply `function` to each region batch; concatenate the results along their first axis.
 
     Args:
         function: a module, or any function of one region batch; may use dropout, stochastic depth and autocast. Batch
             norm's running statistics are updated once, which only a module lets the map see to.
-        parameters: what the function computes with, where it is not a module; gradients reach these and nothing else.
+        parameters: what the function computes with, where it is not a module; gradients reach these, the gathered
+            tensors and nothing else.
+        gathered: handed to the function behind the batch's own tensors, each region its rows.
         keep: see `Streaming`, as the two below.
+        seed: of what the function draws, for a map that must draw as another one did; None for a new one.
 
     Returns:
-        (sum of the batches' rows, ...): one row or more for each region, in reading order.
+        (sum of the batches' rows, ...): one row or more for each region, in reading order; a tuple of such if the
+        function gives tuples.
 
     Raises:
         ConfigError: there are no region batches, a setting is out of range, or a function came without its parameters.
@@ -120,27 +127,61 @@ def streamed_map(
         parameters = function.parameters()
     parameters = list(parameters)
     trainable = [parameter for parameter in parameters if parameter.requires_grad]
-    needs_graphs = bool(trainable) and torch.is_grad_enabled()
+    values = [given.values for given in gathered]
+    needs_graphs = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (*trainable, *values))
     room = _room(keep) if needs_graphs else 0
-    replay = _Replay(function, region_batches, parameters, room, gradient_fraction, progress)
-    result: Tensor = _StreamedMap.apply(replay, *trainable)
-    return result
+    replay = _Replay(function, region_batches, parameters, gathered, room, gradient_fraction, progress, seed)
+    outputs = _StreamedMap.apply(replay, len(trainable), *trainable, *values)
+    return outputs[0] if replay.single else outputs
+
+
+def new_seed() -> int:
+    """Drawn from PyTorch's own generator, so that `torch.manual_seed` decides it."""
+    return int(torch.randint(2**62, ()).item())
+
+
+class _Place(NamedTuple):
+    """Where a region batch starts: the number of its first region, and of its first row in the outputs."""
+
+    region: int
+    row: int
+
+
+class _Piece(NamedTuple):
+    """Regions `start` to `stop` of all, the `share` of region batch `number` that is computed at once."""
+
+    number: int
+    arguments: Sequence[Any]
+    start: int
+    stop: int
+    share: float
+
+
+class _Computed(NamedTuple):
+    """What the function made of a piece, and the rows it was given of the gathered tensors."""
+
+    outputs: Outputs
+    gathered: Sequence[Tensor]
+
+    def rows_of(self, gradients: Outputs, row: int) -> list[Tensor]:
+        """The incoming gradients of these outputs, which start at that row."""
+        return [gradient[row : row + len(self.outputs[0])] for gradient in gradients]
 
 
 class _StreamedMap(torch.autograd.Function):
-    """The map as one node of the outer graph: parameters in, concatenated outputs out."""
+    """The map as one node of the outer graph: parameters and gathered tensors in, concatenated outputs out."""
 
     @staticmethod
-    def forward(ctx: Any, replay: "_Replay", *parameters: Tensor) -> Tensor:
-        ctx.replay = replay
+    def forward(ctx: Any, replay: "_Replay", num_parameters: int, *tensors: Tensor) -> Outputs:
+        ctx.replay, ctx.num_parameters = replay, num_parameters
         # Saved for their version counters: a backward after an optimiser step is refused, not silently wrong.
-        ctx.save_for_backward(*parameters)
+        ctx.save_for_backward(*tensors)
         return replay.forward()
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return None, *ctx.replay.backward(gradient, ctx.saved_tensors)
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
+        return None, None, *ctx.replay.backward(gradients, ctx.saved_tensors[: ctx.num_parameters])
 
 
 class _Replay:
@@ -152,132 +193,141 @@ class _Replay:
 
     def __init__(
         self,
-        function: Callable[..., Tensor],
+        function: Callable[..., Any],
         region_batches: RegionBatches,
         parameters: Sequence[Tensor],
+        gathered: Sequence[Gathered],
         room: float | None,
         gradient_fraction: float,
         progress: Progress | None,
+        seed: int | None,
     ) -> None:
         self.function = function
         self.region_batches = region_batches
         self.parameters = parameters
+        self.gathered = gathered
         self.room = room
         self.progress = progress
         self.device = parameters[0].device if parameters else torch.device("cpu")
         # One draw for the whole map; each batch is seeded by it and its number. So the outer random state moves on
         # by the same amount whatever the number of batches, and nothing has to be stored for the replay.
-        self.seed = int(torch.randint(2**62, ()).item())
+        self.seed = new_seed() if seed is None else seed
         self.autocast = autocast_state(self.device)
         self.with_gradient = _some_of(len(region_batches), gradient_fraction, self.seed)
+        self.single = False
         self.graph_bytes = 0
-        self.kept: dict[int, Tensor] = {}
-        self.first_rows: list[int] = []
+        self.kept: dict[int, _Computed] = {}
+        self.places: list[_Place] = []
 
-    def forward(self) -> Tensor:
-        """All outputs in one tensor, filled as they come, so that nothing is ever there twice."""
-        result, row = None, 0
+    def forward(self) -> Outputs:
+        """All outputs, each in one tensor."""
+        collected, region = Collected(len(self.region_batches)), 0
         for number, batch in _read(self.region_batches, range(len(self.region_batches))):
-            self.first_rows.append(row)
-            for share, output in self._in_pieces(number, batch, self._encode):
-                if result is None:
-                    rows = math.ceil(len(output) / share) * len(self.region_batches)
-                    result = output.new_empty(rows, *output.shape[1:])
-                if row + len(output) > len(result):
-                    raise ShapeError(
-                        "a region batch yielded more rows than the first: make the first the largest"
-                    )
-                result[row : row + len(output)] = output
-                row += len(output)
+            self.places.append(_Place(region, collected.rows))
+            for piece, outputs in self._in_pieces(number, batch, self._encode):
+                collected.add(outputs, piece.share)
+                region = piece.stop
             self._report("encode", number + 1, len(self.region_batches))
+        self.places.append(_Place(region, collected.rows))
         # Weights cast without a graph must not be found again by code that needs one.
         torch.clear_autocast_cache()
-        assert result is not None, "there is at least one region batch"
-        return result[:row]
+        return collected.tensors()
 
-    def backward(self, gradient: Tensor, parameters: tuple[Tensor, ...]) -> list[Tensor | None]:
-        """The gradients of the parameters, summed over the region batches."""
-        sums = _Sums(parameters, len(self.region_batches) / len(self.with_gradient))
+    def backward(self, gradients: Outputs, parameters: Sequence[Tensor]) -> list[Tensor | None]:
+        """The gradients of the parameters and gathered tensors, summed over the region batches."""
+        scale = len(self.region_batches) / len(self.with_gradient)
+        sums = Gradients(parameters, self.gathered, scale)
         with torch.enable_grad(), torch.autocast(**self.autocast), frozen_statistics(self.function):
-            done = self._backward_kept(gradient, sums)
+            done = self._backward_kept(gradients, sums)
             for number, batch in _read(self.region_batches, [n for n in self.with_gradient if n not in done]):
-                self._backward_again(number, batch, gradient, sums)
+                self._backward_again(number, batch, gradients, sums)
                 done.add(number)
                 self._report("backward", len(done), len(self.with_gradient))
-        return sums.scaled()
+        return sums.totals()
 
-    def _encode(self, number: int, arguments: Sequence[Any], whole: bool) -> Tensor:
-        """The output of a batch or a piece of one, without its graph; that is kept where there is room."""
+    def _compute(self, piece: "_Piece") -> "_Computed":
+        """Run the function; what is gathered for it is a leaf of its graph, if there is one."""
+        gathered = [given.piece(piece.start, piece.stop).detach() for given in self.gathered]
+        for given, rows in zip(self.gathered, gathered, strict=True):
+            rows.requires_grad_(torch.is_grad_enabled() and given.values.requires_grad)
+        result = self.function(*piece.arguments, *gathered)
+        self.single = isinstance(result, Tensor)
+        return _Computed((result,) if isinstance(result, Tensor) else tuple(result), gathered)
+
+    def _encode(self, piece: "_Piece") -> Outputs:
+        """The outputs of a batch or a piece of one, without their graph; that is kept where there is room."""
         has_room = self.room is None or 0 < self.room >= self.graph_bytes
-        if not (whole and has_room and number in self.with_gradient):
-            return self.function(*arguments)
+        if not (piece.share == 1 and has_room and piece.number in self.with_gradient):
+            return self._compute(piece).outputs
         # The first graph is measured where room is limited; the others are as large.
         measured = SavedBytes(self.parameters) if not self.graph_bytes and self.room != math.inf else None
         with torch.enable_grad(), measured or nullcontext():
-            output = self.function(*arguments)
+            computed = self._compute(piece)
         if measured is not None:
             self.graph_bytes = measured.total
         if self.room is None:
             # The recompute of another batch needs room too, and so does what follows the map.
-            behind = self.graph_bytes + _RESERVED_OUTPUTS * output.nbytes * len(self.region_batches)
+            output_bytes = sum(output.nbytes for output in computed.outputs)
+            behind = self.graph_bytes + _RESERVED_OUTPUTS * output_bytes * len(self.region_batches)
             self.room = self.graph_bytes + _SHARE * free_bytes(self.device) - behind
         if self.graph_bytes <= self.room:
             self.room -= self.graph_bytes
-            self.kept[number] = output
-        return output.detach()
+            self.kept[piece.number] = computed
+        return tuple(output.detach() for output in computed.outputs)
 
-    def _backward_kept(self, gradient: Tensor, sums: "_Sums") -> set[int]:
+    def _backward_kept(self, gradients: Outputs, sums: Gradients) -> set[int]:
         """Use the kept graphs up; returns the numbers of their batches."""
         done = set()
         for number in list(self.kept):
-            output = self.kept.pop(number, None)
-            if output is None:
+            computed = self.kept.pop(number, None)
+            if computed is None:
                 continue  # let go meanwhile, as memory ran out
-            row = self.first_rows[number]
-            parts = _unless_out_of_memory(sums.parts, output, gradient[row : row + len(output)])
-            if parts is None:
-                self._make_room(len(output))
+            start, row = self.places[number]
+            stop = self.places[number + 1].region
+            part = _unless_out_of_memory(sums.part, *computed, computed.rows_of(gradients, row))
+            if part is None:
+                self._make_room(len(computed.outputs[0]))
                 continue
-            sums.add(parts)
+            sums.add(part, start, stop)
             done.add(number)
             self._report("backward", len(done), len(self.with_gradient))
         return done
 
-    def _backward_again(self, number: int, batch: Any, gradient: Tensor, sums: "_Sums") -> None:
+    def _backward_again(self, number: int, batch: Any, gradients: Outputs, sums: Gradients) -> None:
         """Compute a batch again, now with its graph, and push its share of the gradient through."""
-        row = self.first_rows[number]
+        row = self.places[number].row
 
-        def compute(
-            _number: int, arguments: Sequence[Any], _whole: bool
-        ) -> tuple[int, Sequence[Tensor | None]]:
-            output = self.function(*arguments)
-            return len(output), sums.parts(output, gradient[row : row + len(output)])
+        def compute(piece: "_Piece") -> tuple[int, list[Tensor | None]]:
+            computed = self._compute(piece)
+            return len(computed.outputs[0]), sums.part(*computed, computed.rows_of(gradients, row))
 
-        for _, (rows, parts) in self._in_pieces(number, batch, compute):
-            sums.add(parts)
+        for piece, (rows, part) in self._in_pieces(number, batch, compute):
+            sums.add(part, piece.start, piece.stop)
             row += rows
 
     def _in_pieces(
-        self, number: int, batch: Any, compute: Callable[..., Result]
-    ) -> Iterator[tuple[float, Result]]:
+        self, number: int, batch: Any, compute: Callable[["_Piece"], Result]
+    ) -> Iterator[tuple["_Piece", Result]]:
         """Compute a batch at once; if memory runs out, again from where it was, by as many regions as fit.
 
-        Yields each piece's share of the batch's regions, and what `compute` made of it.
+        Yields each piece, and what `compute` made of it.
         """
         arguments = batch if isinstance(batch, tuple) else (batch,)
         start, size = 0, len(arguments[0])
         while start < size:
             stop = min(start + _regions_that_fit.get(self.function, size), size)
             whole = stop - start == size
-            piece = arguments if whole else [None if part is None else part[start:stop] for part in arguments]
+            rows = arguments if whole else [None if part is None else part[start:stop] for part in arguments]
+            first = self.places[number].region
+            piece = _Piece(number, rows, first + start, first + stop, (stop - start) / size)
             draws = nullcontext() if whole else DrawsOfWholeBatch(start, stop, size)
             with random_state(self.seed + number, self.device), draws:
-                result = _unless_out_of_memory(compute, number, piece, whole)
-            del piece
+                result = _unless_out_of_memory(compute, piece)
             if result is None:
+                del piece, rows
                 self._make_room(stop - start)
                 continue
-            yield (stop - start) / size, result
+            yield piece, result
             start = stop
 
     def _make_room(self, regions: int) -> None:
@@ -305,33 +355,6 @@ class _Replay:
     def _report(self, what: str, done: int, total: int) -> None:
         if self.progress is not None:
             self.progress(what, done, total)
-
-
-class _Sums:
-    """The gradients of some parameters, added up part by part."""
-
-    def __init__(self, parameters: Sequence[Tensor], scale: float) -> None:
-        self.parameters = parameters
-        self.scale = scale
-        self.totals: list[Tensor | None] = [None] * len(parameters)
-
-    def parts(self, output: Tensor, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        return torch.autograd.grad(output, self.parameters, gradient, allow_unused=True)
-
-    def add(self, parts: Sequence[Tensor | None]) -> None:
-        for index, part in enumerate(parts):
-            if part is None:
-                continue
-            total = self.totals[index]
-            # A copy laid out like the parameter: a part may be a view of somebody else's gradient, or strided.
-            self.totals[index] = (
-                torch.empty_like(self.parameters[index]).copy_(part) if total is None else total.add_(part)
-            )
-
-    def scaled(self) -> list[Tensor | None]:
-        if self.scale == 1:
-            return self.totals
-        return [None if total is None else total * self.scale for total in self.totals]
 
 
 def _read(region_batches: RegionBatches, numbers: Sequence[int]) -> Iterator[tuple[int, Any]]:
