@@ -50,20 +50,38 @@ def test_extreme_shapes_stay_small(tmp_path, shape):
     assert max(view.shape) < 5000
 
 
+def title_width(view: np.ndarray) -> int:
+    """From the first to the last column with dark pixels in the rows of the title."""
+    dark = np.flatnonzero((view[:30].max(axis=-1) < 100).any(axis=0))
+    return int(dark[-1] - dark[0] + 1)
+
+
 def test_difficult_names_are_printed_as_they_are(tmp_path):
+    # As a formula this would be three letters, and the one after it an error.
+    formula = title_width(draw(tmp_path, title="$\\alpha\\beta\\gamma$", answer="b"))
+    plain = title_width(draw(tmp_path, title="/oalpha/obeta/ogamma/", answer="b"))
+    assert formula == pytest.approx(plain, rel=0.2)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        draw(
+        view = draw(
             tmp_path,
             title="cost $5 and $6 \\frac{ _x^2.tif",
             answer="組織",
             scores={"$\\bad{": 1.0, "組織": 0.0},
         )
+    assert title_width(view) > plain
+    assert pixels_like(view, (0xB5 / 255, 0x36 / 255, 0x7A / 255)) > 5_000, "the bar of the first score"
 
 
 def test_nodata_and_skipped_regions_and_no_scores(tmp_path):
     values = np.full((40, 30), np.nan, np.float32)
-    draw(tmp_path, values=values, scores=None, microns_per_pixel=0.25)
+    view = draw(tmp_path, values=values, scores=None, microns_per_pixel=0.25)
+    # Half of the pale 0.9 over the dimmed grey of the blue picture.
+    grey = 0.1 + 0.5 * (0.299 * 0.1 + 0.587 * 0.2 + 0.114 * 0.9)
+    assert pixels_like(view, (0.45 + grey / 2,) * 3) > 100_000
+    without = draw(tmp_path, values=values, scores=None)
+    assert pixels_like(view, (0, 0, 0)) > pixels_like(without, (0, 0, 0)) + 100, "the scale bar"
+    assert draw(tmp_path, values=values).shape[0] > without.shape[0], "room for the bars of scores"
 
 
 def test_the_colour_limit_does_not_blow_up_noise():

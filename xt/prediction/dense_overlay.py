@@ -1,0 +1,135 @@
+"""A picture to look at quickly: the image, and on it the mask's classes or the points that were found."""
+
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xt.prediction.colours import Colour, class_colours, point_colours
+from xt.prediction.decoded_image import NOTHING
+from xt.prediction.panels import draw_bars, draw_grey, draw_image, draw_scale, frame, layout, save
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from xt.images import LargeImage
+
+_LONGEST = 1400
+_OPACITY = 0.65
+_PALE = (0.9, 0.9, 0.9, 0.5)
+_BARS = 8
+# More circles than this would hide each other and take long to draw.
+_MOST_POINTS = 5000
+
+
+def write_mask_overlay(
+    mask: "LargeImage",
+    picture: NDArray[np.float32],
+    destination: str | os.PathLike[str],
+    class_names: Sequence[str],
+    counts: Mapping[str, int],
+    *,
+    title: str,
+    microns_per_pixel: float | None = None,
+) -> Path:
+    """Write a PNG: the image; the image in grey under the classes in the mask's colours; each class's share of it.
+
+    Class 0 is left clear, so that the image is seen.
+
+    Args:
+        mask: class numbers as they were written, with levels.
+        picture: (height, width, 3) in [0, 1], NaN where there is nothing; see `thumbnail`.
+        counts: pixels by class name.
+        title: the image's name.
+        microns_per_pixel: of the image's level 0, for a scale bar.
+    Raises:
+        OutputError: it could not be written; nothing half-written stays.
+    """
+    colours = class_colours(len(class_names))
+    table = np.zeros((NOTHING + 1, 4), dtype=np.float32)
+    table[: len(colours), :3] = np.array(colours) / 255
+    table[1 : len(colours), 3] = _OPACITY
+    table[NOTHING] = _PALE
+    figure, axes, bars = layout(mask.shape, min(len(class_names), _BARS))
+    draw_image(axes[0], picture, mask.shape)
+    draw_grey(axes[1], picture, mask.shape)
+    small, pixel_size = _small(mask)
+    height, width = (size * pixel_size for size in small.shape)
+    axes[1].imshow(table[small], extent=(0, width, height, 0), interpolation="nearest")
+    axes[1].set_title("classes" + ("" if len(class_names) > _BARS else " in the colours below"), fontsize=9)
+    frame(axes[1], mask.shape)
+    if microns_per_pixel is not None:
+        draw_scale(axes[0], mask.shape[1], microns_per_pixel)
+    total = max(sum(counts.values()), 1)
+    shares = [(name, counts[name] / total) for name in class_names]
+    _draw_classes(bars, shares, colours, "share of the pixels", None)
+    best, share = max(shares, key=lambda item: item[1])
+    return save(figure, destination, title, f"most of it: {best} ({share:.1%})")
+
+
+def write_points_overlay(
+    points: Mapping[str, NDArray[np.float64]],
+    shape: tuple[int, int],
+    picture: NDArray[np.float32],
+    destination: str | os.PathLike[str],
+    class_names: Sequence[str],
+    *,
+    title: str,
+    microns_per_pixel: float | None = None,
+) -> Path:
+    """Write a PNG: the image; the image in grey with a circle around each point; how many there are of each class.
+
+    Args:
+        points: (N,) each "y", "x" in pixels of the image, "score" and "label". Of very many, the best are drawn.
+        shape: (height, width) of the image.
+        others: as of `write_mask_overlay`.
+    """
+    colours = point_colours(len(class_names))
+    figure, axes, bars = layout(shape, min(len(class_names), _BARS))
+    draw_image(axes[0], picture, shape)
+    draw_grey(axes[1], picture, shape)
+    best = np.argsort(-points["score"], kind="stable")[:_MOST_POINTS]
+    edges = np.array(colours)[points["label"][best].astype(int)] / 255
+    axes[1].scatter(
+        points["x"][best], points["y"][best], s=28, facecolors="none", edgecolors=edges, linewidths=0.9
+    )
+    total = len(points["y"])
+    shown = "" if total <= _MOST_POINTS else f", the best {_MOST_POINTS:,} of {total:,}"
+    axes[1].set_title(f"points{shown}", fontsize=9)
+    frame(axes[1], shape)
+    if microns_per_pixel is not None:
+        draw_scale(axes[0], shape[1], microns_per_pixel)
+    counts = np.bincount(points["label"].astype(int), minlength=len(class_names))
+    shares = [(name, count / max(total, 1)) for name, count in zip(class_names, counts, strict=True)]
+    _draw_classes(bars, shares, colours, "share of the points", [f"{count:,}" for count in counts])
+    return save(figure, destination, title, f"{total:,} point{'' if total == 1 else 's'}")
+
+
+def _draw_classes(
+    axes: "Axes | None",
+    shares: Sequence[tuple[str, float]],
+    colours: Sequence[Colour],
+    label: str,
+    texts: Sequence[str] | None,
+) -> None:
+    """The classes with the largest shares, in their colours."""
+    if axes is None:
+        return
+    largest = sorted(range(len(shares)), key=lambda number: -shares[number][1])[:_BARS]
+    rows = [
+        (*shares[number], "#" + "".join(f"{value:02x}" for value in colours[number])) for number in largest
+    ]
+    more = "" if len(shares) <= _BARS else f" (largest {_BARS} of {len(shares)})"
+    draw_bars(axes, rows, label + more, None if texts is None else [texts[number] for number in largest])
+
+
+def _small(mask: "LargeImage") -> tuple[NDArray[np.uint8], float]:
+    """(height, width) of the mask from its lowest level that is large enough, and its pixels' size at level 0."""
+    wanted = max(mask.shape) / _LONGEST
+    level = max(number for number, factor in enumerate(mask.levels) if factor <= max(wanted, 1.0))
+    stride = max(1, round(wanted / mask.levels[level]))
+    pixels: NDArray[np.uint8] = mask.read(0, 0, *mask.level_shapes[level], level=level)
+    return pixels[::stride, ::stride, 0], stride * mask.levels[level]
