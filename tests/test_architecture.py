@@ -40,7 +40,10 @@ MAY_IMPORT = {
         "context_encoders", "footprint", "images", "memory", "model", "model_config", "reader", "region_batch",
         "region_encoders", "regions", "streaming",
     },
-    "data": {"encoded_images", "images", "model", "model_config", "output", "pixels", "reader", "regions", "streaming"},
+    "data": {
+        "encoded_images", "heads", "images", "model", "model_config", "output", "pixels", "reader", "regions",
+        "streaming",
+    },
     "configuration": {"data", "model_config", "streaming"},
     "configuration_parser": {"configuration"},
     "metrics": {"data", "heads"},
@@ -48,7 +51,7 @@ MAY_IMPORT = {
     "training": {
         "configuration", "configuration_parser", "data", "images", "model", "model_config", "output", "streaming",
     },
-    "testing": {"images", "context_encoders"},
+    "testing": {"images", "context_encoders", "output"},
     "demo": {"*"},
     "cli": {"*"},
 }  # fmt: skip
