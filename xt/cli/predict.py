@@ -1,10 +1,12 @@
-"""`xt predict CHECKPOINT FILES... --out DIR`: probabilities, relevance maps and overlays, resumable."""
+"""`xt predict CHECKPOINT FILES... --out DIR`: answers with relevance maps, masks or points, resumable."""
 
 import argparse
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xt.cli import predict_dense
 from xt.cli.progress import ProgressBars
 from xt.errors import OutputError, XTError
 
@@ -12,14 +14,17 @@ if TYPE_CHECKING:
     from xt.prediction import Predictor
     from xt.prediction.results import ResultFolder
 
+    PredictOne = Callable[[str, ResultFolder, ProgressBars], None]
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint", help="a model.safetensors as `xt train` writes it, or the folder it lies in"
     )
     parser.add_argument(
-        "files", nargs="+", metavar="FILES", help="images, folders of images, or quoted globs"
-    )
+        "files", nargs="+", metavar="FILES",
+        help="images, folders of images or of xView3 scenes, quoted globs, or stacks as 'VH.tif|VV.tif'",
+    )  # fmt: skip
     parser.add_argument(
         "--out", required=True, type=Path, metavar="DIR", help="where the results go; made if missing"
     )
@@ -30,57 +35,70 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--overwrite", action="store_true",
         help="predict these images again, and throw away the folder's results of another checkpoint",
     )  # fmt: skip
+    predict_dense.add_arguments(parser)
     parser.epilog = (
-        "Results: DIR/predictions.csv (one row an image), and for each image NAME.relevance.tif (a GeoTIFF that lies "
-        "on the image where it has coordinates) and NAME.overlay.png. A second run goes on where the first ended. "
+        "Results: DIR/predictions.csv (one row an image), and for each image, of a model with one answer an image, "
+        "NAME.relevance.tif (a GeoTIFF that lies on the image where it has coordinates) and NAME.overlay.png; of a "
+        "segmentation NAME.mask.tif, of points NAME.points.geojson and NAME.points.csv, and NAME.overlay.png. A second "
+        "run goes on where the first ended, also in the middle of an image (NAME.partial). "
         "Exit status: 0 all done, 1 some images failed (listed at the end), 2 refused."
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from xt.prediction.inputs import find_images
     from xt.prediction.results import ResultFolder, file_sha256
 
     checkpoint = Path(arguments.checkpoint)
     if checkpoint.is_dir():
         checkpoint = checkpoint / "model.safetensors"
     identity = file_sha256(checkpoint)
-    images = find_images(arguments.files, without=arguments.out)
+    images = predict_dense.find_images_and_scenes(arguments)
+    settings = predict_dense.settings(arguments)
+    endings = predict_dense.wanted_endings(arguments) | ({".overlay.png"} if arguments.overlay else set())
     with ResultFolder(arguments.out, identity, overwrite=arguments.overwrite) as results:
         todo = [
-            path for path in images if arguments.overwrite or not results.is_done(path, arguments.overlay)
+            path for path in images if arguments.overwrite or not results.is_done(path, endings, settings)
         ]
         failed: dict[str, str] = {}
         if todo:
-            predictor = _predictor(checkpoint, arguments)
-            failed = _predict_all(predictor, todo, results, arguments.overlay)
+            failed = _predict_all(_predict_one(checkpoint, identity, arguments), todo, results)
+        predict_dense.write_scenes(images, results)
     _report(len(images), len(todo), failed, results.table)
     return 1 if failed else 0
 
 
-def _predictor(checkpoint: Path, arguments: argparse.Namespace) -> "Predictor":
+def _predict_one(checkpoint: Path, identity: str, arguments: argparse.Namespace) -> "PredictOne":
+    """What predicts an image with this model and writes its files."""
     # Only now: a run that finds everything done, or is refused, does not wait for torch.
     from dataclasses import replace
 
     from xt.model import load_model
     from xt.prediction import Predictor
+    from xt.prediction.dense_predictor import DENSE_TASKS, DensePredictor
 
     model = load_model(checkpoint)
     if arguments.region_batch is not None:
         model.streaming = replace(model.streaming, region_batch=arguments.region_batch)
-    return Predictor(model, arguments.device)
+    if model.config.head in DENSE_TASKS:
+        dense = DensePredictor(model, arguments.device, checkpoint=identity)
+        return predict_dense.prepared(dense, arguments)
+    predict_dense.check_unused(arguments, model.config.head)
+    predictor = Predictor(model, arguments.device)
+
+    def predict_one(path: str, results: "ResultFolder", bars: ProgressBars) -> None:
+        _predict_answer(predictor, path, results, arguments.overlay, bars)
+
+    return predict_one
 
 
-def _predict_all(
-    predictor: "Predictor", images: list[str], results: "ResultFolder", overlay: bool
-) -> dict[str, str]:
+def _predict_all(predict_one: "PredictOne", images: list[str], results: "ResultFolder") -> dict[str, str]:
     """The images that failed, with the reason."""
     failed: dict[str, str] = {}
     with ProgressBars() as bars:
         overall = bars.add("all", total=len(images), unit="images") if len(images) > 1 else None
         for path in images:
             try:
-                _predict_one(predictor, path, results, overlay, bars)
+                predict_one(path, results, bars)
             except OutputError:
                 # The next image would meet the same full disk.
                 raise
@@ -95,9 +113,10 @@ def _predict_all(
     return failed
 
 
-def _predict_one(
+def _predict_answer(
     predictor: "Predictor", path: str, results: "ResultFolder", overlay: bool, bars: ProgressBars
 ) -> None:
+    """One answer about an image, with its relevance map."""
     from xt.images import open_image
     from xt.prediction.overlay import write_overlay
     from xt.prediction.thumbnail import thumbnail
@@ -105,25 +124,28 @@ def _predict_one(
 
     name = Path(path).name
     bar = bars.add(name, unit="regions")
+    files = {"relevance": ".relevance.tif"} | ({"overlay": ".overlay.png"} if overlay else {})
     try:
         with open_image(path) as image:
             prediction = predictor.predict(image, progress=bar.update)
             write_relevance(
                 prediction.relevance,
-                results.map_path(path),
+                results.path(path, files["relevance"]),
                 {"XT_IMAGE": name, "XT_PREDICTED": prediction.sentence, "XT_CHECKPOINT": results.checkpoint},
             )
             if overlay:
                 write_overlay(
                     prediction.relevance,
                     thumbnail(image),
-                    results.overlay_path(path),
+                    results.path(path, files["overlay"]),
                     title=name,
                     answer=prediction.sentence,
                     scores=None if prediction.task == "regression" else prediction.scores,
                     microns_per_pixel=image.microns_per_pixel[1] if image.microns_per_pixel else None,
                 )
-        results.add(path, prediction, overlay)
+        column = "value" if prediction.task == "regression" else "p"
+        scores = {f"{column}({name})": f"{score:.6g}" for name, score in prediction.scores.items()}
+        results.add(path, files, {"predicted": prediction.label, **scores})
     finally:
         bar.remove()
 

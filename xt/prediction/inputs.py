@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xt.errors import ImageError
+from xt.images import stack_parts
 
 # What is looked for in folders; a file that is named itself may have any suffix.
 _PLAIN = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".j2k", ".webp", ".bmp", ".vrt", ".img", ".ntf")
@@ -17,7 +18,8 @@ def find_images(given: Sequence[str], without: Path | None = None) -> list[str]:
     """Every image once, in the order given; folders are searched with all their subfolders, in sorted order.
 
     Args:
-        given: files, folders and globs; what GDAL finds elsewhere ("/vsicurl/...", "s3://...") passes unchanged.
+        given: files, folders and globs; what GDAL finds elsewhere ("/vsicurl/...", "s3://...") passes unchanged, as do
+            stacks ("VH.tif|VV.tif").
         without: a folder whose files are left out, as the results of an earlier run.
     Raises:
         ImageError: a file does not exist, a glob matches nothing, a folder holds no image.
@@ -30,8 +32,16 @@ def find_images(given: Sequence[str], without: Path | None = None) -> list[str]:
 
 
 def identity(path: str) -> str:
-    """The same for all ways to write the path of one file."""
-    return path if is_remote(path) else str(Path(path).resolve())
+    """The same for all ways to write the path of one file, or of the files of one stack."""
+    return "|".join(part if is_remote(part) else str(Path(part).resolve()) for part in stack_parts(path))
+
+
+def image_stem(path: str) -> str:
+    """What an image is called in the names of its results: a file by itself, a stack by the folder of its files."""
+    parts = stack_parts(path)
+    if len(parts) == 1:
+        return Path(path).stem or "image"
+    return Path(os.path.commonpath([Path(part).resolve().parent for part in parts])).name or "stack"
 
 
 def is_remote(path: str) -> bool:
@@ -54,7 +64,7 @@ def file_version(path: str) -> list[int] | None:
 
 def _expand(entry: str, without: Path | None) -> list[str]:
     path = Path(entry)
-    if is_remote(entry) or path.is_file():
+    if is_remote(entry) or path.is_file() or len(stack_parts(entry)) > 1:
         return [entry]
     if path.is_dir():
         images = _in_folder(path, without)

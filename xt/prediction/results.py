@@ -4,36 +4,39 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from xt.errors import CheckpointError, OutputError
+from xt.images import stack_parts
 from xt.output import check_writable_folder, lock_folder, remove_leftovers, write_atomically
-from xt.prediction.inputs import file_version, identity
+from xt.prediction.inputs import file_version, identity, image_stem
 from xt.prediction.writers import write_table
-
-if TYPE_CHECKING:
-    from xt.prediction.predictor import Prediction
 
 TABLE = "predictions.csv"
 RECORD = "predictions.json"
 _FORMAT = "xt predictions 1"
 # With many small images, writing the table anew after each would take longer than predicting.
 _SECONDS_BETWEEN_WRITES = 1.0
+# Of records that do not name the files.
+_FIRST_FILES = (".relevance.tif", ".overlay.png")
+_SIDE_FILES = (".mask.tif.aux.xml",)
 
 
 class ResultFolder:
-    """Results of one checkpoint: `predictions.csv`, and for each image a relevance map and an overlay.
+    """Results of one checkpoint: `predictions.csv` with a row an image, and the files that belong to each image.
 
-    `predictions.json` records which version of each file was predicted and its row; the table is made from it. Both
-    are replaced in one step, so that a killed run leaves valid files. While the folder is open no other run can write
-    to it.
+    `predictions.json` records which version of each file was predicted, its row and its files; the table is made from
+    it. Both are replaced in one step, so that a killed run leaves valid files. While the folder is open no other run
+    can write to it.
 
         with ResultFolder("results", checkpoint_sha256) as results:
             for path in paths:
-                if not results.is_done(path): ...; results.add(path, prediction)
+                if not results.is_done(path):
+                    ...  # writes results.path(path, ".mask.tif")
+                    results.add(path, {"mask": ".mask.tif"}, {"water": 0.7})
 
     Args:
         checkpoint: sha256 of the checkpoint's file.
@@ -77,32 +80,48 @@ class ResultFolder:
     def table(self) -> Path:
         return self.folder / TABLE
 
-    def map_path(self, image: str) -> Path:
-        return self.folder / f"{self._stem(image)}.relevance.tif"
+    def path(self, image: str, ending: str) -> Path:
+        """An image's file of this kind, as ".mask.tif"."""
+        return self.folder / f"{self._stem(image)}{ending}"
 
-    def overlay_path(self, image: str) -> Path:
-        return self.folder / f"{self._stem(image)}.overlay.png"
+    def is_done(
+        self, image: str, endings: Collection[str] = (), settings: Mapping[str, object] | None = None
+    ) -> bool:
+        """Whether this very version of the image was predicted with these settings and all its files are there.
 
-    def is_done(self, image: str, overlay: bool = True) -> bool:
-        """Whether this very version of the image was predicted and its files are there."""
+        Args:
+            endings: of files that are wanted, besides those that were written.
+        """
         entry = self._images.get(identity(image))
-        return (
-            entry is not None
-            and entry["version"] == file_version(image)
-            and self.map_path(image).exists()
-            and (not overlay or self.overlay_path(image).exists())
-        )
+        if entry is None or entry["version"] != _version(image):
+            return False
+        if entry.get("settings", {}) != json.loads(json.dumps(settings or {})):
+            return False
+        written = entry.get("files", _FIRST_FILES)
+        return set(endings) <= set(written) and all(self.path(image, ending).exists() for ending in written)
 
-    def add(self, image: str, prediction: "Prediction", overlay: bool = True) -> None:
-        """Record an image whose map and overlay are written; its row follows within a second or at the end."""
-        row = {"image": image, "predicted": prediction.label}
-        column = "value" if prediction.task == "regression" else "p"
-        row |= {f"{column}({name})": f"{score:.6g}" for name, score in prediction.scores.items()}
-        row["relevance"] = self.map_path(image).name
-        row["overlay"] = self.overlay_path(image).name if overlay else ""
+    def add(
+        self,
+        image: str,
+        files: Mapping[str, str],
+        values: Mapping[str, object],
+        settings: Mapping[str, object] | None = None,
+    ) -> None:
+        """Record an image whose files are written; its row follows within a second or at the end.
+
+        Args:
+            files: column -> ending of a file of the image.
+            values: the other columns.
+            settings: JSON values; a run with others predicts the image again.
+        """
+        row = {"image": image, **values} | {
+            column: self.path(image, ending).name for column, ending in files.items()
+        }
         self._images[identity(image)] = {
             "stem": self._stem(image),
-            "version": file_version(image),
+            "version": _version(image),
+            "files": list(files.values()),
+            "settings": dict(settings or {}),
             "row": row,
         }
         self._changed = True
@@ -120,7 +139,8 @@ class ResultFolder:
         rows = [entry["row"] for entry in self._images.values()]
         record = {"format": _FORMAT, "checkpoint": self.checkpoint, "images": self._images}
         write_atomically(self.folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False))
-        write_table(rows, list(rows[0]), self.table)
+        # Runs with other settings may have written other files: a row has what there is.
+        write_table(rows, list(dict.fromkeys(column for row in rows for column in row)), self.table)
         self._changed = False
         self._written_at = time.monotonic()
 
@@ -129,7 +149,7 @@ class ResultFolder:
         key = identity(image)
         if key in self._images:
             return str(self._images[key]["stem"])
-        stem = Path(image).stem or "image"
+        stem = image_stem(image)
         # Some file systems do not tell upper from lower case.
         taken = {str(entry["stem"]).casefold() for entry in self._images.values()}
         return (
@@ -154,7 +174,7 @@ class ResultFolder:
 
     def _discard(self, record: Mapping[str, Any] | None) -> None:
         for entry in (record or {"images": {}})["images"].values():
-            for suffix in (".relevance.tif", ".overlay.png"):
+            for suffix in (*entry.get("files", _FIRST_FILES), *_SIDE_FILES):
                 (self.folder / f"{entry['stem']}{suffix}").unlink(missing_ok=True)
         (self.folder / TABLE).unlink(missing_ok=True)
         (self.folder / RECORD).unlink(missing_ok=True)
@@ -181,6 +201,10 @@ def _read_record(path: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return record if isinstance(record, dict) and record.get("format") == _FORMAT else None
+
+
+def _version(image: str) -> list[list[int] | None]:
+    return [file_version(part) for part in stack_parts(image)]
 
 
 def _unlock(lock: IO[bytes] | None) -> None:
