@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,28 +12,45 @@ from xt.images.array import ArrayImage, is_tensor
 from xt.images.image import LargeImage
 
 Progress = Callable[[float], object]
-__all__ = ["LargeImage", "open_image", "tile"]
+__all__ = ["LargeImage", "open_image", "stack", "stack_parts", "tile"]
 
 # Files that only OpenSlide reads, by which a missing OpenSlide is noticed.
 _SLIDE_SUFFIXES = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi"})
 
 
-def open_image(source: Any, nodata: float | None = None) -> LargeImage:
+# Between paths that make one image, in tables and on the command line.
+_JOINT = "|"
+
+
+def open_image(
+    source: Any, nodata: float | None = None, *, time: int = 0, z: int = 0, series: int = 0
+) -> LargeImage:
     """Open an image for reading by window; no pixels are read yet.
 
     Args:
         source: a path; an array or memory map (height, width) or (height, width, channels); a torch tensor
-            (channels, height, width); or a LargeImage, which is returned as it is.
+            (channels, height, width); or a LargeImage, which is returned as it is. A list or tuple of these, or paths
+            joined by "|", are a stack of them, see `stack`.
         nodata: the value of pixels that hold nothing, in place of the one in the file.
+        time, z, series: which time point, focal plane and image of an OME-TIFF or OME-Zarr, from 0.
     Raises:
         ImageError: the file is missing, not an image, or damaged.
         PixelError: the pixels are not integers or real floats.
+        ConfigError: the file has no such time point, plane or image.
         MissingPackageError: the package that reads such files is not installed.
     """
     if isinstance(source, LargeImage):
         return source
     if isinstance(source, (str, os.PathLike)):
-        return _open_file(os.fspath(source), nodata)
+        source = os.fspath(source)
+        parts = stack_parts(source)
+        if len(parts) == 1:
+            return _open_file(source, nodata, (time, z, series))
+        source = parts
+    if isinstance(source, (list, tuple)):
+        from xt.images.stacked import stack
+
+        return stack(source, open_image=lambda each: open_image(each, nodata, time=time, z=z, series=series))
     if is_tensor(source) or hasattr(source, "__array__"):
         return ArrayImage(source, nodata)
     raise TypeError(
@@ -41,7 +58,51 @@ def open_image(source: Any, nodata: float | None = None) -> LargeImage:
     )
 
 
-def _open_file(path: str, nodata: float | None) -> LargeImage:
+def stack(
+    images: Sequence[Any],
+    names: Sequence[str] | None = None,
+    resampling: str | Sequence[str] = "bilinear",
+    reference: int = 0,
+    *,
+    same_field: bool = False,
+) -> LargeImage:
+    """Several images on top of each other, lazily: their channels become the channels of one image.
+
+    Images that say where they lie on the map are aligned to the reference's pixels, whatever their coordinate systems,
+    resolutions and extents; what one of them does not cover is missing in its channels. Others need the reference's
+    size, or one that is a whole multiple of it or goes into it a whole number of times; they then cover the same field.
+
+    Values are those of the files, in the smallest type that holds all of them: 8-bit integers beside float32 become
+    float32 from 0 to 255, and are not brought to the unit range as a model does with a file of integers alone. Mean and
+    standard deviation, which training measures for each channel, make up for that. In a float stack everything missing
+    is NaN; in one of integers `read_valid` tells what is missing.
+
+    Args:
+        images: images, paths, arrays; anything `open_image` takes.
+        names: one for each image or one for each channel; without them those of the files.
+        resampling: "bilinear", "nearest" (class numbers), "cubic", "average" or "mode", for all or one for each image;
+            for images aligned by size "bilinear" or "nearest". As GDAL means them, but "bilinear" between sizes is the
+            mean where it shrinks.
+        reference: whose pixels, levels and coordinates the stack has.
+        same_field: take images without coordinates to cover the same field whatever their sizes.
+    Raises:
+        ShapeError: images without coordinates differ in size.
+        ConfigError: names or resampling do not fit, or an image cannot be aligned.
+        And what `open_image` raises.
+    """
+    from xt.images.stacked import stack
+
+    return stack(images, names, resampling, reference, same_field=same_field, open_image=open_image)
+
+
+def stack_parts(path: str) -> list[str]:
+    """The paths joined by "|" in one, itself alone if there is such a file."""
+    if _JOINT not in path or Path(path).exists():
+        return [path]
+    return [part.strip() for part in path.split(_JOINT)]
+
+
+def _open_file(path: str, nodata: float | None, plane: tuple[int, int, int]) -> LargeImage:
     """Choose between OpenSlide and GDAL.
 
     A scanner's own format goes to OpenSlide. A tiled TIFF that both can read is a slide if it says so: 8-bit RGB,

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from xt.errors import ConfigError, ImageError, PixelError, ShapeError
 
 if TYPE_CHECKING:
+    from xt.images.resampled import AtResolution, Resampling
     from xt.images.views import AtLevel, Crop, Flip, Rotate
 
 Transform = tuple[float, float, float, float, float, float]
@@ -183,6 +184,33 @@ class LargeImage(ABC):
         from xt.images.views import AtLevel
 
         return AtLevel(self, level)
+
+    def at_resolution(
+        self,
+        *,
+        microns_per_pixel: float | tuple[float, float] | None = None,
+        map_units_per_pixel: float | tuple[float, float] | None = None,
+        resampling: Resampling = "bilinear",
+    ) -> AtResolution:
+        """This image as if it had been taken at another resolution, lazily; the levels coarser than that remain.
+
+        Windows are resampled as they are read, from the coarsest level that is fine enough, and have no seams (beyond
+        those of `SlideImage`, where a scanner's levels do not divide evenly). The result is exactly as fine as asked;
+        at its far edges it covers up to half a pixel more or less.
+
+        Args:
+            microns_per_pixel: of level 0 of the result, one number or (y, x): for slides.
+            map_units_per_pixel: the same in the units of the coordinate system (often metres): for maps. Either one
+                of the two.
+            resampling: "bilinear": the mean over each pixel's area where this shrinks the image, bilinear
+                interpolation where it enlarges it. "nearest": for class numbers.
+        Raises:
+            ConfigError: the image does not say its resolution, or the one asked for is not positive.
+            ShapeError: nothing of the image would be left.
+        """
+        from xt.images.resampled import at_resolution
+
+        return at_resolution(self, microns_per_pixel, map_units_per_pixel, resampling)
 
     def flip(self, axis: str) -> Flip:
         """This image mirrored top to bottom ("y") or left to right ("x"), lazily, as np.flip does."""

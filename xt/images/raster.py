@@ -40,9 +40,9 @@ class RasterImage(LargeImage):
 
     def __init__(self, path: str | os.PathLike[str], nodata: float | None = None) -> None:
         self.path = str(path)
-        self._nodata_override = nodata
-        with _open_for_facts(self.path) as dataset:
-            facts = _describe(dataset, self.path)
+        self.nodata_given = nodata
+        with open_for_facts(self.path) as dataset:
+            facts = describe(dataset, self.path)
             shapes = _level_shapes(dataset, self.path)
             self.driver: str = dataset.driver
             self.storage = _storage(dataset)
@@ -73,7 +73,7 @@ class RasterImage(LargeImage):
             except (rasterio.errors.RasterioError, OSError) as error:
                 raise ImageError(
                     f"{self.path} is damaged or cut off: rows {y} to {y + height} and columns {x} to "
-                    f"{x + width} of level {level} cannot be decoded ({_cause(error)}); get the file again "
+                    f"{x + width} of level {level} cannot be decoded ({cause_of(error)}); get the file again "
                     "from its source"
                 ) from error
         # GDAL delivers band after band; the view keeps that order in memory, which is what tensors want.
@@ -85,7 +85,7 @@ class RasterImage(LargeImage):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Handles do not travel to other processes: the image is opened anew there.
-        return _reopen, (self.path, self._nodata_override)
+        return _reopen, (self.path, self.nodata_given)
 
 
 @contextmanager
@@ -108,7 +108,7 @@ def _release(pools: list[HandlePool[Any]], key: int) -> None:
 
 
 def _pool(path: str, level: int) -> HandlePool[Any]:
-    return HandlePool(path, lambda: _open(path, level), lambda dataset: dataset.close())
+    return HandlePool(path, lambda: open_for_pixels(path, level), lambda dataset: dataset.close())
 
 
 def import_rasterio() -> Any:
@@ -139,26 +139,32 @@ def _widen_cache(storage: Storage) -> None:
             set_gdal_config("GDAL_CACHEMAX", storage.cache_bytes)
 
 
-def _open(path: str, level: int = 0) -> Any:
+def open_for_pixels(path: str, level: int = 0, name: str | None = None) -> Any:
     """A dataset for pixels only, opened by any thread: it does not look for coordinates.
+
+    Errors speak of `name`, where the path is none to show.
 
     rasterio warns about each file that has none, and to ignore warnings for a moment (`catch_warnings`) is not safe
     where other threads do the same.
     """
     import_rasterio()
     options = {"overview_level": level - 1} if level else {}
-    with _opening(path):
+    with _opening(name or path):
         return _pixel_reader()(path, **options)
 
 
-def _open_for_facts(path: str) -> Any:
-    """A dataset with its coordinates."""
+def open_for_facts(path: str, **options: Any) -> Any:
+    """A dataset with its coordinates.
+
+    Raises:
+        ImageError: GDAL cannot open it.
+    """
     rasterio = import_rasterio()
     from rasterio.errors import NotGeoreferencedWarning
 
     with _one_at_a_time, warnings.catch_warnings(), _opening(path):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(path)
+        return rasterio.open(path, **options)
 
 
 @contextmanager
@@ -169,7 +175,7 @@ def _opening(path: str) -> Iterator[None]:
         yield
     except RasterioError as error:
         raise ImageError(
-            f"{path} is not an image that GDAL can open, or it is damaged or cut off ({_cause(error)})"
+            f"{path} is not an image that GDAL can open, or it is damaged or cut off ({cause_of(error)})"
         ) from error
 
 
@@ -184,14 +190,21 @@ def _pixel_reader() -> Any:
     return PixelReader
 
 
-def _cause(error: BaseException) -> str:
+def cause_of(error: BaseException) -> str:
+    """What GDAL said, in a line."""
     # rasterio's own message points to the chained exception, which holds what GDAL said.
     said = error.__cause__ or error
     lines = str(said).strip().splitlines() or [type(said).__name__]
     return lines[0].rstrip(".")
 
 
-def _describe(dataset: Any, path: str) -> dict[str, Any]:
+def describe(dataset: Any, path: str) -> dict[str, Any]:
+    """What a `LargeImage` says of itself.
+
+    Raises:
+        ImageError: there are no bands.
+        PixelError: they are neither integers nor real floats.
+    """
     if dataset.count == 0:
         inside = ", ".join(dataset.subdatasets[:3])
         hint = f"; it holds further images, open one of them: {inside}" if inside else ""
@@ -212,8 +225,16 @@ def _describe(dataset: Any, path: str) -> dict[str, Any]:
         "nodata": nodata,
         "crs": dataset.crs.to_string() if dataset.crs else None,
         "transform": transform,
+        "channel_names": _channel_names(dataset),
         "microns_per_pixel": None if dataset.crs else _microns_per_pixel(dataset.tags()),
     }
+
+
+def _channel_names(dataset: Any) -> tuple[str, ...] | None:
+    names: tuple[str | None, ...] = dataset.descriptions
+    if not any(names):
+        return None
+    return tuple(name or f"band {number}" for number, name in enumerate(names, start=1))
 
 
 def _microns_per_pixel(tags: dict[str, str]) -> tuple[float, float] | None:
@@ -237,7 +258,7 @@ def _overviews(dataset: Any) -> list[int]:
 def _level_shapes(dataset: Any, path: str) -> list[tuple[int, int]]:
     shapes = [(dataset.height, dataset.width)]
     for level in range(1, len(_overviews(dataset)) + 1):
-        with _open(path, level) as low:
+        with open_for_pixels(path, level) as low:
             shapes.append((low.height, low.width))
     return shapes
 
