@@ -178,6 +178,9 @@ def test_unknown_answers_have_no_part_and_missing_predictions_are_no_yes():
     assert result["vessel_f1"] == 0.0
     # Fishing: the first is not known to be a vessel, the second not known to fish, the third is no vessel.
     assert result["fishing_f1"] == 0.0
+    # Of two vessels one is called one; of the other nothing is said, so that it is missed.
+    two = score([found(0, 0), found(99, 0, vessel=None)], [label(0, 0), label(99, 0)])
+    assert two["vessel_f1"] == pytest.approx(2 / 3)
     assert score(predictions[:2], [truth[0], label(99, 0, vessel=True, fishing=True)])["fishing_f1"] == 1.0
 
 

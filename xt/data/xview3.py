@@ -89,49 +89,48 @@ def open_scene(folder: str | os.PathLike[str], channels: Sequence[str] = ("vh", 
     Args:
         channels: as for `scene_files`, in the order of the image's channels; the first decides the grid.
     """
-    files = scene_files(folder, channels)
-    return open_image([str(path) for path in files] if len(files) > 1 else files[0], nodata=NODATA)
+    return open_image(scene_image(folder, channels), nodata=NODATA)
 
 
-def read_labels(
-    table: Table,
-    *,
-    confidences: Collection[str] = CONFIDENCES,
-    weights: Mapping[str, float] | None = None,
-) -> dict[str, PointTable]:
+def scene_image(folder: str | os.PathLike[str], channels: Sequence[str] = ("vh", "vv")) -> str:
+    """A scene as one text, for `xt.open_image`, the command line and tables of images: its files, joined by "|".
+
+    Args and errors: as of `scene_files`.
+    """
+    return "|".join(str(path) for path in scene_files(folder, channels))
+
+
+def read_labels(table: Table, *, confidences: Collection[str] = CONFIDENCES) -> dict[str, PointTable]:
     """The objects of each scene that has any, for a point head of one class.
 
     Args:
         table: the challenge's labels.
         confidences: of HIGH, MEDIUM and LOW, those wanted.
-        weights: confidence -> score of such points in [0, 1]; 1 for those not named.
     Returns:
-        scene id -> points of class 0 with the attributes is_vessel, is_fishing (1, 0; NaN where unknown) and length
-        (metres; NaN where unknown).
+        scene id -> points of class 0 and score 1 with the attributes is_vessel, is_fishing (1, 0; NaN where unknown)
+        and length (metres; NaN where unknown).
     Raises:
         TableError: a column is missing or holds something else.
         ConfigError: there is no such confidence.
     """
-    unknown = [name for name in (*confidences, *(weights or {})) if name not in CONFIDENCES]
+    unknown = [name for name in confidences if name not in CONFIDENCES]
     if unknown:
         raise ConfigError(f"confidences are {', '.join(CONFIDENCES)}; got {', '.join(unknown)}")
     frame, source = as_frame(table, "the table of labels")
     require(frame, [*_PREDICTED, "confidence"], source)
     confidence = np.array([text.upper() for text in texts(frame, "confidence")], object)
-    frame = frame[np.isin(confidence, list(confidences))]
-    given = [(weights or {}).get(text.upper(), 1.0) for text in texts(frame, "confidence")]
-    return _by_scene(frame, np.array(given, np.float64), source)
+    return _by_scene(frame[np.isin(confidence, list(confidences))], source)
 
 
 def read_predictions(table: Table) -> dict[str, PointTable]:
-    """The points of a prediction file; as `read_labels`, of score 1.
+    """The points of a prediction file, as `read_labels` gives them.
 
     Raises:
         TableError: a column is missing or holds something else.
     """
     frame, source = as_frame(table, "the table of predictions")
     require(frame, _PREDICTED, source)
-    return _by_scene(frame, np.ones(len(frame)), source)
+    return _by_scene(frame, source)
 
 
 def write_predictions(
@@ -196,12 +195,11 @@ def read_shorelines(
     return {scene: _read_contours(files[scene]) for scene in wanted}
 
 
-def _by_scene(frame: pd.DataFrame, scores: NDArray[np.float64], source: str) -> dict[str, PointTable]:
+def _by_scene(frame: pd.DataFrame, source: str) -> dict[str, PointTable]:
     scenes = texts(frame, "scene_id")
     everything = PointTable(
         y=numbers(frame, "detect_scene_row", source, gaps=False) + 0.5,
         x=numbers(frame, "detect_scene_column", source, gaps=False) + 0.5,
-        scores=scores,
         attributes={
             "is_vessel": yes_or_no(frame, "is_vessel", source),
             "is_fishing": yes_or_no(frame, "is_fishing", source),
