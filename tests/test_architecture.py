@@ -127,7 +127,7 @@ def test_the_public_names():
         [
             "LargeImage", "ModelConfig", "Predictor", "RegionEncoder", "RegionGrid", "RegionReader", "Streaming", "XT",
             "Plan", "XTError", "__version__", "create_model", "load_authors_checkpoint", "load_model", "open_image",
-            "plan", "streamed_map",
+            "plan", "stack", "streamed_map",
         ]
     )  # fmt: skip
     assert all(getattr(xt, name) is not None for name in xt.__all__)

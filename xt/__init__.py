@@ -8,6 +8,7 @@ __version__ = "0.1.0"
 _EXPORTS = {
     "LargeImage": "xt.images",
     "open_image": "xt.images",
+    "stack": "xt.images",
     "RegionGrid": "xt.regions",
     "RegionReader": "xt.reader",
     "RegionEncoder": "xt.region_encoders",
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from xt.errors import XTError as XTError
     from xt.images import LargeImage as LargeImage
     from xt.images import open_image as open_image
+    from xt.images import stack as stack
     from xt.model import XT as XT
     from xt.model import create_model as create_model
     from xt.model import load_model as load_model

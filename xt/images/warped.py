@@ -17,7 +17,7 @@ from xt.errors import ConfigError, ImageError
 from xt.images.blocks import block_cache, new_owner, read_blocks
 from xt.images.handles import HandlePool
 from xt.images.image import LargeImage, Transform, check_nodata
-from xt.images.raster import cause_of, describe, import_rasterio, open_for_facts, open_for_pixels
+from xt.images.raster import cause_of, describe, open_for_facts, open_for_pixels
 from xt.images.views import compose
 
 # GDAL works out a warp block by block, and interpolates positions within each to an eighth of a source pixel: always
@@ -203,36 +203,34 @@ class _Recipe:
 
     def description(self, level: int) -> str:
         """GDAL's virtual dataset of a level, as XML."""
+        from rasterio._err import CPLE_BaseError
         from rasterio.enums import Resampling
         from rasterio.errors import RasterioError
-        from rasterio.transform import Affine
         from rasterio.vrt import WarpedVRT
 
-        height, width = self.grid.level_shapes[level]
-        nodata = float("nan") if self.nodata is None else self.nodata
-        options = {
-            "crs": self.grid.crs,
-            "transform": Affine(*self.grid.level_transform(level)),
-            "height": height,
-            "width": width,
-            "resampling": Resampling[self.resampling],
-            "src_nodata": nodata,
-            "nodata": float("nan"),
-            "dtype": self.working,
-        }
         overview = self._overview(level)
+        opening = {} if overview is None else {"overview_level": overview}
         try:
             with (
-                open_for_facts(
-                    self.path, **({} if overview is None else {"overview_level": overview})
-                ) as dataset,
-                WarpedVRT(dataset, src_crs=dataset.crs or dataset.gcps[1], **options) as warped,
+                open_for_facts(self.path, **opening) as dataset,
+                WarpedVRT(
+                    dataset,
+                    src_crs=dataset.crs or dataset.gcps[1],
+                    crs=self.grid.crs,
+                    resampling=Resampling[self.resampling],
+                    src_nodata=float("nan") if self.nodata is None else self.nodata,
+                    nodata=float("nan"),
+                    dtype=self.working,
+                ) as warped,
             ):
-                return _channels_apart(warped.tags(ns="xml:VRT")["xml:VRT"])
-        except RasterioError as error:
+                text: str = warped.tags(ns="xml:VRT")["xml:VRT"]
+        except (RasterioError, CPLE_BaseError) as error:
             raise ImageError(
                 f"{self.path} cannot be aligned to {self.grid.crs} ({cause_of(error)})"
             ) from error
+        return _channels_apart(
+            _on_grid(text, self.grid.level_shapes[level], self.grid.level_transform(level))
+        )
 
     def _overview(self, level: int) -> int | None:
         """The file's coarsest overview that is finer than what is asked for; None for its full resolution.
@@ -246,31 +244,59 @@ class _Recipe:
         return max(enough, default=None)
 
     def _shrinks(self, level: int) -> float:
-        """How many of the file's pixels one of the grid spans, roughly."""
-        import_rasterio()
+        """How many of the file's pixels one of the grid spans, at the least: at nine places and along both axes."""
         from rasterio.errors import RasterioError
-        from rasterio.warp import calculate_default_transform
+        from rasterio.warp import transform as to_crs
 
         with open_for_facts(self.path) as dataset:
-            place: dict[str, Any] = (
-                {"gcps": dataset.gcps[0]}
-                if dataset.crs is None
-                else dict(zip(("left", "bottom", "right", "top"), dataset.bounds, strict=True))
-            )
-            try:
-                # The file's own resolution, in units of the grid's coordinate system.
-                transform, _, _ = calculate_default_transform(
-                    dataset.crs or dataset.gcps[1], self.grid.crs, dataset.width, dataset.height, **place
-                )
-            except RasterioError:
+            if dataset.crs is None:
                 return 1.0
-        a, b, _, d, e, _ = self.grid.level_transform(level)
-        return float(min(np.hypot(a, d) / abs(transform.a), np.hypot(b, e) / abs(transform.e)))
+            crs, (a, b, _, d, e, _) = dataset.crs, tuple(dataset.transform)[:6]
+        height, width = self.grid.level_shapes[level]
+        y, x = (
+            axis.reshape(-1, 1)
+            for axis in np.meshgrid(np.linspace(0, height, 3), np.linspace(0, width, 3), indexing="ij")
+        )
+        # Each place, the one a pixel to the right, and the one a pixel below.
+        y, x = y + np.array([0, 0, 1]), x + np.array([0, 1, 0])
+        ga, gb, gc, gd, ge, gf = self.grid.level_transform(level)
+        try:
+            map_x, map_y = to_crs(
+                self.grid.crs, crs, (ga * x + gb * y + gc).ravel(), (gd * x + ge * y + gf).ravel()
+            )
+        except RasterioError:
+            return 1.0
+        places = np.stack([map_x, map_y], axis=-1).reshape(-1, 3, 2)
+        moved = (places[:, 1:] - places[:, :1]) @ np.linalg.inv([[a, b], [d, e]]).T
+        lengths = np.hypot(moved[..., 0], moved[..., 1])
+        finite = lengths[np.isfinite(lengths)]
+        return float(finite.min()) if len(finite) else 1.0
 
 
 def _is_located(dataset: Any) -> bool:
     points, crs = dataset.gcps
     return bool((dataset.crs and not dataset.transform.is_identity) or (points and crs))
+
+
+def _on_grid(description: str, shape: tuple[int, int], transform: Transform) -> str:
+    """A virtual dataset with other pixels.
+
+    rasterio takes them too, but then leaves out ground control points.
+    """
+    a, b, c, d, e, f = transform
+    area = a * e - b * d
+    inverse = (e / area, -b / area, (b * f - c * e) / area, -d / area, a / area, (c * d - a * f) / area)
+    text = re.sub(r'rasterXSize="\d+"', f'rasterXSize="{shape[1]}"', description, count=1)
+    text = re.sub(r'rasterYSize="\d+"', f'rasterYSize="{shape[0]}"', text, count=1)
+    for tag, numbers in (
+        ("GeoTransform", transform),
+        ("DstGeoTransform", transform),
+        ("DstInvGeoTransform", inverse),
+    ):
+        a, b, c, d, e, f = numbers
+        values = ",".join(repr(float(value)) for value in (c, a, b, f, d, e))
+        text = re.sub(rf"<{tag}>[^<]*</{tag}>", f"<{tag}>{values}</{tag}>", text)
+    return text
 
 
 def _channels_apart(description: str) -> str:
