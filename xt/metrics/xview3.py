@@ -91,9 +91,14 @@ def score(
     true = _read(truth, "the table of labels", labels=True)
     names = sorted({*found.scene, *true.scene}) if scenes is None else sorted(set(scenes))
     everywhere, near_shore = _Pairs(), _Pairs()
+    rows_found, rows_true, none = (
+        _rows_by_scene(found.scene),
+        _rows_by_scene(true.scene),
+        np.empty(0, np.int64),
+    )
     for name in names:
-        here, labels = np.flatnonzero(found.scene == name), np.flatnonzero(true.scene == name)
-        here = _without_low(found, true, here, labels)
+        labels = rows_true.get(name, none)
+        here = _without_low(found, true, rows_found.get(name, none), labels)
         labels = labels[np.isin(true.confidence[labels], _COUNTED)]
         everywhere.add(found, true, here, labels)
         if shorelines is not None:
@@ -140,6 +145,13 @@ class _Pairs:
         return _f1(sum(map(len, self.found)), self.false_positives, self.false_negatives)
 
 
+def _rows_by_scene(scene: NDArray[np.object_]) -> dict[str, NDArray[np.int64]]:
+    names, number = np.unique(scene.astype(str), return_inverse=True)
+    order = np.argsort(number, kind="stable")
+    bounds = np.searchsorted(number[order], np.arange(1, len(names)))
+    return dict(zip(names.tolist(), np.split(order, bounds), strict=False))
+
+
 def _assign(
     found: _Objects, true: _Objects, here: NDArray[np.int64], labels: NDArray[np.int64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -180,6 +192,8 @@ def shoreline_points(shoreline: ArrayLike | Sequence[ArrayLike] | None, scene: s
     Raises:
         TableError: they are not points.
     """
+    if isinstance(shoreline, np.ndarray) and shoreline.ndim == 2:
+        shoreline = [shoreline]
     contours = [] if shoreline is None else list(shoreline)  # type: ignore[arg-type]
     if contours and np.ndim(contours[0]) == 1:
         contours = [np.asarray(contours)]
