@@ -8,13 +8,13 @@ For each region encoder the same region batch, device and threads are used for
     recompute       its training step, keep="none"             /  the limit T / (T + F) of computing forward twice
     keep            its training step, keep="all"              /  the backbone's training step
 with F and T the backbone's times for forward and for forward and backward. Each pass opens the file anew, so that
-nothing is decoded already. Rounds of all five are interleaved, so that a machine that slows down slows all of them;
-the ratios are medians over the rounds. On a machine that does other work, pin the whole to a core (`taskset -c 0`,
-`--threads 1`): PyTorch's threads wait for each other, and a core they share with others stops all of them.
+nothing is decoded already; the backbone is given the same pixels, scaled beforehand. Rounds of all five are
+interleaved and the fastest of each is taken, as whatever disturbs a round makes it slower. On a machine that does
+other work, pin the whole to a core (`taskset -c 0`, `--threads 1`): PyTorch's threads wait for each other, and a core
+they share with others stops all of them.
 """
 
 import argparse
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from common import make_scene, print_table, write_results
+from common import keep_freed_memory, make_scene, print_table, write_results
 
 import xt
 
@@ -48,8 +48,10 @@ def contestants(
         model.region_encoder.backbone.compile()
     backbone = model.region_encoder.backbone
     with xt.open_image(scene) as image:
-        regions = len(model.grid(image))
-    tensors = torch.randn(batch, 3, size, size, device=device)
+        grid = model.grid(image)
+        reader = xt.RegionReader([image], [grid], region_batch=batch, device=device)
+        tensors = [model.region_encoder.scaling(*pixels) for pixels in reader]
+    regions = len(grid)
     precision = {"fp32": torch.float32, "bf16": torch.bfloat16}[options.precision]
     target = torch.tensor([3], device=device)
 
@@ -58,14 +60,14 @@ def contestants(
 
     def bare_forward() -> None:
         with torch.no_grad(), autocast():
-            for start in range(0, regions, batch):
-                backbone(tensors[: min(batch, regions - start)])
+            for pixels in tensors:
+                backbone(pixels)
 
     def bare_training() -> None:
         model.zero_grad()
-        for start in range(0, regions, batch):
+        for pixels in tensors:
             with autocast():
-                last = backbone(tensors[: min(batch, regions - start)])[-1]
+                last = backbone(pixels)[-1]
             last.float().square().mean().backward()
 
     def inference() -> None:
@@ -94,20 +96,19 @@ def measure(encoder: str, scene: Path, options: argparse.Namespace) -> dict[str,
     rounds: list[dict[str, float]] = []
     for number in range(options.rounds + 1):
         times = {name: seconds(work, device) for name, work in works.items()}
+        print({name: round(time, 3) for name, time in times.items()}, flush=True)
         if number:  # the first one warms up
             rounds.append(times)
-
-    def median(ratio: Callable[[dict[str, float]], float]) -> float:
-        return round(statistics.median(ratio(times) for times in rounds), 3)
-
+    fastest = {name: min(times[name] for times in rounds) for name in works}
+    forward, both = fastest["F"], fastest["T"]
     return {
         "encoder": encoder,
         "regions": regions,
-        "regions_per_second": median(lambda t: regions / t["inference"]),
-        "inference": median(lambda t: t["F"] / t["inference"]),
-        "recompute": median(lambda t: (t["T"] + t["F"]) / t["recompute"]),
-        "keep": median(lambda t: t["T"] / t["keep"]),
-        "limit T/(T+F)": median(lambda t: t["T"] / (t["T"] + t["F"])),
+        "regions_per_second": round(regions / fastest["inference"], 2),
+        "inference": round(forward / fastest["inference"], 3),
+        "recompute": round((both + forward) / fastest["recompute"], 3),
+        "keep": round(both / fastest["keep"], 3),
+        "limit T/(T+F)": round(both / (both + forward), 3),
     }
 
 
@@ -124,6 +125,7 @@ def main() -> None:
     parser.add_argument("--precision", default="fp32", choices=["fp32", "bf16"])
     parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
+    keep_freed_memory()
     torch.set_num_threads(options.threads)
     with tempfile.TemporaryDirectory() as folder:
         scene = make_scene(Path(folder) / "scene.tif", options.side)

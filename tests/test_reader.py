@@ -85,7 +85,7 @@ def test_nan_declared_as_nodata_is_not_valid():
 def test_undeclared_nan_is_refused_with_its_place():
     array = np.ones((40, 40, 2), dtype=np.float32)
     array[20, 35, 1] = np.nan
-    with pytest.raises(PixelError, match=r"has 1 pixel values that are NaN or infinite in the region at y=16, x=32, "
+    with pytest.raises(PixelError, match=r"has 1 pixel values that are NaN or infinite in the window at y=16, x=32, "
                        r"the first at y=20, x=35 in channel 1: open it with nodata=float\('nan'\)"):  # fmt: skip
         list(reader_of(array))
 

@@ -1,7 +1,7 @@
 """xT: region encoder, context encoder and head put together (Gupta et al. 2024, arXiv:2403.01915, figure 2)."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields, replace
 from os import PathLike
 from pathlib import Path
@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 
 from xt.context_encoders import ContextEncoder, create_context_encoder
+from xt.dense import DecodedRegions, DensePass
 from xt.encoded_images import EncodedImage, project_features
 from xt.errors import CheckpointError, ConfigError, ImageError, ShapeError
-from xt.heads import Head, create_head
+from xt.heads import DenseHead, FeatureGeometry, Head, create_head
 from xt.images import LargeImage, open_image
 from xt.model_config import ModelConfig
 from xt.output import atomic_path
@@ -54,7 +55,11 @@ class XT(nn.Module):
     """
 
     def __init__(
-        self, region_encoder: RegionEncoder, context_encoder: ContextEncoder, head: Head, config: ModelConfig
+        self,
+        region_encoder: RegionEncoder,
+        context_encoder: ContextEncoder,
+        head: Head | DenseHead,
+        config: ModelConfig,
     ) -> None:
         super().__init__()
         self.region_encoder = region_encoder
@@ -71,6 +76,17 @@ class XT(nn.Module):
     @property
     def device(self) -> torch.device:
         return self.region_encoder.scaling.mean.device
+
+    @property
+    def image_head(self) -> Head:
+        """The head of a model that answers about whole images.
+
+        Raises:
+            ConfigError: it answers about every place of them.
+        """
+        if isinstance(self.head, DenseHead):
+            raise ConfigError(f"a {self.config.head} model answers about every place, not about whole images")
+        return self.head
 
     @property
     def region_batch(self) -> int:
@@ -114,19 +130,67 @@ class XT(nn.Module):
             ShapeError: an image has another number of channels than the model.
             ImageError: an image has no region to look at, or cannot be read.
         """
-        if isinstance(images, Tensor):
-            _check_tensor(images)
-        else:
-            images = as_images(images)
-        grids = self._grids(images) if grids is None else grids
-        self.check(images, grids)
+        images, grids = self._prepare(images, grids)
         settings = self._streaming(region_batch=region_batch, keep=keep, progress=progress)
-
+        if isinstance(self.head, DenseHead):
+            raise ConfigError(
+                f"a {self.config.head} model answers about every place of an image, which does not fit into one "
+                "tensor: call model.loss(images, targets) to train it, model.decode(image) or `xt predict` to use it"
+            )
         tokens = self._encode(images, grids, settings)
         tokens, positions, mask = as_sequences(tokens, grids, self.tokens_per_side)
         tokens = self.context_encoder(tokens, positions, mask)
         logits, weights = self.head(tokens, mask)
         return (logits, Relevance(weights, positions, mask)) if return_relevance else logits
+
+    def loss(
+        self,
+        images: LargeImage | EncodedImage | Sequence[LargeImage | EncodedImage] | Tensor,
+        targets: Any,
+        *,
+        grids: Sequence[RegionGrid] | None = None,
+        **streaming: Any,
+    ) -> Tensor:
+        """How wrong the model is about images, a scalar; gradients are exact.
+
+        Args:
+            images: see `forward`.
+            targets: as the head's loss takes them; for dense heads one for each image, see `region_target` of the head.
+            streaming: settings of `Streaming` that differ from those of `self.streaming`.
+        """
+        if not isinstance(self.head, DenseHead):
+            logits = self(images, grids=grids, **streaming)
+            return self.head.loss(logits, targets)
+        images, grids = self._prepare(images, grids)
+        return DensePass(self, images, grids, self._streaming(**streaming)).loss(targets)
+
+    def context(
+        self, image: LargeImage, *, grid: RegionGrid | None = None, progress: Progress | None = None
+    ) -> Tensor:
+        """(L, D): an image's tokens behind the context encoder, (0, D) if there is none, for `decode`; no graph."""
+        with torch.no_grad():
+            return self._dense_pass(image, grid, progress).context()
+
+    def decode(
+        self,
+        image: LargeImage,
+        *,
+        context: Tensor | None = None,
+        first_batch: int = 0,
+        grid: RegionGrid | None = None,
+        progress: Progress | None = None,
+    ) -> Iterator[DecodedRegions]:
+        """What a model with a dense head says about an image, a region batch at a time, in the grid's order.
+
+        Args:
+            context: what `context` gave for this image; None to compute it.
+            first_batch: the region batch to start at, to go on where an earlier pass stopped.
+        """
+        dense_pass = self._dense_pass(image, grid, progress)
+        if context is None:
+            with torch.no_grad():
+                context = dense_pass.context()
+        return dense_pass.decode(context.to(self.device), first_batch)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write weights and configuration as one safetensors file, or nothing at all.
@@ -138,6 +202,22 @@ class XT(nn.Module):
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         with atomic_path(path) as temporary:
             Path(temporary).write_bytes(safetensors.torch.save(tensors, metadata))
+
+    def _prepare(
+        self, images: Any, grids: Sequence[RegionGrid] | None
+    ) -> tuple[list[Any] | Tensor, Sequence[RegionGrid]]:
+        """The images opened, with their grids; refused if the model cannot take them."""
+        if isinstance(images, Tensor):
+            _check_tensor(images)
+        else:
+            images = as_images(images)
+        grids = self._grids(images) if grids is None else grids
+        self.check(images, grids)
+        return images, grids
+
+    def _dense_pass(self, image: LargeImage, grid: RegionGrid | None, progress: Progress | None) -> DensePass:
+        images, grids = self._prepare(image, None if grid is None else [grid])
+        return DensePass(self, images, grids, self._streaming(progress=progress))
 
     def _grids(self, images: list[Any] | Tensor) -> list[RegionGrid]:
         if not isinstance(images, Tensor):
@@ -154,24 +234,32 @@ class XT(nn.Module):
         """(regions, N, D) tokens of all images, one image's after the other's."""
         if not isinstance(images, Tensor) and any(isinstance(image, EncodedImage) for image in images):
             return project_features(self.region_encoder, images, settings)
-        region_batch = settings.region_batch or self.region_batch
-        regions: RegionReader | TensorRegions
-        if isinstance(images, Tensor):
-            regions = TensorRegions(images.to(self.device), grids, region_batch)
-        else:
-            regions = RegionReader(
-                images,
-                grids,
-                region_batch=region_batch,
-                device=self.device,
-                threads=settings.threads,
-            )
+        regions = self.region_batches(images, grids, settings)
         return streamed_map(
             self.region_encoder,
             regions,
             keep=settings.keep,
             gradient_fraction=settings.gradient_fraction,
             progress=settings.progress,
+        )
+
+    def region_batches(
+        self, images: list[Any] | Tensor, grids: Sequence[RegionGrid], settings: Streaming
+    ) -> RegionReader | TensorRegions:
+        """The regions of images, batch by batch, as the region encoder takes them."""
+        region_batch = settings.region_batch or self.region_batch
+        halo = self.config.halo
+        if isinstance(images, Tensor):
+            return TensorRegions(images.to(self.device), grids, region_batch, halo)
+        if any(isinstance(image, EncodedImage) for image in images):
+            raise ConfigError("images that were encoded before hold no pixels, which this model needs")
+        return RegionReader(
+            images,
+            grids,
+            region_batch=region_batch,
+            halo=halo,
+            device=self.device,
+            threads=settings.threads,
         )
 
     def _streaming(self, **settings: Any) -> Streaming:
@@ -272,6 +360,7 @@ def build_model(config: ModelConfig) -> XT:
         config.encoder,
         config.dim,
         region_size=config.region_size,
+        halo=config.halo,
         in_channels=config.in_channels,
         tokens_per_region=config.tokens_per_region,
         pooling=config.pooling,
@@ -281,7 +370,17 @@ def build_model(config: ModelConfig) -> XT:
         options=config.encoder_options,
     )
     context_encoder = create_context_encoder(config.context, dim=config.dim, **config.context_options)
-    head = create_head(config.head, dim=config.dim, num_classes=config.num_classes, **config.head_options)
+    geometry = FeatureGeometry(
+        feature_dims=region_encoder.feature_dims,
+        strides=region_encoder.strides,
+        region_size=region_encoder.region_size,
+        halo=region_encoder.halo,
+        tokens_per_side=region_encoder.tokens_per_side,
+        context_dim=None if config.context == "none" else config.dim,
+    )
+    head = create_head(
+        config.head, dim=config.dim, num_classes=config.num_classes, geometry=geometry, **config.head_options
+    )
     return XT(region_encoder, context_encoder, head, config)
 
 

@@ -18,6 +18,8 @@ class ModelConfig:
         num_classes: classes, labels or numbers to predict, at least 1.
         in_channels: of the images, at least 1.
         region_size: side of a region in pixels; None for the size the region encoder was made for.
+        halo: pixels read around each region, seen by the region encoder and cut off its answers; a multiple of its
+            last stride.
         tokens_per_region: a square number; None for one per cell of the region encoder's last feature map.
         pooling: "max" or "mean", from that feature map to the tokens.
         dim: width of the context sequence.
@@ -39,6 +41,7 @@ class ModelConfig:
     num_classes: int = 2
     in_channels: int = 3
     region_size: int | None = None
+    halo: int = 0
     tokens_per_region: int | None = None
     pooling: str = "max"
     dim: int = 256

@@ -34,6 +34,13 @@ class RegionBatch(NamedTuple):
     valid: Tensor | None
 
 
+class ImageRegion(NamedTuple):
+    """A region, and which of several images it belongs to."""
+
+    image: int
+    region: Region
+
+
 class RegionReader:
     """Region batches of some images, one image after the other; can be gone through again and again.
 
@@ -44,6 +51,7 @@ class RegionReader:
         images: all of the same number of channels.
         grids: one for each image, all of the same region size.
         region_batch: regions in a batch (the last has what is left; a new one starts where the pixel type changes).
+        halo: pixels to read around each region, on every side.
         device: where the batches go.
         threads: that read and decode; GDAL and OpenSlide let them run side by side.
 
@@ -57,6 +65,7 @@ class RegionReader:
         grids: Sequence[RegionGrid],
         *,
         region_batch: int = 16,
+        halo: int = 0,
         device: torch.device | str = "cpu",
         threads: int = 2,
     ) -> None:
@@ -70,6 +79,7 @@ class RegionReader:
                 raise ShapeError(f"images read together need the same {name}, got {sorted(values)}")
         self.images = list(images)
         self.grids = list(grids)
+        self.halo = halo
         self.device = torch.device(device)
         self.threads = threads
         # Regions are numbered through all images; an image's own start at these numbers.
@@ -79,6 +89,15 @@ class RegionReader:
     @property
     def num_regions(self) -> int:
         return self._firsts[-1]
+
+    @property
+    def window_size(self) -> int:
+        """Side of what is read for a region, halo included."""
+        return self.grids[0].region_size + 2 * self.halo
+
+    def regions_of(self, batch: int) -> list["ImageRegion"]:
+        """Which regions a batch holds."""
+        return [self._image_region(number) for number in self._batches[batch]]
 
     def __len__(self) -> int:
         return len(self._batches)
@@ -122,13 +141,18 @@ class RegionReader:
         Raises:
             PixelError: it holds NaN or infinity, which the image does not declare as nodata.
         """
-        place = bisect_right(self._firsts, number) - 1
-        image, region = self.images[place], self.grids[place][number - self._firsts[place]]
-        window, is_data = image.read_valid(*region)
+        place, region = self._image_region(number)
+        image, halo = self.images[place], self.halo
+        size = self.window_size
+        window, is_data = image.read_valid(region.y - halo, region.x - halo, size, size)
         np.copyto(pixels, window.transpose(2, 0, 1))
         np.copyto(valid, is_data.transpose(2, 0, 1))
         if pixels.dtype.kind == "f":
-            _check_finite(image, region, np.isfinite(pixels) | ~valid)
+            _check_finite(image, region.y - halo, region.x - halo, np.isfinite(pixels) | ~valid)
+
+    def _image_region(self, number: int) -> "ImageRegion":
+        place = bisect_right(self._firsts, number) - 1
+        return ImageRegion(place, self.grids[place][number - self._firsts[place]])
 
     def _cut_batches(self, region_batch: int) -> list[range]:
         """The numbers of the regions in each batch; a batch has one pixel type."""
@@ -148,7 +172,7 @@ class _PendingBatch:
 
     def __init__(self, reader: RegionReader, numbers: range, pool: ThreadPoolExecutor) -> None:
         image = reader.image_of(numbers[0])
-        size = reader.grids[0].region_size
+        size = reader.window_size
         shape = (len(numbers), image.channels, size, size)
         self._device = reader.device
         self._pixels = self._buffer(shape, torch.from_numpy(np.empty(0, dtype=image.dtype)).dtype)
@@ -201,47 +225,57 @@ class TensorRegions:
         tensor: (B, C, height, width).
         grids: one for each image.
         region_batch: regions in a batch.
+        halo: pixels to take around each region, on every side.
 
     Raises:
         PixelError: the tensor holds NaN or infinity.
     """
 
-    def __init__(self, tensor: Tensor, grids: Sequence[RegionGrid], region_batch: int) -> None:
+    def __init__(self, tensor: Tensor, grids: Sequence[RegionGrid], region_batch: int, halo: int = 0) -> None:
         if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
             raise PixelError(
                 "the tensor of images holds NaN or infinite values: repair them, or fill them in"
             )
-        self._size = grids[0].region_size
-        height, width = tensor.shape[2:]
-        margins = (0, -width % self._size, 0, -height % self._size)
+        size = grids[0].region_size
+        self._size = size + 2 * halo
+        self._halo = halo
+        self._height, self._width = tensor.shape[2:]
+        margins = (halo, halo + -self._width % size, halo, halo + -self._height % size)
         self._overhangs = any(margins)
-        self._height, self._width = height, width
+        # Regions at (y, x) start at the same (y, x) of the padded tensor, their halo included.
         self._tensor = F.pad(tensor, margins) if self._overhangs else tensor
-        self._places = [(image, *region[:2]) for image, grid in enumerate(grids) for region in grid]
+        self._regions = [ImageRegion(number, region) for number, grid in enumerate(grids) for region in grid]
         self._region_batch = region_batch
 
     def __len__(self) -> int:
-        return -(-len(self._places) // self._region_batch)
+        return -(-len(self._regions) // self._region_batch)
 
     def __getitem__(self, number: int) -> RegionBatch:
-        places = self._places[number * self._region_batch : (number + 1) * self._region_batch]
-        size = self._size
-        pixels = torch.stack([self._tensor[image, :, y : y + size, x : x + size] for image, y, x in places])
+        places, size = self.regions_of(number), self._size
+        pixels = torch.stack(
+            [self._tensor[image, :, r.y : r.y + size, r.x : r.x + size] for image, r in places]
+        )
         if not self._overhangs:
             return RegionBatch(pixels, None)
         inside = torch.zeros_like(pixels, dtype=torch.bool)
-        for slot, (_, y, x) in enumerate(places):
-            inside[slot, :, : self._height - y, : self._width - x] = True
+        for slot, (_, region) in enumerate(places):
+            top, left = (max(self._halo - start, 0) for start in region[:2])
+            bottom, right = self._height - region.y + self._halo, self._width - region.x + self._halo
+            inside[slot, :, top:bottom, left:right] = True
         return RegionBatch(pixels, inside)
 
+    def regions_of(self, batch: int) -> list[ImageRegion]:
+        """Which regions a batch holds."""
+        return self._regions[batch * self._region_batch : (batch + 1) * self._region_batch]
 
-def _check_finite(image: LargeImage, region: Region, usable: NDArray[np.bool_]) -> None:
+
+def _check_finite(image: LargeImage, top: int, left: int, usable: NDArray[np.bool_]) -> None:
     if usable.all():
         return
     channel, y, x = np.argwhere(~usable)[0]
     raise PixelError(
-        f"{image.name} has {int((~usable).sum())} pixel values that are NaN or infinite in the region at "
-        f"y={region.y}, x={region.x}, the first at y={region.y + y}, x={region.x + x} in channel {channel}: "
+        f"{image.name} has {int((~usable).sum())} pixel values that are NaN or infinite in the window at "
+        f"y={top}, x={left}, the first at y={top + y}, x={left + x} in channel {channel}: "
         "open it with nodata=float('nan') if they mean missing data, else repair the file"
     )
 

@@ -42,7 +42,7 @@ def power_of_two(limit: float) -> int:
 
 def one_region(encoder: RegionEncoder, regions: int = 1) -> Tensor:
     """Pixels of as many regions, without values of any meaning."""
-    size = encoder.region_size
+    size = encoder.window_size
     device = encoder.scaling.mean.device
     return torch.empty(regions, encoder.in_channels, size, size, dtype=torch.uint8, device=device)
 

@@ -23,7 +23,9 @@ class RegionEncoder(nn.Module):
     Args:
         name: of any timm model that has feature maps.
         dim: width of the tokens, D.
-        region_size: side of a region S, in pixels; None for the size the backbone was made for.
+        region_size: side of a region S, in pixels; None for the size the backbone was made for, less the halo.
+        halo: pixels that the backbone sees around a region on every side; a multiple of its last stride. Tokens are
+            of the region alone.
         in_channels: image channels C.
         tokens_per_region: a square number N; None for one token per cell of the last feature map.
         pooling: "max" or "mean", from the last feature map to the tokens.
@@ -44,6 +46,7 @@ class RegionEncoder(nn.Module):
         dim: int,
         *,
         region_size: int | None = None,
+        halo: int = 0,
         in_channels: int = 3,
         tokens_per_region: int | None = None,
         pooling: str = "max",
@@ -55,16 +58,17 @@ class RegionEncoder(nn.Module):
         super().__init__()
         self.name = name
         native = _native_configuration(name)
-        self.region_size = region_size or native["input_size"][-1]
+        self.region_size = region_size or native["input_size"][-1] - 2 * halo
+        self.halo = halo
         self.in_channels = in_channels
         self.scaling = PixelScaling(
             pixel_mean or _per_channel(native["mean"], in_channels),
             pixel_std or _per_channel(native["std"], in_channels),
         )
-        self.backbone = _create_backbone(name, self.region_size, in_channels, pretrained, dict(options or {}))
+        self.backbone = _create_backbone(name, self.window_size, in_channels, pretrained, dict(options or {}))
         self.feature_dims: list[int] = self.backbone.feature_info.channels()
         self.strides: list[int] = self.backbone.feature_info.reduction()
-        side = self._check_feature_maps()
+        side = self._check_feature_maps() - 2 * self._halo_cells()
         self.tokens_per_side = _tokens_per_side(tokens_per_region, side, name, self.region_size)
         if pooling not in ("max", "mean"):
             raise ConfigError(f"pooling must be 'max' or 'mean', got {pooling!r}")
@@ -77,8 +81,20 @@ class RegionEncoder(nn.Module):
     def tokens_per_region(self) -> int:
         return self.tokens_per_side**2
 
+    @property
+    def window_size(self) -> int:
+        """Side of what the backbone sees of a region W = S + 2 halo, in pixels."""
+        return self.region_size + 2 * self.halo
+
     def feature_maps(self, pixels: Tensor, valid: Tensor | None = None) -> list[Tensor]:
-        """The backbone's maps, finest first: (regions, channels, S / stride, S / stride) each."""
+        """The backbone's maps, finest first: (regions, channels, W / stride, W / stride) each.
+
+        Raises:
+            ShapeError: the regions have another size or number of channels.
+        """
+        expected = (self.in_channels, self.window_size, self.window_size)
+        if tuple(pixels.shape[1:]) != expected:
+            raise ShapeError(f"expected regions of shape {expected}, got {tuple(pixels.shape[1:])}")
         maps = self.backbone(self.scaling(pixels, valid))
         if getattr(self.backbone, "output_fmt", "NCHW") == "NHWC":
             return [features.permute(0, 3, 1, 2) for features in maps]
@@ -91,10 +107,13 @@ class RegionEncoder(nn.Module):
             (regions, N, channels of the last feature map), row by row inside a region. This is what `xt encode`
             stores: everything behind it can be trained without pixels.
         """
-        expected = (self.in_channels, self.region_size, self.region_size)
-        if tuple(pixels.shape[1:]) != expected:
-            raise ShapeError(f"expected regions of shape {expected}, got {tuple(pixels.shape[1:])}")
-        pooled: Tensor = self.pool(self.feature_maps(pixels, valid)[-1])
+        return self.pooled(self.feature_maps(pixels, valid)[-1])
+
+    def pooled(self, last_map: Tensor) -> Tensor:
+        """The last feature map without its halo, pooled to (regions, N, channels)."""
+        rim = self._halo_cells()
+        central = last_map[..., rim : last_map.shape[-2] - rim, rim : last_map.shape[-1] - rim]
+        pooled: Tensor = self.pool(central)
         return pooled.flatten(2).transpose(1, 2)
 
     def project(self, features: Tensor) -> Tensor:
@@ -106,7 +125,7 @@ class RegionEncoder(nn.Module):
         """Encode a region batch.
 
         Args:
-            pixels: (regions, C, S, S), in the file's own type and scale.
+            pixels: (regions, C, W, W), in the file's own type and scale.
             valid: the same shape, False outside the image and at nodata; None if everything counts.
 
         Returns:
@@ -117,10 +136,20 @@ class RegionEncoder(nn.Module):
         """
         return self.project(self.features(pixels, valid))
 
+    def _halo_cells(self) -> int:
+        """The halo in cells of the last feature map."""
+        stride = self.strides[-1]
+        if self.halo < 0 or self.halo % stride or (self.halo and self.region_size % stride):
+            raise ConfigError(
+                f"halo must be a multiple of {self.name}'s last stride {stride}, and the region size too where there "
+                f"is a halo; got a halo of {self.halo} and regions of {self.region_size} pixels"
+            )
+        return self.halo // stride
+
     def _check_feature_maps(self) -> int:
         """Side of the last feature map, by one pass over an empty region."""
         was_training = self.backbone.training
-        empty = torch.zeros(1, self.in_channels, self.region_size, self.region_size)
+        empty = torch.zeros(1, self.in_channels, self.window_size, self.window_size)
         try:
             with torch.no_grad():
                 last = self.backbone.eval()(empty)[-1]

@@ -56,6 +56,9 @@ class Streaming:
             the same, the memory is not.
         gradient_fraction: share of the region batches, drawn anew at each step, that carry gradient to the region
             encoder, in (0, 1]; scaled so that the expected gradient is the exact one. The others only give tokens.
+        features: where a dense head finds the region encoder's feature maps: "device" or "host" (the machine's memory)
+            to keep those of all regions there, "none" to compute them again, "auto" for what there is room for. The
+            gradients are the same.
         threads: that read and decode regions, at least 1.
         progress: called as (what, done, total) after each region batch; what is "encode" or "backward".
     """
@@ -63,6 +66,7 @@ class Streaming:
     region_batch: int | None = None
     keep: Keep = "none"
     gradient_fraction: float = 1.0
+    features: Literal["auto", "device", "host", "none"] = "auto"
     threads: int = 2
     progress: Progress | None = None
 
@@ -71,6 +75,8 @@ class Streaming:
             raise ConfigError(
                 f"region_batch and threads must be at least 1, got {self.region_batch} and {self.threads}"
             )
+        if self.features not in ("auto", "device", "host", "none"):
+            raise ConfigError(f"features must be 'auto', 'device', 'host' or 'none', got {self.features!r}")
         _check(self.keep, self.gradient_fraction)
 
 
@@ -133,6 +139,39 @@ def streamed_map(
     replay = _Replay(function, region_batches, parameters, gathered, room, gradient_fraction, progress, seed)
     outputs = _StreamedMap.apply(replay, len(trainable), *trainable, *values)
     return outputs[0] if replay.single else outputs
+
+
+def streamed_outputs(
+    function: Callable[..., Any],
+    region_batches: RegionBatches,
+    *,
+    gathered: Sequence[Gathered] = (),
+    first: int = 0,
+    first_region: int = 0,
+    device: torch.device | None = None,
+) -> Iterator[Any]:
+    """Apply a function to each region batch without a graph, for outputs that are too large to be collected.
+
+    Args:
+        function: as in `streamed_map`, as are the batches and what is gathered; it draws no random numbers.
+        first: number of the batch to start at, and of its first region, to go on where an earlier pass stopped.
+        device: that the function computes on; None for the CPU.
+
+    Yields:
+        The output of each batch; where memory ran out, of each piece of one.
+
+    Raises:
+        DeviceMemoryError: not even one region fits on the device.
+    """
+    replay = _Replay(function, region_batches, [], gathered, 0, 1.0, None, 0)
+    replay.device = device or replay.device
+    numbers = range(first, len(region_batches))
+    replay.places = [_Place(first_region, 0)] * len(region_batches)
+    for number, batch in _read(region_batches, numbers):
+        replay.places[number] = _Place(first_region, 0)
+        for piece, computed in replay._in_pieces(number, batch, replay._compute):
+            yield computed.outputs[0] if replay.single else computed.outputs
+            first_region = piece.stop
 
 
 def new_seed() -> int:

@@ -96,7 +96,7 @@ def evaluate(
             with closing(batch):
                 logits = model(batch.images)
                 probabilities.append(predict_views(model, batch, logits).cpu().numpy())
-            mean_loss = model.head.loss(logits.float(), batch.targets.to(logits.device))
+            mean_loss = model.image_head.loss(logits.float(), batch.targets.to(logits.device))
             loss += float(mean_loss) * len(batch.images)
             if report is not None:
                 report(what, batch.places[-1] + 1, len(table), {})

@@ -64,7 +64,7 @@ class TrainingModule(LightningModule):
             group["lr"] = group["initial_lr"] * factor
 
     def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
-        loss = self.model.head.loss(self.model(batch.images), batch.targets)
+        loss = self.model.image_head.loss(self.model(batch.images), batch.targets)
         size = len(batch.images)
         self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=size, sync_dist=True)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[-1]["lr"], batch_size=size)
@@ -87,7 +87,7 @@ class TrainingModule(LightningModule):
     def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
         with closing(batch):
             logits = self.model(batch.images)
-            loss = self.model.head.loss(logits, batch.targets)
+            loss = self.model.image_head.loss(logits, batch.targets)
             probabilities = predict_views(self.model, batch, logits)
         self.validation_metrics.update(probabilities, metric_targets(self.model.config.head, batch.targets))
         size = len(batch.images)
@@ -112,12 +112,12 @@ def predict_views(model: XT, batch: ImageBatch, first: Tensor | None = None) -> 
         first: predictions for the first view of each image, if they are known already.
     """
     logits = model(batch.images) if first is None else first
-    total = model.head.probabilities(logits.float())
+    total = model.image_head.probabilities(logits.float())
     if all(len(views) == 1 for views in batch.views):
         return total
     rows = []
     for row, views in enumerate(batch.views):
-        others = [model.head.probabilities(model(view).float())[0] for view in views[1:]]
+        others = [model.image_head.probabilities(model(view).float())[0] for view in views[1:]]
         rows.append(torch.stack([total[row], *others]).mean(dim=0))
     return torch.stack(rows)
 

@@ -1,0 +1,350 @@
+"""Answers about every place of images: the two streamed maps of dense heads, and what goes between them.
+
+    first map     region pixels -> tokens (and, where there is room, feature maps)
+    between       tokens of the whole image -> context encoder -> tokens
+    second map    feature maps, kept or computed again, and the context around the region -> the head's sums or answers
+
+Neither pixels nor predictions of a whole image ever exist in memory.
+"""
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import nullcontext
+from typing import TYPE_CHECKING, Any, NamedTuple
+from weakref import WeakKeyDictionary
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from xt.errors import ConfigError, ShapeError
+from xt.heads import DenseHead
+from xt.heads.context_map import neighbouring_tokens
+from xt.memory import free_bytes
+from xt.reader import RegionReader, TensorRegions
+from xt.region_encoders import RegionEncoder
+from xt.regions import Region, RegionGrid
+from xt.replay_conditions import frozen_statistics
+from xt.streamed_tensors import Gathered
+from xt.streaming import Streaming, streamed_map
+
+if TYPE_CHECKING:
+    from xt.model import XT
+
+# The share of the free memory that feature maps and their gradients may take, with features="auto".
+_SHARE = 0.4
+_TARGETS_AHEAD = 2
+
+Regions = RegionReader | TensorRegions
+
+
+class DecodedRegions(NamedTuple):
+    """What a dense model says about some regions of an image.
+
+    Attributes:
+        regions: n of them, in the grid's order; they may overhang the bottom and right edge.
+        predictions: of a segmentation a tensor (n, K, S, S) of probabilities; of points a list of n `PointTable`s, in
+            pixels of the image.
+    """
+
+    regions: list[Region]
+    predictions: Any
+
+
+class Encode(nn.Module):
+    """Regions -> tokens, with the feature maps behind them.
+
+    Args:
+        store: where the maps are to lie.
+    """
+
+    def __init__(self, region_encoder: RegionEncoder, store: torch.device) -> None:
+        super().__init__()
+        self.region_encoder = region_encoder
+        self.store = store
+
+    def forward(self, pixels: Tensor, valid: Tensor | None) -> tuple[Tensor, ...]:
+        maps = self.region_encoder.feature_maps(pixels, valid)
+        tokens = self.region_encoder.project(self.region_encoder.pooled(maps[-1]))
+        return tokens, *(features.to(self.store) for features in maps)
+
+
+class Decode(nn.Module):
+    """Regions, or the feature maps of regions, and the context around them -> predictions.
+
+    Args:
+        encoded_before: the first map has run the region encoder on these regions already.
+    """
+
+    def __init__(self, region_encoder: RegionEncoder, head: DenseHead, encoded_before: bool) -> None:
+        super().__init__()
+        self.region_encoder = region_encoder
+        self.head = head
+        self.encoded_before = encoded_before
+
+    def forward(self, pixels: Tensor, valid: Tensor | None, context: Tensor | None = None) -> Tensor:
+        once = frozen_statistics(self.region_encoder) if self.encoded_before else nullcontext()
+        with once:
+            maps = self.region_encoder.feature_maps(pixels, valid)
+        predictions: Tensor = self.head(maps, context)
+        return predictions
+
+
+class SumsFromPixels(Decode):
+    """Regions with their targets -> the sums that the loss is computed from."""
+
+    def forward(  # type: ignore[override]
+        self, pixels: Tensor, valid: Tensor | None, targets: Tensor, context: Tensor | None = None
+    ) -> Tensor:
+        predictions = super().forward(pixels, valid, context)
+        return self.head.statistics(predictions, targets.to(predictions.device))
+
+
+class SumsFromMaps(nn.Module):
+    """Targets of regions and their feature maps -> the sums that the loss is computed from."""
+
+    def __init__(self, head: DenseHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, targets: Tensor, *maps_and_context: Tensor) -> Tensor:
+        device = self.head.predict.weight.device
+        *maps, context = (part.to(device) for part in maps_and_context)
+        return self.head.statistics(self.head(maps, context), targets.to(device))
+
+
+# One module for each model and job, so that how many regions fit on the device is remembered from step to step.
+_jobs: "WeakKeyDictionary[DenseHead, dict[Any, nn.Module]]" = WeakKeyDictionary()
+
+
+class DensePass:
+    """One pass of a dense model over some images.
+
+    Args:
+        model: with a dense head.
+        images: opened, or a tensor (B, C, height, width).
+        grids: one for each image.
+    """
+
+    def __init__(
+        self, model: "XT", images: list[Any] | Tensor, grids: Sequence[RegionGrid], settings: Streaming
+    ) -> None:
+        if not isinstance(model.head, DenseHead):
+            raise ConfigError(f"a {model.config.head} model answers about whole images: call model(images)")
+        self.model = model
+        self.head = model.head
+        self.grids = grids
+        self.settings = settings
+        self.regions = model.region_batches(images, grids, settings)
+        self.has_context = model.config.context != "none"
+        # Both maps draw alike, so that the region encoder does the same in both.
+        self.seed = int(torch.randint(2**62, ()).item())
+
+    def loss(self, targets: Sequence[Any]) -> Tensor:
+        """The loss of all images together, by its exact definition; gradients flow.
+
+        Raises:
+            ShapeError: there are more or fewer targets than images, or one has another size than its image.
+        """
+        self._check(targets)
+        wanted = RegionTargets(self.regions, self.head, targets, self.settings.threads)
+        if not self.has_context:
+            sums = self._map(self._job(SumsFromPixels, False), WithTargets(self.regions, wanted), "decode")
+            return self.head.loss(sums.sum(dim=0))
+        store = self._store_of_maps()
+        if store is None:
+            context = self.context()
+            batches: Any = WithTargets(self.regions, wanted)
+            sums = self._map(self._job(SumsFromPixels, True), batches, "decode", self._around(context))
+        else:
+            tokens, *maps = self._map(self._job(Encode, store), self.regions, "encode")
+            number = torch.arange(len(tokens))
+            kept = [Gathered(features, number.to(features.device)) for features in maps]
+            context = self._mixed(tokens)
+            job = self._job(SumsFromMaps)
+            sums = self._map(job, OnlyTargets(wanted), "decode", *kept, self._around(context))
+        return self.head.loss(sums.sum(dim=0))
+
+    def context(self) -> Tensor:
+        """(tokens of all images padded to the longest, D) behind the context encoder; (0, D) without one."""
+        if not self.has_context:
+            return torch.zeros(0, self.model.config.dim, device=self.model.device)
+        return self._mixed(self._map(self.model.region_encoder, self.regions, "encode"))
+
+    def decode(self, context: Tensor, first: int = 0) -> Iterator[DecodedRegions]:
+        """What the model says, region batch by region batch; where memory runs out, in smaller pieces.
+
+        Args:
+            context: see `context`.
+            first: the region batch to start at.
+        """
+        from xt.streaming import streamed_outputs
+
+        gathered = [self._around(context)] if self.has_context else []
+        step = self._job(Decode, True)
+        regions = [
+            place.region for n in range(first, len(self.regions)) for place in self.regions.regions_of(n)
+        ]
+        before = sum(len(self.regions.regions_of(number)) for number in range(first))
+        done = 0
+        with torch.no_grad():
+            for predictions in streamed_outputs(
+                step,
+                self.regions,
+                gathered=gathered,
+                first=first,
+                first_region=before,
+                device=self.model.device,
+            ):
+                some = regions[done : done + len(predictions)]
+                done += len(some)
+                self._report("decode", before + done, before + len(regions))
+                yield DecodedRegions(some, self.head.decode(predictions, some))
+
+    def _mixed(self, tokens: Tensor) -> Tensor:
+        """(regions, N, D) through the context encoder, as rows of all images."""
+        from xt.model import as_sequences
+
+        sequences, positions, mask = as_sequences(tokens, self.grids, self.model.tokens_per_side)
+        mixed: Tensor = self.model.context_encoder(sequences, positions, mask)
+        return mixed.flatten(0, 1)
+
+    def _around(self, context: Tensor) -> Gathered:
+        """Which rows of the context each region's decoder is given."""
+        rows = neighbouring_tokens(self.grids, self.model.tokens_per_side, self.head.reach)
+        return Gathered(context, torch.from_numpy(rows).to(context.device))
+
+    def _store_of_maps(self) -> torch.device | None:
+        """Where the feature maps of all regions are to lie between the two maps; None for nowhere."""
+        device, host = self.model.device, torch.device("cpu")
+        wanted = self.settings.features
+        if wanted != "auto":
+            return {"device": device, "host": host, "none": None}[wanted]
+        if not torch.is_grad_enabled():
+            return None
+        geometry = self.head.geometry
+        cells = sum(
+            dim * (geometry.window_size // stride) ** 2
+            for dim, stride in zip(geometry.feature_dims, geometry.strides, strict=True)
+        )
+        # With their gradients.
+        total = 2 * 4 * cells * sum(len(grid) for grid in self.grids)
+        for place in dict.fromkeys((device, host)):
+            if total <= _SHARE * free_bytes(place):
+                return place
+        return None
+
+    def _job(self, kind: type[nn.Module], *arguments: Any) -> nn.Module:
+        jobs = _jobs.setdefault(self.head, {})
+        encoder = self.model.region_encoder
+        key = kind, *arguments
+        if key not in jobs:
+            parts = {Encode: (encoder,), SumsFromMaps: (self.head,)}.get(kind, (encoder, self.head))
+            jobs[key] = kind(*parts, *arguments)
+        return jobs[key].train(self.model.training)
+
+    def _map(self, step: nn.Module, batches: Any, what: str, *gathered: Gathered) -> Any:
+        settings = self.settings
+        return streamed_map(
+            step,
+            batches,
+            gathered=gathered,
+            keep=settings.keep,
+            gradient_fraction=settings.gradient_fraction,
+            progress=lambda doing, done, total: self._report(
+                what if doing == "encode" else doing, done, total
+            ),
+            seed=self.seed,
+        )
+
+    def _report(self, what: str, done: int, total: int) -> None:
+        if self.settings.progress is not None:
+            self.settings.progress(what, done, total)
+
+    def _check(self, targets: Sequence[Any]) -> None:
+        if len(targets) != len(self.grids):
+            raise ShapeError(
+                f"each image needs its target, got {len(self.grids)} images and {len(targets)} targets"
+            )
+        for grid, target in zip(self.grids, targets, strict=True):
+            shape = getattr(target, "shape", None)
+            if shape is not None and tuple(shape) != (grid.height, grid.width):
+                raise ShapeError(
+                    f"{target.name} is {shape[0]} x {shape[1]} pixels, its image {grid.height} x {grid.width}: "
+                    "a mask has the size of its image"
+                )
+
+
+class RegionTargets:
+    """The targets of region batches, made by threads ahead of their use.
+
+    Args:
+        targets: one for each image, as the head takes them.
+    """
+
+    def __init__(self, regions: Regions, head: DenseHead, targets: Sequence[Any], threads: int) -> None:
+        self.regions = regions
+        self.head = head
+        self.targets = targets
+        self.threads = threads
+
+    def __len__(self) -> int:
+        return len(self.regions)
+
+    def __getitem__(self, number: int) -> Tensor:
+        return torch.from_numpy(np.stack([self._of(*place) for place in self.regions.regions_of(number)]))
+
+    def select(self, numbers: Iterable[int]) -> Iterator[Tensor]:
+        """The targets of these batches, in this order, made ahead."""
+        waiting: deque[Future[Tensor]] = deque()
+        with ThreadPoolExecutor(self.threads, thread_name_prefix="xt-targets") as pool:
+            for number in numbers:
+                waiting.append(pool.submit(self.__getitem__, number))
+                if len(waiting) > _TARGETS_AHEAD:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+
+    def _of(self, image: int, region: Region) -> NDArray:
+        return self.head.region_target(self.targets[image], region)
+
+
+class WithTargets:
+    """Region batches as (pixels, valid, targets)."""
+
+    def __init__(self, regions: Regions, targets: RegionTargets) -> None:
+        self.regions = regions
+        self.targets = targets
+
+    def __len__(self) -> int:
+        return len(self.regions)
+
+    def __getitem__(self, number: int) -> tuple[Any, ...]:
+        return *self.regions[number], self.targets[number]
+
+    def select(self, numbers: Sequence[int]) -> Iterator[tuple[Any, ...]]:
+        batches = (
+            self.regions.select(numbers)
+            if isinstance(self.regions, RegionReader)
+            else (self.regions[number] for number in numbers)
+        )
+        for batch, targets in zip(batches, self.targets.select(numbers), strict=True):
+            yield *batch, targets
+
+
+class OnlyTargets:
+    """Region batches as (targets,), where the pixels have been turned to feature maps already."""
+
+    def __init__(self, targets: RegionTargets) -> None:
+        self.targets = targets
+
+    def __len__(self) -> int:
+        return len(self.targets)
+
+    def __getitem__(self, number: int) -> tuple[Tensor]:
+        return (self.targets[number],)
+
+    def select(self, numbers: Sequence[int]) -> Iterator[tuple[Tensor]]:
+        return ((targets,) for targets in self.targets.select(numbers))

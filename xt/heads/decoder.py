@@ -1,0 +1,72 @@
+"""Feature maps of all strides -> one map of the finest: a feature pyramid's way down."""
+
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from timm.layers import LayerNorm2d
+from torch import Tensor, nn
+
+from xt.errors import ConfigError
+
+_FINEST = 4
+
+
+class FeatureDecoder(nn.Module):
+    """From the coarsest map to the finest, each added to what comes from below it.
+
+    Source: feature pyramid networks, Lin et al. 2017 (arXiv:1612.03144), section 3. Everything in it looks at a few
+    cells only, and norms are over channels, so what it says of a place does not depend on where the window ends.
+
+    Args:
+        feature_dims: channels of the maps, finest first.
+        strides: their cells' sides in pixels; maps finer than 4 pixels are left aside.
+        window_size: side of what they cover, a multiple of the last stride.
+        width: channels of the result.
+
+    Raises:
+        ConfigError: the window is not a multiple of the last stride.
+    """
+
+    def __init__(
+        self, feature_dims: Sequence[int], strides: Sequence[int], window_size: int, width: int
+    ) -> None:
+        super().__init__()
+        if window_size % strides[-1]:
+            raise ConfigError(
+                f"dense heads need regions (with their halo) of a multiple of the region encoder's last stride "
+                f"{strides[-1]}, got {window_size} pixels"
+            )
+        self.first = sum(stride < _FINEST for stride in strides[:-1])
+        self.stride = strides[self.first]
+        self.laterals = nn.ModuleList(
+            nn.Sequential(LayerNorm2d(dim), nn.Conv2d(dim, width, kernel_size=1))
+            for dim in feature_dims[self.first :]
+        )
+        self.blocks = nn.ModuleList(_block(width) for _ in self.laterals)
+
+    def forward(self, maps: Sequence[Tensor], coarsest: Tensor | None = None) -> Tensor:
+        """Merge the maps.
+
+        Args:
+            maps: (regions, channels, cells, cells) each, finest first.
+            coarsest: (regions, width, cells, cells) to add to the coarsest.
+
+        Returns:
+            (regions, width, cells, cells of the finest).
+        """
+        merged: Tensor | None = coarsest
+        for features, lateral, block in reversed(
+            list(zip(maps[self.first :], self.laterals, self.blocks, strict=True))
+        ):
+            here = lateral(features)
+            if merged is not None:
+                if merged.shape[-1] != here.shape[-1]:
+                    merged = F.interpolate(merged, size=here.shape[-2:], mode="bilinear")
+                here = here + merged
+            merged = block(here)
+        assert merged is not None, "there is at least one map"
+        return merged
+
+
+def _block(width: int) -> nn.Module:
+    return nn.Sequential(nn.Conv2d(width, width, kernel_size=3, padding=1), LayerNorm2d(width), nn.GELU())

@@ -1,0 +1,132 @@
+"""What every dense head is: feature maps of regions and their context in, something about every place out.
+
+A dense head never sees more than a region batch. What it says about its loss are sums over a region's pixels or
+points, which add up over regions and images; the loss is computed from the sums of all of them. So a loss that does
+not average over pixels, such as Dice, is that of the whole image, and still no more than a region is in memory.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from xt.heads.context_map import ContextMap
+from xt.heads.decoder import FeatureDecoder
+from xt.regions import Region
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureGeometry:
+    """What a dense head is handed of each region.
+
+    Attributes:
+        feature_dims: channels of the feature maps, finest first.
+        strides: their cells' sides, in pixels.
+        region_size: S, in pixels.
+        halo: pixels around the region that the maps reach out to, on every side.
+        tokens_per_side: a region has this number squared of tokens.
+        context_dim: width of the tokens; None where there is no context.
+    """
+
+    feature_dims: Sequence[int]
+    strides: Sequence[int]
+    region_size: int
+    halo: int
+    tokens_per_side: int
+    context_dim: int | None
+
+    @property
+    def window_size(self) -> int:
+        """Side of what the maps cover, W = S + 2 halo, in pixels."""
+        return self.region_size + 2 * self.halo
+
+
+class DenseHead(nn.Module, ABC):
+    """The last box of the figure, for answers about every place of an image.
+
+    Args:
+        geometry: what is handed in.
+        channels: of the answer.
+        width: of the decoder, in channels.
+    """
+
+    stride: int
+    """Side of a cell of the answer, in pixels."""
+
+    def __init__(self, geometry: FeatureGeometry, channels: int, width: int) -> None:
+        super().__init__()
+        self.geometry = geometry
+        self.decoder = FeatureDecoder(geometry.feature_dims, geometry.strides, geometry.window_size, width)
+        self.context_map = (
+            None
+            if geometry.context_dim is None
+            else ContextMap(
+                geometry.context_dim,
+                width,
+                tokens_per_side=geometry.tokens_per_side,
+                region_size=geometry.region_size,
+                halo=geometry.halo,
+                stride=geometry.strides[-1],
+            )
+        )
+        self.predict = nn.Conv2d(width, channels, kernel_size=1)
+
+    @property
+    def reach(self) -> int:
+        """How many tokens beyond the region's own are looked at, on every side."""
+        return 0 if self.context_map is None else self.context_map.reach
+
+    def decode_maps(self, maps: Sequence[Tensor], context: Tensor | None) -> Tensor:
+        """(regions, channels, W / stride, W / stride) at the decoder's own stride.
+
+        Args:
+            maps: (regions, channels, W / stride, W / stride) each, finest first.
+            context: (regions, (tokens_per_side + 2 reach) ** 2, D), tokens of the region and around it, row by row;
+                None where there is no context.
+        """
+        coarsest = None if self.context_map is None or context is None else self.context_map(context)
+        result: Tensor = self.predict(self.decoder(maps, coarsest))
+        return result
+
+    @abstractmethod
+    def forward(self, maps: Sequence[Tensor], context: Tensor | None = None) -> Tensor:
+        """(regions, channels, W / stride, W / stride) predictions as the loss takes them; see `decode_maps`."""
+
+    def central(self, predictions: Tensor) -> Tensor:
+        """(regions, channels, S / stride, S / stride): predictions without the halo."""
+        rim = self.geometry.halo // self.stride
+        return predictions[..., rim : predictions.shape[-2] - rim, rim : predictions.shape[-1] - rim]
+
+    @abstractmethod
+    def region_target(self, target: Any, region: Region) -> NDArray:
+        """What is to be said about a region: (channels, S / stride, S / stride).
+
+        Args:
+            target: of the whole image, in the form the head documents.
+        """
+
+    @abstractmethod
+    def statistics(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        """(regions, T) sums from which the loss is computed.
+
+        Args:
+            predictions: (regions, channels, W / stride, W / stride).
+            targets: (regions, channels, S / stride, S / stride), see `region_target`.
+        """
+
+    @abstractmethod
+    def loss(self, statistics: Tensor) -> Tensor:
+        """The loss, a scalar, of (T,) statistics summed over whichever regions."""
+
+    @abstractmethod
+    def decode(self, predictions: Tensor, regions: Sequence[Region]) -> Any:
+        """What a user reads of a region batch's predictions."""
+
+
+def summing_dtype(values: Tensor) -> torch.dtype:
+    """For sums over all pixels of an image: single precision stops counting at 16.8 million."""
+    return torch.float32 if values.device.type == "mps" else torch.float64

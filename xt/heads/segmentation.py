@@ -1,0 +1,112 @@
+"""A class for every pixel."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from xt.errors import ConfigError, ShapeError
+from xt.heads.dense import DenseHead, FeatureGeometry
+from xt.heads.segmentation_losses import LOSSES, PixelLoss
+from xt.regions import Region
+
+if TYPE_CHECKING:
+    from xt.images import LargeImage
+
+
+class SegmentationHead(DenseHead):
+    """One of K classes for every pixel.
+
+    Targets are images of one channel that holds class numbers, one for each image and of the same height and width.
+
+    Args:
+        geometry: what is handed in.
+        num_classes: K, at least 2.
+        losses: name -> weight; the names are those of `LOSSES`: "cross_entropy", "dice", "focal".
+        ignore_index: the class number of pixels that nothing is said about; so are those outside the image and where
+            the target has no data.
+        class_weights: K of them, for the losses that are means over pixels.
+        width: of the decoder, in channels.
+
+    Raises:
+        ConfigError: fewer than two classes, an unknown loss, or another number of weights than classes.
+    """
+
+    stride = 1
+
+    def __init__(
+        self,
+        geometry: FeatureGeometry,
+        num_classes: int,
+        losses: Mapping[str, float] | None = None,
+        ignore_index: int = 255,
+        class_weights: Sequence[float] | None = None,
+        width: int = 96,
+    ) -> None:
+        super().__init__(geometry, num_classes, width)
+        losses = {"cross_entropy": 1.0, "dice": 1.0} if losses is None else losses
+        if num_classes < 2:
+            raise ConfigError("a segmentation needs at least 2 classes, such as background and vessel")
+        if not losses or any(name not in LOSSES for name in losses):
+            raise ConfigError(f"losses must be some of {', '.join(LOSSES)} with weights, got {dict(losses)}")
+        if class_weights is not None and len(class_weights) != num_classes:
+            raise ConfigError(f"expected {num_classes} class_weights, got {len(class_weights)}")
+        self.num_classes = num_classes
+        self.ignore_index = ignore_index
+        self.loss_weights = dict(losses)
+        weights = torch.tensor(class_weights or [1.0] * num_classes)
+        self.losses: nn.ModuleDict = nn.ModuleDict({name: LOSSES[name](weights) for name in losses})
+
+    def forward(self, maps: Sequence[Tensor], context: Tensor | None = None) -> Tensor:
+        """(regions, K, W, W) logits."""
+        coarse = self.decode_maps(maps, context)
+        return F.interpolate(coarse, size=(self.geometry.window_size,) * 2, mode="bilinear")
+
+    def region_target(self, target: "LargeImage", region: Region) -> NDArray:
+        """Class numbers of a region, (1, S, S) int64, `ignore_index` where there is none.
+
+        Raises:
+            ShapeError: the target has more than one channel, or a class number is K or more.
+        """
+        if target.channels != 1:
+            raise ShapeError(
+                f"{target.name} has {target.channels} channels; a mask has one, which holds class numbers"
+            )
+        classes, is_data = target.read_valid(*region)
+        classes = np.where(is_data, classes, self.ignore_index).astype(np.int64).transpose(2, 0, 1)
+        wrong = (classes != self.ignore_index) & ((classes < 0) | (classes >= self.num_classes))
+        if wrong.any():
+            raise ShapeError(
+                f"{target.name} holds the class number {int(classes[wrong][0])} near y={region.y}, x={region.x}; the "
+                f"model has classes 0 to {self.num_classes - 1}, and {self.ignore_index} means nothing is known"
+            )
+        return classes
+
+    def statistics(self, predictions: Tensor, targets: Tensor) -> Tensor:
+        logits, classes = self.central(predictions), targets[:, 0]
+        # Half precision is too coarse for the logarithms and sums that follow.
+        logits = logits.to(torch.promote_types(logits.dtype, torch.float32))
+        known = classes != self.ignore_index
+        safe = classes.masked_fill(~known, 0)
+        parts = [loss.statistics(logits, safe, known) for loss in self._pixel_losses().values()]
+        return torch.cat(parts, dim=1)
+
+    def loss(self, statistics: Tensor) -> Tensor:
+        losses = self._pixel_losses()
+        parts = statistics.split([loss.num_statistics for loss in losses.values()])
+        total = statistics.new_zeros(())
+        for (name, loss), part in zip(losses.items(), parts, strict=True):
+            total = total + self.loss_weights[name] * loss(part)
+        return total
+
+    def decode(self, predictions: Tensor, regions: Sequence[Region]) -> Tensor:
+        """(regions, K, S, S) probabilities in float32."""
+        return self.central(predictions).float().softmax(dim=1)
+
+    def _pixel_losses(self) -> dict[str, PixelLoss]:
+        losses: Any = dict(self.losses.items())
+        return losses
