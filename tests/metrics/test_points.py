@@ -54,11 +54,11 @@ def test_a_point_of_another_class_is_no_partner():
 
 
 def test_distances_in_map_units_follow_the_transform():
-    found, true = points((0, 0)), points((0, 3))
-    # Ten metres a pixel: 30 m apart; columns twice as wide as rows are high make 60.
-    for width, f1 in ((10.0, 1.0), (20.0, 0.0)):
-        scores = PointScores(distance=30.0)
-        scores.update(found, true, transform=(width, 0.0, 5e5, 0.0, -10.0, 6e6))
+    found, true = points((0, 0)), points((2, 3))
+    # Two rows of 20 m and three columns of 10 m are 50 m; the other way round it is 63 m.
+    for width, height, f1 in ((10.0, -20.0, 1.0), (20.0, -10.0, 0.0)):
+        scores = PointScores(distance=50.0)
+        scores.update(found, true, transform=(width, 0.0, 5e5, 0.0, height, 6e6))
         assert scores.compute()["f1"] == f1
 
 
