@@ -32,7 +32,8 @@ ENDINGS = {
     "points": ".points.geojson",
     "table": ".points.csv",
 }
-_COUNTED_ROWS = 1024
+# NumPy counts 8-bit numbers as 64-bit ones.
+_COUNTED_PIXELS = 1 << 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -152,9 +153,10 @@ def _count_pixels(mask: "LargeImage", num_classes: int) -> NDArray[np.int64]:
     """How many pixels each class has."""
     height, width = mask.shape
     counts = np.zeros(NOTHING + 1, dtype=np.int64)
-    for y in range(0, height, _COUNTED_ROWS):
-        rows = mask.read(y, 0, min(_COUNTED_ROWS, height - y), width)
-        counts += np.bincount(rows.ravel(), minlength=len(counts))
+    step = max(1, _COUNTED_PIXELS // width)
+    for y in range(0, height, step):
+        pixels = mask.read(y, 0, min(step, height - y), width)
+        counts += np.bincount(pixels.ravel(), minlength=len(counts))
     return counts[:num_classes]
 
 

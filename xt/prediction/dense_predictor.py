@@ -200,7 +200,7 @@ class DensePredictor:
         if self._finds_points:
             radius = options.merge_radius
             if radius is None:
-                radius = float(self.model.head.merge_radius)
+                radius = float(self.model.head.radius)
             return write_point_files(store, self._columns, image, destination, names, radius)
         tags = {"XT_IMAGE": Path(image.name).name, "XT_CHECKPOINT": self.checkpoint}
         report = None if progress is None else lambda part: progress("write", round(100 * part), 100)
