@@ -261,17 +261,29 @@ def plot() -> None:
 
 
 def far_comparison() -> None:
-    """Print what each encoder reaches on a task that needs two far-apart regions to be compared place by place."""
+    """What each encoder reaches on a task that needs two far-apart regions to be compared place by place."""
+    from common import print_table, write_results
+
     from xt.testing.far_comparison import ENCODERS as SMALL
     from xt.testing.far_comparison import FarComparison, small_encoder
 
-    print(f"{'encoder':28} {'accuracy':>8} {'parameters':>10} {'seconds':>8}")
+    rows = []
     for name in SMALL:
         encoder = small_encoder(name)
-        start = time.perf_counter()
-        accuracy = FarComparison().accuracy(encoder, steps=300)
-        count = sum(parameter.numel() for parameter in encoder.parameters())
-        print(f"{name:28} {accuracy:8.3f} {count:10} {time.perf_counter() - start:8.1f}", flush=True)
+        start = time.process_time()
+        learned = FarComparison().learn(encoder, steps=800)
+        rows.append(
+            {
+                "encoder": name,
+                "accuracy": learned.accuracy,
+                "steps": learned.steps,
+                "parameters": sum(parameter.numel() for parameter in encoder.parameters()),
+                "processor seconds": time.process_time() - start,
+            }
+        )
+        print(rows[-1], flush=True)
+    print_table(rows)
+    print(f"results: {write_results('context_far', rows)}")
 
 
 if __name__ == "__main__":

@@ -8,11 +8,23 @@ from torch import Tensor, nn
 
 from xt.context_encoders import ContextEncoder, create_context_encoder
 
+STRENGTH = 3.0
+# A mean loss at which hardly an answer is wrong.
+ENOUGH = 0.05
+
+
+class Learned(NamedTuple):
+    """What an encoder made of the task: the share of right answers to new first questions, after so many steps."""
+
+    accuracy: float
+    steps: int
+
 
 class FarComparison(NamedTuple):
     """Two regions of `places` tokens, one at the start of the sequence and one in its middle, noise elsewhere.
 
-    The token at place i of a region is +1 or -1 in channel i, at random; a further channel tells the regions'
+    The token at place i of a region is +3 or -3 in channel i, at random (three times the position embedding's channels,
+    or its constant part hides the signs from a state space for hundreds of steps); a further channel tells the regions'
     tokens from noise. For each place of the first region there are two questions: whether the second has the same sign
     there, and, which is learned sooner, what sign it has. A token's own sign says nothing about either, so without
     context answers are right half of the time.
@@ -36,38 +48,41 @@ class FarComparison(NamedTuple):
         signs = torch.randint(2, (2, images, self.places)) * 2.0 - 1.0
         for region, begin in zip(signs, (0, self.length // 2), strict=True):
             part = tokens[:, begin : begin + self.places]
-            part[..., : self.places] = torch.diag_embed(region)
-            part[..., self.places] = 1.0
+            part[..., : self.places] = STRENGTH * torch.diag_embed(region)
+            part[..., self.places] = STRENGTH
         index = torch.arange(self.length)
         positions = torch.stack([index // 4, index % 4], dim=1) * self.pitch
         answers = torch.stack([signs[0] == signs[1], signs[1] > 0], dim=-1)
         return tokens, positions.expand(images, -1, -1), answers.float()
 
-    def accuracy(self, encoder: ContextEncoder, steps: int, images: int = 64, seed: int = 0) -> float:
-        """Train the encoder and a linear read-out, then tell the share of right answers to new first questions."""
+    def learn(self, encoder: ContextEncoder, steps: int, images: int = 64, seed: int = 0) -> Learned:
+        """Train the encoder and a linear read-out until the answers are right, for `steps` steps at most."""
         torch.manual_seed(seed)
         readout = nn.Linear(self.dim, 2)
         parameters = [*encoder.parameters(), *readout.parameters()]
         optimizer = torch.optim.AdamW(parameters, lr=1e-2, weight_decay=0.0)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 1e-2, total_steps=steps)
+        warmup = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / 50, total_iters=50)
 
         def logits(tokens: Tensor, positions: Tensor) -> Tensor:
             return readout(encoder(tokens, positions)[:, : self.places])
 
         encoder.train()
-        for _ in range(steps):
+        recent_loss, step = 1.0, 0
+        while step < steps and recent_loss > ENOUGH:
             tokens, positions, answers = self.batch(images)
             loss = F.binary_cross_entropy_with_logits(logits(tokens, positions), answers)
             optimizer.zero_grad()
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
-            schedule.step()
+            warmup.step()
+            recent_loss = 0.9 * recent_loss + 0.1 * loss.item()
+            step += 1
         encoder.eval()
         with torch.no_grad():
             tokens, positions, answers = self.batch(512)
             right = (logits(tokens, positions) > 0) == answers.bool()
-            return float(right[..., 0].float().mean())
+        return Learned(float(right[..., 0].float().mean()), step)
 
 
 ENCODERS = (
@@ -89,8 +104,9 @@ def small_encoder(name: str, dim: int = 16) -> ContextEncoder:
         "transformer_xl": {"segment_length": 4, "memory_length": 4, "summary_length": 8},
         "transformer_xl without summary": {"segment_length": 4, "memory_length": 4, "summary_length": 0},
         "hyper": {"min_length": 0, "block_length": 6, "num_samples": 6},
-        "mamba": {"state_dim": 8, "segment_length": 6},
-        "mamba2": {"state_dim": 16, "head_dim": 8},
+        # One layer: the gate multiplies what the scan recalls by a token's own sign, which is the comparison.
+        "mamba": {"depth": 1, "state_dim": 4},
+        "mamba2": {"depth": 1, "state_dim": 16, "head_dim": 8},
         "longformer": {"window_size": 3, "num_global": 4},
         "longformer 2d": {"window": "2d", "window_size": 1, "num_global": 4},
     }
