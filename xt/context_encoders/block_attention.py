@@ -15,6 +15,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from xt.context_encoders.relative_attention import RelativeAttention, fused_attention, placed, turned
+from xt.replay_conditions import autocast_state
 
 
 class Rows(NamedTuple):
@@ -121,6 +122,7 @@ class _BlockAttention(torch.autograd.Function):
         *tables_and_weights: Tensor,
     ) -> Tensor:
         context.attend, context.blocks, context.group = attend, blocks, group
+        context.autocast = autocast_state(places.device)
         context.save_for_backward(places, *tables_and_weights)
         queries, keys, values, *weights = tables_and_weights
         result: Tensor | None = None
@@ -149,11 +151,9 @@ class _BlockAttention(torch.autograd.Function):
             grad_attended = _gather(grad_result, rows.queries)
             if rows.there is not None:
                 grad_attended = grad_attended * rows.there[:, None, :, None]
-            with torch.enable_grad():
+            with torch.enable_grad(), torch.autocast(**context.autocast):
                 attended = _attend(context.attend, rows, places, blocks.rows_per_place, *gathered, *weights)
-                grad_gathered = torch.autograd.grad(
-                    attended, [*gathered, *weights], grad_attended.to(attended)
-                )
+            grad_gathered = torch.autograd.grad(attended, [*gathered, *weights], grad_attended.to(attended))
             for grad, (_, index), part in zip(grads, picks, grad_gathered[:3], strict=True):
                 grad.index_add_(0, index.flatten(), part.transpose(1, 2).flatten(0, 1))
             for grad, part in zip(grad_weights, grad_gathered[3:], strict=True):

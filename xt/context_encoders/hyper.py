@@ -8,6 +8,7 @@ from xt.context_encoders.base import ContextEncoder
 from xt.context_encoders.block_attention import Tables, block_attention, block_attention_with_lse
 from xt.context_encoders.positions import sinusoids
 from xt.context_encoders.relative_attention import AttentionLayer, heads_for, placed, turned
+from xt.context_encoders.segments import by_segments
 from xt.context_encoders.sorted_blocks import SAMPLE_RANGE, CausalLeaves, all_to_all, halves
 from xt.errors import ConfigError
 
@@ -129,17 +130,11 @@ class HyperLayer(AttentionLayer):
     ) -> Tensor:
         """(B, L, D) to (B, L, D), causal if there is a `leaf_length`."""
         arguments = (tokens, positions, block_length, segment_length, leaf_length)
-        parts = []
         if torch.is_grad_enabled():
             attended = checkpoint(self._attend, *arguments, use_reentrant=False)
         else:
             attended = self._attend(*arguments)
-        for segment in zip(tokens.split(segment_length, 1), attended.split(segment_length, 1), strict=True):
-            if torch.is_grad_enabled():
-                parts.append(checkpoint(self.add, *segment, use_reentrant=False))
-            else:
-                parts.append(self.add(*segment))
-        return torch.cat(parts, dim=1)
+        return by_segments(self.add, self.rest(), segment_length, tokens, attended)
 
     def exact(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """The layer with attention of all to all."""

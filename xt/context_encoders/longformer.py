@@ -8,6 +8,7 @@ from xt.context_encoders.base import ContextEncoder
 from xt.context_encoders.block_attention import Blocks, Tables, block_attention
 from xt.context_encoders.positions import sinusoids
 from xt.context_encoders.relative_attention import AttentionLayer, heads_for
+from xt.context_encoders.segments import by_segments
 from xt.context_encoders.windows import LineWindows, PlaneWindows
 from xt.errors import ConfigError
 
@@ -98,18 +99,12 @@ class LongformerLayer(AttentionLayer):
     def forward(  # type: ignore[override]
         self, rows: Tensor, positions: Tensor, blocks: Blocks, segment_length: int
     ) -> Tensor:
-        parts = []
         if torch.is_grad_enabled():
             attended = checkpoint(self._attend, rows, positions, blocks, segment_length, use_reentrant=False)
         else:
             attended = self._attend(rows, positions, blocks, segment_length)
         rows = rows[:, : attended.shape[1]]
-        for segment in zip(rows.split(segment_length, 1), attended.split(segment_length, 1), strict=True):
-            if torch.is_grad_enabled():
-                parts.append(checkpoint(self.add, *segment, use_reentrant=False))
-            else:
-                parts.append(self.add(*segment))
-        return torch.cat(parts, dim=1)
+        return by_segments(self.add, self.rest(), segment_length, rows, attended)
 
     def _attend(self, rows: Tensor, positions: Tensor, blocks: Blocks, segment_length: int) -> Tensor:
         attention, length = self.attention, positions.shape[1]

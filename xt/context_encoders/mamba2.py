@@ -117,7 +117,7 @@ class Mamba2Mixer(Mixer):
             outputs, hidden = chunked_scan(
                 inputs * steps[..., None], decays, write, read, hidden, self.chunk_length
             )
-            outputs = (outputs + inputs * self.D[:, None]).flatten(2)
+            outputs = torch.addcmul(outputs, inputs, self.D[:, None]).flatten(2)
             outputs = self.norm(outputs * F.silu(gate.to(hidden.dtype)))
         return self.out_proj(outputs.to(gate.dtype)), before, hidden
 
@@ -146,7 +146,8 @@ def chunked_scan(
 
     def chunked(values: Tensor) -> Tensor:
         """(B, L, ...) to (B, chunks, Q, ...); tokens that are not there neither decay the state nor add to it."""
-        values = F.pad(values, (0, 0) * (values.dim() - 2) + (0, missing))
+        if missing:
+            values = F.pad(values, (0, 0) * (values.dim() - 2) + (0, missing))
         return values.unflatten(1, (-1, chunk_length))
 
     inputs = chunked(inputs).permute(0, 3, 1, 2, 4)  # (B, H, chunks, Q, P)
@@ -161,7 +162,7 @@ def chunked_scan(
     # 3. The state before each chunk, and after the last: the same scan, over chunks.
     states = (_between(F.pad(sums[..., -1], (1, 0)).cumsum(-1)) @ left.flatten(3)).view_as(left)
     # 4. What each token reads of the state before its chunk.
-    outputs = outputs + (read @ states[:, :, :-1].transpose(-1, -2)) * sums.exp()[..., None]
+    outputs = torch.addcmul(outputs, read @ states[:, :, :-1].transpose(-1, -2), sums.exp()[..., None])
     return outputs.permute(0, 2, 3, 1, 4).flatten(1, 2)[:, :length], states[:, :, -1].clone()
 
 

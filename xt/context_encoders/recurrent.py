@@ -1,15 +1,18 @@
 """What the state-space encoders share: recurrent mixers run over a sequence from both ends, segment by segment."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
+from torch.autograd.function import once_differentiable
 
 from xt.context_encoders.base import ContextEncoder
 from xt.context_encoders.positions import PositionEmbedding
+from xt.context_encoders.segments import by_segments, draw_seed, forget_casts, gradients, segments
 from xt.errors import ConfigError
+from xt.replay_conditions import autocast_state, random_state
 
 State = tuple[Tensor, ...]
 
@@ -37,7 +40,8 @@ class Mixer(nn.Module, ABC):
 class TwoWayLayer(nn.Module):
     """Pre-norm residual layer of two mixers, one from the first token to the last and one back.
 
-    Only the layer's output stays in memory for the backward pass; all else is computed again, a segment at a time.
+    Only the layer's input and the mixers' states before each segment stay in memory for the backward pass; all else is
+    computed again, a segment at a time.
     """
 
     def __init__(self, dim: int, ahead: Mixer, back: Mixer, dropout: float) -> None:
@@ -49,31 +53,84 @@ class TwoWayLayer(nn.Module):
 
     def forward(self, tokens: Tensor, segment_length: int) -> Tensor:
         """(B, L, D) to (B, L, D); the segments' length, in tokens, changes nothing but time and memory."""
-        segments = tokens.split(segment_length, dim=1)
-        ahead = list(self._run(self.ahead, segments, reverse=False))
-        outputs = []
-        for mixed in self._run(self.back, segments[::-1], reverse=True):
-            outputs.append(mixed.add(ahead.pop()))
-        outputs.reverse()
-        return tokens + self.dropout(torch.cat(outputs, dim=1))
+        parameters = [*self.norm.parameters(), *self.ahead.parameters(), *self.back.parameters()]
+        output: Tensor = _TwoWay.apply(self, segment_length, torch.is_grad_enabled(), tokens, *parameters)
+        return output
 
-    def _run(self, mixer: Mixer, segments: tuple[Tensor, ...], reverse: bool) -> Iterator[Tensor]:
-        state = mixer.initial_state(segments[0])
-        for segment in segments:
-            if torch.is_grad_enabled():
-                # There is no randomness inside, so no random state to replay.
-                mixed, *after = checkpoint(
-                    self._mix, mixer, segment, reverse, *state, use_reentrant=False, preserve_rng_state=False
-                )
-            else:
-                mixed, *after = self._mix(mixer, segment, reverse, *state)
-            state = tuple(after)
-            yield mixed
+    def mix(self, mixer: Mixer, segment: Tensor, state: Sequence[Tensor], seed: int) -> tuple[Tensor, ...]:
+        """What one mixer adds to a segment (B, S, D), and its state after it.
 
-    def _mix(self, mixer: Mixer, segment: Tensor, reverse: bool, *state: Tensor) -> tuple[Tensor, ...]:
+        Args:
+            seed: the same for both mixers, so that dropout is that of their sum.
+        """
+        reverse = mixer is self.back
         normed = self.norm(segment)
         mixed, *after = mixer(normed.flip(1) if reverse else normed, *state)
-        return (mixed.flip(1) if reverse else mixed, *after)
+        if reverse:
+            mixed = mixed.flip(1)
+        if self.training and self.dropout.p:
+            with random_state(seed, segment.device):
+                mixed = self.dropout(mixed)
+        return (mixed, *after)
+
+
+class _TwoWay(torch.autograd.Function):
+    """A layer over the whole sequence, as one node."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, layer: TwoWayLayer, segment_length: int, keep: bool, tokens: Tensor, *parameters: Tensor
+    ) -> Tensor:
+        ctx.layer, ctx.places = layer, segments(tokens.shape[1], segment_length)
+        ctx.seed, ctx.autocast = draw_seed(), autocast_state(tokens.device)
+        output, starts = tokens.clone(), []
+        for mixer in (layer.ahead, layer.back):
+            state = mixer.initial_state(tokens)
+            known = [part.new_empty(len(ctx.places) if keep else 0, *part.shape) for part in state]
+            for number in _order(ctx.places, mixer is layer.back):
+                if keep:
+                    for kept, part in zip(known, state, strict=True):
+                        kept[number] = part
+                place = ctx.places[number]
+                mixed, *after = layer.mix(mixer, tokens[:, place], state, ctx.seed + place.start)
+                output[:, place] += mixed
+                state = tuple(after)
+            starts.append(known)
+        forget_casts()
+        ctx.starts = starts
+        ctx.save_for_backward(tokens, *parameters)
+        return output
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        tokens, *parameters = ctx.saved_tensors
+        layer: TwoWayLayer = ctx.layer
+        token_gradient = gradient.clone()
+        sums = [torch.zeros_like(parameter) for parameter in parameters]
+        norms, ahead = len(list(layer.norm.parameters())), len(list(layer.ahead.parameters()))
+        for mixer, starts in zip((layer.ahead, layer.back), ctx.starts, strict=True):
+            first = norms if mixer is layer.ahead else norms + ahead
+            last = norms + ahead if mixer is layer.ahead else len(parameters)
+            used = [*range(norms), *range(first, last)]
+            state_gradients = [torch.zeros_like(known[0]) for known in starts]
+            for number in reversed(_order(ctx.places, mixer is layer.back)):
+                place = ctx.places[number]
+                with torch.enable_grad(), torch.autocast(**ctx.autocast):
+                    leaf = tokens[:, place].detach().requires_grad_()
+                    state = [known[number].detach().requires_grad_() for known in starts]
+                    outputs = layer.mix(mixer, leaf, state, ctx.seed + place.start)
+                inputs = [leaf, *state, *(parameters[index] for index in used)]
+                part, *parts = gradients(outputs, inputs, [gradient[:, place], *state_gradients])
+                token_gradient[:, place] += part
+                state_gradients = parts[: len(state)]
+                for index, part in zip(used, parts[len(state) :], strict=True):
+                    sums[index] += part
+        return None, None, None, token_gradient, *sums
+
+
+def _order(places: list[slice], reverse: bool) -> range:
+    return range(len(places))[::-1] if reverse else range(len(places))
 
 
 class RecurrentEncoder(ContextEncoder):
@@ -96,7 +153,8 @@ class RecurrentEncoder(ContextEncoder):
         self.layers = nn.ModuleList(layers)
 
     def encode(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        tokens = self.embedding(tokens, positions)
+        embed = self.embedding
+        tokens = by_segments(embed, embed.parameters(), self.segment_length, tokens, positions)
         for layer in self.layers:
             tokens = layer(tokens, self._segment_length(tokens))
         return tokens

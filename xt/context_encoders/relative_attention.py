@@ -189,6 +189,10 @@ class AttentionLayer(nn.Module):
         tokens = tokens + self.dropout(attended)
         return tokens + self.dropout(self.mlp(self.mlp_norm(tokens)))
 
+    def rest(self) -> list[nn.Parameter]:
+        """The parameters that `add` uses."""
+        return [*self.mlp_norm.parameters(), *self.mlp.parameters()]
+
 
 def heads_for(dim: int, num_heads: int | None) -> int:
     """`num_heads`, or heads of 32 where it is None and they fit, else one."""

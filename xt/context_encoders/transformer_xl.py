@@ -9,6 +9,7 @@ from torch.autograd.function import once_differentiable
 
 from xt.context_encoders.base import ContextEncoder
 from xt.context_encoders.relative_attention import AttentionLayer, heads_for
+from xt.context_encoders.segments import draw_seed, forget_casts, gradients
 from xt.errors import ConfigError
 from xt.replay_conditions import autocast_state, random_state
 
@@ -149,7 +150,7 @@ class TransformerXL(ContextEncoder):
     def _fill(self, tokens: Tensor, positions: Tensor, earlier: Earlier | None) -> Earlier:
         """A pass that only remembers: what it hands on."""
         # The last layer's output is nobody's memory.
-        inputs = self.run_pass(tokens, positions, earlier, depth=len(self.layers) - 1, seed=_draw_seed())
+        inputs = self.run_pass(tokens, positions, earlier, depth=len(self.layers) - 1, seed=draw_seed())
         now = Memory(inputs, positions)
         recent = self.known(
             now.length, now, None if earlier is None else Earlier(now.part(0, 0), earlier.end)
@@ -178,10 +179,11 @@ class _LastPass(torch.autograd.Function):
         tokens: Tensor,
         *parameters: Tensor,
     ) -> Tensor:
-        ctx.seed = _draw_seed()
+        ctx.seed = draw_seed()
         ctx.autocast = autocast_state(tokens.device)
         levels = encoder.run_pass(tokens, positions, earlier, depth=len(encoder.layers), seed=ctx.seed)
         ctx.encoder, ctx.positions, ctx.earlier, ctx.between = encoder, positions, earlier, levels[1:-1]
+        forget_casts()
         ctx.save_for_backward(tokens, *parameters)
         return levels[-1]
 
@@ -202,15 +204,11 @@ class _LastPass(torch.autograd.Function):
                 segment = leaf = tokens[:, place].detach().requires_grad_()
                 for index in range(len(encoder.layers)):
                     segment = encoder.run_layer(index, segment, ctx.positions[:, place], known)
-                parts = torch.autograd.grad(segment, (leaf, *parameters), gradient[:, place])
+            parts = gradients([segment], [leaf, *parameters], [gradient[:, place]])
             token_gradient[:, place] = parts[0]
             for total, part in zip(sums, parts[1:], strict=True):
                 total += part
         return None, None, None, token_gradient, *sums
-
-
-def _draw_seed() -> int:
-    return int(torch.randint(2**62, ()).item())
 
 
 def _average(memory: Memory, count: int) -> Memory:

@@ -122,6 +122,33 @@ class ContextEncoderContract:
             assert gradient is not None
             assert gradient.isfinite().all()
 
+    def test_backward_inside_autocast_equals_outside(self) -> None:
+        encoder = self.make()
+        tokens, positions = self._tokens(1, torch.float32)
+        found = []
+        for inside in (False, True):
+            leaf = tokens.clone().requires_grad_()
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = encoder(leaf, positions).float().pow(2).sum()
+                if inside:
+                    loss.backward()
+            if not inside:
+                loss.backward()
+            gradients = [leaf.grad, *(parameter.grad for parameter in encoder.parameters())]
+            assert all(gradient is not None for gradient in gradients)
+            found.append(torch.cat([gradient.flatten() for gradient in gradients if gradient is not None]))
+            encoder.zero_grad()
+        # Inside, the products of the backward pass are rounded too.
+        assert (found[1] - found[0]).norm() <= self.bfloat16_tolerance * found[0].norm()
+
+    def test_frozen_parameters_get_no_gradient(self) -> None:
+        encoder = self.make().requires_grad_(False)
+        tokens, positions = self._tokens(1, torch.float32)
+        encoder(tokens.requires_grad_(), positions).pow(2).sum().backward()
+        assert tokens.grad is not None
+        assert tokens.grad.abs().sum(2).min() > 0
+        assert all(parameter.grad is None for parameter in encoder.parameters())
+
     def test_one_end_reaches_the_other(self) -> None:
         encoder = self._exact()
         tokens, positions = self._tokens(1)
