@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "configuration": {"data", "model_config", "streaming"},
     "configuration_parser": {"configuration"},
     "metrics": {"data", "heads"},
-    "prediction": {"images", "output", "regions", "model", "streaming"},
+    "prediction": {"heads", "images", "output", "regions", "model", "streaming"},
     "training": {
         "configuration", "configuration_parser", "data", "images", "model", "model_config", "output", "streaming",
     },

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xt.errors import ConfigError, PixelError
+from xt.heads.points import PointHead
 from xt.images import open_image
 from xt.output import atomic_path
 from xt.prediction.decoded_image import NOTHING
@@ -166,22 +167,32 @@ class DensePredictor:
         results, region_batch = store.header["choice of results"], store.header[_REGION_BATCH]
         if not self._finds_points:
             store.require_room(len(grid) * results * grid.region_size**2)
-        context = self._context(image, store)
-        for decoded in self.model.decode(image, context=context, first_batch=store.num_batches):
+        context = self._context(image, grid, store)
+        waiting: list[NDArray[Any]] = []
+        num_waiting = 0
+        for regions, predictions in self.model.decode(
+            image, grid=grid, context=context, first_batch=store.num_batches
+        ):
             if self._finds_points:
-                store.append(_rows(decoded.predictions, self._columns, image.shape))
+                waiting.append(_rows(predictions, self._columns, image.shape))
             else:
-                store.append(_pixels(decoded.predictions, decoded.regions, image, results > 1))
+                waiting.append(_pixels(predictions, regions, image, results > 1))
+            num_waiting += len(regions)
+            done = store.num_batches * region_batch + num_waiting
+            # Where the device ran out of memory a region batch comes in pieces; the store holds whole ones.
+            if num_waiting == region_batch or done == len(grid):
+                store.append(np.concatenate(waiting))
+                waiting, num_waiting = [], 0
             if progress is not None:
-                progress("decode", min(store.num_batches * region_batch, len(grid)), len(grid))
+                progress("decode", done, len(grid))
         store.sync()
 
-    def _context(self, image: "LargeImage", store: RegionStore) -> Tensor:
+    def _context(self, image: "LargeImage", grid: RegionGrid, store: RegionStore) -> Tensor:
         """The tokens behind the context encoder: computed once, kept for a restart."""
         if store.context_path.exists():
             kept: Tensor = torch.load(store.context_path, map_location=self.device, weights_only=True)
             return kept
-        context = self.model.context(image)
+        context = self.model.context(image, grid=grid)
         _check_numbers(context, image.name)
         with atomic_path(store.context_path) as temporary:
             torch.save(context, temporary)
@@ -198,9 +209,8 @@ class DensePredictor:
     ) -> DenseResult:
         names = class_names(self.model)
         if self._finds_points:
-            radius = options.merge_radius
-            if radius is None:
-                radius = float(self.model.head.radius)
+            assert isinstance(self.model.head, PointHead)
+            radius = self.model.head.radius if options.merge_radius is None else options.merge_radius
             return write_point_files(store, self._columns, image, destination, names, radius)
         tags = {"XT_IMAGE": Path(image.name).name, "XT_CHECKPOINT": self.checkpoint}
         report = None if progress is None else lambda part: progress("write", round(100 * part), 100)

@@ -68,7 +68,8 @@ class FeatureWriter:
             properties = {"objectType": "detection", "classification": classification, "measurements": known}
         feature = {"type": "Feature", "geometry": geometry, "properties": properties}
         self._file.write(",\n" if self.count else "\n")
-        json.dump(feature, self._file, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+        # Not json.dump, which is in Python and takes five times as long.
+        self._file.write(json.dumps(feature, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
         self.count += 1
 
 

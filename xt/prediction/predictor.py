@@ -124,7 +124,7 @@ class Predictor:
         )
         with evaluating(model, streaming), torch.inference_mode():
             logits, relevance = model([image], grids=[grid], return_relevance=True)
-            probabilities = model.head.probabilities(logits)
+            probabilities = model.image_head.probabilities(logits)
         if not bool(torch.isfinite(logits).all()):
             raise PixelError(
                 f"the model's answer for {image.name} is not a number: either the image holds NaN or infinite "
