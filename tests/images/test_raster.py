@@ -81,7 +81,6 @@ REAL = {
     "geotiff_rasterio/alpha.tif": 1,
     "sen1floods11_sample/S1/Spain_7370579_S1Hand.tif": 1,
     "sen1floods11_sample/S2/Spain_7370579_S2Hand.tif": 1,
-    "ome_made_here/section.ome.tif": 4,
 }
 
 

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from xt.errors import ImageError
+from xt.errors import ConfigError, ImageError
 from xt.images.array import ArrayImage, is_tensor
 from xt.images.image import LargeImage
+from xt.images.ome import Plane
 
 Progress = Callable[[float], object]
 __all__ = ["LargeImage", "open_image", "stack", "stack_parts", "tile"]
@@ -45,7 +46,7 @@ def open_image(
         source = os.fspath(source)
         parts = stack_parts(source)
         if len(parts) == 1:
-            return _open_file(source, nodata, (time, z, series))
+            return _open_file(source, nodata, Plane(time, z, series))
         source = parts
     if isinstance(source, (list, tuple)):
         from xt.images.stacked import stack
@@ -102,24 +103,44 @@ def stack_parts(path: str) -> list[str]:
     return [part.strip() for part in path.split(_JOINT)]
 
 
-def _open_file(path: str, nodata: float | None, plane: tuple[int, int, int]) -> LargeImage:
-    """Choose between OpenSlide and GDAL.
+def _open_file(path: str, nodata: float | None, plane: Plane) -> LargeImage:
+    """Choose between OpenSlide, tifffile, zarr and GDAL.
 
     A scanner's own format goes to OpenSlide. A tiled TIFF that both can read is a slide if it says so: 8-bit RGB,
-    a microscope's resolution in its tags, and neither coordinates nor a nodata value. All else goes to GDAL.
+    a microscope's resolution in its tags, and neither coordinates nor a nodata value. A TIFF with OME's description is
+    an OME-TIFF, whatever its name. All else goes to GDAL.
     """
     from xt.images import slide
     from xt.images.raster import RasterImage
 
     # What GDAL finds elsewhere ("https://...", "/vsizip/...", "NETCDF:file:variable") is left to GDAL.
     elsewhere = "://" in path or path.startswith("/vsi") or (":" in path and not Path(path).exists())
-    if elsewhere:
-        return RasterImage(path, nodata)
-    _check_file(path)
-    kind = slide.detect_format(path, required=Path(path).suffix.lower() in _SLIDE_SUFFIXES)
-    if kind is not None and kind != slide.GENERIC:
-        return slide.SlideImage(path, nodata)
+    if not elsewhere:
+        _check_file(path)
+        if Path(path).is_dir():
+            from xt.images.ome_zarr import OmeZarrImage
+
+            return OmeZarrImage(path, nodata, plane)
+        kind = slide.detect_format(path, required=Path(path).suffix.lower() in _SLIDE_SUFFIXES)
+        if kind is not None and kind != slide.GENERIC:
+            _refuse_planes(path, plane)
+            return slide.SlideImage(path, nodata)
     image = RasterImage(path, nodata)
+    if elsewhere:
+        _refuse_planes(path, plane)
+        return image
+    if image.is_ome:
+        from xt.images.ome_tiff import OmeTiffImage
+
+        image.close()
+        return OmeTiffImage(path, nodata, plane)
+    if Path(path).name.lower().endswith((".ome.tif", ".ome.tiff")):
+        # Of one that was cut off GDAL would show the first channel as if it were all.
+        raise ImageError(
+            f"{path} is named OME-TIFF but has no description of OME's: it is damaged or cut off, or a plain TIFF to "
+            "be renamed"
+        )
+    _refuse_planes(path, plane)
     looks_like_slide = (
         kind == slide.GENERIC
         and image.microns_per_pixel is not None
@@ -134,6 +155,14 @@ def _open_file(path: str, nodata: float | None, plane: tuple[int, int, int]) -> 
     return image
 
 
+def _refuse_planes(path: str, plane: Plane) -> None:
+    if plane != Plane():
+        raise ConfigError(
+            f"{path} is neither OME-TIFF nor OME-Zarr: it has one image without time points and focal planes, so time, "
+            "z and series stay 0"
+        )
+
+
 def tile(source: Any, destination: str | os.PathLike[str], progress: Progress | None = None) -> Path:
     """Write an image as a tiled, compressed pyramid; see `xt.images.conversion.tile`."""
     from xt.images.conversion import tile
@@ -146,6 +175,10 @@ def _check_file(path: str) -> None:
     if not file.exists():
         raise ImageError(f"there is no file {path}")
     if file.is_dir():
+        from xt.images.ome_zarr import is_zarr
+
+        if is_zarr(file):
+            return
         raise ImageError(f"{path} is a folder, but an image file is expected")
     if file.stat().st_size == 0:
         raise ImageError(f"{path} is empty (0 bytes): it was probably cut off while being copied")

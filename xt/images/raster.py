@@ -24,6 +24,8 @@ from xt.images.storage import LEAST_CACHE_BYTES, SEQUENTIAL_DRIVERS, Storage, de
 _COARSEST_MICROSCOPE = 20.0
 # A JPEG or PNG that ends too early would otherwise be read as grey or black pixels without an error.
 _OPTIONS = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "YES", "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
+# By which the first description of an OME-TIFF is known.
+_OME_MARK = "<OME "
 _MARK = "XT_GDAL_IS_SET_UP"
 _MICRONS_PER_UNIT = {"2": 25_400.0, "3": 10_000.0}
 
@@ -34,8 +36,8 @@ _one_at_a_time = threading.Lock()
 class RasterImage(LargeImage):
     """A file that GDAL reads; its overviews are the levels.
 
-    Bands are channels. A palette is not applied: its indices are the pixels. A file's own nodata value is
-    ignored where the pixel type cannot hold it.
+    Bands are channels (of an OME-TIFF only those of its first directory). A palette is not applied: its indices are the
+    pixels. A file's own nodata value is ignored where the pixel type cannot hold it.
     """
 
     def __init__(self, path: str | os.PathLike[str], nodata: float | None = None) -> None:
@@ -45,14 +47,15 @@ class RasterImage(LargeImage):
             facts = describe(dataset, self.path)
             shapes = _level_shapes(dataset, self.path)
             self.driver: str = dataset.driver
+            self.is_ome = _OME_MARK in dataset.tags().get("TIFFTAG_IMAGEDESCRIPTION", "")
             self.storage = _storage(dataset)
             levels = [1.0, *(float(factor) for factor in _overviews(dataset))]
-        _widen_cache(self.storage)
+        widen_cache(self.storage)
         dtype = facts["dtype"]
         facts["nodata"] = facts["nodata"] if nodata is None else check_nodata(nodata, dtype, self.path)
         super().__init__(self.path, shapes, levels=levels, **facts)
-        if self.storage.slow:
-            warnings.warn(_slow_message(self.path, self.storage), SlowImageWarning, stacklevel=3)
+        if self.storage.slow and not self.is_ome:
+            warnings.warn(slow_message(self.path, self.storage), SlowImageWarning, stacklevel=3)
         self._key = next(_keys)
         self._pools = [_pool(self.path, level) for level in range(len(shapes))]
         self._release = weakref.finalize(self, _release, self._pools, self._key)
@@ -131,7 +134,7 @@ def import_rasterio() -> Any:
     return rasterio
 
 
-def _widen_cache(storage: Storage) -> None:
+def widen_cache(storage: Storage) -> None:
     from rasterio.env import get_gdal_config, set_gdal_config
 
     with _one_at_a_time:
@@ -273,7 +276,7 @@ def _storage(dataset: Any) -> Storage:
     )
 
 
-def _slow_message(path: str, storage: Storage) -> str:
+def slow_message(path: str, storage: Storage) -> str:
     height, width = storage.shape
     tiled = Path(path).with_suffix(".tiled.tif").name
     return (
