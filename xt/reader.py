@@ -142,13 +142,18 @@ class RegionReader:
             PixelError: it holds NaN or infinity, which the image does not declare as nodata.
         """
         place, region = self._image_region(number)
-        image, halo = self.images[place], self.halo
-        size = self.window_size
-        window, is_data = image.read_valid(region.y - halo, region.x - halo, size, size)
+        image, size = self.images[place], self.window_size
+        y, x = region.y - self.halo, region.x - self.halo
+        if image.has_nodata:
+            window, is_data = image.read_valid(y, x, size, size)
+            np.copyto(valid, is_data.transpose(2, 0, 1))
+        else:
+            window = image.read(y, x, size, size)
+            valid[:] = False
+            valid[:, max(-y, 0) : image.shape[0] - y, max(-x, 0) : image.shape[1] - x] = True
         np.copyto(pixels, window.transpose(2, 0, 1))
-        np.copyto(valid, is_data.transpose(2, 0, 1))
         if pixels.dtype.kind == "f":
-            _check_finite(image, region.y - halo, region.x - halo, np.isfinite(pixels) | ~valid)
+            _check_finite(image, y, x, np.isfinite(pixels) | ~valid)
 
     def _image_region(self, number: int) -> "ImageRegion":
         place = bisect_right(self._firsts, number) - 1
