@@ -6,7 +6,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xt.data.table import ImageTable, read_folder, read_table
+import xt
+from tests.images.files import smooth, write_raster
+from xt.data.table import ImageTable, read_folder, read_image_paths, read_table
 from xt.errors import TableError
 
 
@@ -159,3 +161,38 @@ def test_a_folder_without_images(tmp_path: Path) -> None:
         read_folder(tmp_path)
     with pytest.raises(TableError, match=r"expected a folder .* there is none"):
         read_folder(tmp_path / "nothing")
+
+
+def test_files_joined_by_a_bar_are_one_image(tmp_path: Path) -> None:
+    path = _csv(tmp_path / "t.csv", "image,label\nVH.tif|sub/VV.tif,x\na.tif | /data/b.tif,y\n")
+    table = read_table(path)
+    assert table.paths == (
+        Path(f"{tmp_path}/VH.tif|{tmp_path}/sub/VV.tif"),
+        Path(f"{tmp_path}/a.tif|/data/b.tif"),
+    )
+    assert read_image_paths(path, root="/r")[0] == Path("/r/VH.tif|/r/sub/VV.tif")
+    for name in ("VH.tif", "a.tif"):
+        write_raster(tmp_path / name, smooth(8, 9, 1))
+    with pytest.raises(TableError, match=r"2 of 2 images are not on disk: .*/sub/VV\.tif, /data/b\.tif;"):
+        table.check_files()
+    (tmp_path / "sub").mkdir()
+    write_raster(tmp_path / "sub" / "VV.tif", smooth(8, 9, 1, seed=1))
+    table.subset([0]).check_files()
+    with xt.open_image(table.paths[0]) as image:
+        assert image.channel_names == ("VH", "VV")
+        expected = np.concatenate([smooth(8, 9, 1), smooth(8, 9, 1, seed=1)], axis=2)
+        np.testing.assert_array_equal(image.read(0, 0, 8, 9), expected)
+    # A file that is truly called so.
+    write_raster(tmp_path / "a|b.tif", smooth(8, 9, 1))
+    odd = read_table(_csv(tmp_path / "u.csv", "image,label\na|b.tif,x\n"))
+    assert odd.paths == (tmp_path / "a|b.tif",)
+    odd.check_files()
+
+
+def test_zarr_folders_are_images(tmp_path: Path) -> None:
+    (tmp_path / "cat" / "a.ome.zarr" / "0").mkdir(parents=True)
+    (tmp_path / "cat" / "a.ome.zarr" / ".zattrs").write_text('{"multiscales": []}')
+    (tmp_path / "cat" / "tokens.zarr").mkdir()
+    (tmp_path / "cat" / "tokens.zarr" / "zarr.json").write_text("{}")
+    (tmp_path / "cat" / "b.tif").touch()
+    assert read_folder(tmp_path).paths == (tmp_path / "cat" / "a.ome.zarr", tmp_path / "cat" / "b.tif")

@@ -52,3 +52,16 @@ def test_nothing_there(folder, given, expected):
 def test_names_with_brackets_are_names(folder):
     (folder / "x[1].tif").touch()
     assert find_images(["x[1].tif"]) == ["x[1].tif"]
+
+
+def test_zarr_folders_are_images(folder):
+    for name, text in (
+        ("scan.zarr", '{"multiscales": []}'),
+        ("tokens.zarr", "{}"),
+        ("plain", '{"multiscales": []}'),
+    ):
+        (folder / "zarrs" / name / "0").mkdir(parents=True)
+        (folder / "zarrs" / name / "zarr.json").write_text(text)
+    slash = os.sep
+    assert find_images(["zarrs"]) == [f"zarrs{slash}scan.zarr"]
+    assert find_images(["zarrs/plain", "zarrs/s*.zarr"]) == ["zarrs/plain", f"zarrs{slash}scan.zarr"]

@@ -13,6 +13,8 @@ import numpy as np
 import pandas as pd
 
 from xt.errors import ConfigError, TableError
+from xt.images import stack_parts
+from xt.images.ome_zarr import is_ome_zarr
 
 IMAGE_SUFFIXES = frozenset(
     [
@@ -74,9 +76,13 @@ class ImageTable:
         Raises:
             TableError: names the first few missing files and how many there are.
         """
-        missing = [path for path in self.paths if not path.exists()]
+        lacking = [
+            [part for part in stack_parts(str(path)) if not Path(part).exists()] for path in self.paths
+        ]
+        missing = [parts for parts in lacking if parts]
         if missing:
-            some = ", ".join(str(path) for path in missing[:3]) + (", ..." if len(missing) > 3 else "")
+            files = [part for parts in missing for part in parts]
+            some = ", ".join(files[:3]) + (", ..." if len(files) > 3 else "")
             raise TableError(
                 f"{self.source}: {len(missing)} of {len(self)} images are not on disk: {some}; "
                 "relative paths start from the table's folder, or from data.root if that is set"
@@ -94,7 +100,7 @@ def read_table(
     split_column: str = "split",
     root: str | Path | None = None,
 ) -> ImageTable:
-    """Read a CSV or Parquet file with one row per image.
+    """Read a CSV or Parquet file with one row per image; files joined by "|" are one image, see `xt.stack`.
 
     Args:
         task: classification, multilabel or regression.
@@ -115,7 +121,7 @@ def read_table(
     if frame.empty:
         raise TableError(f"{path} has no rows; expected one row per image")
     base = path.parent if root is None else Path(root)
-    paths = tuple(base / value for value in _texts(frame, image_column, path))
+    paths = tuple(_place(base, value) for value in _texts(frame, image_column, path))
     names: tuple[str, ...]
     if task == "regression":
         targets = np.stack([_numbers(frame, column, path) for column in label_columns], axis=1)
@@ -158,7 +164,7 @@ def read_image_paths(
     if frame.empty:
         raise TableError(f"{path} has no rows; expected one row per image")
     base = path.parent if root is None else Path(root)
-    return tuple(base / value for value in _texts(frame, image_column, path))
+    return tuple(_place(base, value) for value in _texts(frame, image_column, path))
 
 
 def read_folder(
@@ -297,8 +303,22 @@ def _names(labels: Iterable[str], given: Sequence[str] | None) -> tuple[str, ...
     return tuple(sorted(found))
 
 
+def _place(base: Path, value: str) -> Path:
+    """The path in a cell; of a stack ("VH.tif|VV.tif") each part starts at the table's folder."""
+    if len(stack_parts(str(base / value))) == 1:
+        return base / value
+    return Path("|".join(str(base / part) for part in stack_parts(value)))
+
+
 def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".") and path.is_file()
+    if path.name.startswith("."):
+        return False
+    # OME-Zarr is a folder.
+    return (
+        path.is_file()
+        if path.suffix.lower() in IMAGE_SUFFIXES
+        else path.suffix == ".zarr" and is_ome_zarr(path)
+    )
 
 
 def _rows(rows: Sequence[int]) -> str:

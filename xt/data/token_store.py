@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from xt.encoded_images import EncodedImage
 from xt.errors import CheckpointError, ConfigError, ImageError, MissingPackageError, TableError
+from xt.images import stack_parts
 from xt.regions import RegionGrid
 
 if TYPE_CHECKING:
@@ -155,9 +156,11 @@ class TokenStore:
 
     def place(self, image: str | os.PathLike[str], view: int) -> Path:
         """The folder of an image's array; named by the file's absolute path, for names alone are not unique."""
-        path = str(image)
         # What GDAL finds elsewhere has no other name.
-        name = path if "://" in path or path.startswith("/vsi") else str(Path(path).resolve())
+        name = "|".join(
+            part if "://" in part or part.startswith("/vsi") else str(Path(part).resolve())
+            for part in stack_parts(str(image))
+        )
         return self.path / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}-{view}"
 
     def _attributes(self, image: str | os.PathLike[str], view: int) -> dict[str, Any] | None:

@@ -155,6 +155,16 @@ def is_zarr(path: Path) -> bool:
     return any((path / name).is_file() for name in _METADATA)
 
 
+def is_ome_zarr(path: Path) -> bool:
+    """Whether a folder is an image, and not any other Zarr, such as a store of tokens."""
+    for name in (".zattrs", "zarr.json"):
+        file = path / name
+        if file.is_file():
+            text = file.read_text(errors="replace")
+            return '"multiscales"' in text or '"bioformats2raw.layout"' in text
+    return False
+
+
 def _reopen(path: str, nodata: float | None, plane: Plane) -> OmeZarrImage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SlowImageWarning)

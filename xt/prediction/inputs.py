@@ -7,6 +7,7 @@ from pathlib import Path
 
 from xt.errors import ImageError
 from xt.images import stack_parts
+from xt.images.ome_zarr import is_ome_zarr
 
 # What is looked for in folders; a file that is named itself may have any suffix.
 _PLAIN = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".j2k", ".webp", ".bmp", ".vrt", ".img", ".ntf")
@@ -64,7 +65,7 @@ def file_version(path: str) -> list[int] | None:
 
 def _expand(entry: str, without: Path | None) -> list[str]:
     path = Path(entry)
-    if is_remote(entry) or path.is_file() or len(stack_parts(entry)) > 1:
+    if is_remote(entry) or path.is_file() or is_ome_zarr(path) or len(stack_parts(entry)) > 1:
         return [entry]
     if path.is_dir():
         images = _in_folder(path, without)
@@ -76,7 +77,11 @@ def _expand(entry: str, without: Path | None) -> list[str]:
     if not glob.has_magic(entry):
         raise ImageError(f"there is no file or folder {entry}")
     matches = [Path(match) for match in sorted(glob.glob(entry, recursive=True))]
-    images = [str(match) for match in matches if match.is_file() and not _is_below(match, without)]
+    images = [
+        str(match)
+        for match in matches
+        if (match.is_file() or is_ome_zarr(match)) and not _is_below(match, without)
+    ]
     if not images:
         raise ImageError(f"no file matches {entry}")
     return images
@@ -86,11 +91,15 @@ def _in_folder(folder: Path, without: Path | None) -> list[str]:
     return [
         str(path)
         for path in sorted(folder.rglob("*"))
-        if path.suffix.lower() in SUFFIXES
-        and not path.name.startswith(".")
-        and path.is_file()
+        if not path.name.startswith(".")
+        and (path.is_file() if path.suffix.lower() in SUFFIXES else _is_zarr(path))
         and not _is_below(path, without)
     ]
+
+
+def _is_zarr(path: Path) -> bool:
+    # In folders by its name too: each array inside would be asked otherwise.
+    return path.suffix == ".zarr" and is_ome_zarr(path)
 
 
 def _is_below(path: Path, folder: Path | None) -> bool:
