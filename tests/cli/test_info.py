@@ -4,7 +4,9 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
+from rasterio.transform import Affine
 
+from tests.images.files import write_raster
 from tests.shared_data import shared_data
 from xt.cli.main import main
 
@@ -38,6 +40,31 @@ def test_a_real_slide_with_its_tissue(capsys):
     assert everything == 24 * 18
     assert 0.3 * everything < kept < 0.8 * everything
     assert f"{kept * 4:,} (4 a region)" in shown["tokens"]
+
+
+def test_a_stack_with_its_channels(capsys, tmp_path):
+    place = {"crs": "EPSG:32611", "transform": Affine(10, 0, 500_000, 0, -10, 4_100_000)}
+    shifted = {**place, "transform": Affine(30, 0, 500_900, 0, -30, 4_100_000)}
+    write_raster(tmp_path / "VH.tif", np.zeros((512, 600, 1), np.float32), nodata=0, **place)
+    write_raster(tmp_path / "depth.tif", np.ones((50, 20, 1), np.int16), **shifted)
+    shown = info(
+        capsys, f"{tmp_path}/VH.tif|{tmp_path}/depth.tif", "--foreground", "nodata", "--region-size", "128"
+    )
+    assert "2 of float32" in shown["channels"]
+    assert "VH, depth" in shown["channel names"]
+    assert "GTiff, strips of" in shown["stored as"]
+    assert "file aligned to the reference" in shown["stored as"]
+    # Depth covers columns 90 to 150 of rows 0 to 150.
+    assert shown["regions"].split()[1:4] == ["4", "of", "20"]
+
+
+def test_ome_files_with_their_channels(capsys):
+    for name, driver in (("section.ome.tif", "OME-TIFF"), ("section.ome.zarr", "OME-Zarr")):
+        shown = info(capsys, shared_data(f"ome_made_here/{name}"))
+        assert "DAPI, TRITC" in shown["channel names"]
+        assert f"{driver}, tiles of" in shown["stored as"]
+        assert "0.2282" in shown["microns per pixel"]
+        assert "256 x 256, 1 : 8" in shown["level 3"]
 
 
 @pytest.mark.filterwarnings("always::xt.errors.SlowImageWarning")

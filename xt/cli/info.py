@@ -15,7 +15,9 @@ _STRIDE = 32
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("images", nargs="+", metavar="IMAGE")
+    parser.add_argument(
+        "images", nargs="+", metavar="IMAGE", help='a file, or files of one stack: "VH.tif|VV.tif"'
+    )
     parser.add_argument(
         "--region-size",
         type=int,
@@ -54,7 +56,9 @@ def _description(image: "LargeImage") -> Iterator[tuple[str, str]]:
     raw = height * width * image.channels * image.dtype.itemsize
     yield "size", f"{height:,} x {width:,} pixels (height x width), {height * width / 1e6:,.1f} megapixels"
     yield "channels", f"{image.channels} of {image.dtype}, {_bytes(raw)} uncompressed"
-    yield "stored as", ", ".join(_storage(image))
+    if image.channel_names is not None:
+        yield "channel names", _names(image.channel_names)
+    yield "stored as", "; ".join(", ".join(_storage(part)) for part in getattr(image, "layers", (image,)))
     for number, (shape, factor) in enumerate(zip(image.level_shapes, image.levels, strict=True)):
         yield f"level {number}", f"{shape[0]:,} x {shape[1]:,}, 1 : {factor:g}"
     if image.microns_per_pixel is not None:
@@ -68,6 +72,10 @@ def _description(image: "LargeImage") -> Iterator[tuple[str, str]]:
         yield "nodata", f"{image.nodata:g}"
 
 
+def _names(names: tuple[str, ...]) -> str:
+    return ", ".join(names[:12]) + (f", ... ({len(names)})" if len(names) > 12 else "")
+
+
 def _formula(transform: tuple[float, ...]) -> str:
     a, b, c, d, e, f = (f"{number:.9g}" for number in transform)
     if transform[1] == transform[3] == 0:
@@ -78,7 +86,12 @@ def _formula(transform: tuple[float, ...]) -> str:
 def _storage(image: "LargeImage") -> Iterator[str]:
     """What is known without reading pixels; sources that know less say less."""
     driver = getattr(image, "driver", None)
-    yield str(driver) if driver else {"SlideImage": "slide (OpenSlide)"}.get(type(image).__name__, "array")
+    kinds = {
+        "SlideImage": "slide (OpenSlide)",
+        "WarpedImage": "file aligned to the reference",
+        "Resampled": "resampled",
+    }
+    yield str(driver) if driver else kinds.get(type(image).__name__, "array")
     storage = getattr(image, "storage", None)
     if storage is not None:
         height, width = storage.block
