@@ -1,11 +1,14 @@
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.nn.attention.flex_attention import create_block_mask
 
 from xt.context_encoders import ContextEncoder, Longformer
+from xt.context_encoders.flex_windows import window_mask
 from xt.context_encoders.longformer import GlobalAttention
 from xt.errors import ConfigError
 from xt.testing.context_encoders import ContextEncoderContract
@@ -115,7 +118,36 @@ def test_images_of_one_batch_may_lie_on_other_lattices() -> None:
     torch.testing.assert_close(encoder(tokens, positions), torch.cat(alone), rtol=1e-9, atol=1e-9)
 
 
+@pytest.mark.filterwarnings("ignore:flex_attention called without")
+@pytest.mark.parametrize(("length", "window", "num_global"), [(300, 5, 2), (640, 200, 3), (90, 256, 130)])
+def test_flex_attention_sees_the_same_windows(length: int, window: int, num_global: int) -> None:
+    torch.manual_seed(0)
+    options: dict[str, Any] = {"num_heads": 2, "window_size": window, "num_global": num_global}
+    encoder = Longformer(16, kernel="flex", **options).double()
+    blocks = Longformer(16, **options).double()
+    blocks.load_state_dict(encoder.state_dict())
+    tokens, positions = torch.randn(2, length, 16).double(), 5000 * torch.rand(2, length, 2).double()
+    with torch.no_grad():
+        torch.testing.assert_close(
+            encoder(tokens, positions), blocks(tokens, positions), rtol=1e-9, atol=1e-9
+        )
+    mask = window_mask(length, num_global, window, torch.device("cpu"))
+    expected = create_block_mask(mask.mask_mod, None, None, length, length + num_global, device="cpu")
+    # Ours may list a block of which nothing is seen, but none twice, and none that is seen is missing.
+    assert (mask.to_dense() >= expected.to_dense()).all()
+    for row, count in zip(mask.kv_indices[0, 0], mask.kv_num_blocks[0, 0].tolist(), strict=True):
+        assert len(set(row[:count].tolist())) == count
+
+
+def test_flex_attention_has_no_gradients_on_the_processor() -> None:
+    encoder = Longformer(16, kernel="flex")
+    with pytest.raises(ConfigError, match=r'trains on CUDA only.* on cpu: set kernel to "blocks"'):
+        encoder(torch.randn(1, 4, 16), torch.rand(1, 4, 2))
+
+
 def test_what_does_not_fit_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"\"flex\", got 'flex' with window '2d'"):
+        Longformer(16, window="2d", kernel="flex")
     with pytest.raises(ConfigError, match=r'knows the windows "1d" and "2d", got \'3d\''):
         Longformer(16, window="3d")
     with pytest.raises(ConfigError, match=r"of at least 1, got 2, 256, 0 and 2048"):

@@ -13,6 +13,7 @@ from xt.context_encoders.windows import LineWindows, PlaneWindows
 from xt.errors import ConfigError
 
 WINDOWS = ("1d", "2d")
+KERNELS = ("blocks", "flex")
 
 
 class Longformer(ContextEncoder):
@@ -35,6 +36,8 @@ class Longformer(ContextEncoder):
         num_heads: of attention; None for heads of width 32.
         mlp_ratio: width of the perceptron over `dim`.
         dropout: share of values dropped in training, in [0, 1).
+        kernel: what computes the windows: "blocks" on any device, or "flex" for PyTorch's FlexAttention, meant for CUDA
+            and for windows "1d"; changes no result.
     """
 
     def __init__(
@@ -48,8 +51,14 @@ class Longformer(ContextEncoder):
         num_heads: int | None = None,
         mlp_ratio: float = 4.0,
         dropout: float = 0.0,
+        kernel: str = "blocks",
     ) -> None:
         super().__init__(dim)
+        if kernel not in KERNELS or (kernel == "flex" and window != "1d"):
+            raise ConfigError(
+                'longformer knows the kernels "blocks" and, with window "1d", "flex", got '
+                f"{kernel!r} with window {window!r}"
+            )
         if window not in WINDOWS:
             raise ConfigError(f'longformer knows the windows "1d" and "2d", got {window!r}')
         window_size = {"1d": 256, "2d": 8}[window] if window_size is None else window_size
@@ -64,7 +73,7 @@ class Longformer(ContextEncoder):
         self.global_tokens = nn.Parameter(torch.empty(num_global, dim).normal_(std=0.02))
         heads = heads_for(dim, num_heads)
         self.layers = nn.ModuleList(
-            LongformerLayer(dim, heads, mlp_ratio, dropout, num_global, last=index == depth - 1)
+            LongformerLayer(dim, heads, mlp_ratio, dropout, num_global, index == depth - 1, kernel)
             for index in range(depth)
         )
 
@@ -87,12 +96,21 @@ class LongformerLayer(AttentionLayer):
 
     Args:
         last: only the tokens (B, L, D) are returned, so the global tokens look at nothing anymore.
+        kernel: of `KERNELS`.
     """
 
     def __init__(
-        self, dim: int, num_heads: int, mlp_ratio: float, dropout: float, num_global: int, last: bool
+        self,
+        dim: int,
+        num_heads: int,
+        mlp_ratio: float,
+        dropout: float,
+        num_global: int,
+        last: bool,
+        kernel: str,
     ) -> None:
         super().__init__(dim, num_heads, mlp_ratio, dropout)
+        self.kernel = kernel
         self.num_global = num_global
         self.global_attention = None if last else GlobalAttention(dim, num_heads)
 
@@ -117,7 +135,15 @@ class LongformerLayer(AttentionLayer):
         place = torch.cat(sinusoids(positions, attention.angular), dim=-1)
         # A place of zeros takes the second term of the scores away: global tokens lie nowhere.
         place = nn.functional.pad(place, (0, 0, 0, self.num_global)).flatten(0, 1)
-        attended = block_attention(attention, Tables(query, key, value, place), blocks, segment_length)
+        tables = Tables(query, key, value, place)
+        if self.kernel == "flex":
+            # Imported where it is used: it brings the compiler with it.
+            from xt.context_encoders.flex_windows import flex_window_attention
+
+            assert isinstance(blocks, LineWindows)
+            attended = flex_window_attention(attention, tables, blocks)
+        else:
+            attended = block_attention(attention, tables, blocks, segment_length)
         attended = attention.projection(attended.view(rows.shape)[:, :length])
         if everywhere is None:
             return attended

@@ -25,6 +25,7 @@ class LineWindows(Blocks):
     def __init__(self, images: int, length: int, num_global: int, window: int, device: torch.device) -> None:
         self.length = length
         self.num_global = num_global
+        self.window = window
         self.size = min(window, length)
         self.per_image = -(-length // self.size)
         self.count = images * self.per_image
