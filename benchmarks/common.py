@@ -75,14 +75,15 @@ def keep_freed_memory() -> None:
         os.execve(sys.executable, [sys.executable, *sys.argv], os.environ | settings)
 
 
-def make_scene(path: Path, size: int, *, compress: str = "JPEG") -> Path:
-    """A tiled TIFF of size x size RGB pixels with structure at every scale, written row of tiles by row of tiles."""
+def make_scene(path: Path, size: int, width: int | None = None, *, compress: str = "JPEG") -> Path:
+    """A tiled TIFF of size x width RGB pixels with structure at every scale, written row of tiles by row of tiles."""
     if path.exists():
         return path
+    width = width or size
     rng = np.random.default_rng(size)
     strip = 256
     profile = {
-        "driver": "GTiff", "height": size, "width": size, "count": 3, "dtype": "uint8", "tiled": True,
+        "driver": "GTiff", "height": size, "width": width, "count": 3, "dtype": "uint8", "tiled": True,
         "blockxsize": strip, "blockysize": strip, "compress": compress, "BIGTIFF": "IF_SAFER",
     }  # fmt: skip
     warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
@@ -92,11 +93,11 @@ def make_scene(path: Path, size: int, *, compress: str = "JPEG") -> Path:
         for top in range(0, size, strip):
             height = min(strip, size - top)
             y = np.arange(top, top + height)[:, None]
-            x = np.arange(size)[None, :]
+            x = np.arange(width)[None, :]
             waves = sum(np.sin(y / 2**k + k) * np.cos(x / 2**k) for k in (2, 4, 6)) * 30 + 128
-            noise = rng.integers(-20, 20, (3, height, size))
+            noise = rng.integers(-20, 20, (3, height, width))
             rows = np.clip(waves[None] + noise, 0, 255).astype(np.uint8)
-            file.write(rows, window=((top, top + height), (0, size)))
+            file.write(rows, window=((top, top + height), (0, width)))
     return path
 
 
