@@ -125,8 +125,8 @@ def test_a_model_of_arrays_needs_no_file_libraries():
 def test_the_public_names():
     assert sorted(xt.__all__) == sorted(
         [
-            "LargeImage", "ModelConfig", "Predictor", "RegionEncoder", "RegionGrid", "RegionReader", "Streaming", "XT",
-            "Plan", "XTError", "__version__", "create_model", "load_authors_checkpoint", "load_model", "open_image",
+            "DensePredictor", "LargeImage", "ModelConfig", "Predictor", "RegionEncoder", "RegionGrid", "RegionReader",
+            "Streaming", "XT", "Plan", "XTError", "__version__", "create_model", "load_authors_checkpoint", "load_model", "open_image",
             "plan", "stack", "streamed_map",
         ]
     )  # fmt: skip

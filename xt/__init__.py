@@ -20,6 +20,7 @@ _EXPORTS = {
     "load_model": "xt.model",
     "load_authors_checkpoint": "xt.authors",
     "Predictor": "xt.prediction",
+    "DensePredictor": "xt.prediction",
     "plan": "xt.planning.plan",
     "Plan": "xt.planning.plan",
     "XTError": "xt.errors",
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from xt.model_config import ModelConfig as ModelConfig
     from xt.planning.plan import Plan as Plan
     from xt.planning.plan import plan as plan
+    from xt.prediction import DensePredictor as DensePredictor
     from xt.prediction import Predictor as Predictor
     from xt.reader import RegionReader as RegionReader
     from xt.region_encoders import RegionEncoder as RegionEncoder

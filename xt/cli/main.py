@@ -25,7 +25,10 @@ COMMANDS = {
     ),
     "train": ("xt.cli.train", "train a model on a table or a folder of images, end to end"),
     "evaluate": ("xt.cli.evaluate", "measure a checkpoint on a table of labelled images"),
-    "predict": ("xt.cli.predict", "predict images with a checkpoint: probabilities and relevance maps"),
+    "predict": (
+        "xt.cli.predict",
+        "predict images with a checkpoint: answers with relevance maps, masks, points",
+    ),
     "encode": ("xt.cli.encode", "encode the regions of images once, to train context encoder and head from"),
     "compare": ("xt.cli.compare", "train down-sampling, cropping and xT on the same data: one table"),
     "convert": ("xt.cli.convert", "turn the authors' published weights into a file this library loads"),

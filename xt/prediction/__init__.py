@@ -1,20 +1,30 @@
-"""From a trained model and an image to files: predictor, relevance maps, pictures and tables.
+"""From a trained model and an image to files: predictors, relevance maps, masks, points, pictures and tables.
 
-Only `predictor` needs torch; the others work on plain arrays.
+Only the predictors need torch; the others work on plain arrays.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from xt.prediction.dense_files import DenseOptions as DenseOptions
+    from xt.prediction.dense_files import DenseResult as DenseResult
+    from xt.prediction.dense_predictor import DensePredictor as DensePredictor
     from xt.prediction.predictor import Prediction as Prediction
     from xt.prediction.predictor import Predictor as Predictor
 
-__all__ = ["Prediction", "Predictor"]
+_PARTS = {
+    "DenseOptions": "dense_files",
+    "DensePredictor": "dense_predictor",
+    "DenseResult": "dense_files",
+    "Prediction": "predictor",
+    "Predictor": "predictor",
+}
+
+__all__ = ["DenseOptions", "DensePredictor", "DenseResult", "Prediction", "Predictor"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in __all__:
-        from xt.prediction import predictor
-
-        return getattr(predictor, name)
+    if name in _PARTS:
+        return getattr(import_module(f"xt.prediction.{_PARTS[name]}"), name)
     raise AttributeError(f"module 'xt.prediction' has no attribute {name!r}")
