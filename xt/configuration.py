@@ -158,8 +158,8 @@ class TrainConfig:
     """Devices on this machine, >= 1, or 'auto' for all; on the CPU, 'auto' is one process."""
     strategy: str = "auto"
     """Lightning's strategy: auto, ddp ..."""
-    region_batch: int = 16
-    """Regions on the device at one time, >= 1."""
+    region_batch: int | None = None
+    """Regions on the device at one time, >= 1; null for as many as are fast and fit, as `xt plan` says."""
     keep: Keep = "none"
     """Activations held for the backward pass: 'none' computes all again, 'all' nothing, 'auto' as the
     device's memory allows, or a number of bytes."""
@@ -181,8 +181,10 @@ class TrainConfig:
     """Whether a progress bar is shown."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "region_batch", "validate_every"):
+        for name in ("epochs", "batch_size", "accumulate", "validate_every"):
             _in_range(f"train.{name}", getattr(self, name), 1)
+        if self.region_batch is not None:
+            _in_range("train.region_batch", self.region_batch, 1)
         _in_range("train.gradient_clip", self.gradient_clip, 0)
         _in_range("train.gradient_fraction", self.gradient_fraction, 0, 1, lower_open=True)
         _in_range("train.seed", self.seed, 0)

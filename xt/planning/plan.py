@@ -191,7 +191,7 @@ class _Parts:
             ) from error
 
     def costs(self, region_batch: int) -> Costs:
-        model, size = self.model, self.grid.region_size
+        model, size = self.model, self.model.region_encoder.window_size
         region_batch = min(region_batch, len(self.grid))
         trainable = _bytes(model, everything=False)
         encoder = _bytes(model.region_encoder, everything=False)
