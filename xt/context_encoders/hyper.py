@@ -134,7 +134,7 @@ class HyperLayer(AttentionLayer):
             attended = checkpoint(self._attend, *arguments, use_reentrant=False)
         else:
             attended = self._attend(*arguments)
-        return by_segments(self.add, self.rest(), segment_length, tokens, attended)
+        return by_segments(self.add_heads, self.parameters_of_add_heads(), segment_length, tokens, attended)
 
     def exact(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """The layer with attention of all to all."""
@@ -150,6 +150,7 @@ class HyperLayer(AttentionLayer):
         segment_length: int,
         leaf_length: int | None,
     ) -> Tensor:
+        """What the heads find, (B, L, D)."""
         attention = self.attention
         query, key, value = attention.projected(self.attention_norm(tokens))
         places = torch.cat(sinusoids(positions, attention.angular), dim=-1)
@@ -162,7 +163,7 @@ class HyperLayer(AttentionLayer):
             attended = block_attention(attention, tables, blocks, segment_length)
         else:
             attended = self._attend_before(tables, buckets, block_length, leaf_length)
-        return attention.projection(attended.reshape(tokens.shape))
+        return attended.reshape(tokens.shape)
 
     def _attend_before(
         self, tables: Tables, buckets: tuple[Tensor, Tensor], block_length: int, leaf_length: int

@@ -117,14 +117,24 @@ class LongformerLayer(AttentionLayer):
     def forward(  # type: ignore[override]
         self, rows: Tensor, positions: Tensor, blocks: Blocks, segment_length: int
     ) -> Tensor:
+        length = positions.shape[1]
+        arguments = (rows, positions, blocks, segment_length)
         if torch.is_grad_enabled():
-            attended = checkpoint(self._attend, rows, positions, blocks, segment_length, use_reentrant=False)
+            heads, everywhere = checkpoint(self._attend, *arguments, use_reentrant=False)
         else:
-            attended = self._attend(rows, positions, blocks, segment_length)
-        rows = rows[:, : attended.shape[1]]
-        return by_segments(self.add, self.rest(), segment_length, rows, attended)
+            heads, everywhere = self._attend(*arguments)
+        tokens = by_segments(
+            self.add_heads, self.parameters_of_add_heads(), segment_length, rows[:, :length], heads
+        )
+        if everywhere is None:
+            return tokens
+        del heads
+        return torch.cat([tokens, self.add(rows[:, length:], everywhere)], dim=1)
 
-    def _attend(self, rows: Tensor, positions: Tensor, blocks: Blocks, segment_length: int) -> Tensor:
+    def _attend(
+        self, rows: Tensor, positions: Tensor, blocks: Blocks, segment_length: int
+    ) -> tuple[Tensor, Tensor | None]:
+        """What the heads of the tokens find, (B, L, D), and what the global tokens do, (B, num_global, D)."""
         attention, length = self.attention, positions.shape[1]
         normed = self.attention_norm(rows)
         everywhere = None
@@ -144,10 +154,7 @@ class LongformerLayer(AttentionLayer):
             attended = flex_window_attention(attention, tables, blocks)
         else:
             attended = block_attention(attention, tables, blocks, segment_length)
-        attended = attention.projection(attended.view(rows.shape)[:, :length])
-        if everywhere is None:
-            return attended
-        return torch.cat([attended, everywhere.to(attended.dtype)], dim=1)
+        return attended.view(rows.shape)[:, :length], everywhere
 
 
 class GlobalAttention(nn.Module):

@@ -189,9 +189,16 @@ class AttentionLayer(nn.Module):
         tokens = tokens + self.dropout(attended)
         return tokens + self.dropout(self.mlp(self.mlp_norm(tokens)))
 
-    def rest(self) -> list[nn.Parameter]:
-        """The parameters that `add` uses."""
-        return [*self.mlp_norm.parameters(), *self.mlp.parameters()]
+    def add_heads(self, tokens: Tensor, heads: Tensor) -> Tensor:
+        """`add`, of what the heads found, (B, L, D), not yet projected."""
+        return self.add(tokens, self.attention.projection(heads))
+
+    def parameters_of_add_heads(self) -> list[nn.Parameter]:
+        return [
+            *self.attention.projection.parameters(),
+            *self.mlp_norm.parameters(),
+            *self.mlp.parameters(),
+        ]
 
 
 def heads_for(dim: int, num_heads: int | None) -> int:
