@@ -8,7 +8,7 @@ import xt
 from xt.errors import ConfigError, ShapeError
 from xt.heads import PointTable
 from xt.heads.context_map import neighbouring_tokens
-from xt.model import as_sequences
+from xt.sequences import as_sequences
 from xt.streaming import Streaming
 
 REGION = 64

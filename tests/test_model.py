@@ -11,7 +11,8 @@ from torch.nn.parallel import DistributedDataParallel
 from tests.small_models import small_model
 from xt import RegionGrid, create_model, load_model, open_image
 from xt.errors import CheckpointError, ConfigError, ImageError, PixelError, ShapeError
-from xt.model import Relevance, as_sequences
+from xt.model import Relevance
+from xt.sequences import as_sequences
 
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
 FAMILIES = ["convnext_atto", "swin_tiny_patch4_window7_224", "swinv2_tiny_window8_256", "hiera_tiny_224"]

@@ -27,8 +27,9 @@ from xt.reader import RegionReader, TensorRegions
 from xt.region_encoders import RegionEncoder
 from xt.regions import Region, RegionGrid
 from xt.replay_conditions import frozen_statistics
+from xt.sequences import as_sequences
 from xt.streamed_tensors import Gathered
-from xt.streaming import Streaming, streamed_map
+from xt.streaming import Streaming, new_seed, streamed_map, streamed_outputs
 
 if TYPE_CHECKING:
     from xt.model import XT
@@ -140,7 +141,7 @@ class DensePass:
         self.regions = model.region_batches(images, grids, settings)
         self.has_context = model.config.context != "none"
         # Both maps draw alike, so that the region encoder does the same in both.
-        self.seed = int(torch.randint(2**62, ()).item())
+        self.seed = new_seed()
 
     def loss(self, targets: Sequence[Any]) -> Tensor:
         """The loss of all images together, by its exact definition; gradients flow.
@@ -180,8 +181,6 @@ class DensePass:
             context: see `context`.
             first: the region batch to start at.
         """
-        from xt.streaming import streamed_outputs
-
         gathered = [self._around(context)] if self.has_context else []
         step = self._job(Decode, True)
         regions = [
@@ -205,8 +204,6 @@ class DensePass:
 
     def _mixed(self, tokens: Tensor) -> Tensor:
         """(regions, N, D) through the context encoder, as rows of all images."""
-        from xt.model import as_sequences
-
         sequences, positions, mask = as_sequences(tokens, self.grids, self.model.tokens_per_side)
         mixed: Tensor = self.model.context_encoder(sequences, positions, mask)
         return mixed.flatten(0, 1)
