@@ -182,6 +182,11 @@ def test_scenes_of_several_files_are_one_image_each(folder, out, tmp_path, capsy
     )
     assert predict(folder / "radar.safetensors", tmp_path / "scenes", "--out", out, "--no-overlay") == 0
     assert "2 images: 1 predicted, 1 done before" in capsys.readouterr().out
+    assert list(read_predictions(out / "xview3.csv")) == ["a1", "b2"]
+    # One scene alone: the others' points stay in the file.
+    (tmp_path / "scenes" / "b2").rename(tmp_path / "c3")
+    assert predict(folder / "radar.safetensors", tmp_path / "c3", "--out", out, "--no-overlay") == 0
+    assert list(read_predictions(out / "xview3.csv")) == ["a1", "b2", "c3"]
 
 
 def test_channels_of_scenes(folder, out, tmp_path, capsys):
@@ -189,6 +194,11 @@ def test_channels_of_scenes(folder, out, tmp_path, capsys):
     command = (folder / "radar.safetensors", tmp_path / "scenes", "--out", out, "--no-overlay")
     assert predict(*command, "--channels", "vv,bathymetry") == 0
     assert "VV_dB.tif|" in table(out)[0]["image"]
+    dense_model("points", in_channels=1).save(folder / "one.safetensors")
+    alone = tmp_path / "alone"
+    scenes = (folder / "one.safetensors", tmp_path / "scenes", "--out", alone, "--no-overlay")
+    assert predict(*scenes, "--channels", "vv") == 0
+    assert list(read_predictions(alone / "xview3.csv")) == ["a1", "b2"]
     assert "lacks owiWindSpeed.tif" in refusal(capsys, *command, "--channels", "vv,wind_speed")
     assert predict(*command, "--channels", "vh,vv,bathymetry") == 1
     assert "has 3 channels, the model takes 2" in capsys.readouterr().err

@@ -62,7 +62,7 @@ def run(arguments: argparse.Namespace) -> int:
         failed: dict[str, str] = {}
         if todo:
             failed = _predict_all(_predict_one(checkpoint, identity, arguments), todo, results)
-        predict_dense.write_scenes(images, results)
+        predict_dense.write_scenes(results)
     _report(len(images), len(todo), failed, results.table)
     return 1 if failed else 0
 

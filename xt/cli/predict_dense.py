@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 # A scene's points in the challenge's own form.
 SCENES = "xview3.csv"
+_RADAR = ("VH_dB.tif", "VV_dB.tif")
 _OPTIONS = ("probabilities", "outlines", "least_area", "merge_radius", "restart")
 
 
@@ -53,9 +54,7 @@ def find_images_and_scenes(arguments: argparse.Namespace) -> list[str]:
 
     found: list[str] = []
     for entry in arguments.files:
-        if Path(entry).is_dir() and any(
-            next(Path(entry).rglob(name), None) for name in ("VH_dB.tif", "VV_dB.tif")
-        ):
+        if Path(entry).is_dir() and any(next(Path(entry).rglob(name), None) for name in _RADAR):
             found += _scenes(entry, arguments.channels.split(","))
         else:
             found += find_images([entry], without=arguments.out)
@@ -183,23 +182,21 @@ def open_scene_or_image(path: str) -> "LargeImage":
     return open_image(path, nodata=NODATA) if is_scene else open_image(path)
 
 
-def write_scenes(images: list[str], results: "ResultFolder") -> None:
-    """The points of all xView3 scenes in one file in the challenge's form, if any were predicted here."""
-    scenes = {
-        path: results.path(path, ".points.csv")
-        for path in images
-        if "VH_dB.tif" in path or "VV_dB.tif" in path
+def write_scenes(results: "ResultFolder") -> None:
+    """The points of all xView3 scenes in the folder in one file in the challenge's form, if there are any."""
+    tables = {
+        _scene_id(path): results.path(path, ".points.csv") for path in results.images if _scene_id(path)
     }
-    tables = {path: table for path, table in scenes.items() if table.exists()}
+    tables = {scene: table for scene, table in sorted(tables.items()) if table.exists()}
     if not tables:
         return
     from xt.data.xview3 import ATTRIBUTES, write_predictions
     from xt.heads.point_table import PointTable
 
     points = {}
-    for path, table in tables.items():
+    for scene, table in tables.items():
         columns = read_points(table)
-        points[results.path(path, "").name] = PointTable(
+        points[scene] = PointTable(
             y=columns["y"],
             x=columns["x"],
             scores=columns["score"],
@@ -207,6 +204,12 @@ def write_scenes(images: list[str], results: "ResultFolder") -> None:
         )
     # Every point that the model wrote; it has its own threshold.
     write_predictions(results.folder / SCENES, points, threshold=0.0)
+
+
+def _scene_id(path: str) -> str:
+    """The name of an xView3 scene's folder; "" for any other image."""
+    first = Path(path.split("|")[0])
+    return first.resolve().parent.name if first.name in _RADAR else ""
 
 
 def _options(predictor: "DensePredictor", arguments: argparse.Namespace) -> "DenseOptions":

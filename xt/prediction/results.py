@@ -80,6 +80,11 @@ class ResultFolder:
     def table(self) -> Path:
         return self.folder / TABLE
 
+    @property
+    def images(self) -> list[str]:
+        """Those that were predicted, now or in an earlier run, as they were named."""
+        return [entry["row"]["image"] for entry in self._images.values()]
+
     def path(self, image: str, ending: str) -> Path:
         """An image's file of this kind, as ".mask.tif"."""
         return self.folder / f"{self._stem(image)}{ending}"
