@@ -57,9 +57,13 @@ def raster_pixels(path: Path, level: int = 0) -> np.ndarray:
             return np.ascontiguousarray(dataset.read().transpose(1, 2, 0))
 
 
-def write_slide(path: Path, pixels: np.ndarray, levels: int = 3, microns: float = 0.5) -> Path:
-    """A tiled pyramid without a scanner's marks, which OpenSlide reads as a generic slide."""
-    resolution = {"resolution": (1e4 / microns, 1e4 / (2 * microns)), "resolutionunit": "CENTIMETER"}
+def write_slide(
+    path: Path, pixels: np.ndarray, levels: int = 3, microns: float = 0.5, square: bool = False
+) -> Path:
+    """A tiled pyramid without a scanner's marks, which OpenSlide reads as a generic slide; pixels twice as high as
+    wide unless `square`."""
+    high = microns if square else 2 * microns
+    resolution = {"resolution": (1e4 / microns, 1e4 / high), "resolutionunit": "CENTIMETER"}
     with tifffile.TiffWriter(path) as file:
         for level in range(levels):
             step = 2**level

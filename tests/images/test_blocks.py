@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from xt.images.blocks import BlockCache, read_blocks
+from xt.images.blocks import MOST_BLOCKS_BYTES, BlockCache, read_blocks
 
 
 def block(size: int) -> np.ndarray:
@@ -36,7 +36,9 @@ def test_an_image_can_be_forgotten_and_room_only_grows() -> None:
     assert cache.get((1, 0), lambda: block(7)).size == 7
     cache.widen(1000)
     cache.widen(10)
-    assert cache.limit == 1250
+    assert cache.limit == 1000
+    cache.widen(10**12)
+    assert cache.limit == MOST_BLOCKS_BYTES
 
 
 def test_threads_make_a_block_once() -> None:

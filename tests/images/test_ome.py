@@ -40,10 +40,11 @@ def planes(*shape: int, dtype: str = "uint16") -> np.ndarray:
 
 
 def write_ome_tiff(
-    path: Path, pixels: np.ndarray, axes: str, levels: int = 1, names: list[str] | None = None, **options: Any
-) -> Path:
+    path: Path, pixels: np.ndarray, axes: str, levels: int = 1, names: list[str] | None = None,
+    microns: dict[str, Any] = MICRONS, **options: Any,
+) -> Path:  # fmt: skip
     y, x = axes.index("Y"), axes.index("X")
-    metadata = {"axes": axes, **MICRONS, **({"Channel": {"Name": names}} if names else {})}
+    metadata = {"axes": axes, **microns, **({"Channel": {"Name": names}} if names else {})}
     options = {"tile": (32, 48), "compression": "zlib", **options}
     with tifffile.TiffWriter(path, ome=True, bigtiff=levels > 2) as file:
         file.write(pixels, metadata=metadata, subifds=levels - 1, **options)

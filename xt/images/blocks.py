@@ -13,7 +13,7 @@ import numpy as np
 
 from xt.images.storage import LEAST_CACHE_BYTES
 
-# Regions are read row by row: with a row of blocks in memory each block is decoded once.
+# Regions are read row by row: with the blocks of one row of regions in memory each is made once.
 MOST_BLOCKS_BYTES = 256 * 2**20
 
 _owners = itertools.count()
@@ -54,10 +54,10 @@ class BlockCache:
                 self._shrink()
         return pixels
 
-    def widen(self, row_bytes: int) -> None:
-        """Make room for a row of blocks of an image, and some; room never shrinks."""
+    def widen(self, wanted: int) -> None:
+        """Make room for this many bytes, as far as is reasonable; room never shrinks."""
         with self._lock:
-            self.limit = max(self.limit, min(row_bytes + row_bytes // 4, MOST_BLOCKS_BYTES))
+            self.limit = max(self.limit, min(wanted, MOST_BLOCKS_BYTES))
 
     def drop(self, owner: Hashable) -> None:
         """Forget an image's blocks."""

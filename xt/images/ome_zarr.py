@@ -68,7 +68,9 @@ class OmeZarrImage(LargeImage):
         self.storage = Storage(
             shape=self.shape, block=(height, width), bytes_per_pixel=dtype.itemsize * self.channels
         )
-        block_cache.widen(-(-self.shape[1] // width) * height * width * self.storage.bytes_per_pixel)
+        row = -(-self.shape[1] // width) * height * width * self.storage.bytes_per_pixel
+        # Regions with a halo reach into the row above.
+        block_cache.widen(2 * row + row // 4)
         if self.storage.slow:
             warnings.warn(slow_message(self.path, self.storage), SlowImageWarning, stacklevel=3)
         self._owner = new_owner()

@@ -51,7 +51,7 @@ class StackImage(LargeImage):
         self.layers = tuple(layers)
         self._images = tuple(images)
         self._firsts = np.cumsum([0, *(layer.channels for layer in layers)]).tolist()
-        block_cache.widen(sum(layer.row_bytes for layer in layers if isinstance(layer, WarpedImage)))
+        block_cache.widen(sum(layer.wanted_bytes for layer in layers if isinstance(layer, WarpedImage)))
 
     @property
     def has_nodata(self) -> bool:

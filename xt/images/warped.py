@@ -22,7 +22,9 @@ from xt.images.views import compose
 
 # GDAL works out a warp block by block, and interpolates positions within each to an eighth of a source pixel: always
 # the same blocks are asked for, so that windows have no seams and can be put together in any way.
-_BLOCK = 512
+_BLOCK = (128, 512)
+# Rows of blocks under a row of regions of 256 pixels with a halo of 64, and one.
+_ROWS_KEPT = 5
 _METHODS = ("bilinear", "nearest", "cubic", "average", "mode")
 
 
@@ -107,16 +109,19 @@ class WarpedImage(LargeImage):
         ]
         self._owner = new_owner()
         self._release = weakref.finalize(self, _release, self._pools, self._owner)
-        block_cache.widen(self.row_bytes)
+        block_cache.widen(self.wanted_bytes)
 
     @property
     def has_nodata(self) -> bool:
         return True
 
     @property
-    def row_bytes(self) -> int:
-        """Of a row of blocks, as they are kept."""
-        return -(-self.shape[1] // _BLOCK) * _BLOCK**2 * self.channels * self._working.itemsize
+    def wanted_bytes(self) -> int:
+        """Of blocks, to make each only once."""
+        height, width = _BLOCK
+        return (
+            _ROWS_KEPT * height * -(-self.shape[1] // width) * width * self.channels * self._working.itemsize
+        )
 
     def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
         return self._read_valid(y, x, height, width, level)[0]
@@ -129,7 +134,7 @@ class WarpedImage(LargeImage):
         def block(row: int, column: int) -> np.ndarray:
             return block_cache.get((self._owner, level, row, column), lambda: self._warp(row, column, level))
 
-        read_blocks((y, x, height, width), (_BLOCK, _BLOCK), block, values)
+        read_blocks((y, x, height, width), _BLOCK, block, values)
         valid = np.isfinite(values)
         return self._in_own_type(values, valid), valid
 
@@ -137,9 +142,10 @@ class WarpedImage(LargeImage):
         import rasterio.errors
         from rasterio.windows import Window
 
-        y, x = row * _BLOCK, column * _BLOCK
+        y, x = row * _BLOCK[0], column * _BLOCK[1]
         height, width = (
-            min(_BLOCK, side - start) for side, start in zip(self.level_shapes[level], (y, x), strict=True)
+            min(size, side - start)
+            for size, side, start in zip(_BLOCK, self.level_shapes[level], (y, x), strict=True)
         )
         with self._pools[level].borrow() as dataset:
             try:
@@ -308,7 +314,9 @@ def _channels_apart(description: str) -> str:
         '<Option name="UNIFIED_SRC_NODATA">YES</Option>', '<Option name="UNIFIED_SRC_NODATA">NO</Option>'
     )
     text = re.sub(r"<(Src|Dst)AlphaBand>\d+</\1AlphaBand>", "", text)
-    return re.sub(r"<Block([XY])Size>\d+</Block\1Size>", rf"<Block\1Size>{_BLOCK}</Block\1Size>", text)
+    for axis, size in zip("YX", _BLOCK, strict=True):
+        text = re.sub(rf"<Block{axis}Size>\d+<", f"<Block{axis}Size>{size}<", text)
+    return text
 
 
 def _open(description: Callable[[int], str], level: int, name: str) -> Any:
