@@ -13,6 +13,7 @@ from PIL import Image
 
 import xt
 from tests.prediction.dense_models import dense_model, scene
+from tests.shared_data import shared_data
 from tests.small_model import small_model
 from xt.errors import ConfigError, OutputError, PixelError
 from xt.heads.point_table import PointTable
@@ -331,3 +332,32 @@ def test_killed_ten_times_at_random_the_result_is_the_same(tmp_path):
     outlines = [(tmp_path / f"{name}.outlines.geojson").read_bytes() for name in ("scene", "whole")]
     assert outlines[0] == outlines[1]
     assert sorted(path.name for path in tmp_path.glob("*.partial")) == []
+
+
+def test_a_real_slide(tmp_path):
+    import openslide
+
+    path = shared_data("wsi_cmu_small_region/CMU-1-Small-Region.svs")
+    model = dense_model(region_size=256, foreground="tissue")
+    result = DensePredictor(model, "cpu").predict(
+        path, tmp_path / "slide", DenseOptions(outlines=(2,), least_area=50)
+    )
+    with openslide.OpenSlide(path) as slide, openslide.OpenSlide(result.files["mask"]) as mask:
+        assert mask.dimensions == slide.dimensions
+        assert mask.level_count >= 3
+    with xt.open_image(path) as slide, xt.open_image(result.files["mask"]) as mask:
+        assert mask.microns_per_pixel == pytest.approx(slide.microns_per_pixel, rel=1e-4)
+        labels = mask.read(0, 0, *mask.shape)[..., 0]
+    features = json.loads(result.files["outlines"].read_text())["features"]
+    assert {feature["properties"]["objectType"] for feature in features} == {"detection"}
+    areas = [feature["properties"]["measurements"]["area_px"] for feature in features]
+    assert 0.9 * (labels == 2).sum() < sum(areas) <= (labels == 2).sum()
+
+
+def test_a_real_geotiff(tmp_path):
+    path = shared_data("geotiff_rasterio/RGB.byte.tif")
+    result = DensePredictor(dense_model(region_size=256), "cpu").predict(path, tmp_path / "scene")
+    with rasterio.open(path) as image, rasterio.open(result.files["mask"]) as mask:
+        assert (mask.crs, mask.transform, mask.shape) == (image.crs, image.transform, image.shape)
+        # Its two corners without data have no class.
+        np.testing.assert_array_equal(mask.read(1) == 255, (image.read() == image.nodata).all(axis=0))
