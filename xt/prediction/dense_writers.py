@@ -121,11 +121,8 @@ def write_points(
     with feature_collection(
         destination, place_of(image), class_names, point_colours(len(class_names))
     ) as features:
-        for row in range(len(points["y"])):
-            numbers = {name: float(points[name][row]) for name in further}
-            features.add_point(
-                float(points["y"][row]), float(points["x"][row]), int(points["label"][row]), numbers
-            )
+        numbers = {name: points[name] for name in further}
+        features.add_points(points["y"], points["x"], points["label"], numbers)
     return Path(destination)
 
 

@@ -34,14 +34,25 @@ class FeatureWriter:
         self._colours = colours
         self.count = 0
 
-    def add_point(self, y: float, x: float, label: int, numbers: Mapping[str, float]) -> None:
-        """A point at (y, x) in pixels of the image.
+    def add_points(
+        self,
+        y: NDArray[np.floating],
+        x: NDArray[np.floating],
+        labels: NDArray[Any],
+        numbers: Mapping[str, NDArray[np.floating]],
+    ) -> None:
+        """Points, each a feature.
 
         Args:
-            numbers: what else is known about it, such as its score; numbers that are NaN are left out.
+            y, x: (N,) in pixels of the image.
+            labels: (N,) class numbers.
+            numbers: (N,) each, what else is known of them, such as their score; numbers that are NaN are left out.
         """
-        (coordinates,) = self._rounded(np.array([y]), np.array([x]))
-        self._add({"type": "Point", "coordinates": coordinates}, label, numbers)
+        columns = {name: values.tolist() for name, values in numbers.items()}
+        places = zip(self._rounded(y, x), labels.astype(int).tolist(), strict=True)
+        for row, (coordinates, label) in enumerate(places):
+            known = {name: values[row] for name, values in columns.items()}
+            self._add({"type": "Point", "coordinates": coordinates}, label, known)
 
     def add_outline(self, outline: Outline) -> None:
         rings = []
