@@ -19,6 +19,7 @@ from tests.shared_data import shared_data
 from xt.errors import ConfigError, ImageError, ShapeError
 from xt.foreground import foreground_mask
 from xt.images import LargeImage
+from xt.images.warped import WarpedImage
 from xt.testing.images import ImageContract
 
 PLACE = Affine(10, 0, 500_000, 0, -10, 4_100_000)
@@ -226,6 +227,43 @@ def test_each_channel_has_its_own_mask(tmp_path: Path) -> None:
         expected[10:, 5:, 2], expected[:, 25:, 3] = True, True
         np.testing.assert_array_equal(valid, expected)
         np.testing.assert_array_equal(read, expected * np.uint8(7))
+
+
+def test_everything_missing_is_nan_in_a_float_stack(tmp_path: Path) -> None:
+    pixels = smooth(40, 50, 1, "float32")
+    pixels[3:9, 4:8] = -9999
+    codes = np.full((40, 50, 1), 5, np.int16)
+    codes[20:, :10] = -1
+    paths = [
+        write_raster(tmp_path / "a.tif", pixels, nodata=-9999, **UTM),
+        write_raster(tmp_path / "b.tif", codes, nodata=-1, **UTM),
+        write_raster(
+            tmp_path / "c.tif",
+            codes,
+            nodata=-1,
+            crs="EPSG:32611",
+            transform=PLACE @ Affine.translation(0, 15),
+        ),
+    ]
+    with xt.stack(paths) as image:
+        read, valid = image.read_valid(0, 0, 40, 50)
+    np.testing.assert_array_equal(np.isnan(read), ~valid)
+    expected = np.ones((40, 50, 3), bool)
+    expected[3:9, 4:8, 0] = expected[20:, :10, 1] = expected[:15, :, 2] = expected[35:, :10, 2] = False
+    np.testing.assert_array_equal(valid, expected)
+
+
+def test_a_part_of_a_pixel_is_another_grid(tmp_path: Path) -> None:
+    pixels = smooth(40, 50, 1, "float32")
+    base = write_raster(tmp_path / "a.tif", pixels, **UTM)
+    for shift, warped in ((0.0, False), (1e-5, False), (0.1, True)):
+        moved = PLACE @ Affine.translation(shift, 0)
+        other = write_raster(tmp_path / "b.tif", pixels, crs="EPSG:32611", transform=moved)
+        with xt.stack([base, other]) as image:
+            read = image.read(0, 1, 40, 48)
+            assert (type(image.layers[1]) is WarpedImage) is warped
+            expected = (1 - shift) * pixels[:, 1:-1] + shift * pixels[:, :-2] if warped else pixels[:, 1:-1]
+            np.testing.assert_allclose(read[..., 1:], expected, atol=1e-3)
 
 
 def test_alpha_is_a_channel_like_others(tmp_path: Path) -> None:
