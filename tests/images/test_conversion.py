@@ -156,3 +156,19 @@ def test_full_disk_leaves_nothing(tmp_path: Path) -> None:
     assert "Could not write" in result.stdout
     assert "b.tif" in result.stdout
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_stack_becomes_one_file(tmp_path: Path) -> None:
+    place = {"crs": "EPSG:32611", "transform": TRANSFORM}
+    parts = [
+        write_raster(tmp_path / f"{name}.tif", smooth(60, 70, 1, dtype), nodata=-7, **place)
+        for name, dtype in (("VH", "float32"), ("mask", "int16"))
+    ]
+    source = "|".join(map(str, parts))
+    tile(source, tmp_path / "both.tif")
+    with xt.open_image(tmp_path / "both.tif") as image, xt.open_image(source) as expected:
+        assert image.channel_names == ("VH", "mask")
+        assert np.isnan(image.nodata)
+        np.testing.assert_array_equal(image.read(0, 0, 60, 70), expected.read(0, 0, 60, 70))
+    with pytest.raises(ConfigError, match="cannot be both read and written"):
+        tile(source, parts[1])

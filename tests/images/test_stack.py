@@ -389,6 +389,11 @@ def test_a_list_or_joined_paths_are_a_stack(scene: Path, depth: Path) -> None:
             np.testing.assert_array_equal(image.read(0, 0, 50, 60), expected)
     with xt.open_image([scene, depth], nodata=3) as image:
         assert all(layer.path and layer._arguments[-1] == 3 for layer in image.layers[1:])
+    # Only where the pixels can have it.
+    image = xt.open_image([np.full((4, 5), -7, np.int16), np.zeros((4, 5), np.uint8)], nodata=-7)
+    assert image.read_valid(0, 0, 1, 1)[1].tolist() == [[[False, True]]]
+    with pytest.raises(ConfigError, match="nodata=-7 cannot occur in any image of the stack of array"):
+        xt.open_image([np.zeros((4, 5), np.uint8)] * 2, nodata=-7)
     with pytest.raises(ImageError, match=r"there is no file .*nowhere\.tif"):
         xt.open_image(f"{scene}|nowhere.tif")
     # A file that is truly called so.

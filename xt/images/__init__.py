@@ -9,7 +9,7 @@ from typing import Any
 
 from xt.errors import ConfigError, ImageError
 from xt.images.array import ArrayImage, is_tensor
-from xt.images.image import LargeImage
+from xt.images.image import LargeImage, fits
 from xt.images.ome import Plane
 
 Progress = Callable[[float], object]
@@ -32,7 +32,8 @@ def open_image(
         source: a path; an array or memory map (height, width) or (height, width, channels); a torch tensor
             (channels, height, width); or a LargeImage, which is returned as it is. A list or tuple of these, or paths
             joined by "|", are a stack of them, see `stack`.
-        nodata: the value of pixels that hold nothing, in place of the one in the file.
+        nodata: the value of pixels that hold nothing, in place of the one in the file; of a stack, in those files whose
+            pixels can have it.
         time, z, series: which time point, focal plane and image of an OME-TIFF or OME-Zarr, from 0.
     Raises:
         ImageError: the file is missing, not an image, or damaged.
@@ -51,7 +52,13 @@ def open_image(
     if isinstance(source, (list, tuple)):
         from xt.images.stacked import stack
 
-        return stack(source, open_image=lambda each: open_image(each, nodata, time=time, z=z, series=series))
+        stacked = stack(
+            source, open_image=lambda each: _open_layer(each, nodata, time=time, z=z, series=series)
+        )
+        if nodata is not None and not any(fits(nodata, layer.dtype) for layer in stacked.layers):
+            stacked.close()
+            raise ConfigError(f"nodata={nodata} cannot occur in any image of the {stacked.name}")
+        return stacked
     if is_tensor(source) or hasattr(source, "__array__"):
         return ArrayImage(source, nodata)
     raise TypeError(
@@ -94,6 +101,14 @@ def stack(
     from xt.images.stacked import stack
 
     return stack(images, names, resampling, reference, same_field=same_field, open_image=open_image)
+
+
+def _open_layer(source: Any, nodata: float | None, **plane: int) -> LargeImage:
+    image = open_image(source, **plane)
+    if nodata is None or image is source or not fits(nodata, image.dtype):
+        return image
+    image.close()
+    return open_image(source, nodata, **plane)
 
 
 def stack_parts(path: str) -> list[str]:

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import numpy as np
 
 from xt.errors import ConfigError, OutputError, SlowImageWarning, XTError
-from xt.images import open_image
+from xt.images import open_image, stack_parts
 from xt.images.image import LargeImage
 from xt.images.raster import RasterImage, import_rasterio, rasterio_dataset
 from xt.output import atomic_path
@@ -79,7 +79,7 @@ def tile(
     final = Path(destination)
     if final.suffix.lower() not in (".tif", ".tiff"):
         raise ConfigError(f"the tiled image must be named .tif or .tiff, not {final.name}")
-    if not isinstance(source, LargeImage) and final.exists() and final.samefile(source):
+    if final.exists() and any(final.samefile(file) for file in _files(source)):
         raise ConfigError(f"{final} cannot be both read and written; choose another name for the tiled image")
     report = progress if progress is not None else lambda fraction: None
     with warnings.catch_warnings():
@@ -98,6 +98,13 @@ def tile(
             image.close()
     report(1.0)
     return final
+
+
+def _files(source: LargeImage | str | os.PathLike[str]) -> list[str]:
+    """The files on disk that a path names."""
+    if not isinstance(source, (str, os.PathLike)):
+        return []
+    return [part for part in stack_parts(os.fspath(source)) if os.path.exists(part)]
 
 
 def _write(
@@ -233,6 +240,8 @@ def _copy_notes(image: LargeImage, dataset: Any) -> None:
             points, crs = original.gcps
             if points and crs:
                 dataset.gcps = points, crs
+    elif image.channel_names is not None:
+        dataset.descriptions = image.channel_names
     if image.microns_per_pixel is not None:
         y, x = (_MICRONS_PER_CENTIMETRE / microns for microns in image.microns_per_pixel)
         dataset.update_tags(

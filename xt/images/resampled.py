@@ -196,9 +196,13 @@ def at_resolution(
             raise ConfigError(f"{image.name} does not say how many map units a pixel is; {hint}")
         own = map_units(image.transform)
     size = f"{asked[0]:g}" if asked[0] == asked[1] else f"{asked[0]:g} x {asked[1]:g}"
-    return AtResolution(
+    low = AtResolution(
         image, (asked[0] / own[0], asked[1] / own[1]), f"at {size} {unit} per pixel", resampling
     )
+    if microns_per_pixel is not None:
+        # Not a rounding error beside it.
+        low.microns_per_pixel = asked
+    return low
 
 
 def map_units(transform: Transform) -> tuple[float, float]:
