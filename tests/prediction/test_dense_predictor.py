@@ -141,6 +141,23 @@ def test_skipped_regions_and_pixels_without_data_are_nodata(tmp_path):
     assert sum(result.counts.values()) == (mask != 255).sum()
 
 
+def test_points_where_the_image_has_no_data_are_left_out(points_model, tmp_path):
+    pixels = np.maximum(scene(), 1)
+    pixels[:100, :150] = 0
+    found = {}
+    for name, nodata in (("all", None), ("some", 0)):
+        image = xt.open_image(pixels, nodata=nodata)
+        result = DensePredictor(points_model, "cpu").predict(
+            image, tmp_path / name, DenseOptions(merge_radius=0)
+        )
+        with result.files["table"].open(newline="") as file:
+            found[name] = {(float(row["y"]), float(row["x"])) for row in csv.DictReader(file)}
+    empty = {(y, x) for y, x in found["all"] if y < 100 and x < 150}
+    assert empty, "the model finds points there, too"
+    assert not {(y, x) for y, x in found["some"] if y < 100 and x < 150}
+    assert len(found["some"]) > 20
+
+
 @pytest.mark.parametrize("batches", [0, 1, 4, 6])
 def test_a_stopped_prediction_goes_on_where_it_was(model, tmp_path, monkeypatch, batches):
     image = xt.open_image(scene())

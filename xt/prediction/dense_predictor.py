@@ -174,7 +174,7 @@ class DensePredictor:
             image, grid=grid, context=context, first_batch=store.num_batches
         ):
             if self._finds_points:
-                waiting.append(_rows(predictions, self._columns, image.shape))
+                waiting.append(_rows(predictions, regions, self._columns, image))
             else:
                 waiting.append(_pixels(predictions, regions, image, results > 1))
             num_waiting += len(regions)
@@ -237,19 +237,24 @@ def _pixels(
 
 
 def _rows(
-    tables: Sequence["PointTable"], columns: Sequence[str], shape: tuple[int, int]
+    tables: Sequence["PointTable"], regions: Sequence[Region], columns: Sequence[str], image: "LargeImage"
 ) -> NDArray[np.float64]:
-    """(N, columns): the points of a region batch; those in what overhangs the image are left out."""
+    """(N, columns): the points of a region batch; those where the image ends or has no data are left out."""
     attributes = columns[len(_PLACE) :]
-    rows = [
-        np.stack(
-            [table.y, table.x, table.scores, table.labels, *(table.attributes[name] for name in attributes)],
-            axis=1,
-        ).astype(np.float64)
-        for table in tables
-    ]
-    found = np.concatenate(rows)
-    return found[(found[:, 0] < shape[0]) & (found[:, 1] < shape[1])]
+    rows = []
+    for table, region in zip(tables, regions, strict=True):
+        known = [table.attributes[name] for name in attributes]
+        found = np.stack([table.y, table.x, table.scores, table.labels, *known], axis=1).astype(np.float64)
+        found = found[(found[:, 0] < image.shape[0]) & (found[:, 1] < image.shape[1])]
+        if image.has_nodata and len(found):
+            _, valid = image.read_valid(*region)
+            # An offset may carry a point over its region's border.
+            y, x = (
+                np.clip(found[:, axis] - region[axis], 0, region[axis + 2] - 1).astype(int) for axis in (0, 1)
+            )
+            found = found[np.asarray(valid.any(axis=-1))[y, x]]
+        rows.append(found)
+    return np.concatenate(rows)
 
 
 def _check_numbers(values: Tensor, name: str) -> None:
