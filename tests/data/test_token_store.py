@@ -16,7 +16,7 @@ from tests.data.images import CountingImage
 from tests.small_model import small_model
 from xt.data import encoding
 from xt.data.encoding import encode_image, encoded_batches, open_for_encoding, oriented
-from xt.data.token_store import TokenStore, identity_of, pack_grid, unpack_grid
+from xt.data.token_store import TokenStore, identity_of, pack_grid, unpack_grid, version_of
 from xt.errors import (
     CheckpointError,
     ConfigError,
@@ -354,3 +354,21 @@ def test_memory_does_not_grow_with_the_image(
     monkeypatch.undo()
     assert len(store.image(tmp_path / "320.none").grid) == 320
     assert oriented(open_image(np.zeros((3, 5), np.uint8)), 4).shape == (5, 3)
+
+
+def test_a_stack_is_known_by_all_its_files(
+    model: XT, images: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / "other.tif"
+    tifffile.imwrite(other, np.zeros((150, 200), np.uint8))
+    store = TokenStore(encode(tmp_path / "t.zarr", model, []).path)
+    stack = f"{images[0]}|{other}"
+    monkeypatch.chdir(tmp_path)
+    assert store.place(stack, 0) == store.place(f"{images[0].name}|./{other.name}", 0)
+    assert store.place(stack, 0) != store.place(images[0], 0)
+    before = version_of(stack)
+    assert before["size"] == images[0].stat().st_size + other.stat().st_size
+    os.utime(other, ns=(0, images[0].stat().st_mtime_ns + 10**9))
+    assert version_of(stack) != before
+    other.unlink()
+    assert version_of(stack) == {"size": None, "mtime_ns": None}

@@ -285,12 +285,18 @@ def unpack_grid(packed: dict[str, Any]) -> RegionGrid:
 
 
 def version_of(image: str | os.PathLike[str]) -> dict[str, int | None]:
-    """Size and time of change of a file, as make and rsync tell versions; None where there is no such file."""
+    """Size and time of change of a file, as make and rsync tell versions; None where there is no such file.
+
+    Of a stack, all its files' size and the last change.
+    """
     try:
-        status = os.stat(image)
+        states = [os.stat(part) for part in stack_parts(str(image))]
     except OSError:
         return {"size": None, "mtime_ns": None}
-    return {"size": status.st_size, "mtime_ns": status.st_mtime_ns}
+    return {
+        "size": sum(state.st_size for state in states),
+        "mtime_ns": max(state.st_mtime_ns for state in states),
+    }
 
 
 def import_zarr() -> Any:
