@@ -43,7 +43,7 @@ MAY_IMPORT = {
         "context_encoders", "dense", "heads", "output", "registry", "model_config", "sequences",
     },
     "planning": {
-        "context_encoders", "footprint", "images", "memory", "model", "model_config", "reader", "region_batch",
+        "context_encoders", "footprint", "heads", "images", "memory", "model", "model_config", "reader", "region_batch",
         "region_encoders", "regions", "streaming",
     },
     "data": {
@@ -55,7 +55,8 @@ MAY_IMPORT = {
     "metrics": {"data", "heads"},
     "prediction": {"heads", "images", "output", "regions", "model", "streaming"},
     "training": {
-        "configuration", "configuration_parser", "data", "images", "model", "model_config", "output", "streaming",
+        "configuration", "configuration_parser", "data", "heads", "images", "metrics", "model", "model_config", "output",
+        "prediction", "streaming",
     },
     "testing": {"images", "context_encoders", "output"},
     "demo": {"*"},

@@ -104,7 +104,7 @@ def test_the_peak_of_a_step_by_hand():
     mix = Footprint(peak_bytes=10, kept_bytes=1, flops=0, moved_bytes=0)
     costs = Costs(
         regions=8, region_batch=2, token_bytes=100, pixel_bytes=1, parameter_bytes=1000, encoder_gradient_bytes=5,
-        context_gradient_bytes=6, optimizer_bytes=7, encode=part, encode_graph=part, mix=mix, mix_graph=mix, slack=1,
+        passes=1, context_gradient_bytes=6, optimizer_bytes=7, encode=part, encode_graph=part, mix=mix, mix_graph=mix, slack=1,
     )  # fmt: skip
     assert costs.batches == 4
     assert costs.inference_bytes() == 1000 + 100 + 70 + 3 * 2
@@ -260,3 +260,29 @@ def test_an_encoder_that_looks_at_values_gets_the_usual_region_batch():
         ConfigError, match="convnext_atto with transformer_xl cannot be planned, as what it does depends"
     ):
         xt.plan(model, (100, 100), "1GB")
+
+
+@pytest.mark.parametrize("head", ["segmentation", "points"])
+def test_answers_about_every_place_are_planned_too(head):
+    def planned_for(head, context="full", halo=0, device="2GB"):
+        model = small_model(context=context, head=head, halo=halo)
+        return xt.plan(model, (640, 900), device, region_batch=16)
+
+    dense, whole = planned_for(head), planned_for("classification")
+    assert dense.training("none").peak_bytes > whole.training("none").peak_bytes
+    assert planned_for(head, halo=32).training("none").peak_bytes > dense.training("none").peak_bytes
+    # The regions are gone through twice, but for answers that need no context.
+    twice, once = (planned_for(head, context, device="cpu").inference.seconds for context in ("full", "none"))
+    assert once < 0.7 * twice
+    model = small_model(context="full", head=head)
+    measured = xt.plan(model, (640, 900), "cpu", region_batch=4, measure=True)
+    assert measured.training("all").seconds > 0
+
+
+def test_the_graph_of_a_dense_model_is_as_large_as_a_real_one():
+    model = small_model(context="none", head="segmentation").eval()
+    work = xt.planning.costs.region_work(model)
+    with SavedBytes([*work.parameters(), *work.buffers()]) as saved:
+        result = work(torch.zeros(4, 3, 64, 64, dtype=torch.uint8))
+    found = encoder_footprints(model, graph=True)[1]
+    assert found.kept_bytes == pytest.approx(saved.total + result.nbytes, rel=0.03)

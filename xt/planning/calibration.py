@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch import nn
 
 from xt.images import LargeImage, open_image
 from xt.model import XT
-from xt.planning.costs import mixing, tokens_and_positions
+from xt.planning.costs import mixing, region_work, tokens_and_positions
 from xt.planning.device import synchronise
 from xt.reader import RegionReader
 from xt.regions import RegionGrid
@@ -71,15 +72,16 @@ def _measure(
     reader = _reader(model, image, grid, region_batch)
     few = _Share(reader, _spread(len(reader), _BATCHES))
     tokens = min(len(grid) * model.tokens_per_side**2, _TOKENS)
+    work = region_work(model)
     with torch.no_grad():
-        streamed_map(model.region_encoder, _Share(reader, few.numbers[:1]))
-        encode = _seconds(lambda: streamed_map(model.region_encoder, few), model.device) / len(few)
+        streamed_map(work, _Share(reader, few.numbers[:1]))
+        encode = _seconds(lambda: streamed_map(work, few), model.device) / len(few)
     mix = _mix_seconds(model, tokens, graph=False)
     if not training:
         return Measured(encode, None, mix, None, tokens)
     with torch.enable_grad():
-        _step(model, _Share(reader, few.numbers[:1]))
-        encode_graph = _seconds(lambda: _step(model, few), model.device) / len(few) - encode
+        _step(work, _Share(reader, few.numbers[:1]))
+        encode_graph = _seconds(lambda: _step(work, few), model.device) / len(few) - encode
     return Measured(encode, max(encode_graph, 0), mix, _mix_seconds(model, tokens, graph=True), tokens)
 
 
@@ -102,7 +104,7 @@ class _Share:
 
 def _reader(model: XT, image: LargeImage | None, grid: RegionGrid, region_batch: int) -> RegionReader:
     if image is None:
-        size = grid.region_size
+        size = model.region_encoder.region_size
         # As many regions as are used, side by side.
         count = min(len(grid), _BATCHES * region_batch)
         pixels = np.random.default_rng(0).integers(
@@ -111,7 +113,12 @@ def _reader(model: XT, image: LargeImage | None, grid: RegionGrid, region_batch:
         image = open_image(np.broadcast_to(pixels, (size, size * count, model.config.in_channels)))
         grid = RegionGrid(height=size, width=size * count, region_size=size)
     return RegionReader(
-        [image], [grid], region_batch=region_batch, device=model.device, threads=model.streaming.threads
+        [image],
+        [grid],
+        region_batch=region_batch,
+        halo=model.config.halo,
+        device=model.device,
+        threads=model.streaming.threads,
     )
 
 
@@ -120,11 +127,10 @@ def _spread(total: int, count: int) -> list[int]:
     return sorted({round(place) for place in np.linspace(0, total - 1, min(count, total))})
 
 
-def _step(model: XT, batches: _Share) -> None:
+def _step(work: nn.Module, batches: _Share) -> None:
     """A streamed step whose gradients are thrown away."""
-    encoder = model.region_encoder
-    trainable = [parameter for parameter in encoder.parameters() if parameter.requires_grad]
-    tokens = streamed_map(encoder, batches)
+    trainable = [parameter for parameter in work.parameters() if parameter.requires_grad]
+    tokens = streamed_map(work, batches)
     torch.autograd.grad(tokens, trainable, torch.ones_like(tokens), allow_unused=True)
 
 

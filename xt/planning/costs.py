@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from xt.context_encoders.full import FullAttention
 from xt.context_encoders.recurrent import RecurrentEncoder
 from xt.footprint import Footprint, footprint
+from xt.heads import DenseHead
 from xt.model import XT
 from xt.region_batch import one_region
 
@@ -30,6 +31,8 @@ class Costs:
     Attributes:
         regions: of the image.
         region_batch: regions at a time.
+        passes: how often the regions are gone through in one direction: twice for answers about every place that
+            depend on the whole image.
         token_bytes: of all tokens of the image.
         pixel_bytes: of one region, in the file's own type.
         parameter_bytes: of the model, with its buffers.
@@ -46,6 +49,7 @@ class Costs:
 
     regions: int
     region_batch: int
+    passes: int
     token_bytes: float
     pixel_bytes: float
     parameter_bytes: float
@@ -78,7 +82,7 @@ class Costs:
         """The peak of a training step that keeps the graphs of so many region batches."""
         assert self.encode_graph is not None, "training was asked for"
         assert self.mix_graph is not None, "training was asked for"
-        graphs = kept * self.graph_bytes
+        graphs = kept * self.passes * self.graph_bytes
         encoding = self.token_bytes + graphs + self._read_ahead()
         if kept < self.batches:
             encoding += self.slack * self.encode.peak_bytes
@@ -93,19 +97,46 @@ class Costs:
     def kept_in(self, memory_bytes: float) -> int:
         """How many region batches' graphs are kept in so much memory."""
         room = _SHARE * (memory_bytes - self.training_bytes(0))
-        return max(0, min(self.batches, int(room // max(self.graph_bytes, 1))))
+        return max(0, min(self.batches, int(room // max(self.passes * self.graph_bytes, 1))))
 
     def _read_ahead(self) -> float:
         return min(self.batches, _BATCHES_AHEAD) * self.region_batch * self.pixel_bytes
 
 
+class _DenseRegions(nn.Module):
+    """What the second map of a model with a dense head does: more than the first, and so what a region batch takes."""
+
+    def __init__(self, model: XT, head: DenseHead) -> None:
+        super().__init__()
+        self.region_encoder = model.region_encoder
+        self.head = head
+
+    def forward(self, pixels: Tensor, valid: Tensor | None = None) -> Tensor:
+        maps, geometry, context = self.region_encoder.feature_maps(pixels, valid), self.head.geometry, None
+        if geometry.context_dim is not None:
+            near = (geometry.tokens_per_side + 2 * self.head.reach) ** 2
+            context = maps[-1].new_zeros(len(pixels), near, geometry.context_dim)
+        predictions: Tensor = self.head(maps, context)
+        return predictions.mean(dim=(2, 3))
+
+
+def region_work(model: XT) -> nn.Module:
+    """What is done with a region batch's (pixels, valid), as a module."""
+    return _DenseRegions(model, model.head) if isinstance(model.head, DenseHead) else model.region_encoder
+
+
+def passes(model: XT) -> int:
+    """See `Costs`."""
+    return 2 if isinstance(model.head, DenseHead) and model.config.context != "none" else 1
+
+
 def encoder_footprints(model: XT, graph: bool) -> tuple[Footprint, Footprint]:
     """Of two regions and of four; more lie on the straight line through these (one region's peak may be that of the
     parameters' gradients)."""
-    encoder = model.region_encoder
+    work = region_work(model)
 
     def of(regions: int) -> Footprint:
-        return footprint(encoder, lambda: (one_region(encoder, regions),), graph=graph)
+        return footprint(work, lambda: (one_region(model.region_encoder, regions),), graph=graph)
 
     return of(2), of(4)
 
@@ -121,11 +152,12 @@ class _Mixing(nn.Module):
     def __init__(self, model: XT) -> None:
         super().__init__()
         self.context_encoder = model.context_encoder
-        self.head = model.head
+        # A dense head's work is done region by region.
+        self.head = None if isinstance(model.head, DenseHead) else model.head
 
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        result: Tensor = self.head(self.context_encoder(tokens, positions, None), None)[0]
-        return result
+        mixed: Tensor = self.context_encoder(tokens, positions, None)
+        return mixed if self.head is None else self.head(mixed, None)[0]
 
 
 def mixing(model: XT) -> nn.Module:

@@ -13,7 +13,7 @@ from xt.images import LargeImage, open_image
 from xt.model import XT, build_model
 from xt.model_config import ModelConfig
 from xt.planning.calibration import Measured, measure
-from xt.planning.costs import Costs, encoder_footprints, mixing_footprint, of_regions
+from xt.planning.costs import Costs, encoder_footprints, mixing_footprint, of_regions, passes
 from xt.planning.device import PlannedDevice, Speed, planned_device, rough_speed
 from xt.planning.text import advice_for, table
 from xt.region_batch import LARGEST, LARGEST_ELSEWHERE
@@ -199,6 +199,7 @@ class _Parts:
         return Costs(
             regions=len(self.grid),
             region_batch=region_batch,
+            passes=passes(model),
             token_bytes=self.tokens * (model.config.dim + 2) * element,
             pixel_bytes=size**2 * self.pixel_bytes,
             parameter_bytes=_bytes(model, everything=True),
@@ -272,7 +273,9 @@ class _Parts:
             peak += self.device.process_bytes
             took = None
             if seconds is not None:
-                took = seconds.inference if name == "inference" else seconds.training(kept[name])
+                took = (
+                    seconds.inference if name == "inference" else seconds.training(costs.passes * kept[name])
+                )
             yield Step(name=name, peak_bytes=int(peak), seconds=took, fits=peak <= self.device.memory_bytes)
 
 
@@ -301,7 +304,7 @@ def _counted(speed: Speed, costs: Costs) -> _Seconds:
         return 0.0 if part is None else speed.seconds(part)
 
     return _Seconds(
-        batches=costs.regions / costs.region_batch,
+        batches=costs.passes * costs.regions / costs.region_batch,
         encode=of(costs.encode),
         encode_graph=of(costs.encode_graph),
         mix=of(costs.mix),
@@ -316,7 +319,7 @@ def _scaled(found: Measured, parts: _Parts, costs: Costs) -> _Seconds:
         short = mixing_footprint(parts.model, found.tokens, graph=False)
         times = costs.mix.flops / max(short.flops, 1)
     return _Seconds(
-        batches=costs.regions / costs.region_batch,
+        batches=costs.passes * costs.regions / costs.region_batch,
         encode=found.encode,
         encode_graph=found.encode_graph or 0.0,
         mix=found.mix * times,
