@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -264,6 +265,15 @@ def test_answers_that_are_no_numbers(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["scene.partial"]
 
 
+def test_a_disk_without_room_is_noticed_before_the_work(model, tmp_path, monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=100_000))
+    with pytest.raises(
+        OutputError, match=r"scene\.partial will take 0\.000143 GB until .* only 0\.0001 GB are free"
+    ):
+        DensePredictor(model, "cpu").predict(scene(), tmp_path / "scene")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_the_model_is_left_as_it_was(tmp_path):
     model = dense_model().train()
     settings = model.streaming
@@ -279,6 +289,11 @@ def test_models_of_other_tasks(model, tmp_path):
         DensePredictor(small_model(), "cpu")
     with pytest.raises(ConfigError, match="answers about every place"):
         xt.Predictor(model, "cpu").predict(scene())
+    many = dense_model(num_classes=256, class_names=None)
+    with pytest.raises(
+        ConfigError, match=r"masks have 8 bits, for 255 classes and .* this model has 256 classes"
+    ):
+        DensePredictor(many, "cpu")
     with pytest.raises(ConfigError, match="least_area must be at least 1 pixel, got 0"):
         DenseOptions(least_area=0)
 

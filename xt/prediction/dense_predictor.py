@@ -56,7 +56,8 @@ class DensePredictor:
         streaming: how to go through the regions; None for the model's own settings.
         checkpoint: what identifies the model's weights; None to compute it from them.
     Raises:
-        ConfigError: there is no such device, or the model predicts one answer an image (see `Predictor`).
+        ConfigError: there is no such device, the model predicts one answer an image (see `Predictor`), or more classes
+            than a mask of 8 bits can hold.
     """
 
     def __init__(
@@ -70,6 +71,11 @@ class DensePredictor:
             raise ConfigError(
                 f"DensePredictor takes models with the head {' or '.join(DENSE_TASKS)}, this one's is "
                 f"{model.config.head!r}: use Predictor"
+            )
+        if model.config.head == "segmentation" and model.config.num_classes > NOTHING:
+            raise ConfigError(
+                f"masks have 8 bits, for {NOTHING} classes and one number for nothing; this model has "
+                f"{model.config.num_classes} classes"
             )
         self.device = choose_device(device)
         self.model = model.to(self.device)

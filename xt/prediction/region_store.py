@@ -126,8 +126,8 @@ class RegionStore:
         free = shutil.disk_usage(self.folder).free
         if missing > free:
             raise OutputError(
-                f"{self.folder} will take {missing / 1e9:.1f} GB until the prediction is done, but only "
-                f"{free / 1e9:.1f} GB are free on its disk. Make room or write elsewhere."
+                f"{self.folder} will take {missing / 1e9:.3g} GB until the prediction is done, but only "
+                f"{free / 1e9:.3g} GB are free on its disk. Make room or write elsewhere."
             )
 
     def read(self, start: int, count: int) -> bytes:
@@ -175,6 +175,9 @@ class RegionStore:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if error is not None and not self._ends and not self.context_path.exists():
+            # Nothing to go on from.
+            self.remove()
         self.close()
 
     @property
