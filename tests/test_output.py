@@ -9,7 +9,14 @@ import numpy as np
 import pytest
 
 from xt.errors import ImageError, OutputError
-from xt.output import atomic_folder, atomic_path, check_writable_folder, remove_leftovers, write_atomically
+from xt.output import (
+    atomic_folder,
+    atomic_path,
+    check_writable_folder,
+    remove_leftovers,
+    remove_leftovers_of,
+    write_atomically,
+)
 
 
 def files_in(folder: Path) -> list[str]:
@@ -185,3 +192,12 @@ def test_leftover_folders_are_removed(tmp_path):
         (tmp_path / ".y.xt-part-0123" / "z").write_text("half")
     assert remove_leftovers(tmp_path) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
+
+
+def test_leftovers_of_one_file_alone(tmp_path):
+    ours = [".scene.mask.xt-part-00aa11bb.tif", ".scene.mask.xt-part-00aa11bb.tif.plain.tif"]
+    others = [".scene2.mask.xt-part-00aa11bb.tif", ".scene.xt-part-00aa11bb.tif", "scene.mask.tif"]
+    for name in ours + others:
+        (tmp_path / name).touch()
+    remove_leftovers_of(tmp_path / "scene.mask.tif")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(others)

@@ -125,6 +125,15 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> int:
     return count
 
 
+def remove_leftovers_of(destination: str | os.PathLike[str]) -> None:
+    """Remove what killed processes left while they wrote this one file; only where nobody is writing it."""
+    final = Path(destination)
+    beginning = _temporary_for(final).name.split(_MARK)[0]
+    for left in final.parent.glob(f"{_escaped(beginning + _MARK)}*"):
+        with suppress(OSError):
+            left.unlink()
+
+
 def lock_folder(folder: str | os.PathLike[str], command: str) -> IO[bytes] | None:
     """Keep other runs of `xt COMMAND` from writing to `folder` until the lock is closed or the process ends.
 

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xt.errors import ConfigError
+from xt.output import remove_leftovers_of
 from xt.prediction.decoded_image import NOTHING, DecodedImage
 from xt.prediction.dense_writers import (
     write_mask,
@@ -136,6 +137,13 @@ def write_point_files(
     write_point_table(points, image, files["table"], class_names)
     counts = np.bincount(points["label"].astype(np.int64), minlength=len(class_names))
     return DenseResult(name=image.name, task="points", files=files, counts=_by_name(class_names, counts))
+
+
+def remove_leftovers(destination: Path) -> None:
+    """Remove what a killed process left while it wrote these files."""
+    for what in ENDINGS:
+        remove_leftovers_of(beside(destination, what))
+    remove_leftovers_of(f"{beside(destination, 'mask')}.aux.xml")
 
 
 def beside(destination: Path, what: str) -> Path:

@@ -25,6 +25,7 @@ from xt.prediction.decoded_image import NOTHING
 from xt.prediction.dense_files import (
     DenseOptions,
     DenseResult,
+    remove_leftovers,
     write_point_files,
     write_segmentation_files,
 )
@@ -129,6 +130,7 @@ class DensePredictor:
         adopt = () if chosen else (_REGION_BATCH,)
         partial = destination.with_name(f"{destination.name}.partial")
         with RegionStore(partial, header, restart=options.restart, adopt=adopt) as store:
+            remove_leftovers(destination)
             region_batch = store.header[_REGION_BATCH]
             encoding = _progress_of_encoding(progress, len(grid))
             settings = replace(streaming, keep="none", region_batch=region_batch, progress=encoding)
