@@ -10,6 +10,7 @@ import yaml
 
 from xt.configuration import CompareConfig, DataConfig, OptimConfig, RunConfig, TrainConfig
 from xt.configuration_parser import config_from_dict, config_to_dict, config_to_yaml, load_config
+from xt.data.xview3 import ATTRIBUTES, NODATA
 from xt.errors import ConfigError
 
 MODEL = "model:\n  encoder: convnext_atto\n"
@@ -168,3 +169,16 @@ def test_the_example_configuration_is_valid() -> None:
     assert set(yaml.safe_load(path.read_text())) <= {item.name for item in dataclasses.fields(RunConfig)}
     assert config.model.encoder
     assert config.data.table
+
+
+def test_the_recipe_for_xview3_fits_together() -> None:
+    path = Path(__file__).parents[1] / "configs" / "xview3.yaml"
+    config = load_config(path)
+    assert set(yaml.safe_load(path.read_text())) <= {item.name for item in dataclasses.fields(RunConfig)}
+    model, data = config.model, config.data
+    assert model.in_channels == len(data.scene_channels)
+    assert model.head_options["attributes"].keys() == set(ATTRIBUTES)
+    # What the region encoder sees is cut into whole windows of 16 cells at each stage.
+    assert (model.region_size + 2 * model.halo) % (16 * 32) == 0
+    assert data.augmentation.train_size % model.region_size == 0
+    assert data.nodata == NODATA
