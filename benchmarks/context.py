@@ -4,6 +4,7 @@
     python benchmarks/context.py measure --encoders mamba mamba2 --lengths 4096 16384 --modes forward
     python benchmarks/context.py compare                 # beside step-by-step recurrences and the transformers package
     python benchmarks/context.py plot                    # cost per token, as a picture
+    python benchmarks/context.py summary                 # time per token by length, slope of the memory
     python benchmarks/context.py far                     # accuracy on the comparison of two far-apart regions
 
 Each point is a fresh process: peak memory is the process's own, above what it held before the encoder ran. Results are
@@ -25,7 +26,9 @@ from typing import Any
 RESULTS = Path(__file__).parent / "results"
 TABLE = RESULTS / "context.csv"
 ENCODERS = ("transformer_xl", "hyper", "mamba", "mamba2", "longformer", "longformer_2d", "full")
-REFERENCES = ("mamba_step", "mamba2_step", "transformers_mamba", "transformers_longformer")
+REFERENCES = (
+    "mamba_step", "mamba2_step", "mamba2_scan", "mamba2_scan_step", "transformers_mamba", "transformers_longformer",
+)  # fmt: skip
 LENGTHS = (4096, 16384, 65536, 262144, 1048576)
 COLUMNS = (
     "encoder", "mode", "length", "seconds", "processor_seconds", "microseconds_per_token", "peak_mb",
@@ -33,6 +36,8 @@ COLUMNS = (
     "transformers",
 )  # fmt: skip
 DIM, DEPTH = 256, 2
+SHORT, LONG = 16384, 262144
+REPEAT_SECONDS = 15.0
 
 
 def main() -> None:
@@ -54,12 +59,15 @@ def main() -> None:
     point = commands.add_parser("point")
     point.add_argument("settings", type=json.loads)
     commands.add_parser("plot")
+    commands.add_parser("summary")
     commands.add_parser("far")
     arguments = parser.parse_args()
     if arguments.command == "point":
         print(json.dumps(measure_point(**arguments.settings)))
     elif arguments.command == "plot":
         plot()
+    elif arguments.command == "summary":
+        summary()
     elif arguments.command == "far":
         far_comparison()
     else:
@@ -131,14 +139,17 @@ def measure_point(encoder: str, mode: str, length: int, device: str, threads: in
     tokens.grad = None
 
     before = _peak_bytes(device, reset=True)
-    start, processor_start = time.perf_counter(), time.process_time()
-    run(model, tokens, positions, mode)
-    if device != "cpu":
-        torch.cuda.synchronize()
-    seconds, processor_seconds = time.perf_counter() - start, time.process_time() - processor_start
+    seconds, processor_seconds = time_once(model, tokens, positions, mode)
+    peak = _peak_bytes(device) - before
+    # A short run alone may fall into a quiet moment or a busy one: the mean over as long a time as long runs take.
+    times = [(seconds, processor_seconds)]
+    while sum(took for _, took in times) < REPEAT_SECONDS:
+        model.zero_grad()
+        tokens.grad = None
+        times.append(time_once(model, tokens, positions, mode))
+    seconds, processor_seconds = (sum(column) / len(times) for column in zip(*times, strict=True))
     # On a machine shared with others, what one thread took of the processor says more than the clock.
     cost = processor_seconds if device == "cpu" and torch.get_num_threads() == 1 else seconds
-    peak = _peak_bytes(device) - before
     return {
         "encoder": encoder,
         "mode": mode,
@@ -154,6 +165,17 @@ def measure_point(encoder: str, mode: str, length: int, device: str, threads: in
         "threads": torch.get_num_threads(),
         **surroundings(device),
     }
+
+
+def time_once(model: Any, tokens: Any, positions: Any, mode: str) -> tuple[float, float]:
+    """Seconds by the clock, and of the processor."""
+    import torch
+
+    start, processor_start = time.perf_counter(), time.process_time()
+    run(model, tokens, positions, mode)
+    if tokens.is_cuda:
+        torch.cuda.synchronize()
+    return time.perf_counter() - start, time.process_time() - processor_start
 
 
 def run(model: Any, tokens: Any, positions: Any, mode: str) -> None:
@@ -223,6 +245,49 @@ def surroundings(device: str) -> dict[str, str]:
     }
 
 
+def summary() -> None:
+    """Whether cost is linear: time per token of long sequences over that of 16k, bytes of each token more."""
+    from common import print_table, write_results
+
+    latest = latest_rows()
+    rows = []
+    for encoder in (*ENCODERS, *REFERENCES):
+        for mode in ("forward", "train"):
+            found = {
+                length: latest[encoder, mode, length]
+                for length in LENGTHS
+                if (encoder, mode, length) in latest
+            }
+            if SHORT not in found:
+                continue
+            times = {length: float(row["microseconds_per_token"]) for length, row in found.items()}
+            peaks = {length: float(row["peak_mb"]) * 1e6 for length, row in found.items()}
+            longest = max(found)
+            slope = (peaks[longest] - peaks[SHORT]) / (longest - SHORT) if longest > SHORT else None
+            rows.append(
+                {
+                    "encoder": encoder,
+                    "mode": mode,
+                    "us/token at 16k": times[SHORT],
+                    "at 262k": times.get(LONG, "-"),
+                    "262k over 16k": times[LONG] / times[SHORT] if LONG in times else "-",
+                    "at 1M": times.get(LENGTHS[-1], "-"),
+                    "peak MB at 16k": peaks[SHORT] / 1e6,
+                    "longest": longest,
+                    "bytes a token more": "-" if slope is None else round(slope),
+                    "in tokens": "-" if slope is None else slope / (4 * DIM),
+                }
+            )
+    print_table(rows)
+    print(f"results: {write_results('context_summary', rows, dim=DIM, depth=DEPTH)}")
+
+
+def latest_rows() -> dict[tuple[str, str, int], dict[str, str]]:
+    """The last measurement of each encoder, mode and length."""
+    with TABLE.open() as file:
+        return {(row["encoder"], row["mode"], int(row["length"])): row for row in csv.DictReader(file)}
+
+
 def plot() -> None:
     """Draw cost per token against length, from the latest measurement of each point."""
     import matplotlib
@@ -230,8 +295,7 @@ def plot() -> None:
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    with TABLE.open() as file:
-        latest = {(row["encoder"], row["mode"], int(row["length"])): row for row in csv.DictReader(file)}
+    latest = latest_rows()
     figure, axes = plt.subplots(2, 2, figsize=(11, 8), sharex=True, layout="constrained")
     for column, mode in enumerate(("forward", "train")):
         panels = (

@@ -150,24 +150,29 @@ def chunked_scan(
             values = F.pad(values, (0, 0) * (values.dim() - 2) + (0, missing))
         return values.unflatten(1, (-1, chunk_length))
 
-    inputs = chunked(inputs).permute(0, 3, 1, 2, 4)  # (B, H, chunks, Q, P)
-    sums = chunked(decays).permute(0, 3, 1, 2).cumsum(-1)  # (B, H, chunks, Q)
-    write, read = chunked(write)[:, None], chunked(read)[:, None]  # (B, 1, chunks, Q, N)
+    inputs, write, read = chunked(inputs), chunked(write), chunked(read)
+    sums = chunked(decays).cumsum(2)  # (B, chunks, Q, H)
 
-    # 1. Inside each chunk: attention with the decays as its mask.
-    outputs = (read @ write.transpose(-1, -2) * _between(sums)) @ inputs
-    # 2. What each chunk alone would leave behind, (B, H, chunks, P, N), after the state from before.
-    left = (inputs * (sums[..., -1:] - sums).exp()[..., None]).transpose(-1, -2) @ write
-    left = torch.cat([state[:, :, None], left], dim=2)
-    # 3. The state before each chunk, and after the last: the same scan, over chunks.
-    states = (_between(F.pad(sums[..., -1], (1, 0)).cumsum(-1)) @ left.flatten(3)).view_as(left)
-    # 4. What each token reads of the state before its chunk.
-    outputs = torch.addcmul(outputs, read @ states[:, :, :-1].transpose(-1, -2), sums.exp()[..., None])
-    return outputs.permute(0, 2, 3, 1, 4).flatten(1, 2)[:, :length], states[:, :, -1].clone()
+    # 1. Inside each chunk: attention with the decays as its mask, head by head; (B, chunks, H, Q, P).
+    scores = (read @ write.transpose(-1, -2))[:, :, None] * _between(sums.transpose(2, 3))
+    inside = scores @ inputs.transpose(2, 3)
+    # 2. What each chunk alone would leave behind, of all heads in one product; (B, chunks, H P, N).
+    fading = inputs * (sums[:, :, -1:] - sums).exp()[..., None]
+    left = (fading.flatten(3).transpose(-1, -2) @ write).unflatten(2, inputs.shape[3:])
+    # 3. The state before each chunk, and after the last: the recurrence, a chunk at a time.
+    states = [state]
+    kept = sums[:, :, -1].exp()[..., None, None]
+    for of_chunk, share in zip(left.unbind(1), kept.unbind(1), strict=True):
+        states.append(torch.addcmul(of_chunk, share, states[-1]))
+    # 4. What each token reads of the state before its chunk; (B, chunks, Q, H, P).
+    before = torch.stack(states[:-1], dim=1).flatten(2, 3)
+    outputs = (read @ before.transpose(-1, -2)).unflatten(3, inputs.shape[3:])
+    outputs = torch.addcmul(inside.transpose(2, 3), outputs, sums.exp()[..., None])
+    return outputs.flatten(1, 2)[:, :length], states[-1]
 
 
 def _between(sums: Tensor) -> Tensor:
     """From running sums (..., Q), the decay from token j to token i, (..., Q, Q): zero for i before j."""
     length = sums.shape[-1]
-    past = torch.ones(length, length, dtype=torch.bool, device=sums.device).tril()
-    return (sums[..., :, None] - sums[..., None, :]).masked_fill(~past, -math.inf).exp()
+    future = torch.ones(length, length, dtype=torch.bool, device=sums.device).triu(1)
+    return (sums[..., :, None] - sums[..., None, :]).masked_fill_(future, -math.inf).exp_()
