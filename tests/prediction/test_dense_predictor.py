@@ -109,6 +109,17 @@ def test_a_mask_and_its_probabilities_are_what_the_model_says(model, tmp_path):
         assert done[-1] == (unit, unit)
 
 
+def test_the_order_of_the_regions_changes_nothing(tmp_path):
+    masks = []
+    for order in ("raster", "hilbert"):
+        model = dense_model(order=order, context="none", context_options={})
+        # One region at a time, so that all are computed in the same way.
+        predictor = DensePredictor(model, "cpu", Streaming(region_batch=1))
+        masks.append(pixels_of(predictor.predict(scene(), tmp_path / order).files["mask"]))
+    np.testing.assert_array_equal(*masks)
+    assert len(np.unique(masks[0])) == 3
+
+
 def test_points_are_what_the_model_says_each_once(points_model, tmp_path):
     image = xt.open_image(scene())
     found = PointTable.concatenate(tables_of(points_model, image)).within(0, 0, 300, 410)
