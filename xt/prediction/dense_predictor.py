@@ -262,7 +262,10 @@ def _rows(
             )
             found = found[np.asarray(valid.any(axis=-1))[y, x]]
         rows.append(found)
-    return np.concatenate(rows)
+    points = np.concatenate(rows)
+    # Files have thousandths of a pixel; rounded up, a point at the very edge would lie outside.
+    points[:, :2] = np.minimum(points[:, :2], np.array(image.shape) - 1e-3)
+    return points
 
 
 def _check_numbers(values: Tensor, name: str) -> None:
