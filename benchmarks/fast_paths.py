@@ -35,9 +35,9 @@ def contestant(name: str, way: str, options: argparse.Namespace) -> Callable[[bo
     pixels = torch.randint(0, 256, (options.region_batch, 3, *(ENCODERS[name],) * 2), dtype=torch.uint8).to(
         device
     )
-    if way == "channels_last":
-        encoder.to(memory_format=torch.channels_last)
-        pixels = pixels.contiguous(memory_format=torch.channels_last)
+    # What the encoder chooses by itself is put aside.
+    encoder.memory_format = torch.channels_last if way == "channels_last" else torch.contiguous_format
+    encoder.to(memory_format=encoder.memory_format)
     if way == "compile":
         encoder.backbone.compile()
 

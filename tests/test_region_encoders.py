@@ -123,3 +123,33 @@ def test_pretrained_weights_without_a_network_are_one_sentence(monkeypatch):
         ConfigError, match="the pretrained weights of convnext_atto are not on this machine and could not"
     ):
         encoder_of("convnext_atto", pretrained=True)
+
+
+def test_networks_with_batch_norm_are_laid_out_channels_last():
+    torch.manual_seed(0)
+    encoder = RegionEncoder("resnet18", 16, region_size=64).eval()
+    assert encoder.memory_format == torch.channels_last
+    assert encoder.backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    pixels = torch.rand(2, 3, 64, 64)
+    last = encoder(pixels)
+    encoder.memory_format = torch.contiguous_format
+    torch.testing.assert_close(encoder.to(memory_format=torch.contiguous_format)(pixels), last)
+    assert encoder_of("convnext_atto").memory_format == torch.contiguous_format
+
+
+def test_a_halo_is_seen_and_cut_off():
+    name = "convnext_atto"
+    torch.manual_seed(0)
+    narrow = RegionEncoder(name, 16, region_size=64, options=SMALL_ENCODERS[name]).eval().double()
+    wide = RegionEncoder(name, 16, region_size=64, halo=32, options=SMALL_ENCODERS[name]).eval().double()
+    wide.load_state_dict(narrow.state_dict())
+    pixels = torch.rand(1, 3, 128, 128, dtype=torch.float64)
+    assert [features.shape[-1] for features in wide.feature_maps(pixels)] == [32, 16, 8, 4]
+    assert wide(pixels).shape == narrow(pixels[..., 32:96, 32:96]).shape == (1, 4, 16)
+    # What lies in the halo is seen, and the tokens are those of the cells inside.
+    around = pixels.clone()
+    around[..., :32, :] += 0.5
+    # Little, as a fresh ConvNeXt scales what its blocks say by 1e-6.
+    assert not torch.equal(wide(around), wide(pixels))
+    expected = wide.project(wide.feature_maps(pixels)[-1][..., 1:3, 1:3].flatten(2).transpose(1, 2))
+    torch.testing.assert_close(wide(pixels), expected)
