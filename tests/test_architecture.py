@@ -26,7 +26,8 @@ MAY_IMPORT = {
     "foreground": {"images"},
     "reader": {"images", "regions"},
     "streamed_tensors": set(),
-    "streaming": {"memory", "replay_conditions", "streamed_tensors"},
+    "replay": {"memory", "replay_conditions", "streamed_tensors"},
+    "streaming": {"replay", "streamed_tensors"},
     "sequences": {"regions"},
     "region_encoders": {"pixels"},
     "region_batch": {"footprint", "memory", "region_encoders"},
@@ -34,8 +35,8 @@ MAY_IMPORT = {
     "context_encoders": {"registry", "replay_conditions"},
     "heads": {"registry", "regions"},
     "dense": {
-        "heads", "memory", "reader", "region_encoders", "regions", "replay_conditions", "sequences", "streamed_tensors",
-        "streaming",
+        "heads", "memory", "reader", "region_encoders", "regions", "replay", "replay_conditions", "sequences",
+        "streamed_tensors", "streaming",
     },
     "authors": {"output"},
     "model": {

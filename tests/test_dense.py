@@ -5,7 +5,7 @@ import pytest
 import torch
 
 import xt
-from xt.errors import ConfigError, ShapeError
+from xt.errors import ConfigError, PixelError, ShapeError
 from xt.heads import PointTable
 from xt.heads.context_map import neighbouring_tokens
 from xt.sequences import as_sequences
@@ -77,9 +77,7 @@ def unstreamed_loss(model: xt.XT, images: list, targets: list, region_batch: int
         for region in grid
     ]
     predictions = model.head(maps, context)
-    return model.head.loss(
-        model.head.statistics(predictions, torch.from_numpy(np.stack(wanted))).sum(dim=0)
-    )
+    return model.head.loss(model.head.statistics(predictions, torch.from_numpy(np.stack(wanted))).sum(dim=0))
 
 
 def assert_same_gradients(model: xt.XT, loss: torch.Tensor, twin: torch.Tensor) -> None:
@@ -206,6 +204,14 @@ def test_memory_runs_out_in_the_second_map(monkeypatch):
     assert_same_gradients(model, loss, expected)
 
 
+@pytest.mark.parametrize("settings", [SEGMENTATION, POINTS])
+def test_damaged_weights_do_not_answer(settings):
+    model = make_model(context="none", **settings).eval()
+    torch.nn.init.constant_(model.head.predict.bias, float("nan"))
+    with pytest.raises(PixelError, match=r"near y=0, x=0 is not a number"):
+        next(iter(model.decode(make_image())))
+
+
 def test_refusals():
     model = make_model(context="none", **SEGMENTATION)
     with pytest.raises(ConfigError, match=r"does not fit into one tensor: call model.loss"):
@@ -214,7 +220,9 @@ def test_refusals():
         model.loss([make_image()], [make_mask(), make_mask()])
     with pytest.raises(ShapeError, match=r"is 90 x 70 pixels, its image 150 x 200"):
         model.loss([make_image()], [make_mask(90, 70)])
-    with pytest.raises(ShapeError, match=r"holds the class number 7 near y=0, x=0; the model has classes 0 to 2"):
+    with pytest.raises(
+        ShapeError, match=r"holds the class number 7 near y=0, x=0; the model has classes 0 to 2"
+    ):
         model.loss([make_image()], [xt.open_image(np.full((150, 200, 1), 7, np.uint8))])
     with pytest.raises(ConfigError, match=r"halo must be a multiple of convnext_atto's last stride 32"):
         make_model(halo=20, **SEGMENTATION)

@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from xt.errors import ConfigError, ShapeError
-from xt.streaming import Streaming, streamed_map
+from xt.streamed_tensors import Gathered
+from xt.streaming import Streaming, streamed_map, streamed_outputs
 
 EXACT = {"rtol": 1e-9, "atol": 1e-12}
 
@@ -244,3 +245,45 @@ def test_bad_arguments_are_refused():
         Streaming(region_batch=0)
     with pytest.raises(ShapeError, match="make the first the largest"):
         streamed_map(network(), batches(1, 3))
+
+
+@pytest.mark.parametrize("keep", ["none", "all", 1])
+def test_gradients_reach_tensors_of_which_regions_get_rows(keep):
+    torch.manual_seed(0)
+    layer = nn.Linear(3, 4).double()
+    tokens = torch.randn(5, 2, dtype=torch.float64, requires_grad=True)
+    unused = torch.randn(7, dtype=torch.float64)
+    near = torch.tensor([[0, 1], [1, 1], [4, 0], [2, 2], [2, 4], [0, 0], [4, 1]])
+    pixels = torch.randn(7, 3, dtype=torch.float64)
+
+    def function(regions, around, one_each):
+        hidden = layer(regions) * around.sum(dim=1).repeat(1, 2)
+        return hidden, (hidden.sum(dim=1) + one_each)[:, None]
+
+    batches = [pixels[:3], pixels[3:6], pixels[6:]]
+    given = [Gathered(tokens, near), Gathered(unused, torch.arange(7))]
+    weight = torch.randn(7, 4, dtype=torch.float64)
+
+    def loss_of(outputs):
+        return (outputs[0] * weight).sum() + outputs[1].square().sum()
+
+    streamed = loss_of(streamed_map(function, batches, layer.parameters(), gathered=given, keep=keep))
+    plain = loss_of(function(pixels, tokens[near], unused))
+    wanted = (tokens, *layer.parameters())
+    assert streamed.item() == pytest.approx(plain.item(), rel=1e-12)
+    for ours, theirs in zip(
+        torch.autograd.grad(streamed, wanted), torch.autograd.grad(plain, wanted), strict=True
+    ):
+        torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+
+
+def test_outputs_too_large_to_collect_come_batch_by_batch():
+    batches = [torch.arange(3.0), torch.arange(3.0, 6.0), torch.arange(6.0, 8.0)]
+    tokens = torch.arange(8.0) * 100
+    given = [Gathered(tokens, torch.arange(8))]
+
+    def outputs(**start):
+        return list(streamed_outputs(lambda part, row: part + row, batches, gathered=given, **start))
+
+    assert torch.equal(torch.cat(outputs()), torch.arange(8.0) * 101)
+    assert torch.equal(torch.cat(outputs(first=1, first_region=3)), torch.arange(3.0, 8.0) * 101)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-import xt.streaming
+import xt.replay
 from tests.small_models import small_model
 from tests.test_streaming import EXACT, batches, loss_and_gradients, network
 from xt.errors import ConfigError, DeviceMemoryError, RegionBatchWarning
@@ -79,7 +79,7 @@ def test_a_budget_in_bytes_keeps_as_many_graphs_as_fit():
 def test_auto_keeps_what_the_device_has_room_for(monkeypatch):
     parts = batches(4, 4, 4, 4)
     for free, without in ((10**9, 0), (0, 4)):
-        monkeypatch.setattr(xt.streaming, "free_bytes", lambda _device, free=free: free)
+        monkeypatch.setattr(xt.replay, "free_bytes", lambda _device, free=free: free)
         module = Counting()
         loss_and_gradients(module, parts, keep="auto")
         # The first graph is made to be measured, and let go again if there is no room for it.

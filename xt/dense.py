@@ -19,17 +19,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from xt.errors import ConfigError, ShapeError
+from xt.errors import ConfigError, PixelError, ShapeError
 from xt.heads import DenseHead
 from xt.heads.context_map import neighbouring_tokens
 from xt.memory import free_bytes
 from xt.reader import RegionReader, TensorRegions
 from xt.region_encoders import RegionEncoder
 from xt.regions import Region, RegionGrid
+from xt.replay import new_seed
 from xt.replay_conditions import frozen_statistics
 from xt.sequences import as_sequences
 from xt.streamed_tensors import Gathered
-from xt.streaming import Streaming, new_seed, streamed_map, streamed_outputs
+from xt.streaming import Streaming, streamed_map, streamed_outputs
 
 if TYPE_CHECKING:
     from xt.model import XT
@@ -180,6 +181,9 @@ class DensePass:
         Args:
             context: see `context`.
             first: the region batch to start at.
+
+        Raises:
+            PixelError: the model answers with something that is not a number.
         """
         gathered = [self._around(context)] if self.has_context else []
         step = self._job(Decode, True)
@@ -199,6 +203,11 @@ class DensePass:
             ):
                 some = regions[done : done + len(predictions)]
                 done += len(some)
+                if not bool(torch.isfinite(predictions).all()):
+                    raise PixelError(
+                        f"the model's answer near y={some[0].y}, x={some[0].x} is not a number: either the image holds "
+                        "NaN or infinite pixels that are not declared as nodata, or the model's weights are damaged"
+                    )
                 self._report("decode", before + done, before + len(regions))
                 yield DecodedRegions(some, self.head.decode(predictions, some))
 
