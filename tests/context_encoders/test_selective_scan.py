@@ -16,7 +16,7 @@ def test_doubling_equals_step_by_step(length: int) -> None:
         expected.append(decays[t] * expected[-1] + values[t])
     doubled, stepped = values.clone(), values.clone()
     scan._accumulate_by_doubling(decays, doubled)
-    scan._accumulate(decays, stepped)
+    scan._accumulate(decays.unbind(0), stepped.unbind(0))
     torch.testing.assert_close(doubled, torch.stack(expected))
     torch.testing.assert_close(stepped, torch.stack(expected))
 

@@ -101,7 +101,7 @@ class MambaMixer(Mixer):
         before, hidden = state
         inputs, gate = self.in_proj(tokens).chunk(2, dim=-1)
         inputs, before = causal_convolution(inputs, before, self.conv1d)
-        inputs = F.silu(inputs)
+        inputs = F.silu(inputs, inplace=not torch.is_grad_enabled())
         sizes = [self.step_rank, self.state_dim, self.state_dim]
         steps, write, read = self.x_proj(inputs).split(sizes, dim=-1)
         steps = F.linear(steps, self.dt_proj.weight)
@@ -125,7 +125,7 @@ class MambaMixer(Mixer):
         else:
             steps = F.softplus(steps.to(hidden.dtype) + self.dt_proj.bias)
             outputs, hidden = selective_scan(inputs, steps, decay.t(), write, read, hidden)
-            outputs = torch.addcmul(outputs, inputs, self.D)
+            outputs = outputs.addcmul_(inputs, self.D)
         return self.out_proj(outputs.to(gate.dtype) * F.silu(gate)), before, hidden
 
 

@@ -178,8 +178,9 @@ def causal_convolution(inputs: Tensor, before: Tensor, convolution: nn.Conv1d) -
     padded = torch.cat([before.to(inputs.dtype), inputs], dim=1)
     weight = convolution.weight[:, 0].to(inputs.dtype)
     assert convolution.bias is not None
-    result = convolution.bias.to(inputs.dtype).expand(inputs.shape)
-    for offset, tap in enumerate(weight.unbind(1)):
-        result = torch.addcmul(result, padded[:, offset : offset + length], tap)
+    first, *taps = weight.unbind(1)
+    result = torch.addcmul(convolution.bias.to(inputs.dtype), padded[:, :length], first)
+    for offset, tap in enumerate(taps, start=1):
+        result.addcmul_(padded[:, offset : offset + length], tap)
     # A copy, as a view would keep all of a segment in memory.
     return result, padded[:, length:].clone()

@@ -13,6 +13,7 @@ factor is exp of something negative, so nothing can grow.
 The backward pass keeps the state at the start of each chunk and runs the chunk again.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -54,7 +55,7 @@ class _SelectiveScan(torch.autograd.Function):
         chunk = min(length, _CHUNK.get(inputs.device.type, _CHUNK_ELSEWHERE))
         outputs = torch.empty_like(inputs)
         starts = []
-        buffers = _buffers(2, chunk, state)
+        buffers = [_Buffer(chunk, state) for _ in range(2)]
         for begin in range(0, length, chunk):
             part = slice(begin, min(begin + chunk, length))
             starts.append(state)
@@ -74,7 +75,7 @@ class _SelectiveScan(torch.autograd.Function):
         chunk, length = context.chunk, inputs.shape[1]
         grads = tuple(torch.empty_like(argument) for argument in (inputs, steps, write, read))
         grad_decay = torch.zeros_like(decay)
-        buffers = _buffers(3, chunk, starts[0])
+        buffers = [_Buffer(chunk, starts[0]) for _ in range(3)]
         with torch.autocast(inputs.device.type, enabled=False):
             for index in reversed(range(len(starts))):
                 part = slice(index * chunk, min((index + 1) * chunk, length))
@@ -88,44 +89,47 @@ class _SelectiveScan(torch.autograd.Function):
         return grad_inputs, grad_steps, grad_decay, grad_write, grad_read, grad_state
 
 
-def _buffers(count: int, chunk: int, state: Tensor) -> list[Tensor]:
-    """Room for a chunk of states each, (T, B, N, E), used again for every chunk."""
-    return [state.new_empty(chunk, *state.shape) for _ in range(count)]
+class _Buffer:
+    """Room for a chunk of states, (T, B, N, E), used again for every chunk; its rows are cut out once."""
+
+    def __init__(self, chunk: int, state: Tensor) -> None:
+        self.whole = state.new_empty(chunk, *state.shape)
+        self.rows = self.whole.unbind(0)
 
 
 def _states(
-    inputs: Tensor, steps: Tensor, decay: Tensor, write: Tensor, start: Tensor, buffers: list[Tensor]
+    inputs: Tensor, steps: Tensor, decay: Tensor, write: Tensor, start: Tensor, buffers: list[_Buffer]
 ) -> tuple[Tensor, Tensor]:
     """Decays and states of a chunk, (T, B, N, E) each, written into the first two buffers."""
-    decays, states = (buffer[: inputs.shape[1]] for buffer in buffers[:2])
+    length = inputs.shape[1]
+    decays, states = (buffer.whole[:length] for buffer in buffers[:2])
     by_time = steps.transpose(0, 1).unsqueeze(2)
     torch.mul(by_time, decay, out=decays).exp_()
     torch.mul(by_time * inputs.transpose(0, 1).unsqueeze(2), write.transpose(0, 1).unsqueeze(3), out=states)
     states[0].addcmul_(decays[0], start)
-    _accumulate(decays, states)
+    if states.is_cuda:
+        _accumulate_by_doubling(decays, states)
+    else:
+        _accumulate(*(buffer.rows[:length] for buffer in buffers[:2]))
     return decays, states
 
 
-def _accumulate(decays: Tensor, values: Tensor) -> None:
+def _accumulate(decays: Sequence[Tensor], values: Sequence[Tensor]) -> None:
     """In place and in order, values[t] += decays[t] * values[t - 1]; decays[0] is not looked at."""
-    if values.is_cuda:
-        return _accumulate_by_doubling(decays, values)
-    rows = values.unbind(0)
-    for before, row, factor in zip(rows, rows[1:], decays.unbind(0)[1:], strict=False):
-        torch.addcmul(row, factor, before, out=row)
-    return None
+    for before, value, factor in zip(values, values[1:], decays[1:], strict=False):
+        value.addcmul_(factor, before)
 
 
-def _accumulate_reversed(decays: Tensor, values: Tensor) -> None:
-    """In place, from the last to the first, values[t] += decays[t + 1] * values[t + 1]."""
+def _accumulate_reversed(decays: Tensor, values: Tensor, rows: Sequence[Sequence[Tensor]]) -> None:
+    """In place, from the last to the first, values[t] += decays[t + 1] * values[t + 1]; `rows` are those of both."""
     if values.is_cuda:
         flipped = values.flip(0)
         _accumulate_by_doubling(decays.roll(-1, 0).flip(0), flipped)
         values.copy_(flipped.flip(0))
         return
-    rows = values.unbind(0)[::-1]
-    for after, row, factor in zip(rows, rows[1:], decays.unbind(0)[:0:-1], strict=False):
-        torch.addcmul(row, factor, after, out=row)
+    factors, backwards = (part[::-1] for part in rows)
+    for after, value, factor in zip(backwards, backwards[1:], factors, strict=False):
+        value.addcmul_(factor, after)
 
 
 def _accumulate_by_doubling(decays: Tensor, values: Tensor) -> None:
@@ -143,7 +147,7 @@ def _chunk_backward(
     grad_decay: Tensor,
     start: Tensor,
     grad_end: Tensor,
-    buffers: list[Tensor],
+    buffers: list[_Buffer],
 ) -> tuple[Tensor, ...]:
     """Gradients of one chunk; adds to `grad_decay`.
 
@@ -158,9 +162,10 @@ def _chunk_backward(
     inputs, steps, write, read, _ = by_token
     decays, states = _states(inputs, steps, decay, write, start, buffers)
     inputs, steps, write, read, grad_outputs = (part.transpose(0, 1) for part in by_token)
-    grad_states = torch.mul(read.unsqueeze(3), grad_outputs.unsqueeze(2), out=buffers[2][: len(inputs)])
+    grad_states = torch.mul(read.unsqueeze(3), grad_outputs.unsqueeze(2), out=buffers[2].whole[: len(inputs)])
     grad_states[-1].add_(grad_end)
-    _accumulate_reversed(decays, grad_states)
+    rows = [buffer.rows[: len(inputs)] for buffer in (buffers[0], buffers[2])]
+    _accumulate_reversed(decays, grad_states, rows)
 
     grad_read = (states @ grad_outputs.unsqueeze(3)).squeeze(3)
     grad_written = (write.unsqueeze(2) @ grad_states).squeeze(2)
