@@ -15,10 +15,11 @@ from torch import Tensor, nn
 from xt.context_encoders import ContextEncoder, create_context_encoder
 from xt.dense import DecodedRegions, DensePass
 from xt.encoded_images import EncodedImage, project_features
-from xt.errors import CheckpointError, ConfigError, ImageError, ShapeError
+from xt.errors import CheckpointError, ConfigError
 from xt.heads import DenseHead, FeatureGeometry, Head, create_head
 from xt.images import LargeImage, open_image
 from xt.model_config import ModelConfig
+from xt.model_inputs import as_images, check_inputs, check_tensor
 from xt.output import atomic_path
 from xt.reader import RegionReader, TensorRegions
 from xt.region_batch import default_region_batch
@@ -209,7 +210,7 @@ class XT(nn.Module):
     ) -> tuple[list[Any] | Tensor, Sequence[RegionGrid]]:
         """The images opened, with their grids; refused if the model cannot take them."""
         if isinstance(images, Tensor):
-            _check_tensor(images)
+            check_tensor(images)
         else:
             images = as_images(images)
         grids = self._grids(images) if grids is None else grids
@@ -270,40 +271,7 @@ class XT(nn.Module):
 
     def check(self, images: list[Any] | Tensor, grids: Sequence[RegionGrid]) -> None:
         """Refuse images that the model cannot take; errors as in `forward`."""
-        names = [f"image {number}" for number in range(len(images))]
-        if isinstance(images, Tensor):
-            channels = [images.shape[1]] * len(images)
-        else:
-            names, channels = [image.name for image in images], [image.channels for image in images]
-        if not names:
-            raise ShapeError("expected at least one image, got none")
-        for name, count, grid in zip(names, channels, grids, strict=True):
-            if count != self.config.in_channels:
-                raise ShapeError(
-                    f"{name} has {count} channels, the model takes {self.config.in_channels}: "
-                    f"create it with in_channels={count}"
-                )
-            if len(grid) == 0:
-                raise ImageError(
-                    f"{name} has no foreground ({self.config.foreground}), so there is nothing to look at: "
-                    "leave the image out, or create the model with foreground=None"
-                )
-
-
-def as_images(images: Any) -> list[Any]:
-    """A list of images: of one, or of several, encoded before or in whatever form `open_image` takes."""
-    if isinstance(images, LargeImage | EncodedImage):
-        return [images]
-    return [image if isinstance(image, EncodedImage) else open_image(image) for image in images]
-
-
-def _check_tensor(images: Tensor) -> None:
-    if images.dim() != 4:
-        raise ShapeError(f"expected a tensor (images, channels, height, width), got {tuple(images.shape)}")
-    if images.requires_grad:
-        raise ConfigError(
-            "gradients reach the parameters, not the pixels: detach the tensor, or run the parts by hand"
-        )
+        check_inputs(images, grids, self.config)
 
 
 def create_model(encoder: str, **settings: Any) -> XT:
