@@ -39,9 +39,11 @@ MAY_IMPORT = {
         "streamed_tensors", "streaming",
     },
     "authors": {"output"},
+    "model_inputs": {"encoded_images", "images", "model_config", "regions"},
     "model": {
         "images", "regions", "foreground", "reader", "streaming", "region_encoders", "region_batch", "encoded_images",
-        "context_encoders", "dense", "heads", "output", "registry", "model_config", "sequences",
+        "context_encoders", "dense", "heads", "output", "registry", "model_config", "model_inputs",
+        "sequences",
     },
     "planning": {
         "context_encoders", "footprint", "heads", "images", "memory", "model", "model_config", "reader", "region_batch",
@@ -56,8 +58,8 @@ MAY_IMPORT = {
     "metrics": {"data", "heads"},
     "prediction": {"heads", "images", "output", "regions", "model", "streaming"},
     "training": {
-        "configuration", "configuration_parser", "data", "heads", "images", "metrics", "model", "model_config", "output",
-        "prediction", "streaming",
+        "configuration", "configuration_parser", "data", "heads", "images", "metrics", "model", "model_config",
+        "output", "prediction", "streaming",
     },
     "testing": {"images", "context_encoders", "output"},
     "demo": {"*"},

@@ -61,7 +61,7 @@ def test_there_and_back(tmp_path: Path) -> None:
             [],
             r"'data\.augmentation\.brigthness'; did you mean 'data\.augmentation\.brightness'\?",
         ),
-        ("qqqqqq: 1\n", [], r"the sections are model, data, optim, train, compare"),
+        ("qqqqqq: 1\n", [], r"the sections are model, data, optim, train, evaluation, compare"),
         (
             "",
             ["--optim.lrr=1"],

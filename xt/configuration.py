@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from xt.data.augmentation import Augmentation
+from xt.data.xview3 import NODATA
 from xt.errors import ConfigError
 from xt.model_config import ModelConfig
 from xt.streaming import Keep
@@ -29,10 +30,30 @@ class DataConfig:
     """Column of the image paths."""
     label_columns: tuple[str, ...] = ("label",)
     """Column of the label; several columns of 0 and 1 for multi-label, of numbers for regression."""
+    mask_column: str = "mask"
+    """Segmentation: column of the masks' paths, images of one channel that holds class numbers."""
+    mask_values: tuple[int, ...] | None = None
+    """Segmentation: the masks' pixel value of each class, in the classes' order, such as [0, 255]; without it, they are
+    class numbers."""
+    mask_nodata: float | None = None
+    """Segmentation: the masks' pixel value where nothing is known, for files that do not say so themselves; 255
+    (`model.head_options.ignore_index`) means so anyway."""
+    points_column: str = "points"
+    """Points: column of the paths of GeoJSON or CSV files (columns y and x in pixels, or map_y and map_x, or latitude
+    and longitude); the class is their column `class` or `label`, or what `label_columns` says."""
+    scenes: str | None = None
+    """Points: folder of xView3-SAR scenes, instead of a table."""
+    scene_labels: tuple[str, ...] = ()
+    """The scenes' CSV of labels; two or three are those of training, validation and test. Scenes that are not in both
+    the folder and the CSV are left out."""
+    scene_channels: tuple[str, ...] = ("vh", "vv")
+    """Of the scenes: vh, vv, bathymetry, wind_speed, wind_direction, wind_quality, mask."""
+    scene_confidences: tuple[str, ...] = ("HIGH", "MEDIUM")
+    """Of the scenes' labels that count: HIGH, MEDIUM, LOW."""
     label_separator: str | None = None
     """Multi-label in one column: what stands between two labels of one image, such as ';'."""
     class_names: tuple[str, ...] | None = None
-    """Classes in the order of the model's outputs; without it, the sorted labels of the table."""
+    """Classes in the order of the model's outputs (of a mask: its class numbers); without it, the sorted labels."""
     split_column: str = "split"
     """Column of the split's name; a table that has no column `split` is divided by chance, as the fractions
     say."""
@@ -49,7 +70,7 @@ class DataConfig:
     split_seed: int = 0
     """Seed of the division by chance, >= 0."""
     nodata: float | None = None
-    """Pixel value that means 'nothing here', for files that do not say so themselves."""
+    """Pixel value that means 'nothing here', for files that do not say so themselves; of scenes it is -32768."""
     tokens: str | None = None
     """Store that `xt encode` made of the images: no pixels are read, the region encoder's backbone comes from
     the store and stays as it is (`model.pretrained` has no part in it), and all else is trained."""
@@ -64,8 +85,15 @@ class DataConfig:
     """Random changes of the training images."""
 
     def __post_init__(self) -> None:
-        if self.table is not None and self.folder is not None:
-            raise ConfigError("data.table and data.folder were both given; give one of them")
+        given = [name for name in ("table", "folder", "scenes") if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ConfigError(
+                f"{' and '.join(f'data.{name}' for name in given)} were both given; give one of them"
+            )
+        if (self.scenes is None) != (not self.scene_labels):
+            raise ConfigError("data.scenes and data.scene_labels go together; give both or neither")
+        if self.scenes is not None and self.nodata is None:
+            object.__setattr__(self, "nodata", NODATA)
         if not self.label_columns:
             raise ConfigError("data.label_columns must name at least one column")
         if self.label_separator is not None and (not self.label_separator or len(self.label_columns) > 1):
@@ -195,6 +223,22 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How points are measured; the metrics of other tasks need no settings."""
+
+    distance: float = 10.0
+    """The largest distance between a point that was found and the one it is, > 0."""
+    distance_unit: Literal["pixels", "map"] = "pixels"
+    """What `distance` is in: pixels, or units of the images' coordinate system (often metres)."""
+    score_threshold: float = 0.5
+    """Points with a lower score do not count as found, in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        _in_range("evaluation.distance", self.distance, 0, lower_open=True)
+        _in_range("evaluation.score_threshold", self.score_threshold, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
 class CompareConfig:
     """What `xt compare` holds equal between down-sampling, cropping and xT."""
 
@@ -233,6 +277,8 @@ class RunConfig:
     """Optimiser and learning rates."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """Duration, devices, run folder."""
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """When a point counts as found."""
     compare: CompareConfig = field(default_factory=CompareConfig)
     """Only for `xt compare`."""
 

@@ -3,19 +3,24 @@
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xt.cli.progress import ProgressBars
 from xt.cli.train import StageBars, in_words
 
 if TYPE_CHECKING:
-    from xt.configuration import DataConfig
+    from xt.configuration import DataConfig, EvaluationConfig, RunConfig
+    from xt.data.dataset import Reading
     from xt.data.table import ImageTable
+    from xt.model import XT
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="a run folder, its model.safetensors, or a .ckpt")
-    parser.add_argument("table", help="CSV or Parquet file with one row an image, or a folder per class")
+    parser.add_argument(
+        "table",
+        help="CSV or Parquet file with one row an image, a folder per class, or with --scenes xView3's CSV of labels",
+    )
     parser.add_argument(
         "--split",
         help="images of this split; 'all' for every row; default: 'test' if there are splits, else all",
@@ -25,6 +30,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-column", help="column of the image paths")
     parser.add_argument("--label-column", action="append", help="column of the label; may be repeated")
     parser.add_argument("--label-separator", help="what stands between several labels of one image")
+    parser.add_argument("--mask-column", help="column of the masks' paths, for a segmentation")
+    parser.add_argument("--points-column", help="column of the paths of points, for a point model")
+    parser.add_argument(
+        "--scenes", metavar="DIR", help="folder of xView3 scenes that TABLE has the labels of"
+    )
+    parser.add_argument(
+        "--distance", type=float, metavar="D", help="of a found point and a labelled one that are the same"
+    )
+    parser.add_argument("--distance-unit", choices=("pixels", "map"), help="what --distance is in")
+    parser.add_argument("--score-threshold", type=float, help="points with a lower score are left out")
     parser.add_argument("--split-column", help="column of the split's name")
     parser.add_argument("--nodata", type=float, help="pixel value that means 'nothing here'")
     parser.add_argument(
@@ -35,7 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Columns and views are those the model was trained with (config.yaml beside it) unless given here. "
         "Writes "
-        "metrics.json, predictions.csv and, for classes, confusion.csv and confusion.png to DIR."
+        "metrics.json and predictions.csv (for masks and points images.csv: the metrics of each image) and, for "
+        "classes, confusion.csv and confusion.png to DIR."
     )
 
 
@@ -45,7 +61,6 @@ def run(arguments: argparse.Namespace) -> int:
     from xt.configuration import DataConfig
     from xt.data.dataset import Reading
     from xt.training.checkpoints import load_trained
-    from xt.training.evaluation import evaluate, write_evaluation
     from xt.training.preparation import load_table
 
     if arguments.out is not None:
@@ -55,7 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
     model, config = load_trained(arguments.checkpoint)
     data = _data(DataConfig() if config is None else config.data, arguments)
     names = model.config.class_names
-    table = load_table(data, model.config.head, None if names is None else tuple(names))
+    table = load_table(data, model.config.head, None if names is None else tuple(names), model.config)
     table, which = _select(table, arguments.split, data.test_split)
     table.check_files()
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
@@ -65,30 +80,70 @@ def run(arguments: argparse.Namespace) -> int:
     how = Reading(
         region_size=model.region_encoder.region_size, view=data.view, crops=data.crops, nodata=data.nodata
     )
-    with ProgressBars() as bars:
-        evaluation = evaluate(model, table, how, batch_size=arguments.batch_size, report=StageBars(bars))
+    summary = _measure(model, table, how, config, arguments)
     print(f"{which} of {table.source}" + ("" if data.view == "whole" else f", as '{data.view}' sees them"))
-    print(in_words(evaluation.summary()))
+    print(in_words(summary))
     if arguments.out is not None:
-        write_evaluation(evaluation, arguments.out)
         print(f"wrote {arguments.out}")
     return 0
 
 
+def _measure(
+    model: "XT",
+    table: "ImageTable",
+    how: "Reading",
+    config: "RunConfig | None",
+    arguments: argparse.Namespace,
+) -> dict[str, Any]:
+    """The metrics, which are also written with all that belongs to them if a folder was given."""
+    from xt.heads import DenseHead
+    from xt.training.dense_evaluation import evaluate_dense, write_dense_evaluation
+    from xt.training.evaluation import evaluate, write_evaluation
+
+    if isinstance(model.head, DenseHead):
+        settings = _evaluation(config, arguments)
+        with ProgressBars() as bars:
+            dense = evaluate_dense(model, table, how, settings, report=StageBars(bars))
+        if arguments.out is not None:
+            write_dense_evaluation(dense, arguments.out)
+        return dense.summary()
+    with ProgressBars() as bars:
+        evaluation = evaluate(model, table, how, batch_size=arguments.batch_size, report=StageBars(bars))
+    if arguments.out is not None:
+        write_evaluation(evaluation, arguments.out)
+    return evaluation.summary()
+
+
+def _evaluation(config: "RunConfig | None", arguments: argparse.Namespace) -> "EvaluationConfig":
+    """When a point counts as found: as in training, unless given here."""
+    from xt.configuration import EvaluationConfig
+
+    given = {
+        name: getattr(arguments, name)
+        for name in ("distance", "distance_unit", "score_threshold")
+        if getattr(arguments, name) is not None
+    }
+    return replace(EvaluationConfig() if config is None else config.evaluation, **given)
+
+
 def _data(trained: "DataConfig", arguments: argparse.Namespace) -> "DataConfig":
     path = Path(arguments.table)
-    folder = path.is_dir()
+    folder, scenes = path.is_dir(), arguments.scenes
     given = {
         "image_column": arguments.image_column,
         "label_columns": None if arguments.label_column is None else tuple(arguments.label_column),
         "label_separator": arguments.label_separator,
+        "mask_column": arguments.mask_column,
+        "points_column": arguments.points_column,
         "split_column": arguments.split_column,
         "nodata": arguments.nodata,
     }
     return replace(
         trained,
-        table=None if folder else str(path),
+        table=None if folder or scenes else str(path),
         folder=str(path) if folder else None,
+        scenes=scenes,
+        scene_labels=(str(path),) if scenes else (),
         # The training table's images may lie elsewhere than this one's.
         root=arguments.root,
         class_names=None,

@@ -10,6 +10,7 @@ from xt.errors import ConfigError
 if TYPE_CHECKING:
     from xt.configuration import RunConfig
 
+_MANY = 24
 USAGE = "xt train CONFIG.yaml [--resume] [--section.key=value ...]"
 
 
@@ -56,6 +57,9 @@ def in_words(summary: dict[str, object]) -> str:
     """One line of metrics."""
     parts = []
     for name, value in summary.items():
+        if value is None or (len(summary) > _MANY and "(" in name):
+            # Nothing to measure; or a number of one of many classes.
+            continue
         if name == "top1_interval" and isinstance(value, list):
             parts.append(f"95 % interval of top1 {value[0]:.3f} to {value[1]:.3f}")
         else:
@@ -78,7 +82,7 @@ class StageBars:
         validated = {name: value for name, value in values.items() if name.startswith("val/")}
         if validated and validated != self._shown:
             self._shown = validated
-            numbers = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+            numbers = ", ".join(f"{name} {value:.4g}" for name, value in values.items() if "(" not in name)
             self.bars.print(f"{self.prefix}{done} of {total}: {numbers}")
         self.stages[what].update(done, total)
 

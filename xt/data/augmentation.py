@@ -5,7 +5,9 @@ What is drawn is drawn once, when the view is made, from a generator that the ca
 index). A region that is read again for the backward pass, or by another thread, is the same region.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -15,6 +17,17 @@ from xt.pixels import unit_scale
 
 # ITU-R BT.601: how bright red, green and blue seem.
 _LUMA = tuple(map(np.float32, (0.299, 0.587, 0.114)))
+
+
+class Turns(Protocol):
+    """What can be mirrored and turned, as a `LargeImage` can."""
+
+    def flip(self, axis: str, /) -> Any: ...
+
+    def rotate(self, quarter_turns: int, /) -> Any: ...
+
+
+Turning = TypeVar("Turning", bound=Turns)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +49,11 @@ class Augmentation:
     train_size: int | None = None
     """Side of a random square cut out of each training image, in pixels, >= 1; without it, the whole
     image."""
+    label_centred: float = 0.0
+    """Segmentation and points, with `train_size`: the share of the squares that lie around a label, in [0, 1]: a random
+    point, or a random pixel of a random class that is not the image's most frequent one."""
+    windows: int = 1
+    """Segmentation and points, with `train_size`: squares cut out of each training image in an epoch, >= 1."""
 
     def __post_init__(self) -> None:
         for name in ("brightness", "contrast", "saturation"):
@@ -43,22 +61,40 @@ class Augmentation:
                 raise ConfigError(f"augmentation.{name} must be in [0, 1], got {getattr(self, name)}")
         if self.train_size is not None and self.train_size < 1:
             raise ConfigError(f"augmentation.train_size must be >= 1, got {self.train_size}")
+        if not 0 <= self.label_centred <= 1:
+            raise ConfigError(f"augmentation.label_centred must be in [0, 1], got {self.label_centred}")
+        if self.windows < 1:
+            raise ConfigError(f"augmentation.windows must be >= 1, got {self.windows}")
+        if self.train_size is None and (self.label_centred or self.windows > 1):
+            raise ConfigError(
+                "augmentation.label_centred and windows are about the squares cut out of an image: set "
+                "augmentation.train_size"
+            )
 
     def __call__(self, image: LargeImage, generator: np.random.Generator) -> LargeImage:
         """A view of the image with this draw's changes; nothing is read."""
         if self.train_size is not None:
             image = random_crop(image, self.train_size, generator)
+        return self.changed(image, generator)[0]
+
+    def changed(
+        self, image: LargeImage, generator: np.random.Generator
+    ) -> tuple[LargeImage, Callable[[Any], Any]]:
+        """The image with this draw's changes, all but the cut; and what turns its mask or points as it was turned."""
         # Every draw is made whether it is used or not, so that switching one change on leaves the others as
         # they were.
         flip_y, flip_x, turns = generator.random() < 0.5, generator.random() < 0.5, int(generator.integers(4))
         jitter = _draw_jitter(self, image, generator)
-        if self.flips and flip_y:
-            image = image.flip("y")
-        if self.flips and flip_x:
-            image = image.flip("x")
-        if self.quarter_turns and turns:
-            image = image.rotate(turns)
-        return image if jitter is None else ColourJitter(image, *jitter)
+
+        def turned(thing: Turning) -> Turning:
+            if self.flips and flip_y:
+                thing = thing.flip("y")
+            if self.flips and flip_x:
+                thing = thing.flip("x")
+            return thing.rotate(turns) if self.quarter_turns and turns else thing
+
+        image = turned(image)
+        return image if jitter is None else ColourJitter(image, *jitter), turned
 
 
 class ColourJitter(LargeImage):

@@ -67,7 +67,7 @@ def _by_chance(
     table: ImageTable, validation_fraction: float, test_fraction: float, generator: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     order = generator.permutation(len(table))
-    if table.targets.ndim == 1:
+    if table.targets.dtype.kind in "iu" and table.targets.ndim == 1:
         # Class by class, each in random order: any slice of regular steps then has every class's share.
         order = order[np.argsort(table.targets[order], kind="stable")]
     # Place p of the n images goes where the running share passes the next whole image.

@@ -31,7 +31,8 @@ class ImageTable:
 
     Attributes:
         source: the table or folder this came from, for messages.
-        targets: (N,) int64 for classes; (N, K) float32 for multi-label (0 or 1) and regression.
+        targets: (N,) int64 for classes; (N, K) float32 for multi-label (0 or 1) and regression; for masks and points
+            (N,) `Target`s, see `xt.data.targets`.
         class_names: the K names of the model's outputs, in order.
         splits: the split's name of every image, if the table says.
     """
@@ -76,17 +77,7 @@ class ImageTable:
         Raises:
             TableError: names the first few missing files and how many there are.
         """
-        lacking = [
-            [part for part in stack_parts(str(path)) if not Path(part).exists()] for path in self.paths
-        ]
-        missing = [parts for parts in lacking if parts]
-        if missing:
-            files = [part for parts in missing for part in parts]
-            some = ", ".join(files[:3]) + (", ..." if len(files) > 3 else "")
-            raise TableError(
-                f"{self.source}: {len(missing)} of {len(self)} images are not on disk: {some}; "
-                "relative paths start from the table's folder, or from data.root if that is set"
-            )
+        check_paths(self.paths, self.source, "images")
 
 
 def read_table(
@@ -113,7 +104,7 @@ def read_table(
     """
     path = Path(path)
     if task not in TASKS:
-        raise ConfigError(f"tables give targets for {', '.join(TASKS)}, not for {task!r}")
+        raise ConfigError(f"label columns give targets for {', '.join(TASKS)}, not for {task!r}")
     frame = _read_frame(path)
     needed = [image_column, *label_columns] + ([split_column] if split_column != "split" else [])
     for column in needed:
@@ -133,7 +124,7 @@ def read_table(
             [part.strip() for part in text.split(label_separator) if part.strip()]
             for text in _texts(frame, label_columns[0], path, allow_empty=True)
         ]
-        names = _names((label for labels in sets for label in labels), class_names)
+        names = names_of_labels((label for labels in sets for label in labels), class_names)
         targets = np.zeros((len(sets), len(names)), np.float32)
         for row, labels in enumerate(sets):
             targets[row, class_indices(labels, names, str(path))] = 1
@@ -144,7 +135,7 @@ def read_table(
                 "for several labels per image set model.head to 'multilabel'"
             )
         texts = _texts(frame, label_columns[0], path)
-        names = _names(texts, class_names)
+        names = names_of_labels(texts, class_names)
         targets = class_indices(texts, names, str(path))
     splits = tuple(_texts(frame, split_column, path)) if split_column in frame else None
     return ImageTable(str(path), paths, targets, names, splits)
@@ -165,6 +156,46 @@ def read_image_paths(
         raise TableError(f"{path} has no rows; expected one row per image")
     base = path.parent if root is None else Path(root)
     return tuple(_place(base, value) for value in _texts(frame, image_column, path))
+
+
+def read_paths(
+    path: str | Path, image_column: str, label_column: str, split_column: str, root: str | Path | None
+) -> tuple[tuple[Path, ...], tuple[Path, ...], tuple[str, ...] | None]:
+    """The paths of images and of the files with their labels, and the splits' names if the table says, from a CSV or
+    Parquet file; all else as in `read_table`.
+
+    Raises:
+        TableError: the table, a column or a file with labels is missing, or there are no rows.
+    """
+    images = read_image_paths(path, image_column, root)
+    path = Path(path)
+    frame = _read_frame(path)
+    for column in [label_column] + ([split_column] if split_column != "split" else []):
+        _check_column(frame, column, path)
+    base = path.parent if root is None else Path(root)
+    labels = tuple(_place(base, value) for value in _texts(frame, label_column, path))
+    check_paths(labels, str(path), f"files in column {label_column!r}")
+    return images, labels, tuple(_texts(frame, split_column, path)) if split_column in frame else None
+
+
+def check_paths(paths: Sequence[Path], source: str, what: str) -> None:
+    """Refuse files that are not on disk.
+
+    Args:
+        paths: of a stack, all its files joined.
+        what: they are, for the message.
+    Raises:
+        TableError: names the first few missing files and how many there are.
+    """
+    lacking = [[part for part in stack_parts(str(path)) if not Path(part).exists()] for path in paths]
+    missing = [parts for parts in lacking if parts]
+    if missing:
+        files = [part for parts in missing for part in parts]
+        some = ", ".join(files[:3]) + (", ..." if len(files) > 3 else "")
+        raise TableError(
+            f"{source}: {len(missing)} of {len(paths)} {what} are not on disk: {some}; "
+            "relative paths start from the table's folder, or from data.root if that is set"
+        )
 
 
 def read_folder(
@@ -196,7 +227,7 @@ def read_folder(
             ".png in it"
         )
     files, labels, splits = zip(*rows, strict=True)
-    names = _names(labels, class_names)
+    names = names_of_labels(labels, class_names)
     return ImageTable(
         str(path), files, class_indices(labels, names, str(path)), names, tuple(splits) if divided else None
     )
@@ -294,7 +325,8 @@ def _zeros_and_ones(
     return targets, names
 
 
-def _names(labels: Iterable[str], given: Sequence[str] | None) -> tuple[str, ...]:
+def names_of_labels(labels: Iterable[str], given: Sequence[str] | None) -> tuple[str, ...]:
+    """The names given, or those that occur, sorted: by value if all are whole numbers."""
     if given is not None:
         return tuple(given)
     found = set(labels)

@@ -19,6 +19,7 @@ from typing import Any
 from xt import errors
 from xt.configuration import RunConfig
 from xt.configuration_parser import config_to_yaml
+from xt.data.dense_table import DENSE_TASKS
 from xt.errors import ConfigError, XTError
 from xt.output import check_writable_folder, write_atomically
 from xt.training.callbacks import write_curves
@@ -44,8 +45,14 @@ def compare(config: RunConfig, out: str | Path, progress: Progress | None = None
     Raises:
         TableError: there are no test images.
         OutputError: the folder holds a comparison already.
+        ConfigError: the model answers about every place.
         XTError: what a contestant raised.
     """
+    if config.model.head in DENSE_TASKS:
+        raise ConfigError(
+            f"model.head is {config.model.head!r}, but a down-sampled image or a crop has no answer about every place: "
+            "`xt compare` compares answers about whole images"
+        )
     out = check_writable_folder(out)
     splits = load_splits(config.data, config.model.head)
     if splits.test is None:

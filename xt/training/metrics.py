@@ -49,7 +49,12 @@ def make_metrics(task: str, num_classes: int, prefix: str = "", *, sync: bool = 
 
 def deciding_metric(task: str) -> tuple[str, str]:
     """The metric by which the best epoch is chosen, and whether "max" or "min" is best."""
-    return {"regression": ("rmse", "min"), "multilabel": ("macro_f1", "max")}.get(task, ("top1", "max"))
+    return {
+        "regression": ("rmse", "min"),
+        "multilabel": ("macro_f1", "max"),
+        "segmentation": ("mean_iou", "max"),
+        "points": ("best_f1", "max"),
+    }.get(task, ("top1", "max"))
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:

@@ -1,5 +1,6 @@
 """The Lightning module: a step is the model on a list of images and its head's loss, and nothing else."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -7,14 +8,67 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor
+from torch import Tensor, nn
 
+from xt.configuration import EvaluationConfig
 from xt.data.dataset import ImageBatch
+from xt.data.dense_dataset import DenseBatch
+from xt.data.labelled import Labelled
 from xt.errors import XTError
+from xt.heads import DenseHead
 from xt.model import XT
+from xt.training.dense_metrics import DenseScores, count_image
 from xt.training.metrics import make_metrics
 
 MakeOptimiser = Callable[[XT], torch.optim.Optimizer]
+Batch = ImageBatch | DenseBatch
+
+
+class Validation(nn.Module, ABC):
+    """What is measured of the validation images of an epoch."""
+
+    @abstractmethod
+    def step(self, module: LightningModule, model: XT, batch: Any) -> None:
+        """Predict a batch and count."""
+
+    def end(self, module: LightningModule) -> None:
+        """Log what is only known when all batches are counted."""
+        return
+
+
+class AnswerValidation(Validation):
+    """Loss and metrics of answers about whole images."""
+
+    def __init__(self, model: XT) -> None:
+        super().__init__()
+        self.metrics = make_metrics(model.config.head, model.config.num_classes, "val/")
+
+    def step(self, module: LightningModule, model: XT, batch: ImageBatch) -> None:
+        logits = model(batch.images)
+        loss = model.image_head.loss(logits, batch.targets)
+        probabilities = predict_views(model, batch, logits)
+        self.metrics.update(probabilities, metric_targets(model.config.head, batch.targets))
+        size = len(batch.images)
+        module.log("val/loss", loss, on_epoch=True, batch_size=size, sync_dist=True)
+        module.log_dict(self.metrics, on_epoch=True, batch_size=size)
+
+
+class DenseValidation(Validation):
+    """Metrics of answers about every place; images are decoded once, which gives no loss."""
+
+    def __init__(self, model: XT, config: EvaluationConfig) -> None:
+        super().__init__()
+        self.scores = DenseScores(model, config)
+
+    def step(self, module: LightningModule, model: XT, batch: DenseBatch) -> None:
+        for image, target in zip(batch.images, batch.targets, strict=True):
+            count_image(model, Labelled(image, target), (self.scores,))
+
+    def end(self, module: LightningModule) -> None:
+        # Each metric has added up what all processes counted.
+        for name, value in self.scores.compute().items():
+            module.log(f"val/{name}", value, rank_zero_only=False)
+        self.scores.reset()
 
 
 class TrainingModule(LightningModule):
@@ -26,6 +80,7 @@ class TrainingModule(LightningModule):
         max_seconds: training time at which progress is 1 even before the last epoch.
         seed: decides dropout and stochastic depth, with epoch and step, so that a resumed run draws the same.
         resolved_config: stored in every checkpoint, as nested plain dictionaries.
+        evaluation: how points are measured.
     """
 
     def __init__(
@@ -37,6 +92,7 @@ class TrainingModule(LightningModule):
         max_seconds: float | None = None,
         seed: int = 0,
         resolved_config: dict[str, Any] | None = None,
+        evaluation: EvaluationConfig | None = None,
     ) -> None:
         super().__init__()
         self.model = model
@@ -46,7 +102,11 @@ class TrainingModule(LightningModule):
         self.seed = seed
         self.resolved_config = resolved_config or {}
         self.elapsed_s = 0.0
-        self.validation_metrics = make_metrics(model.config.head, model.config.num_classes, "val/")
+        self.validation: Validation = (
+            DenseValidation(model, evaluation or EvaluationConfig())
+            if isinstance(model.head, DenseHead)
+            else AnswerValidation(model)
+        )
 
     @property
     def run_progress(self) -> float:
@@ -55,7 +115,7 @@ class TrainingModule(LightningModule):
         by_steps = self.trainer.global_step / steps
         return max(by_steps, self.elapsed_s / self.max_seconds) if self.max_seconds else by_steps
 
-    def on_train_batch_start(self, batch: ImageBatch, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # At every step, not at every epoch: loaders draw, too, and when they do differs in a resumed run.
         torch.manual_seed(_mix(self.seed, self.current_epoch, batch_idx, self.global_rank))
         factor = self.learning_rate(self.run_progress)
@@ -63,8 +123,8 @@ class TrainingModule(LightningModule):
         for group in optimiser.param_groups:
             group["lr"] = group["initial_lr"] * factor
 
-    def training_step(self, batch: ImageBatch, batch_idx: int) -> Tensor:
-        loss = self.model.image_head.loss(self.model(batch.images), batch.targets)
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = self.model.loss(batch.images, batch.targets)
         size = len(batch.images)
         self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=size, sync_dist=True)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[-1]["lr"], batch_size=size)
@@ -80,19 +140,16 @@ class TrainingModule(LightningModule):
                 "gradient (train.gradient_clip), or look for images with extreme pixel values"
             )
 
-    def on_train_batch_end(self, outputs: Any, batch: ImageBatch, batch_idx: int) -> None:
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         # Only now: the backward pass has read the pixels again.
         batch.close()
 
-    def validation_step(self, batch: ImageBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         with closing(batch):
-            logits = self.model(batch.images)
-            loss = self.model.image_head.loss(logits, batch.targets)
-            probabilities = predict_views(self.model, batch, logits)
-        self.validation_metrics.update(probabilities, metric_targets(self.model.config.head, batch.targets))
-        size = len(batch.images)
-        self.log("val/loss", loss, on_epoch=True, batch_size=size, sync_dist=True)
-        self.log_dict(self.validation_metrics, on_epoch=True, batch_size=size)
+            self.validation.step(self, self.model, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        self.validation.end(self)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return self.make_optimiser(self.model)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -9,7 +10,9 @@ import torch
 
 from xt.configuration import DataConfig, RunConfig
 from xt.configuration_parser import config_from_dict, config_to_dict
+from xt.data.augmentation import Augmentation
 from xt.data.dataset import Reading
+from xt.data.dense_table import DENSE_TASKS, read_mask_table, read_point_table, read_scene_table
 from xt.data.splits import Splits, divide
 from xt.data.statistics import pixel_statistics
 from xt.data.table import ImageTable, read_folder, read_table
@@ -24,13 +27,22 @@ LAST = Path("checkpoints") / "last.ckpt"
 """Where the last checkpoint lies in a run folder."""
 
 
-def load_table(data: DataConfig, task: str, class_names: tuple[str, ...] | None = None) -> ImageTable:
+def load_table(
+    data: DataConfig,
+    task: str,
+    class_names: tuple[str, ...] | None = None,
+    model: ModelConfig | None = None,
+) -> ImageTable:
     """The table or folder that the configuration names.
 
     Args:
         class_names: of a model that is there already; they come before the configuration's.
+        model: that the table is for, which masks and points need.
     """
     names = class_names or data.class_names
+    if task in DENSE_TASKS:
+        return _load_dense_table(data, task, names, model or ModelConfig(encoder="", head=task))
+    _check_answers_only(data, task)
     if data.folder is not None:
         if task != "classification":
             raise ConfigError(
@@ -57,10 +69,77 @@ def load_table(data: DataConfig, task: str, class_names: tuple[str, ...] | None 
     )
 
 
-def load_splits(data: DataConfig, task: str, class_names: tuple[str, ...] | None = None) -> Splits:
-    """The table's three parts, all their files being there."""
+def _load_dense_table(
+    data: DataConfig, task: str, names: tuple[str, ...] | None, model: ModelConfig
+) -> ImageTable:
+    if data.folder is not None or data.tokens is not None or data.view != "whole":
+        raise ConfigError(
+            f"model.head {task!r} takes whole images with their pixels from data.table (or data.scenes): leave out "
+            "data.folder, data.tokens and data.view"
+        )
+    if data.scenes is not None and task != "points":
+        raise ConfigError(
+            f"data.scenes are labelled with points, but model.head is {task!r}; set it to 'points'"
+        )
+    if data.scenes is not None:
+        return read_scene_table(
+            data.scenes,
+            data.scene_labels,
+            channels=data.scene_channels,
+            confidences=data.scene_confidences,
+            class_names=names,
+        )
+    if data.table is None:
+        raise ConfigError("no data.table was given; it says where the images and their labels are")
+    columns: dict[str, Any] = {
+        "image_column": data.image_column,
+        "split_column": data.split_column,
+        "root": data.root,
+    }
+    if task == "segmentation":
+        # How many classes a mask has cannot be known without reading it.
+        names = names or tuple(model.class_names or map(str, range(model.num_classes)))
+        return read_mask_table(
+            data.table,
+            class_names=names,
+            mask_column=data.mask_column,
+            values=data.mask_values,
+            nodata=data.mask_nodata,
+            **columns,
+        )
+    return read_point_table(
+        data.table,
+        class_names=names,
+        attributes=model.head_options.get("attributes"),
+        class_column=None if data.label_columns == _default_data("label_columns") else data.label_columns[0],
+        points_column=data.points_column,
+        **columns,
+    )
+
+
+def _check_answers_only(data: DataConfig, task: str) -> None:
+    """Refuse settings that only masks and points have."""
+    given = [f"data.augmentation.{name}" for name in ("label_centred", "windows") if _is_set(data, name)]
+    given += ["data.scenes"] if data.scenes is not None else []
+    if given:
+        raise ConfigError(
+            f"{given[0]} is for the heads {' and '.join(DENSE_TASKS)}, but model.head is {task!r}; leave it out"
+        )
+
+
+def _is_set(data: DataConfig, name: str) -> bool:
+    return bool(getattr(data.augmentation, name) != getattr(Augmentation(), name))
+
+
+def load_splits(
+    data: DataConfig,
+    task: str,
+    class_names: tuple[str, ...] | None = None,
+    model: ModelConfig | None = None,
+) -> Splits:
+    """The table's three parts, all their files being there; arguments as of `load_table`."""
     splits = divide(
-        load_table(data, task, class_names),
+        load_table(data, task, class_names, model),
         train_split=data.train_split,
         validation_split=data.validation_split,
         test_split=data.test_split,
@@ -228,3 +307,7 @@ def _set_statistics(model: XT, mean: torch.Tensor, std: torch.Tensor) -> None:
 
 def _default(name: str) -> object:
     return ModelConfig.__dataclass_fields__[name].default
+
+
+def _default_data(name: str) -> object:
+    return DataConfig.__dataclass_fields__[name].default

@@ -13,22 +13,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.pytorch import Callback, LightningDataModule, Trainer, seed_everything
+from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
-from torch.utils.data import DataLoader
 
 from xt.configuration import RunConfig, TrainConfig
 from xt.configuration_parser import config_to_dict, config_to_yaml
-from xt.data.dataset import EpochSampler, ImageBatch, ImageDataset, Reading, collate
-from xt.data.splits import Splits
 from xt.data.table import ImageTable
 from xt.errors import CheckpointError, OutputError
+from xt.heads import DenseHead
 from xt.model import XT
 from xt.output import check_writable_folder, write_atomically
 from xt.training.callbacks import CurveWriter, ProgressReport, Report, TrainingClock
+from xt.training.dense_evaluation import evaluate_dense
 from xt.training.evaluation import evaluate
+from xt.training.loading import TrainingData, check_labels, training_data
 from xt.training.memory import peak_bytes, peak_device_bytes
 from xt.training.metrics import deciding_metric
 from xt.training.module import TrainingModule
@@ -86,14 +86,16 @@ def train(
         report = None
     with _quiet():
         seed_everything(config.train.seed, verbose=False)
-        splits = load_splits(config.data, config.model.head)
+        splits = load_splits(config.data, config.model.head, model=config.model)
         config = resolve_classes(config, splits.train)
         if resume_from is not None:
             stored = _stored_model(resume_from)
             config = _with_statistics_of(stored, config)
             _check_same_model(stored, config, resume_from)
         model, config = prepare_model(config, splits.train, report)
-        data = _data(config, splits, reading(config, model))
+        if isinstance(model.head, DenseHead):
+            check_labels(splits, reading(config, model), report)
+        data = training_data(config, splits, reading(config, model))
         if config.optim.encoder_lr_factor == 0:
             model.region_encoder.backbone.requires_grad_(False)
         module = _module(model, config)
@@ -113,59 +115,28 @@ def train(
         if trainer.is_global_zero:
             model.to(trainer.strategy.root_device)
             parts = {"validation": splits.validation, "test": splits.test if evaluate_test else None}
-            metrics |= _measure(model, parts, reading(config, model), report)
+            metrics |= _measure(model, parts, config, report)
             model.save(out / "model.safetensors")
             write_atomically(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     return RunResult(out, model, config, metrics, curves.rows, trainer.is_global_zero)
 
 
 def _measure(
-    model: XT, parts: Mapping[str, ImageTable | None], how: Reading, report: Report | None
+    model: XT, parts: Mapping[str, ImageTable | None], config: RunConfig, report: Report | None
 ) -> dict[str, Any]:
-    metrics: dict[str, Any] = {
-        name: evaluate(model, table, how, report=report, what=f"evaluate {name}").summary()
-        for name, table in parts.items()
-        if table is not None
-    }
+    how = reading(config, model)
+    metrics: dict[str, Any] = {}
+    for name, table in parts.items():
+        if table is None:
+            continue
+        what = f"evaluate {name}"
+        measured = (
+            evaluate_dense(model, table, how, config.evaluation, report=report, what=what)
+            if isinstance(model.head, DenseHead)
+            else evaluate(model, table, how, report=report, what=what)
+        )
+        metrics[name] = measured.summary()
     return metrics | {"peak_bytes": peak_bytes(), "peak_device_bytes": peak_device_bytes()}
-
-
-class TrainingData(LightningDataModule):
-    """Loaders that give every process its share, in an order that depends on seed and epoch only."""
-
-    def __init__(
-        self, training: ImageDataset, validation: ImageDataset | None, *, batch_size: int, seed: int
-    ) -> None:
-        super().__init__()
-        self.training = training
-        self.validation = validation
-        self.batch_size = batch_size
-        self.seed = seed
-
-    def train_dataloader(self) -> DataLoader[ImageBatch]:
-        return self._loader(self.training, shuffle=True)
-
-    def val_dataloader(self) -> DataLoader[ImageBatch] | list[Any]:
-        return [] if self.validation is None else self._loader(self.validation, shuffle=False)
-
-    def transfer_batch_to_device(
-        self, batch: ImageBatch, device: torch.device, dataloader_idx: int
-    ) -> ImageBatch:
-        # Images stay where they are: the model reads their regions to the device.
-        return batch._replace(targets=batch.targets.to(device))
-
-    def _loader(self, dataset: ImageDataset, shuffle: bool) -> DataLoader[Any]:
-        rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = EpochSampler(len(dataset), seed=self.seed, shuffle=shuffle, rank=rank, processes=processes)
-        # No worker processes: an item is an open file, and the model's own threads read its pixels.
-        return DataLoader(dataset, self.batch_size, sampler=sampler, collate_fn=collate)
-
-
-def _data(config: RunConfig, splits: Splits, how: Reading) -> TrainingData:
-    seed = config.train.seed
-    training = ImageDataset(splits.train, how, augmentation=config.data.augmentation, seed=seed)
-    validation = None if splits.validation is None else ImageDataset(splits.validation, how)
-    return TrainingData(training, validation, batch_size=config.train.batch_size, seed=seed)
 
 
 def _module(model: XT, config: RunConfig) -> TrainingModule:
@@ -188,6 +159,7 @@ def _module(model: XT, config: RunConfig) -> TrainingModule:
         max_seconds=config.train.max_seconds,
         seed=config.train.seed,
         resolved_config=config_to_dict(config),
+        evaluation=config.evaluation,
     )
 
 

@@ -1,0 +1,139 @@
+"""Images with masks or points for a training loop, whole or as random windows; items cost next to nothing."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from torch.utils.data import Dataset
+
+from xt.data.augmentation import Augmentation
+from xt.data.dataset import Reading
+from xt.data.labelled import Labelled, MaskPlaces, PointPlaces, random_window
+from xt.data.table import ImageTable
+from xt.data.targets import PointTarget
+from xt.errors import TableError
+from xt.heads.point_table import PointTable
+from xt.images import LargeImage
+
+
+class DenseItem(NamedTuple):
+    """An image, or a window of one, with its labels, and its place in the table."""
+
+    pair: Labelled
+    place: int
+
+
+class DenseBatch(NamedTuple):
+    """Some images of differing sizes with their labels.
+
+    Attributes:
+        targets: a mask or a `PointTable` for each image.
+        places: in the table.
+    """
+
+    images: list[LargeImage]
+    targets: list[LargeImage | PointTable]
+    places: tuple[int, ...]
+
+    def close(self) -> None:
+        """Close the files; the next step opens its own."""
+        for image, target in zip(self.images, self.targets, strict=True):
+            Labelled(image, target).close()
+
+
+class DenseDataset(Dataset[DenseItem]):
+    """The images of a table with masks or points.
+
+    Args:
+        table: its targets are `Target`s.
+        augmentation: None for evaluation: whole images as they are.
+        seed: with the epoch and the index it decides everything that is drawn.
+    """
+
+    def __init__(
+        self, table: ImageTable, reading: Reading, *, augmentation: Augmentation | None = None, seed: int = 0
+    ) -> None:
+        self.table = table
+        self.reading = reading
+        self.augmentation = augmentation
+        self.seed = seed
+        self._places: dict[int, MaskPlaces] = {}
+
+    def __len__(self) -> int:
+        return len(self.table) * (1 if self.augmentation is None else self.augmentation.windows)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> DenseItem:
+        """The image or window at an index, or at (epoch, index): as drawn in that epoch."""
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        augmentation = self.augmentation
+        place = index if augmentation is None else index // augmentation.windows
+        pair = open_labelled(self.table, place, self.reading)
+        if augmentation is None:
+            return DenseItem(pair, place)
+        generator = np.random.default_rng([self.seed, epoch, index])
+        if augmentation.train_size is not None:
+            pair = random_window(
+                pair,
+                augmentation.train_size,
+                augmentation.label_centred,
+                lambda generator: self._label(place, pair, generator),
+                generator,
+            )
+        return DenseItem(pair.augmented(augmentation, generator), place)
+
+    def _label(
+        self, place: int, pair: Labelled, generator: np.random.Generator
+    ) -> tuple[float, float] | None:
+        if isinstance(pair.target, PointTable):
+            return PointPlaces(pair.target)(generator)
+        if place not in self._places:
+            self._places[place] = MaskPlaces(pair.target, len(self.table.class_names))
+        return self._places[place].draw(pair.target, generator)
+
+
+def open_labelled(table: ImageTable, place: int, reading: Reading) -> Labelled:
+    """An image of a table with its labels.
+
+    Raises:
+        ShapeError, TableError: the labels are not of this image.
+    """
+    image = reading.open(table.paths[place])
+    try:
+        return Labelled(image, table.targets[place].on(image))
+    except BaseException:
+        image.close()
+        raise
+
+
+def check_labelled(
+    table: ImageTable, reading: Reading, progress: Callable[[int, int], None] | None = None
+) -> None:
+    """Open every image with its labels, without reading pixels.
+
+    Args:
+        progress: called with images done and images in all.
+    Raises:
+        ShapeError, TableError: the labels of an image are not of this image, or no point of the table lies on any.
+    """
+    given = lying = 0
+    for place in range(len(table)):
+        pair = open_labelled(table, place, reading)
+        target = table.targets[place]
+        if isinstance(target, PointTarget) and isinstance(pair.target, PointTable):
+            given, lying = given + len(target.file.y), lying + len(pair.target)
+        pair.close()
+        if progress is not None:
+            progress(place + 1, len(table))
+    if given and not lying:
+        raise TableError(
+            f"{table.source}: none of the points lies on its image; check coordinate systems, and the order of x and y"
+        )
+
+
+def collate_dense(items: Sequence[DenseItem]) -> DenseBatch:
+    """Images and labels as lists."""
+    return DenseBatch(
+        [item.pair.image for item in items],
+        [item.pair.target for item in items],
+        tuple(item.place for item in items),
+    )

@@ -1,0 +1,133 @@
+"""What is known of every place of an image: a mask beside it, or points; as files until it is needed."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xt.data.point_files import PointFile
+from xt.errors import ShapeError
+from xt.heads.point_table import PointTable
+from xt.images import LargeImage, open_image
+
+_UNKNOWN = 255
+
+
+class Target(ABC):
+    """The labels of one image.
+
+    Attributes:
+        path: of the file they are in; None where they are in no file of their own.
+    """
+
+    path: Path | None = None
+
+    @abstractmethod
+    def on(self, image: LargeImage) -> LargeImage | PointTable:
+        """The mask, of the image's size and opened anew, or the points in the image's pixels.
+
+        Raises:
+            ShapeError: the mask has another size than the image, or more than one channel.
+            TableError: a point lies outside of the image.
+        """
+
+
+class MaskTarget(Target):
+    """An image of class numbers beside an image.
+
+    Args:
+        values: of the file's pixels, the one of each class in the classes' order; None where they are class numbers.
+        nodata: of pixels that nothing is said about, for files that do not say so.
+    """
+
+    def __init__(self, path: Path, values: Sequence[int] | None = None, nodata: float | None = None) -> None:
+        self.path: Path = path
+        self.values = values
+        self.nodata = nodata
+
+    def on(self, image: LargeImage) -> LargeImage:
+        mask = open_image(self.path, nodata=self.nodata)
+        if mask.channels != 1 or mask.shape != image.shape:
+            height, width = mask.shape
+            channels = f"{mask.channels} channel{'s' if mask.channels > 1 else ''}"
+            mask.close()
+            raise ShapeError(
+                f"{self.path} is {height} x {width} pixels of {channels}; the mask of {image.name} must be "
+                f"{image.shape[0]} x {image.shape[1]} of one channel, which holds class numbers"
+            )
+        return mask if self.values is None else ClassNumbers(mask, self.values)
+
+
+class PointTarget(Target):
+    """The points of a file."""
+
+    def __init__(self, file: PointFile, class_names: Sequence[str]) -> None:
+        self.path: Path = Path(file.source)
+        self.file = file
+        self.class_names = tuple(class_names)
+
+    def on(self, image: LargeImage) -> PointTable:
+        return self.file.on(image, self.class_names)
+
+
+class KnownPoints(Target):
+    """Points in pixels that are in memory already.
+
+    Args:
+        source: what they came from, for messages.
+    """
+
+    def __init__(self, points: PointTable, source: str) -> None:
+        self.points = points
+        self.source = source
+
+    def on(self, image: LargeImage) -> PointTable:
+        inside = self.points.within(0, 0, *image.shape)
+        if len(inside) < len(self.points):
+            raise ShapeError(
+                f"{self.source} has {len(self.points) - len(inside)} points outside of {image.name}, which is "
+                f"{image.shape[0]} x {image.shape[1]} pixels"
+            )
+        return inside
+
+
+class ClassNumbers(LargeImage):
+    """A mask whose pixel values stand for classes, as one of class numbers.
+
+    Args:
+        values: that of each class, in order; at most 255 of them.
+    """
+
+    def __init__(self, source: LargeImage, values: Sequence[int]) -> None:
+        super().__init__(
+            source.name,
+            source.level_shapes,
+            1,
+            np.dtype(np.uint8),
+            levels=source.levels,
+            microns_per_pixel=source.microns_per_pixel,
+            crs=source.crs,
+            transform=source.transform,
+            nodata=_UNKNOWN,
+        )
+        self.source = source
+        order = np.argsort(values)
+        self._numbers = order.astype(np.uint8)
+        self._values = np.asarray(values)[order]
+
+    def _read(self, y: int, x: int, height: int, width: int, level: int) -> NDArray[np.uint8]:
+        pixels, valid = self.source._read_level_valid(y, x, height, width, level)
+        places = np.searchsorted(self._values, pixels).clip(max=len(self._values) - 1)
+        wrong = valid & (self._values[places] != pixels)
+        if wrong.any():
+            raise ShapeError(
+                f"{self.name} holds the value {pixels[wrong][0]} near y={y}, x={x}; data.mask_values are "
+                f"{', '.join(map(str, self._values))}, and data.mask_nodata says what is not known"
+            )
+        return np.where(valid, self._numbers[places], np.uint8(_UNKNOWN))
+
+    def close(self) -> None:
+        self.source.close()
+        super().close()

@@ -1,0 +1,92 @@
+"""How good a segmentation or point model is on whole labelled images, streamed, and the files that tell."""
+
+import csv
+import io
+import json
+import math
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xt.configuration import EvaluationConfig
+from xt.data.dataset import Reading
+from xt.data.dense_dataset import open_labelled
+from xt.data.table import ImageTable
+from xt.model import XT
+from xt.output import check_writable_folder, write_atomically
+from xt.training.callbacks import Report
+from xt.training.dense_metrics import DenseScores, count_image
+from xt.training.metrics import deciding_metric
+
+
+@dataclass(frozen=True)
+class DenseEvaluation:
+    """Metrics of a table's images.
+
+    Attributes:
+        task: segmentation or points.
+        metrics: over all pixels or points of all images together; NaN where there was nothing to count.
+        rows: of each image alone, in the table's order.
+    """
+
+    task: str
+    table: ImageTable
+    metrics: dict[str, float]
+    rows: list[dict[str, float]]
+
+    def summary(self) -> dict[str, Any]:
+        """The metrics, fit for JSON: None where there was nothing to count."""
+        known = {name: None if math.isnan(value) else value for name, value in self.metrics.items()}
+        return {"images": len(self.table), **known}
+
+    @property
+    def score(self) -> float:
+        """The metric that decides, see `deciding_metric`."""
+        return self.metrics[deciding_metric(self.task)[0]]
+
+
+@torch.inference_mode()
+def evaluate_dense(
+    model: XT,
+    table: ImageTable,
+    reading: Reading,
+    config: EvaluationConfig,
+    *,
+    report: Report | None = None,
+    what: str = "evaluate",
+) -> DenseEvaluation:
+    """Measure a model on whole images, one after the other, on its device; the model is left in the mode it was in."""
+    was_training = model.training
+    model.eval()
+    overall, alone = (DenseScores(model, config, sync=False).to(model.device) for _ in range(2))
+    rows = []
+    try:
+        for place in range(len(table)):
+            alone.reset()
+            with closing(open_labelled(table, place, reading)) as pair:
+                count_image(model, pair, (overall, alone))
+            rows.append(alone.compute())
+            if report is not None:
+                report(what, place + 1, len(table), {})
+    finally:
+        model.train(was_training)
+    return DenseEvaluation(model.config.head, table, overall.compute(), rows)
+
+
+def write_dense_evaluation(evaluation: DenseEvaluation, folder: Path) -> None:
+    """Write `metrics.json` and `images.csv`: a row an image, empty where there was nothing to count.
+
+    Raises:
+        OutputError: the folder cannot be written to.
+    """
+    check_writable_folder(folder)
+    write_atomically(folder / "metrics.json", json.dumps(evaluation.summary(), indent=2) + "\n")
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["image", *evaluation.metrics])
+    for path, row in zip(evaluation.table.paths, evaluation.rows, strict=True):
+        writer.writerow([path, *("" if math.isnan(value) else f"{value:.6g}" for value in row.values())])
+    write_atomically(folder / "images.csv", text.getvalue())

@@ -1,0 +1,126 @@
+"""What segmentations and points are measured by, counted while a scene is decoded."""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torchmetrics import Metric
+
+from xt.configuration import EvaluationConfig
+from xt.data.labelled import Labelled
+from xt.errors import ConfigError
+from xt.heads import DenseHead, PointHead, PointTable, SegmentationHead
+from xt.images import LargeImage
+from xt.metrics.points import PointScores
+from xt.metrics.segmentation import SegmentationScores
+from xt.model import XT
+from xt.prediction.merge_points import merge_points
+from xt.streaming import Progress
+
+_THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(2, 20))
+
+
+class DenseScores(nn.Module):
+    """Metrics of dense answers.
+
+    Segmentation: those of `SegmentationScores`. Points: those of `PointScores` at the configured score threshold, and
+    `best_f1` with `best_threshold`: the highest F1 at any threshold from 0.1 to 0.95 in steps of 0.05, which tells how
+    good the points are before anyone has chosen a threshold.
+
+    Args:
+        model: whose answers are measured.
+        config: when a point counts as found.
+        sync: whether the processes of a distributed run add up what each has seen.
+    """
+
+    def __init__(self, model: XT, config: EvaluationConfig, *, sync: bool = True) -> None:
+        super().__init__()
+        self.config = config
+        head, names = model.head, model.config.class_names
+        classes = model.config.num_classes
+        self.metrics: nn.ModuleDict
+        if isinstance(head, SegmentationHead):
+            metric = SegmentationScores(classes, head.ignore_index, names, sync=sync)
+            self.metrics = nn.ModuleDict({"": metric})
+            return
+        assert isinstance(head, PointHead)
+        thresholds = dict.fromkeys((config.score_threshold, *_THRESHOLDS))
+        # A dot is no part of a module's name.
+        self.metrics = nn.ModuleDict(
+            {
+                f"{round(1000 * threshold)}": PointScores(
+                    config.distance,
+                    classes if classes > 1 else None,
+                    threshold=threshold,
+                    class_names=names if classes > 1 else None,
+                    sync=sync,
+                )
+                for threshold in thresholds
+            }
+        )
+
+    def update(self, answers: Any, target: Any, image: LargeImage) -> None:
+        """Count: (n, K, S, S) probabilities and (n, S, S) masks of some regions, or all points of an image."""
+        if isinstance(target, PointTable):
+            for metric in self._each():
+                metric.update(answers, target, self._transform(image))
+        else:
+            for metric in self._each():
+                metric.update(answers, target.to(answers.device))
+
+    def compute(self) -> dict[str, float]:
+        """The metrics; NaN where there was nothing to count."""
+        metrics = self._each()
+        first = {name: float(value) for name, value in metrics[0].compute().items()}
+        if isinstance(metrics[0], SegmentationScores):
+            return first
+        found: dict[float, float] = {}
+        for metric in metrics:
+            assert isinstance(metric, PointScores)
+            found[metric.threshold] = float(metric.compute()["f1"])
+        best = max(found, key=lambda threshold: np.nan_to_num(found[threshold], nan=-1.0))
+        return {**first, "best_f1": found[best], "best_threshold": best}
+
+    def reset(self) -> None:
+        for metric in self._each():
+            metric.reset()
+
+    def _each(self) -> list[Metric]:
+        return list(self.metrics.values())  # type: ignore[arg-type]
+
+    def _transform(self, image: LargeImage) -> Any:
+        if self.config.distance_unit == "pixels":
+            return None
+        if image.transform is None:
+            raise ConfigError(
+                f"evaluation.distance_unit is 'map', but {image.name} does not say where it lies; set it to 'pixels'"
+            )
+        return image.transform
+
+
+def count_image(
+    model: XT, pair: Labelled, scores: tuple[DenseScores, ...], progress: Progress | None = None
+) -> None:
+    """Decode an image region batch by region batch and count what is said about it; no graph is kept.
+
+    Points are as `xt predict` gives them: those outside the image left out, those found twice made one.
+    """
+    head = model.head
+    assert isinstance(head, DenseHead)
+    decoded = model.decode(pair.image, progress=progress)
+    if isinstance(pair.target, PointTable):
+        tables = [table for _, predictions in decoded for table in predictions]
+        found = _merged(head, PointTable.concatenate(tables).within(0, 0, *pair.image.shape))
+        for each in scores:
+            each.update(found, pair.target, pair.image)
+        return
+    for regions, predictions in decoded:
+        masks = np.concatenate([head.region_target(pair.target, region) for region in regions])
+        for each in scores:
+            each.update(predictions, torch.from_numpy(masks), pair.image)
+
+
+def _merged(head: DenseHead, found: PointTable) -> PointTable:
+    assert isinstance(head, PointHead)
+    return found.select(merge_points(found.y, found.x, found.scores, head.radius))

@@ -1,0 +1,74 @@
+"""The images of a run as a trainer takes them: datasets, samplers, loaders."""
+
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from xt.configuration import RunConfig
+from xt.data.dataset import EpochSampler, ImageBatch, ImageDataset, Reading, collate
+from xt.data.dense_dataset import DenseBatch, DenseDataset, check_labelled, collate_dense
+from xt.data.dense_table import DENSE_TASKS
+from xt.data.splits import Splits
+from xt.training.callbacks import Report
+
+
+class TrainingData(LightningDataModule):
+    """Loaders that give every process its share, in an order that depends on seed and epoch only."""
+
+    def __init__(
+        self,
+        training: ImageDataset | DenseDataset,
+        validation: ImageDataset | DenseDataset | None,
+        *,
+        batch_size: int,
+        seed: int,
+    ) -> None:
+        super().__init__()
+        self.training = training
+        self.validation = validation
+        self.batch_size = batch_size
+        self.seed = seed
+
+    def train_dataloader(self) -> DataLoader[Any]:
+        return self._loader(self.training, shuffle=True)
+
+    def val_dataloader(self) -> DataLoader[Any] | list[Any]:
+        return [] if self.validation is None else self._loader(self.validation, shuffle=False)
+
+    def transfer_batch_to_device(
+        self, batch: ImageBatch | DenseBatch, device: torch.device, dataloader_idx: int
+    ) -> ImageBatch | DenseBatch:
+        # Images and masks stay where they are: the model reads their regions to the device.
+        if isinstance(batch, DenseBatch):
+            return batch
+        return batch._replace(targets=batch.targets.to(device))
+
+    def _loader(self, dataset: ImageDataset | DenseDataset, shuffle: bool) -> DataLoader[Any]:
+        rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        sampler = EpochSampler(len(dataset), seed=self.seed, shuffle=shuffle, rank=rank, processes=processes)
+        # No worker processes: an item is an open file, and the model's own threads read its pixels.
+        together: Any = collate_dense if isinstance(dataset, DenseDataset) else collate
+        items: Any = dataset
+        return DataLoader(items, self.batch_size, sampler=sampler, collate_fn=together)
+
+
+def training_data(config: RunConfig, splits: Splits, how: Reading) -> TrainingData:
+    """The loaders of a run; training images are augmented, the others are as they are."""
+    seed = config.train.seed
+    kind = DenseDataset if config.model.head in DENSE_TASKS else ImageDataset
+    training = kind(splits.train, how, augmentation=config.data.augmentation, seed=seed)
+    validation = None if splits.validation is None else kind(splits.validation, how)
+    return TrainingData(training, validation, batch_size=config.train.batch_size, seed=seed)
+
+
+def check_labels(splits: Splits, how: Reading, report: Report | None) -> None:
+    """Refuse labels that are not of their images, before anything is computed."""
+    for part in (splits.train, splits.validation, splits.test):
+        if part is not None:
+            check_labelled(
+                part,
+                how,
+                None if report is None else lambda done, total: report("check labels", done, total, {}),
+            )
