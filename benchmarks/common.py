@@ -3,7 +3,6 @@
 import json
 import os
 import platform
-import resource
 import subprocess
 import sys
 import warnings
@@ -17,6 +16,8 @@ import rasterio
 import rasterio.errors
 import timm
 import torch
+
+from xt.memory import peak_bytes as peak_bytes
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -56,12 +57,6 @@ def in_fresh_process(script: str, **arguments: Any) -> dict[str, Any]:
     command = [sys.executable, script, "--point", json.dumps(arguments)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])
-
-
-def peak_bytes() -> int:
-    """The largest resident size that this process has had."""
-    scale = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
 
 
 def keep_freed_memory() -> None:

@@ -58,8 +58,8 @@ MAY_IMPORT = {
     "metrics": {"data", "heads"},
     "prediction": {"heads", "images", "output", "regions", "model", "streaming"},
     "training": {
-        "configuration", "configuration_parser", "data", "heads", "images", "metrics", "model", "model_config",
-        "output", "prediction", "streaming",
+        "configuration", "configuration_parser", "data", "heads", "images", "memory", "metrics", "model",
+        "model_config", "output", "prediction", "streaming",
     },
     "testing": {"images", "context_encoders", "output"},
     "demo": {"*"},

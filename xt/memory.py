@@ -1,6 +1,7 @@
-"""How much memory there is, how much a graph holds, and whether an error means that it ran out."""
+"""How much memory there is, was taken and is held by a graph, and whether an error means that it ran out."""
 
 import os
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,28 @@ def free_bytes(device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
     return min(_free_on_machine(), _free_in_container())
+
+
+def peak_bytes() -> int:
+    """Largest resident size of this process so far.
+
+    Linux tells it in /proc for the program that runs now; `getrusage` would count the parent's memory as
+    well, from the moment between fork and exec.
+    """
+    status = Path("/proc/self/status")
+    if status.exists():
+        for line in status.read_text().splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def peak_device_bytes() -> int:
+    """Largest size of all tensors on this process's CUDA device so far; 0 without one."""
+    return int(torch.cuda.max_memory_allocated()) if torch.cuda.is_available() else 0
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from xt.training.memory import peak_bytes
+from xt.memory import peak_bytes
 from xt.training.metrics import deciding_metric, make_metrics, wilson_interval
 
 

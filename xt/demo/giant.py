@@ -76,7 +76,7 @@ def predict_in_fresh_process(
 
 def main() -> None:
     from xt import Predictor, load_model, open_image
-    from xt.training.memory import peak_bytes
+    from xt.memory import peak_bytes
 
     model_path, image_path, out = sys.argv[1:4]
     predictor = Predictor(load_model(model_path))

@@ -23,13 +23,13 @@ from xt.configuration_parser import config_to_dict, config_to_yaml
 from xt.data.table import ImageTable
 from xt.errors import CheckpointError, OutputError
 from xt.heads import DenseHead
+from xt.memory import peak_bytes, peak_device_bytes
 from xt.model import XT
 from xt.output import check_writable_folder, write_atomically
 from xt.training.callbacks import CurveWriter, ProgressReport, Report, TrainingClock
 from xt.training.dense_evaluation import evaluate_dense
 from xt.training.evaluation import evaluate
 from xt.training.loading import TrainingData, check_labels, training_data
-from xt.training.memory import peak_bytes, peak_device_bytes
 from xt.training.metrics import deciding_metric
 from xt.training.module import TrainingModule
 from xt.training.optimiser import learning_rate_factor, make_optimiser
