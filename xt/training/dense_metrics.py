@@ -39,17 +39,15 @@ class DenseScores(nn.Module):
         self.config = config
         head, names = model.head, model.config.class_names
         classes = model.config.num_classes
-        self.metrics: nn.ModuleDict
         if isinstance(head, SegmentationHead):
             metric = SegmentationScores(classes, head.ignore_index, names, sync=sync)
-            self.metrics = nn.ModuleDict({"": metric})
+            self.metrics = nn.ModuleList([metric])
             return
         assert isinstance(head, PointHead)
         thresholds = dict.fromkeys((config.score_threshold, *_THRESHOLDS))
-        # A dot is no part of a module's name.
-        self.metrics = nn.ModuleDict(
-            {
-                f"{round(1000 * threshold)}": PointScores(
+        self.metrics = nn.ModuleList(
+            [
+                PointScores(
                     config.distance,
                     classes if classes > 1 else None,
                     threshold=threshold,
@@ -57,7 +55,7 @@ class DenseScores(nn.Module):
                     sync=sync,
                 )
                 for threshold in thresholds
-            }
+            ]
         )
 
     def update(self, answers: Any, target: Any, image: LargeImage) -> None:
@@ -87,7 +85,7 @@ class DenseScores(nn.Module):
             metric.reset()
 
     def _each(self) -> list[Metric]:
-        return list(self.metrics.values())  # type: ignore[arg-type]
+        return list(self.metrics)  # type: ignore[arg-type]
 
     def _transform(self, image: LargeImage) -> Any:
         if self.config.distance_unit == "pixels":
