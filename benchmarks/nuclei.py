@@ -3,8 +3,8 @@
     python benchmarks/nuclei.py --data FOLDER --work FOLDER
 
 The data are 240 microscopy images with their nuclei (2018 Data Science Bowl, CC0): a folder with images/, masks/
-(16-bit numbers of nuclei, 0 for none) and index.csv. They are stitched into one TIFF of 8,192 x 8,192 pixels, repeated and
-mirrored until it is full. Its right quarter is held out: it is made of a quarter of the images, of every size and
+(16-bit numbers of nuclei, 0 for none) and index.csv. They are stitched into one TIFF of 8,192 x 8,192 pixels, repeated
+and mirrored until it is full. Its right quarter is held out: it is made of a quarter of the images, of every size and
 kind, none of which occurs in the rest. The training image and the held-out image are windows of that file (VRT).
 """
 
