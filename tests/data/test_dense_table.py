@@ -1,0 +1,144 @@
+"""Tables of masks and points, and folders of scenes: what is read, what is refused."""
+
+import numpy as np
+import pandas as pd
+import pytest
+import tifffile
+
+from tests.training.dense_toy import dense_table
+from xt.data.dataset import Reading
+from xt.data.dense_dataset import DenseDataset, check_labelled
+from xt.data.dense_table import read_mask_table, read_point_table, read_scene_table
+from xt.data.splits import divide
+from xt.errors import ConfigError, ShapeError, TableError
+from xt.testing.xview3_scene import make_scenes
+
+READING = Reading(region_size=64)
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory):
+    return dense_table(tmp_path_factory.mktemp("dense"), train=2, val=1, test=1)
+
+
+@pytest.fixture(scope="module")
+def scenes(tmp_path_factory):
+    root = tmp_path_factory.mktemp("xview3")
+    make_scenes(root, 3, height=260, width=300, vessels=12, structures=3, seed=3)
+    return root
+
+
+def test_masks(table):
+    masks = read_mask_table(table, class_names=("ground", "square", "disc"))
+    assert masks.splits == ("train", "train", "val", "test")
+    pair = DenseDataset(masks, READING)[2].pair
+    np.testing.assert_array_equal(
+        pair.target.read(0, 0, 150, 170)[..., 0], tifffile.imread(table.parent / "val_0_mask.tif")
+    )
+    pair.close()
+    assert pair.image.closed
+    assert pair.target.closed
+
+
+def test_points(table):
+    points = read_point_table(table)
+    assert points.class_names == ("disc", "square")
+    pair = DenseDataset(points, READING)[3].pair
+    frame = pd.read_csv(table.parent / "test_0.csv")
+    np.testing.assert_allclose(pair.target.y, frame["y"])
+    assert [points.class_names[label] for label in pair.target.labels] == list(frame["label"])
+    with pytest.raises(TableError, match=r"unknown label 'disc' .*; the model knows 'square'"):
+        DenseDataset(read_point_table(table, class_names=("square", "ring")), READING)[3]
+
+
+def test_without_a_split_column_images_are_divided_by_chance(table, tmp_path):
+    rows = pd.read_csv(table).drop(columns="split")
+    rows.to_csv(tmp_path / "t.csv", index=False)
+    whole = read_mask_table(tmp_path / "t.csv", class_names=("a", "b", "c"), root=table.parent)
+    splits = divide(whole, validation_fraction=0.25, test_fraction=0.25)
+    parts = [part.paths for part in (splits.train, splits.validation, splits.test)]
+    assert sorted(map(len, parts)) == [1, 1, 2]
+    assert {path for part in parts for path in part} == set(whole.paths)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            "image,masks\na.tif,b.tif\n",
+            r"has no column 'mask'; its columns are 'image', 'masks'; did you mean 'masks'",
+        ),
+        ("image,mask\na.tif,b.tif\n", r"1 of 1 files in column 'mask' are not on disk: .*b\.tif"),
+        ("image,mask\n", r"has no rows; expected one row per image"),
+    ],
+)
+def test_tables_that_lack_something(tmp_path, text, message):
+    (tmp_path / "t.csv").write_text(text)
+    with pytest.raises(TableError, match=message):
+        read_mask_table(tmp_path / "t.csv", class_names=("a", "b"))
+
+
+def test_values_for_each_class(table):
+    with pytest.raises(ConfigError, match=r"data\.mask_values has 2 values for 3 classes \(a, b, c\)"):
+        read_mask_table(table, class_names=("a", "b", "c"), values=(0, 255))
+
+
+def test_all_labels_are_checked_before_anything_is_computed(table, tmp_path):
+    rows = pd.read_csv(table)
+    rows.loc[1, "mask"] = str(tmp_path / "small.tif")
+    tifffile.imwrite(tmp_path / "small.tif", np.zeros((150, 169), np.uint8))
+    rows.to_csv(table.parent / "wrong.csv", index=False)
+    masks = read_mask_table(table.parent / "wrong.csv", class_names=("a", "b", "c"))
+    heard = []
+    with pytest.raises(ShapeError, match=r"small\.tif is 150 x 169 pixels"):
+        check_labelled(masks, READING, lambda done, total: heard.append((done, total)))
+    assert heard == [(1, 4)]
+
+
+def test_points_that_lie_on_no_image(tmp_path):
+    import rasterio
+
+    profile = {"driver": "GTiff", "height": 9, "width": 9, "count": 1, "dtype": "uint8", "crs": "EPSG:32616"}
+    place = rasterio.Affine(0.5, 0, 733601, 0, -0.5, 3725139)
+    with rasterio.open(tmp_path / "a.tif", "w", transform=place, **profile) as file:
+        file.write(np.zeros((1, 9, 9), np.uint8))
+    (tmp_path / "p.csv").write_text("map_y,map_x\n733602,3725138\n")
+    (tmp_path / "t.csv").write_text("image,points\na.tif,p.csv\n")
+    with pytest.raises(TableError, match=r"none of the points lies on its image; check coordinate systems"):
+        check_labelled(read_point_table(tmp_path / "t.csv"), READING)
+
+
+def test_scenes_with_their_labels(scenes, tmp_path):
+    table = read_scene_table(scenes, [scenes / "labels.csv"])
+    labels = pd.read_csv(scenes / "labels.csv")
+    assert len(table) == 3
+    assert table.splits is None
+    assert table.class_names == ("vessel",)
+    pair = DenseDataset(table, Reading(region_size=64, nodata=-32768.0))[1].pair
+    assert (pair.image.channels, pair.image.shape) == (2, (260, 300))
+    of_scene = labels[(labels["scene_id"] == "scene001v") & labels["confidence"].isin(["HIGH", "MEDIUM"])]
+    np.testing.assert_allclose(sorted(pair.target.y), sorted(of_scene["detect_scene_row"] + 0.5))
+    pair.close()
+
+
+def test_tables_of_scenes_are_the_splits_and_unknown_scenes_are_left_out(scenes, tmp_path):
+    labels = pd.read_csv(scenes / "labels.csv")
+    named = labels["scene_id"]
+    train = labels[named == "scene000v"]
+    pd.concat([train, train.assign(scene_id="elsewhere")]).to_csv(tmp_path / "train.csv", index=False)
+    # A scene with nothing but unsure labels is a scene without labels, not no scene.
+    labels[named == "scene002v"].assign(confidence="LOW").to_csv(tmp_path / "val.csv", index=False)
+    table = read_scene_table(scenes, [tmp_path / "train.csv", tmp_path / "val.csv"], channels=("vv",))
+    assert table.splits == ("train", "val")
+    pairs = [DenseDataset(table, READING)[place].pair for place in range(2)]
+    assert [len(pair.target) > 0 for pair in pairs] == [True, False]
+    assert pairs[0].image.channels == 1
+    for pair in pairs:
+        pair.close()
+    with pytest.raises(TableError, match=r"the scene scene000v is in .*train\.csv and in a table before it"):
+        read_scene_table(scenes, [tmp_path / "train.csv", tmp_path / "train.csv"])
+    labels.assign(scene_id="x").to_csv(tmp_path / "x.csv", index=False)
+    with pytest.raises(TableError, match=r"none of the scenes in .*x\.csv is in .*, which has scene000v"):
+        read_scene_table(scenes, [tmp_path / "x.csv"])
+    with pytest.raises(ConfigError, match="one to three tables of labels"):
+        read_scene_table(scenes, [])
