@@ -1,6 +1,6 @@
 """Transformer-XL over the tokens of an image: segment by segment, each seeing the memory of those before."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -20,17 +20,21 @@ class Memory(NamedTuple):
     Attributes:
         states: for each layer inputs that it had, (B, M, D).
         positions: of the tokens that they were made from, (B, M, 2), in pixels.
+        first: number of the first of these tokens in the sequence.
     """
 
     states: list[Tensor]
     positions: Tensor
+    first: int = 0
 
     @property
     def length(self) -> int:
         return self.positions.shape[1]
 
     def part(self, start: int, stop: int) -> "Memory":
-        return Memory([states[:, start:stop] for states in self.states], self.positions[:, start:stop])
+        """Of the tokens numbered `start` to `stop`."""
+        place = slice(start - self.first, stop - self.first)
+        return Memory([states[:, place] for states in self.states], self.positions[:, place], start)
 
 
 class Earlier(NamedTuple):
@@ -46,7 +50,7 @@ class TransformerXL(ContextEncoder):
     Each layer attends to its segment and to the inputs that it had for the tokens before; no gradient flows into
     these (the paper's stop-gradient, section 3.2). With two passes, the two streams of xT, the first pass over the
     image only fills the memory, so that early regions know the later ones. Time and memory are linear in the length:
-    kept are the layers' inputs, which are the memory, too; all else is computed again, a segment at a time.
+    the backward pass computes everything again, a segment at a time, from the tokens alone.
 
     The memory alone reaches `depth * memory_length` tokens back, whatever the number of passes: two ends of a long
     image would never meet. So a pass also hands on a summary of the whole image: each layer's inputs averaged
@@ -104,19 +108,32 @@ class TransformerXL(ContextEncoder):
 
     def run_pass(
         self, tokens: Tensor, positions: Tensor, earlier: Earlier | None, *, depth: int, seed: int
-    ) -> list[Tensor]:
-        """The tokens and what each of the first `depth` layers makes of them, (B, L, D) each, without a graph."""
-        # All allocated before the first segment: what lives for the pass, strewn among what lives for a segment,
-        # would keep the allocator from using the segments' memory again (measured: 17 times the tokens' bytes).
-        levels = [tokens, *(torch.empty_like(tokens) for _ in range(depth))]
+    ) -> Iterator[tuple[slice, list[Tensor], Memory]]:
+        """Segment by segment through the first `depth` layers.
+
+        Of what the layers make, only as much as is remembered is held: a backward pass, which goes through the
+        segments in the same order, makes it again.
+
+        Yields:
+            Where the segment lies; its tokens, as a leaf, and each layer's output for it, (B, S, D) each; and what
+            is remembered behind it, `memory_length` tokens.
+        """
+        recent = [tokens[:, :0]] * depth
+        begin = 0
         for place in self.segments(tokens):
-            known = self.known(place.start, Memory(levels, positions), earlier)
+            now = Memory([tokens[:, begin : place.start], *recent], positions[:, begin : place.start], begin)
+            known = self.known(place.start, now, earlier)
+            levels = [tokens[:, place].detach().requires_grad_(torch.is_grad_enabled())]
             with random_state(seed + place.start, tokens.device):
                 for index in range(depth):
-                    levels[index + 1][:, place] = self.run_layer(
-                        index, levels[index][:, place], positions[:, place], known
-                    )
-        return levels
+                    levels.append(self.run_layer(index, levels[index], positions[:, place], known))
+            begin = max(place.stop - self.memory_length, 0)
+            recent = [
+                torch.cat([before, level.detach().to(tokens.dtype)], dim=1)[:, -self.memory_length :]
+                for before, level in zip(recent, levels[1:], strict=True)
+            ]
+            behind = slice(begin, place.stop)
+            yield place, levels, Memory([tokens[:, behind], *recent], positions[:, behind], begin)
 
     def run_layer(self, index: int, segment: Tensor, where: Tensor, known: list[Memory]) -> Tensor:
         """One layer on one segment, (B, S, D) to (B, S, D)."""
@@ -144,17 +161,21 @@ class TransformerXL(ContextEncoder):
         return [memory for memory in known if memory.length]
 
     def segments(self, tokens: Tensor) -> Iterator[slice]:
-        length = self.segment_length
-        return (slice(start, start + length) for start in range(0, tokens.shape[1], length))
+        total, length = tokens.shape[1], self.segment_length
+        return (slice(start, min(start + length, total)) for start in range(0, total, length))
 
     def _fill(self, tokens: Tensor, positions: Tensor, earlier: Earlier | None) -> Earlier:
         """A pass that only remembers: what it hands on."""
+        length = tokens.shape[1]
+        # What the memory holds whole needs no summary.
+        summary = _Summary(tokens, min(self.summary_length, length) if length > self.memory_length else 0)
         # The last layer's output is nobody's memory.
-        inputs = self.run_pass(tokens, positions, earlier, depth=len(self.layers) - 1, seed=draw_seed())
-        now = Memory(inputs, positions)
-        recent = self.known(
-            now.length, now, None if earlier is None else Earlier(now.part(0, 0), earlier.end)
-        )
+        depth = len(self.layers) - 1
+        for place, levels, behind in self.run_pass(tokens, positions, earlier, depth=depth, seed=draw_seed()):
+            summary.add(place, [*levels, positions[:, place]])
+            now = behind
+        nothing = None if earlier is None else Earlier(now.part(length, length), earlier.end)
+        recent = self.known(length, now, nothing)
         end = Memory(
             [
                 torch.cat([memory.states[index] for memory in recent], dim=1)
@@ -162,9 +183,8 @@ class TransformerXL(ContextEncoder):
             ],
             torch.cat([memory.positions for memory in recent], dim=1),
         )
-        # What the memory holds whole needs no summary.
-        count = min(self.summary_length, now.length) if now.length > self.memory_length else 0
-        return Earlier(_average(now, count), end)
+        *states, where = summary.means()
+        return Earlier(Memory(states, where), end)
 
 
 class _LastPass(torch.autograd.Function):
@@ -181,11 +201,16 @@ class _LastPass(torch.autograd.Function):
     ) -> Tensor:
         ctx.seed = draw_seed()
         ctx.autocast = autocast_state(tokens.device)
-        levels = encoder.run_pass(tokens, positions, earlier, depth=len(encoder.layers), seed=ctx.seed)
-        ctx.encoder, ctx.positions, ctx.earlier, ctx.between = encoder, positions, earlier, levels[1:-1]
+        # Allocated before the first segment: what lives on, strewn among what lives for a segment, would keep the
+        # allocator from using the segments' memory again (measured: 17 times the tokens' bytes).
+        output = torch.empty_like(tokens)
+        depth = len(encoder.layers)
+        for place, levels, _ in encoder.run_pass(tokens, positions, earlier, depth=depth, seed=ctx.seed):
+            output[:, place] = levels[-1]
+        ctx.encoder, ctx.positions, ctx.earlier = encoder, positions, earlier
         forget_casts()
         ctx.save_for_backward(tokens, *parameters)
-        return levels[-1]
+        return output
 
     @staticmethod
     @once_differentiable
@@ -194,32 +219,46 @@ class _LastPass(torch.autograd.Function):
         encoder: TransformerXL = ctx.encoder
         token_gradient = torch.empty_like(tokens)
         sums = [torch.zeros_like(parameter) for parameter in parameters]
-        for place in encoder.segments(tokens):
-            known = encoder.known(place.start, Memory([tokens, *ctx.between], ctx.positions), ctx.earlier)
-            with (
-                torch.enable_grad(),
-                torch.autocast(**ctx.autocast),
-                random_state(ctx.seed + place.start, tokens.device),
+        with torch.enable_grad(), torch.autocast(**ctx.autocast):
+            for place, levels, _ in encoder.run_pass(
+                tokens, ctx.positions, ctx.earlier, depth=len(encoder.layers), seed=ctx.seed
             ):
-                segment = leaf = tokens[:, place].detach().requires_grad_()
-                for index in range(len(encoder.layers)):
-                    segment = encoder.run_layer(index, segment, ctx.positions[:, place], known)
-            parts = gradients([segment], [leaf, *parameters], [gradient[:, place]])
-            token_gradient[:, place] = parts[0]
-            for total, part in zip(sums, parts[1:], strict=True):
-                total += part
+                parts = gradients([levels[-1]], [levels[0], *parameters], [gradient[:, place]])
+                token_gradient[:, place] = parts[0]
+                for total, part in zip(sums, parts[1:], strict=True):
+                    total += part
         return None, None, None, token_gradient, *sums
 
 
-def _average(memory: Memory, count: int) -> Memory:
-    """Means over `count` equal stretches: token i belongs to stretch floor(i * count / length)."""
-    stretches = torch.arange(memory.length, device=memory.positions.device) * count // memory.length
-    sizes = stretches.bincount(minlength=count)[:, None]
+class _Summary:
+    """Means over `count` equal stretches of a sequence that comes in segments.
 
-    def means(values: Tensor) -> Tensor:
-        total = values.new_zeros(
-            len(values), count, values.shape[2], dtype=torch.promote_types(values.dtype, torch.float32)
-        )
-        return total.index_add_(1, stretches, values.to(total.dtype)) / sizes if count else total
+    Token i belongs to stretch floor(i * count / length).
+    """
 
-    return Memory([means(states) for states in memory.states], means(memory.positions))
+    def __init__(self, tokens: Tensor, count: int) -> None:
+        self.length, self.count = tokens.shape[1], count
+        self.totals: list[Tensor] = []
+        self.sizes = tokens.new_zeros(count, 1)
+
+    def add(self, place: slice, values: Sequence[Tensor]) -> None:
+        """The values (B, S, ...) of the tokens in `place`; the same number of them each time."""
+        if not self.totals:
+            self.totals = [
+                value.new_zeros(
+                    len(value),
+                    self.count,
+                    value.shape[2],
+                    dtype=torch.promote_types(value.dtype, torch.float32),
+                )
+                for value in values
+            ]
+        if self.count == 0:
+            return
+        stretches = torch.arange(place.start, place.stop, device=values[0].device) * self.count // self.length
+        self.sizes += stretches.bincount(minlength=self.count)[:, None]
+        for total, value in zip(self.totals, values, strict=True):
+            total.index_add_(1, stretches, value.to(total.dtype))
+
+    def means(self) -> list[Tensor]:
+        return [total / self.sizes.to(total.dtype) if self.count else total for total in self.totals]
