@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from xt.context_encoders import ContextEncoder, create_context_encoder
 
 STRENGTH = 3.0
+WARMUP = 50
 # A mean loss at which hardly an answer is wrong.
 ENOUGH = 0.05
 
@@ -61,7 +62,9 @@ class FarComparison(NamedTuple):
         readout = nn.Linear(self.dim, 2)
         parameters = [*encoder.parameters(), *readout.parameters()]
         optimizer = torch.optim.AdamW(parameters, lr=1e-2, weight_decay=0.0)
-        warmup = torch.optim.lr_scheduler.LinearLR(optimizer, 1 / 50, total_iters=50)
+        schedule = torch.optim.lr_scheduler.LambdaLR(
+            optimizer, lambda step: min((step + 1) / WARMUP, 1 - step / steps)
+        )
 
         def logits(tokens: Tensor, positions: Tensor) -> Tensor:
             return readout(encoder(tokens, positions)[:, : self.places])
@@ -75,7 +78,7 @@ class FarComparison(NamedTuple):
             loss.backward()
             nn.utils.clip_grad_norm_(parameters, 1.0)
             optimizer.step()
-            warmup.step()
+            schedule.step()
             recent_loss = 0.9 * recent_loss + 0.1 * loss.item()
             step += 1
         encoder.eval()
