@@ -162,9 +162,11 @@ def test_configurations_are_frozen_keyword_only_and_documented() -> None:
                 setattr(section(encoder="x") if "Model" in str(section) else section(), name, None)
 
 
-def test_the_example_configuration_is_valid() -> None:
-    path = Path(__file__).parents[1] / "configs" / "classification.yaml"
+@pytest.mark.parametrize("head", ["classification", "segmentation", "points"])
+def test_the_example_configurations_are_valid(head: str) -> None:
+    path = Path(__file__).parents[1] / "configs" / f"{head}.yaml"
     config = load_config(path)
+    assert config.model.head == head
     # Everything the example says is a key, and nothing it says is only a comment's promise.
     assert set(yaml.safe_load(path.read_text())) <= {item.name for item in dataclasses.fields(RunConfig)}
     assert config.model.encoder

@@ -49,7 +49,7 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
         "data": {
             "table": str(folder / "table.csv"), "class_names": ["land", "water"], "mask_nodata": -1,
-            "augmentation": {"train_size": 192, "label_centred": 0.5, "windows": 15},
+            "augmentation": {"train_size": 192, "label_centred": 0.5, "windows": 12},
         },
         "optim": {"lr": 1e-2, "layer_decay": 1.0},
         "train": {"out": str(folder / "run"), "epochs": 2, "batch_size": 1, "accelerator": "cpu", "keep": "all"},

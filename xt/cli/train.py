@@ -79,6 +79,8 @@ class StageBars:
     def __call__(self, what: str, done: int, total: int, values: dict[str, float]) -> None:
         if what not in self.stages:
             self.stages[what] = self.bars.add(f"{self.prefix}{what}", total=total)
+        # What could not be measured differs from itself at every step.
+        values = {name: value for name, value in values.items() if value == value}
         validated = {name: value for name, value in values.items() if name.startswith("val/")}
         if validated and validated != self._shown:
             self._shown = validated
