@@ -92,6 +92,7 @@ def main() -> None:
         "--whole-up-to", type=int, default=4096, help="side beyond which the whole image is not tried"
     )
     parser.add_argument("--plot", action="store_true", help="also draw docs/memory.png")
+    parser.add_argument("--name", default="memory", help="of the file of results")
     parser.add_argument("--scenes", type=Path, help="folder to keep the images in; default: a temporary one")
     parser.add_argument("--point", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -123,7 +124,7 @@ def main() -> None:
     print_table(rows)
     if options.plot:
         plot(rows, options.encoder, Path(__file__).parents[1] / "docs" / "memory.png")
-    path = write_results("memory", rows, encoder=options.encoder, region_batch=options.region_batch)
+    path = write_results(options.name, rows, encoder=options.encoder, region_batch=options.region_batch)
     print(f"\nwritten to {path}")
 
 
