@@ -335,7 +335,7 @@ def far_comparison() -> None:
     for name in SMALL:
         encoder = small_encoder(name)
         start = time.process_time()
-        learned = FarComparison().learn(encoder, steps=1000)
+        learned = FarComparison().learn(encoder, steps=800)
         rows.append(
             {
                 "encoder": name,
