@@ -12,7 +12,7 @@ from xt.regions import RegionGrid
 
 
 class ContextMap(nn.Module):
-    """Projects context tokens to the decoder's width and interpolates them linearly between their centres.
+    """Projects context tokens to what the decoder takes and interpolates them linearly between their centres.
 
     Args:
         dim: width of the tokens, D.

@@ -17,6 +17,10 @@ class FeatureDecoder(nn.Module):
     Source: feature pyramid networks, Lin et al. 2017 (arXiv:1612.03144), section 3. Everything in it looks at a few
     cells only, and norms are over channels, so what it says of a place does not depend on where the window ends.
 
+    Context scales and shifts the channels of each map before they are mixed (feature-wise linear modulation, Perez et
+    al. 2018, arXiv:1709.07871): to ask whether what is seen here is what the context speaks of is to multiply the two.
+    Where context is only added to the coarsest map, the demo's key task takes several times as many steps.
+
     Args:
         feature_dims: channels of the maps, finest first.
         strides: their cells' sides in pixels; maps finer than 4 pixels are left aside.
@@ -44,28 +48,36 @@ class FeatureDecoder(nn.Module):
         )
         self.blocks = nn.ModuleList(_block(width) for _ in self.laterals)
 
-    def forward(self, maps: Sequence[Tensor], coarsest: Tensor | None = None) -> Tensor:
+    def forward(self, maps: Sequence[Tensor], context: Tensor | None = None) -> Tensor:
         """Merge the maps.
 
         Args:
             maps: (regions, channels, cells, cells) each, finest first.
-            coarsest: (regions, width, cells, cells) to add to the coarsest.
+            context: (regions, 2 * width, cells of the coarsest, likewise): what to scale by, less one, and to add.
 
         Returns:
             (regions, width, cells, cells of the finest).
         """
-        merged: Tensor | None = coarsest
+        merged: Tensor | None = None
         for features, lateral, block in reversed(
             list(zip(maps[self.first :], self.laterals, self.blocks, strict=True))
         ):
             here = lateral(features)
             if merged is not None:
-                if merged.shape[-1] != here.shape[-1]:
-                    merged = F.interpolate(merged, size=here.shape[-2:], mode="bilinear")
-                here = here + merged
+                here = here + _resized(merged, here)
+            if context is not None:
+                scale, shift = _resized(context, here).chunk(2, dim=1)
+                here = here * (1 + scale) + shift
             merged = block(here)
         assert merged is not None, "there is at least one map"
         return merged
+
+
+def _resized(coarse: Tensor, like: Tensor) -> Tensor:
+    """With as many cells as the other."""
+    if coarse.shape[-2:] == like.shape[-2:]:
+        return coarse
+    return F.interpolate(coarse, size=like.shape[-2:], mode="bilinear")
 
 
 def _block(width: int) -> nn.Module:

@@ -66,7 +66,7 @@ class DenseHead(nn.Module, ABC):
             if geometry.context_dim is None
             else ContextMap(
                 geometry.context_dim,
-                width,
+                2 * width,
                 tokens_per_side=geometry.tokens_per_side,
                 region_size=geometry.region_size,
                 halo=geometry.halo,
@@ -88,8 +88,8 @@ class DenseHead(nn.Module, ABC):
             context: (regions, (tokens_per_side + 2 reach) ** 2, D), tokens of the region and around it, row by row;
                 None where there is no context.
         """
-        coarsest = None if self.context_map is None or context is None else self.context_map(context)
-        result: Tensor = self.predict(self.decoder(maps, coarsest))
+        around = None if self.context_map is None or context is None else self.context_map(context)
+        result: Tensor = self.predict(self.decoder(maps, around))
         return result
 
     @abstractmethod
