@@ -104,7 +104,8 @@ def test_the_peak_of_a_step_by_hand():
     mix = Footprint(peak_bytes=10, kept_bytes=1, flops=0, moved_bytes=0)
     costs = Costs(
         regions=8, region_batch=2, token_bytes=100, pixel_bytes=1, parameter_bytes=1000, encoder_gradient_bytes=5,
-        passes=1, context_gradient_bytes=6, optimizer_bytes=7, encode=part, encode_graph=part, mix=mix, mix_graph=mix, slack=1,
+        passes=1, context_gradient_bytes=6, optimizer_bytes=7, encode=part, encode_graph=part, mix=mix, mix_graph=mix,
+        slack=1,
     )  # fmt: skip
     assert costs.batches == 4
     assert costs.inference_bytes() == 1000 + 100 + 70 + 3 * 2
