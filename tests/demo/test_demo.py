@@ -63,8 +63,14 @@ def test_demo_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         assert results[name]["seconds"] > 0
     assert (results["giant"]["height"], results["giant"]["width"]) == (4000, 3000)
     assert results["giant"]["peak_bytes"] < 3e9
+    assert results["key"]["contexts"].keys() == {"none", "mamba"}
+    assert all(
+        0 <= found["f1"] <= 1 and found["seconds"] > 0 for found in results["key"]["contexts"].values()
+    )
+    assert xt.load_model(tmp_path / "key_mamba.safetensors").config.context == "mamba"
     assert (tmp_path / "report.html").stat().st_size > 50_000
     shown = capsys.readouterr()
     assert "accuracy" in shown.out
     assert "4,000 x 3,000" in shown.out
+    assert "context mamba" in shown.out
     assert "xT: train" in shown.err

@@ -11,9 +11,11 @@ from PIL import Image
 
 from xt.demo.charts import accuracy_bars, training_curves
 from xt.demo.digits import load_digits
+from xt.demo.key_report import KeyExample, KeyResults, KeyRow
 from xt.demo.pictures import data_uri, enlarged, reduced_by_maximum, reduced_by_mean, with_relevance
 from xt.demo.report import Contestant, Example, Giant, Report, Zoom, render
 from xt.demo.scenes import make_scene
+from xt.heads import PointTable
 
 _VOID = {"meta", "img", "circle", "rect", "line", "image", "polyline"}
 
@@ -67,7 +69,16 @@ def report() -> Report:
         peak_bytes=3 * 2**29,
         seconds=42.0,
     )
+    found = {"none": PointTable([30.0, 300.0], [40.0, 310.0]), "a<b": PointTable([300.0], [310.0])}
+    key = KeyResults(
+        rows=[KeyRow("none", 0.4, 20.0), KeyRow("a<b", 0.875, 77.0)],
+        chance=0.4,
+        kinds=4,
+        images=60,
+        examples=[KeyExample(pixels, scene.digits[0], scene.digits[1:3], found)],
+    )
     return Report(
+        key=key,
         contestants=[
             Contestant("downsample", 0.25, 0.2, 0.3, 2**29, 20.0, [(0, 0.17), (1, 0.2)]),
             Contestant("crop", 0.3, 0.25, 0.35, 2**29, 21.0, [(0, 0.17), (1, 0.3)]),
@@ -103,6 +114,15 @@ def test_page_shows_the_numbers_it_was_given(report: Report) -> None:
     parser.feed(render(report))
     text = re.sub(r"\s+", " ", " ".join(parser.text))
     for shown in ("90.0%", "86.0% to 93.0%", "+60 points", "1.50 GiB", "150 s", "512 × 512", "75%", "62.5%"):
+        assert shown in text, shown
+    for shown in (
+        "0.88",
+        "77 s",
+        "gets 0.40 (F1) at best",
+        "a<b: 1 found",
+        "none: 2 found",
+        "the 2 digits like it",
+    ):
         assert shown in text, shown
     # The machine's name is text, not markup.
     assert "2 <CPU> cores" in text

@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def format_table(results: dict) -> str:
-    """The one table: accuracy with its interval, peak memory, seconds; and the giant."""
+    """Accuracy with its interval, peak memory and seconds of each contestant; the giant; F1 of the key task."""
     from xt.demo.report import TITLES
 
     lines = [f"{'':16}{'accuracy':>10}{'95 % interval':>20}{'peak memory':>14}{'seconds':>10}"]
@@ -57,4 +57,11 @@ def format_table(results: dict) -> str:
         f"largest digit {giant['predicted']} ({right}), "
         f"{giant['peak_bytes'] / 2**30:.2f} GiB, {giant['seconds']:.0f} s"
     )
+    key = results["key"]
+    lines.append(f"\n{'find what is like the key':28}{'F1':>6}{'seconds':>10}")
+    lines += [
+        f"{'  context ' + name:28}{found['f1']:>6.2f}{found['seconds']:>10.0f}"
+        for name, found in key["contexts"].items()
+    ]
+    lines.append(f"{'  marking everything':28}{key['chance']:>6.2f}")
     return "\n".join(lines)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from xt.demo.charts import accuracy_bars, training_curves
+from xt.demo.key_report import KeyResults, render_key_results
 from xt.demo.pictures import (
     brightened,
     data_uri,
@@ -93,6 +94,7 @@ class Report:
     contestants: Sequence[Contestant]
     examples: Sequence[Example]
     giant: Giant
+    key: KeyResults
     scene_side: int
     region_size: int
     train_images: int
@@ -110,7 +112,14 @@ def render(report: Report) -> str:
     """The page as HTML."""
     css = (Path(__file__).parent / "report.css").read_text()
     body = "".join(
-        (_opening(report), _comparison(report), _examples(report), _giant(report.giant), _closing(report))
+        (
+            _opening(report),
+            _comparison(report),
+            _examples(report),
+            _giant(report.giant),
+            render_key_results(report.key),
+            _closing(report),
+        )
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'

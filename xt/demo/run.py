@@ -1,4 +1,4 @@
-"""The whole demo, step by step: images, contest, the giant, the report.
+"""The whole demo, step by step: images, contest, the giant, the key task, the report.
 
 The contest is `xt compare` on a table of the demo's own making; nothing here knows how a model is trained.
 """
@@ -21,6 +21,8 @@ from xt.configuration_parser import config_to_yaml
 from xt.demo.clutter import make_stamps
 from xt.demo.digits import load_digits
 from xt.demo.giant import Measured, predict_in_fresh_process
+from xt.demo.key_contest import compare_context_encoders
+from xt.demo.key_report import KeyResults
 from xt.demo.report import TITLES, Contestant, Example, Giant, Report, Zoom, render
 from xt.demo.scenes import LABELS, Scene, make_scene, write_scene
 from xt.demo.settings import REGION_SIZE, DemoSettings, run_config
@@ -42,11 +44,11 @@ _ZOOMS = 6
 
 
 def run_demo(out: Path, settings: DemoSettings, progress: Progress) -> dict[str, Any]:
-    """Make the images, hold the contest, predict the giant, write report and results.
+    """Make the images, hold the contest, predict the giant, compare context encoders, write report and results.
 
     Returns:
         what `results.json` holds: for each contestant its accuracy, interval, peak memory and seconds; for the giant
-        also what was predicted.
+        also what was predicted; for each context encoder its F1 in the key task.
     Raises:
         OutputError: `out` cannot be written to.
     """
@@ -67,11 +69,13 @@ def run_demo(out: Path, settings: DemoSettings, progress: Progress) -> dict[str,
     scene, measured = _predict_giant(out, model, settings, progress)
     examples = _examples(out, settings, model)
     giant = _describe_giant(scene, measured)
+    key = compare_context_encoders(settings.key_task, settings.contexts, out, progress)
     seconds = time.perf_counter() - started
     report = Report(
         contestants=contestants,
         examples=examples,
         giant=giant,
+        key=key,
         scene_side=settings.scene_side,
         region_size=REGION_SIZE,
         train_images=settings.train_images,
@@ -82,7 +86,7 @@ def run_demo(out: Path, settings: DemoSettings, progress: Progress) -> dict[str,
         machine=f"{os.cpu_count()} CPU cores ({platform.machine()}, {platform.system()})",
     )
     write_atomically(out / "report.html", render(report))
-    results = _results(compared, giant, settings, seconds)
+    results = _results(compared, giant, key, settings, seconds)
     write_atomically(out / "results.json", json.dumps(results, indent=2) + "\n")
     return results
 
@@ -228,7 +232,7 @@ def _overview(scene: Scene, longest: int = 1100) -> np.ndarray:
 
 
 def _results(
-    compared: dict[str, Any], giant: Giant, settings: DemoSettings, seconds: float
+    compared: dict[str, Any], giant: Giant, key: KeyResults, settings: DemoSettings, seconds: float
 ) -> dict[str, Any]:
     kept = ("accuracy", "accuracy_interval", "peak_bytes", "seconds", "training_seconds", "epochs", "images")
     return {
@@ -243,6 +247,10 @@ def _results(
             "predicted": giant.answer,
             "probability": giant.probability,
             "relevance_on_digits": giant.share_on_digits,
+        },
+        "key": {
+            "chance": key.chance,
+            "contexts": {row.context: {"f1": row.f1, "seconds": row.seconds} for row in key.rows},
         },
         "budget": compared["budget"],
         "seed": settings.seed,

@@ -1,12 +1,14 @@
 """What the demo is made of: its images, the region encoder that all start from, the budget."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from xt.configuration import CompareConfig, DataConfig, OptimConfig, RunConfig, TrainConfig
 from xt.data.augmentation import Augmentation
 from xt.demo.digits import ASSETS
+from xt.demo.key_scenes import CELL, KeyLayout
 from xt.demo.scenes import LABELS
 from xt.model_config import ModelConfig
 
@@ -25,6 +27,36 @@ REGION_SIZE = 256
 TOKENS_PER_REGION = 16
 
 
+class Stage(NamedTuple):
+    """A part of the training: `images` scenes a step, drawn out of `scenes`."""
+
+    layout: KeyLayout
+    scenes: int
+    images: int
+    steps: int
+
+
+_SMALL, _LARGE = KeyLayout(2 * CELL, kinds=3, of_each=1), KeyLayout(4 * CELL, kinds=4, of_each=3)
+_STAGES = (Stage(_SMALL, 3000, 32, 260), Stage(_LARGE, 800, 8, 340))
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeyTask:
+    """How the task is set.
+
+    Attributes:
+        stages: first small scenes, of which each step sees many; then larger ones.
+        evaluation: what held-out scenes are like, and how many there are.
+        lr: the highest learning rate.
+    """
+
+    stages: Sequence[Stage] = _STAGES
+    evaluation: KeyLayout = _LARGE
+    evaluation_images: int = 60
+    lr: float = 6e-3
+    seed: int = 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class DemoSettings:
     """How large a demo is.
@@ -35,6 +67,8 @@ class DemoSettings:
         passes: over the training images, by each contestant.
         giant: height and width of the last image, in pixels.
         examples: held-out images shown in the report.
+        key_task: the second contest, between context encoders.
+        contexts: those that take part in it.
     """
 
     scene_side: int = 768
@@ -44,11 +78,19 @@ class DemoSettings:
     passes: int = 3
     giant: tuple[int, int] = (29_000, 25_000)
     examples: int = 3
+    key_task: KeyTask = field(default_factory=KeyTask)
+    contexts: tuple[str, ...] = ("none", "mamba")
     seed: int = 0
 
 
 QUICK = DemoSettings(
-    train_images=60, validation_images=12, test_images=24, passes=1, giant=(4_000, 3_000), examples=1
+    train_images=60,
+    validation_images=12,
+    test_images=24,
+    passes=1,
+    giant=(4_000, 3_000),
+    examples=1,
+    key_task=KeyTask(stages=(Stage(_SMALL, 64, 16, 6), Stage(_LARGE, 16, 4, 2)), evaluation_images=4),
 )
 
 

@@ -1,0 +1,71 @@
+"""What dense heads and context are for: what is to be found at a place depends on what lies far away."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from xt.demo.key_scenes import CELL, KeyLayout
+from xt.demo.key_task import key_model, key_scene, learn
+from xt.demo.settings import KeyTask, Stage
+from xt.errors import ConfigError
+
+LAYOUT = KeyLayout(4 * CELL, kinds=4, of_each=2)
+
+
+def test_of_whatever_is_marked_one_in_as_many_as_there_are_kinds_is_right() -> None:
+    keys: Counter[int] = Counter()
+    for seed in range(300):
+        scene = key_scene(LAYOUT, "train", 0, seed)
+        labels = Counter(digit.label for digit in scene.scene.digits[1:])
+        assert sorted(labels.values()) == [2, 2, 2, 2]
+        assert len(scene.matches) == len(scene.points()) == 2
+        # Which of the kinds, by the order of their numbers, is the key's.
+        keys[sorted(labels).index(scene.key.label)] += 1
+    # Each as likely: 75 of 300, with four standard deviations.
+    assert all(45 <= keys[kind] <= 105 for kind in range(4)), keys
+    precision, recall = 1 / 4, 1.0
+    assert LAYOUT.chance == pytest.approx(2 * precision * recall / (precision + recall))
+
+
+def test_digits_lie_in_cells_of_their_own_and_the_key_in_the_corner() -> None:
+    for seed in range(30):
+        scene = key_scene(LAYOUT, "heldout", 1, seed)
+        cells = [(digit.y // CELL, digit.x // CELL) for digit in scene.scene.digits]
+        assert cells[0] == (0, 0)
+        assert len(set(cells)) == len(cells)
+        for digit in scene.scene.digits:
+            assert (digit.y + digit.side - 1) // CELL == digit.y // CELL
+            assert (digit.x + digit.side - 1) // CELL == digit.x // CELL
+        assert {(y // CELL, x // CELL) for y, x in zip(scene.points().y, scene.points().x, strict=True)} == {
+            (digit.y // CELL, digit.x // CELL) for digit in scene.matches
+        }
+
+
+def test_the_frame_is_around_the_key_alone_and_leaves_its_ink() -> None:
+    scene = key_scene(LAYOUT, "train", 2)
+    plain = scene.scene.read(0, 0, LAYOUT.side, LAYOUT.side)
+    changed = np.argwhere(scene.pixels() != plain)
+    key = scene.key
+    assert len(changed) > 200
+    assert changed.max() < CELL
+    inside = scene.pixels()[key.y : key.y + key.side, key.x : key.x + key.side]
+    assert np.array_equal(inside, plain[key.y : key.y + key.side, key.x : key.x + key.side])
+
+
+def test_too_many_digits_are_refused() -> None:
+    with pytest.raises(
+        ConfigError, match="of 128 pixels have no room for 4 digits: take a larger multiple of 64"
+    ):
+        key_scene(KeyLayout(128, 4, 1), "train", 0)
+    with pytest.raises(ConfigError, match="of 100 pixels have no room for 2 digits"):
+        key_scene(KeyLayout(100, 2, 1), "train", 0)
+
+
+def test_without_context_it_stays_at_chance() -> None:
+    # As long as it takes to find digits: more does not help.
+    stages = (Stage(KeyLayout(2 * CELL, 3, 1), 800, 16, 120),)
+    learned = learn(key_model("none"), replace(KeyTask(), stages=stages, evaluation_images=40))
+    # It marks every digit, which gives 0.4; 80 true points leave a standard deviation of 0.04.
+    assert 0.25 < learned.f1 < 0.5

@@ -1,0 +1,121 @@
+"""Key scenes: the framed digit in the top left corner says which of the digits elsewhere are to be found.
+
+The digits elsewhere are of a few kinds, as many of each, and the key is of one of these kinds, each as likely. So
+whoever sees all of a scene but its corner can do no better than chance: of whatever is marked, one in as many as
+there are kinds is right (`chance`).
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from xt.demo.digits import DigitPool
+from xt.demo.scenes import DIGIT_SIDES, FIELD, PlacedDigit, Scene
+from xt.errors import ConfigError
+from xt.heads import PointTable
+from xt.images import LargeImage, open_image
+
+# Digits lie in squares of this many pixels a side, one in each at most; the key has the first to itself.
+CELL = 64
+FRAME_MARGIN, FRAME_WIDTH = 9, 2
+_FRAME_BRIGHTNESS = 150
+
+
+class KeyLayout(NamedTuple):
+    """What scenes are like.
+
+    Attributes:
+        side: in pixels, a multiple of 64.
+        kinds: of digits elsewhere, 2 to 10.
+        of_each: how many digits of each kind.
+        clutter: pieces of it per 64 x 64 pixels.
+    """
+
+    side: int
+    kinds: int
+    of_each: int
+    clutter: float = 0.3
+
+    @property
+    def chance(self) -> float:
+        """The F1 of marking every digit, the best that can be done without the key: precision 1 / kinds, recall 1."""
+        return 2 / (self.kinds + 1)
+
+
+@dataclass(frozen=True)
+class KeyScene:
+    """What lies where: `scene.digits` are the key and then all others; `scene.label` is the key's kind."""
+
+    scene: Scene
+
+    @property
+    def key(self) -> PlacedDigit:
+        return self.scene.digits[0]
+
+    @property
+    def matches(self) -> list[PlacedDigit]:
+        """The digits elsewhere that are of the key's kind."""
+        return [digit for digit in self.scene.digits[1:] if digit.label == self.key.label]
+
+    def pixels(self) -> np.ndarray:
+        """All of it, (height, width) uint8."""
+        pixels = self.scene.read(0, 0, self.scene.height, self.scene.width)
+        top, left = self.key.y - FRAME_MARGIN, self.key.x - FRAME_MARGIN
+        side = self.key.side + 2 * FRAME_MARGIN
+        inside = slice(FRAME_WIDTH, side - FRAME_WIDTH)
+        frame = np.full((side, side), _FRAME_BRIGHTNESS, np.uint8)
+        frame[inside, inside] = 0
+        part = pixels[top : top + side, left : left + side]
+        np.maximum(part, frame, out=part)
+        return pixels
+
+    def image(self) -> LargeImage:
+        return open_image(self.pixels()[..., None])
+
+    def points(self) -> PointTable:
+        """The middles of `matches`."""
+        middles = np.array([(d.y + d.side / 2, d.x + d.side / 2) for d in self.matches])
+        return PointTable(middles[:, 0], middles[:, 1])
+
+
+def make_key_scene(
+    layout: KeyLayout, pool: DigitPool, rng: np.random.Generator, stamps: list[np.ndarray]
+) -> KeyScene:
+    """A random scene.
+
+    Args:
+        stamps: shapes of clutter to lay.
+
+    Raises:
+        ConfigError: so many digits do not fit.
+    """
+    cells = layout.side // CELL
+    labels = np.repeat(rng.permutation(10)[: layout.kinds], layout.of_each)
+    if layout.side % CELL or len(labels) > cells**2 - 1:
+        raise ConfigError(
+            f"key scenes of {layout.side} pixels have no room for {len(labels)} digits: "
+            f"take a larger multiple of {CELL}"
+        )
+    # The first cell is the key's.
+    places = np.insert(1 + rng.permutation(cells**2 - 1)[: len(labels)], 0, 0)
+    digits = []
+    for label, place in zip((rng.choice(labels), *labels), places, strict=True):
+        side = int(rng.integers(DIGIT_SIDES[0], DIGIT_SIDES[1] + 1))
+        rim = FRAME_MARGIN if place == 0 else 0
+        y, x = (int(start) for start in rng.integers(rim, CELL - side - rim + 1, 2))
+        picture = pool.sprite(pool.pick(int(label), rng), side) * rng.uniform(0.75, 1.0)
+        row, column = divmod(int(place), cells)
+        digits.append(PlacedDigit(int(label), row * CELL + y, column * CELL + x, picture.astype(np.uint8)))
+    clutter = _clutter(layout, stamps, rng)
+    ground = rng.integers(4, 28, (layout.side // FIELD,) * 2, dtype=np.uint8)
+    scene = Scene(layout.side, layout.side, digits[0].label, tuple(digits), clutter, stamps, ground)
+    return KeyScene(scene)
+
+
+def _clutter(layout: KeyLayout, stamps: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
+    """(N, 3): y, x and stamp of each piece, by y."""
+    count = int(layout.clutter * (layout.side / 64) ** 2)
+    reach = max(max(stamp.shape) for stamp in stamps)
+    tops, lefts = np.sort(rng.integers(-reach, layout.side, count)), rng.integers(-reach, layout.side, count)
+    return np.stack((tops, lefts, rng.integers(0, len(stamps), count)), axis=1)
