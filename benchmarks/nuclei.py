@@ -43,7 +43,7 @@ def main() -> int:
         "--work", type=Path, required=True, help="folder for the mosaic, the run and the prediction"
     )
     parser.add_argument("--context", default="none", help="context encoder (default: none)")
-    parser.add_argument("--seconds", type=float, default=1080, help="of training (default: 1080)")
+    parser.add_argument("--seconds", type=float, default=330, help="of training (default: 330)")
     arguments = parser.parse_args()
     if not (arguments.data / "index.csv").is_file():
         print(f"nuclei: skipped, {arguments.data} holds no index.csv with images/ and masks/ beside it")
