@@ -83,11 +83,11 @@ def test_water_is_where_the_label_of_the_whole_scene_has_it(found: Path) -> None
         x, y = ~label.transform @ (longitude, latitude)
     y, x = np.floor(y).astype(int), np.floor(x).astype(int)
     here = intersection_over_union(predicted, true[y, x])
-    assert here > 0.6
+    assert here > 0.55
     # Shifted by as little as 8 pixels (80 m) it fits worse, in every direction.
     for dy, dx in ((0, -8), (8, 0), (-8, 0), (0, -40)):
         there = true[np.clip(y + dy, 0, 511), np.clip(x + dx, 0, 511)]
-        assert intersection_over_union(predicted, there) < here - 0.02, (dy, dx)
+        assert intersection_over_union(predicted, there) < here - 0.05, (dy, dx)
 
 
 def test_outlines_are_in_degrees_around_the_water(found: Path) -> None:
@@ -102,4 +102,4 @@ def test_outlines_are_in_degrees_around_the_water(found: Path) -> None:
         assert not on_label[:, : HALF - 1].any()
     with rasterio.open(found / "right.mask.tif") as mask:
         np.testing.assert_array_equal(on_label[:, HALF:], mask.read(1) == 1)
-    assert intersection_over_union(on_label[:, HALF:], true[:, HALF:] == 1) > 0.6
+    assert intersection_over_union(on_label[:, HALF:], true[:, HALF:] == 1) > 0.55
