@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from xt.context_encoders import CONTEXT_ENCODERS
 from xt.demo.key_scenes import CELL, KeyLayout
 from xt.demo.key_task import key_model, key_scene, learn
 from xt.demo.settings import KeyTask, Stage
