@@ -118,22 +118,22 @@ class TransformerXL(ContextEncoder):
             Where the segment lies; its tokens, as a leaf, and each layer's output for it, (B, S, D) each; and what
             is remembered behind it, `memory_length` tokens.
         """
-        recent = [tokens[:, :0]] * depth
-        begin = 0
+        tokens = tokens.detach()
+        recent = [_Recent(tokens, self.memory_length) for _ in range(depth)]
+        now = Memory([tokens[:, :0]] * (depth + 1), positions[:, :0])
         for place in self.segments(tokens):
-            now = Memory([tokens[:, begin : place.start], *recent], positions[:, begin : place.start], begin)
             known = self.known(place.start, now, earlier)
             levels = [tokens[:, place].detach().requires_grad_(torch.is_grad_enabled())]
             with random_state(seed + place.start, tokens.device):
                 for index in range(depth):
                     levels.append(self.run_layer(index, levels[index], positions[:, place], known))
             begin = max(place.stop - self.memory_length, 0)
-            recent = [
-                torch.cat([before, level.detach().to(tokens.dtype)], dim=1)[:, -self.memory_length :]
-                for before, level in zip(recent, levels[1:], strict=True)
-            ]
             behind = slice(begin, place.stop)
-            yield place, levels, Memory([tokens[:, behind], *recent], positions[:, behind], begin)
+            states = [held.add(level) for held, level in zip(recent, levels[1:], strict=True)]
+            now = Memory([tokens[:, behind], *states], positions[:, behind], begin)
+            yield place, levels, now
+            # Let go before the next segment: two at a time would lie strewn among each other (see below).
+            del levels, states, known
 
     def run_layer(self, index: int, segment: Tensor, where: Tensor, known: list[Memory]) -> Tensor:
         """One layer on one segment, (B, S, D) to (B, S, D)."""
@@ -207,6 +207,7 @@ class _LastPass(torch.autograd.Function):
         depth = len(encoder.layers)
         for place, levels, _ in encoder.run_pass(tokens, positions, earlier, depth=depth, seed=ctx.seed):
             output[:, place] = levels[-1]
+            del levels
         ctx.encoder, ctx.positions, ctx.earlier = encoder, positions, earlier
         forget_casts()
         ctx.save_for_backward(tokens, *parameters)
@@ -227,7 +228,31 @@ class _LastPass(torch.autograd.Function):
                 token_gradient[:, place] = parts[0]
                 for total, part in zip(sums, parts[1:], strict=True):
                     total += part
+                del levels, parts, part
         return None, None, None, token_gradient, *sums
+
+
+class _Recent:
+    """The last values of a sequence that comes in segments, held in one tensor made beforehand.
+
+    Args:
+        like: (B, L, D), for shape and type.
+        length: how many values to hold, M.
+    """
+
+    def __init__(self, like: Tensor, length: int) -> None:
+        self._values = like.new_empty(len(like), length, like.shape[2])
+        self._count = 0
+
+    def add(self, segment: Tensor) -> Tensor:
+        """Append (B, S, D); the last of all that came, (B, at most M, D), until the next is added."""
+        length = self._values.shape[1]
+        new = segment.detach()[:, -length:]
+        old = min(self._count, length - new.shape[1])
+        self._values[:, :old] = self._values[:, self._count - old : self._count].clone()
+        self._values[:, old : old + new.shape[1]] = new
+        self._count = old + new.shape[1]
+        return self._values[:, : self._count]
 
 
 class _Summary:
