@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test check clean
+.PHONY: install demo test test-slow check clean
 
 install: .venv/installed
 
@@ -16,7 +16,10 @@ demo: install
 	$(BIN)/xt demo
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -m "not slow"
+
+test-slow: install
+	$(BIN)/python -m pytest -m slow
 
 check: install
 	$(BIN)/ruff format --check .
