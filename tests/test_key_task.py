@@ -84,4 +84,7 @@ def test_with_context_what_is_like_the_key_is_found_in_small(context: str) -> No
 @pytest.mark.slow
 @pytest.mark.parametrize("context", [name for name in CONTEXT_ENCODERS if name != "none"])
 def test_with_context_what_is_like_the_key_is_found(context: str) -> None:
-    assert learn(key_model(context), KeyTask()).f1 > 0.8
+    small, large = KeyTask().stages
+    # Attention takes longer to find the key than the state spaces, whose gates multiply.
+    task = replace(KeyTask(), stages=(small._replace(steps=600), large))
+    assert learn(key_model(context), task).f1 > 0.8
