@@ -208,7 +208,7 @@ def test_memory_runs_out_in_the_second_map(monkeypatch):
 def test_damaged_weights_do_not_answer(settings):
     model = make_model(context="none", **settings).eval()
     torch.nn.init.constant_(model.head.predict.bias, float("nan"))
-    with pytest.raises(PixelError, match=r"near y=0, x=0 is not a number"):
+    with pytest.raises(PixelError, match=r"for array 150x200x3 is not a number near y=0, x=0"):
         next(iter(model.decode(make_image())))
 
 

@@ -140,6 +140,7 @@ class DensePass:
         self.grids = grids
         self.settings = settings
         self.regions = model.region_batches(images, grids, settings)
+        self.name = "the tensor" if isinstance(images, Tensor) else images[0].name
         self.has_context = model.config.context != "none"
         # Both maps draw alike, so that the region encoder does the same in both.
         self.seed = new_seed()
@@ -205,8 +206,9 @@ class DensePass:
                 done += len(some)
                 if not bool(torch.isfinite(predictions).all()):
                     raise PixelError(
-                        f"the model's answer near y={some[0].y}, x={some[0].x} is not a number: either the image holds "
-                        "NaN or infinite pixels that are not declared as nodata, or the model's weights are damaged"
+                        f"the model's answer for {self.name} is not a number near y={some[0].y}, x={some[0].x}: either "
+                        "the image holds NaN or infinite pixels that are not declared as nodata, or the checkpoint's "
+                        "weights are damaged"
                     )
                 self._report("decode", before + done, before + len(regions))
                 yield DecodedRegions(some, self.head.decode(predictions, some))
