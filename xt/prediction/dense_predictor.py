@@ -229,7 +229,6 @@ def _pixels(
     probabilities: Tensor, regions: Sequence[Region], image: "LargeImage", with_probabilities: bool
 ) -> NDArray[np.uint8]:
     """(n, bands, S, S): the likeliest class, then each class's probability if wanted; see `dense_writers`."""
-    _check_numbers(probabilities, image.name)
     labels = probabilities.argmax(dim=1, keepdim=True).to(torch.uint8)
     bands = (
         [labels, (probabilities.float() * CERTAIN).round().to(torch.uint8)]
