@@ -3,6 +3,7 @@
 from typing import Any
 
 from xt.heads.base import Head
+from xt.heads.box_table import BoxTable
 from xt.heads.classification import ClassificationHead, MultiLabelHead, RegressionHead
 from xt.heads.dense import DenseHead, FeatureGeometry
 from xt.heads.point_table import PointTable
@@ -39,6 +40,7 @@ def create_head(
 __all__ = [
     "DENSE_HEADS",
     "HEADS",
+    "BoxTable",
     "ClassificationHead",
     "DenseHead",
     "FeatureGeometry",
