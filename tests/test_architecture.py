@@ -31,6 +31,11 @@ MAY_IMPORT = {
     "sequences": {"regions"},
     "region_encoders": {"pixels"},
     "region_batch": {"footprint", "memory", "region_encoders"},
+    "whole_maps": {"pixels", "regions"},
+    "region_pyramid": {
+        "context_encoders", "heads", "model_config", "pixels", "reader", "region_batch", "region_encoders", "regions",
+        "registry", "sequences", "streaming", "whole_maps",
+    },
     "encoded_images": {"region_encoders", "regions", "streaming"},
     "context_encoders": {"registry", "replay_conditions"},
     "heads": {"registry", "regions"},
@@ -136,7 +141,7 @@ def test_the_public_names():
     assert sorted(xt.__all__) == sorted(
         [
             "DensePredictor", "LargeImage", "ModelConfig", "Plan", "Predictor", "RegionEncoder", "RegionGrid",
-            "RegionReader", "Streaming", "XT", "XTError", "__version__", "create_model",
+            "RegionReader", "Streaming", "XT", "XTError", "__version__", "create_model", "detection_backbone",
             "load_authors_checkpoint", "load_model", "open_image", "plan", "stack", "streamed_map",
         ]
     )  # fmt: skip

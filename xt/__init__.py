@@ -19,6 +19,7 @@ _EXPORTS = {
     "create_model": "xt.model",
     "load_model": "xt.model",
     "load_authors_checkpoint": "xt.authors",
+    "detection_backbone": "xt.region_pyramid",
     "Predictor": "xt.prediction",
     "DensePredictor": "xt.prediction",
     "plan": "xt.planning.plan",
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
     from xt.prediction import Predictor as Predictor
     from xt.reader import RegionReader as RegionReader
     from xt.region_encoders import RegionEncoder as RegionEncoder
+    from xt.region_pyramid import detection_backbone as detection_backbone
     from xt.regions import RegionGrid as RegionGrid
     from xt.streaming import Streaming as Streaming
     from xt.streaming import streamed_map as streamed_map
