@@ -22,6 +22,7 @@ MAY_IMPORT = {
     "pixels": set(),
     "model_config": set(),
     "images": {"output"},
+    "photo": {"images"},
     "regions": {"images"},
     "foreground": {"images"},
     "reader": {"images", "regions"},
@@ -47,7 +48,7 @@ MAY_IMPORT = {
     "model_inputs": {"encoded_images", "images", "model_config", "regions"},
     "model": {
         "images", "regions", "foreground", "reader", "streaming", "region_encoders", "region_batch", "encoded_images",
-        "context_encoders", "dense", "heads", "output", "registry", "model_config", "model_inputs",
+        "context_encoders", "dense", "heads", "output", "photo", "registry", "model_config", "model_inputs",
         "sequences",
     },
     "planning": {
@@ -55,8 +56,8 @@ MAY_IMPORT = {
         "region_encoders", "regions", "streaming",
     },
     "data": {
-        "encoded_images", "heads", "images", "model", "model_config", "output", "pixels", "reader", "regions",
-        "streaming",
+        "encoded_images", "heads", "images", "model", "model_config", "output", "photo", "pixels", "reader",
+        "regions", "streaming",
     },
     "configuration": {"data", "model_config", "streaming"},
     "configuration_parser": {"configuration"},

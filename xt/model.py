@@ -21,6 +21,7 @@ from xt.images import LargeImage, open_image
 from xt.model_config import ModelConfig
 from xt.model_inputs import as_images, check_inputs, check_tensor
 from xt.output import atomic_path
+from xt.photo import squares
 from xt.reader import RegionReader, TensorRegions
 from xt.region_batch import default_region_batch
 from xt.region_encoders import RegionEncoder
@@ -99,6 +100,8 @@ class XT(nn.Module):
         """The regions of an image that this model looks at."""
         if isinstance(image, EncodedImage):
             return image.grid
+        if self.config.image_size is not None:
+            return self._grid_of(self.config.image_size, self.config.image_size)
         foreground = None
         if self.config.foreground is not None:
             from xt.foreground import foreground_mask
@@ -213,6 +216,8 @@ class XT(nn.Module):
             check_tensor(images)
         else:
             images = as_images(images)
+            if self.config.image_size is not None:
+                images = squares(images, self.config.image_size)
         grids = self._grids(images) if grids is None else grids
         self.check(images, grids)
         return images, grids
@@ -226,11 +231,11 @@ class XT(nn.Module):
             return [self.grid(image) for image in images]
         if self.config.foreground is not None:
             return [self.grid(open_image(image.cpu())) for image in images]
-        height, width = images.shape[-2:]
+        return [self._grid_of(*images.shape[-2:])] * len(images)
+
+    def _grid_of(self, height: int, width: int) -> RegionGrid:
         size = self.region_encoder.region_size
-        return [RegionGrid(height=height, width=width, region_size=size, order=self.config.order)] * len(
-            images
-        )
+        return RegionGrid(height=height, width=width, region_size=size, order=self.config.order)
 
     def _encode(self, images: list[Any] | Tensor, grids: Sequence[RegionGrid], settings: Streaming) -> Tensor:
         """(regions, N, D) tokens of all images, one image's after the other's."""

@@ -6,6 +6,8 @@ from typing import Any
 
 from xt.errors import ConfigError
 
+_ABOUT_WHOLE_IMAGES = ("classification", "multilabel", "regression")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -24,6 +26,8 @@ class ModelConfig:
         pooling: "max" or "mean", from that feature map to the tokens.
         dim: width of the context sequence.
         order: of the regions: "raster", "serpentine" or "hilbert".
+        image_size: of photographs: the side in pixels to which each is resized, whole, before it is cut into regions;
+            None for images of any size at full resolution.
         foreground: which regions are looked at: None for all, "nodata" for those with data, "tissue" for those
             with colour (slides).
         pretrained: start from timm's weights of the region encoder.
@@ -46,6 +50,7 @@ class ModelConfig:
     pooling: str = "max"
     dim: int = 256
     order: str = "raster"
+    image_size: int | None = None
     foreground: str | None = None
     pretrained: bool = False
     pixel_mean: Sequence[float] | None = None
@@ -56,12 +61,26 @@ class ModelConfig:
     head_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if min(self.num_classes, self.in_channels, self.dim, self.region_size or 1) < 1:
+        if min(self.num_classes, self.in_channels, self.dim, self.region_size or 1, self.image_size or 1) < 1:
             raise ConfigError(
-                "num_classes, in_channels, dim and region_size must be at least 1, got "
-                f"{self.num_classes}, {self.in_channels}, {self.dim} and {self.region_size}"
+                "num_classes, in_channels, dim, region_size and image_size must be at least 1, got "
+                f"{self.num_classes}, {self.in_channels}, {self.dim}, {self.region_size} and {self.image_size}"
             )
+        if self.image_size is not None:
+            self._check_takes_photos()
         if self.class_names is not None and len(self.class_names) != self.num_classes:
             raise ConfigError(
                 f"num_classes is {self.num_classes}, but there are {len(self.class_names)} class_names"
+            )
+
+    def _check_takes_photos(self) -> None:
+        if self.head not in _ABOUT_WHOLE_IMAGES:
+            raise ConfigError(
+                f"image_size resizes images, and the head {self.head!r} answers about their pixels: leave it out, or "
+                f"take one of the heads {', '.join(_ABOUT_WHOLE_IMAGES)}"
+            )
+        if self.in_channels != 3 or self.foreground is not None:
+            raise ConfigError(
+                "image_size is for photographs, which have 3 channels and no foreground, got in_channels "
+                f"{self.in_channels} and foreground {self.foreground!r}"
             )

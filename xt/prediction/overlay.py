@@ -65,7 +65,8 @@ def _draw_relevance(axes: "Axes", picture: NDArray[np.float32], relevance: Relev
     colours = matplotlib.colormaps[_COLOURS](np.nan_to_num(share))
     colours[..., 3] = 0.15 + 0.65 * np.nan_to_num(share)
     colours[np.isnan(share)] = _SKIPPED
-    rows, columns = (size * relevance.pixel_size for size in relevance.values.shape)
+    sides = zip(relevance.values.shape, relevance.pixel_shape, strict=True)
+    rows, columns = (count * side for count, side in sides)
     axes.imshow(colours, extent=(0, columns, rows, 0), interpolation="nearest")
     skipped = "; pale: skipped" if np.isnan(relevance.values).any() else ""
     axes.set_title(f"relevance of each token{skipped}", fontsize=9)

@@ -26,11 +26,13 @@ class RelevanceMap:
     Attributes:
         values: (height, width) float32; NaN where regions were skipped. Tokens that lie wholly in the
             padding at the bottom and right edge are left out.
-        pixel_size: side of one pixel of the map, in level-0 pixels of the image.
+        pixel_size: side of one pixel of the map, in level-0 pixels of the image; of an image that was resized for the
+            model, in pixels of what it was resized to.
         image_shape: (height, width) of the image; the map's last row and column may reach beyond it.
         transform: of the map, six numbers as `LargeImage.transform`; None without one.
         crs: of the image.
         microns_per_pixel: (y, x) of the map.
+        stretch: (y, x), by which the image is larger than what it was resized to for the model.
     """
 
     values: NDArray[np.float32]
@@ -39,6 +41,12 @@ class RelevanceMap:
     transform: Transform | None = None
     crs: str | None = None
     microns_per_pixel: tuple[float, float] | None = None
+    stretch: tuple[float, float] = (1.0, 1.0)
+
+    @property
+    def pixel_shape(self) -> tuple[float, float]:
+        """(height, width) of one pixel of the map, in level-0 pixels of the image."""
+        return self.pixel_size * self.stretch[0], self.pixel_size * self.stretch[1]
 
 
 def relevance_map(
@@ -63,17 +71,21 @@ def relevance_map(
     step = grid.region_size / tokens_per_side
     height, width = -int(-grid.height // step), -int(-grid.width // step)
     mpp = image.microns_per_pixel if image is not None else None
+    shape = (grid.height, grid.width) if image is None else image.shape
+    stretch = (shape[0] / grid.height, shape[1] / grid.width)
+    down, across = step * stretch[0], step * stretch[1]
     return RelevanceMap(
         values=values[:height, :width].astype(np.float32),
         pixel_size=step,
-        image_shape=(grid.height, grid.width),
-        transform=_scaled(image.transform, step) if image is not None and image.transform else None,
+        image_shape=shape,
+        transform=_scaled(image.transform, down, across) if image is not None and image.transform else None,
         crs=image.crs if image is not None else None,
-        microns_per_pixel=(mpp[0] * step, mpp[1] * step) if mpp is not None else None,
+        microns_per_pixel=(mpp[0] * down, mpp[1] * across) if mpp is not None else None,
+        stretch=stretch,
     )
 
 
-def _scaled(transform: Transform, step: float) -> Transform:
+def _scaled(transform: Transform, down: float, across: float) -> Transform:
     # The origin is the outer corner of the top left pixel, so it stays; only the pixels grow.
     a, b, c, d, e, f = transform
-    return a * step, b * step, c, d * step, e * step, f
+    return a * across, b * down, c, d * across, e * down, f
