@@ -6,6 +6,7 @@ from xt.heads.base import Head
 from xt.heads.box_table import BoxTable
 from xt.heads.classification import ClassificationHead, MultiLabelHead, RegressionHead
 from xt.heads.dense import DenseHead, FeatureGeometry
+from xt.heads.detection import DetectionHead
 from xt.heads.point_table import PointTable
 from xt.heads.points import PointHead
 from xt.heads.segmentation import SegmentationHead
@@ -16,7 +17,11 @@ HEADS: dict[str, type[Head]] = {
     "multilabel": MultiLabelHead,
     "regression": RegressionHead,
 }
-DENSE_HEADS: dict[str, type[DenseHead]] = {"segmentation": SegmentationHead, "points": PointHead}
+DENSE_HEADS: dict[str, type[DenseHead]] = {
+    "segmentation": SegmentationHead,
+    "points": PointHead,
+    "detection": DetectionHead,
+}
 
 
 def create_head(
@@ -43,6 +48,7 @@ __all__ = [
     "BoxTable",
     "ClassificationHead",
     "DenseHead",
+    "DetectionHead",
     "FeatureGeometry",
     "Head",
     "MultiLabelHead",

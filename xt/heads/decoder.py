@@ -8,8 +8,6 @@ from torch import Tensor, nn
 
 from xt.errors import ConfigError
 
-_FINEST = 4
-
 
 class FeatureDecoder(nn.Module):
     """From the coarsest map to the finest, each added to what comes from below it.
@@ -23,16 +21,22 @@ class FeatureDecoder(nn.Module):
 
     Args:
         feature_dims: channels of the maps, finest first.
-        strides: their cells' sides in pixels; maps finer than 4 pixels are left aside.
+        strides: their cells' sides in pixels.
         window_size: side of what they cover, a multiple of the last stride.
         width: channels of the result.
+        finest: maps with finer cells than this are left aside, in pixels.
 
     Raises:
         ConfigError: the window is not a multiple of the last stride.
     """
 
     def __init__(
-        self, feature_dims: Sequence[int], strides: Sequence[int], window_size: int, width: int
+        self,
+        feature_dims: Sequence[int],
+        strides: Sequence[int],
+        window_size: int,
+        width: int,
+        finest: int = 4,
     ) -> None:
         super().__init__()
         if window_size % strides[-1]:
@@ -40,7 +44,7 @@ class FeatureDecoder(nn.Module):
                 f"dense heads need regions (with their halo) of a multiple of the region encoder's last stride "
                 f"{strides[-1]}, got {window_size} pixels"
             )
-        self.first = sum(stride < _FINEST for stride in strides[:-1])
+        self.first = sum(stride < finest for stride in strides[:-1])
         self.stride = strides[self.first]
         self.laterals = nn.ModuleList(
             nn.Sequential(LayerNorm2d(dim), nn.Conv2d(dim, width, kernel_size=1))
@@ -58,7 +62,12 @@ class FeatureDecoder(nn.Module):
         Returns:
             (regions, width, cells, cells of the finest).
         """
+        return self.levels(maps, context)[0]
+
+    def levels(self, maps: Sequence[Tensor], context: Tensor | None = None) -> list[Tensor]:
+        """All merged maps, finest first: (regions, width, cells, cells) each; arguments as of `forward`."""
         merged: Tensor | None = None
+        results: list[Tensor] = []
         for features, lateral, block in reversed(
             list(zip(maps[self.first :], self.laterals, self.blocks, strict=True))
         ):
@@ -69,8 +78,8 @@ class FeatureDecoder(nn.Module):
                 scale, shift = _resized(context, here).chunk(2, dim=1)
                 here = here * (1 + scale) + shift
             merged = block(here)
-        assert merged is not None, "there is at least one map"
-        return merged
+            results.append(merged)
+        return results[::-1]
 
 
 def _resized(coarse: Tensor, like: Tensor) -> Tensor:

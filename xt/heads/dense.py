@@ -52,15 +52,18 @@ class DenseHead(nn.Module, ABC):
         geometry: what is handed in.
         channels: of the answer.
         width: of the decoder, in channels.
+        finest: of the feature maps to look at, in pixels a cell.
     """
 
     stride: int
     """Side of a cell of the answer, in pixels."""
 
-    def __init__(self, geometry: FeatureGeometry, channels: int, width: int) -> None:
+    def __init__(self, geometry: FeatureGeometry, channels: int, width: int, finest: int = 4) -> None:
         super().__init__()
         self.geometry = geometry
-        self.decoder = FeatureDecoder(geometry.feature_dims, geometry.strides, geometry.window_size, width)
+        self.decoder = FeatureDecoder(
+            geometry.feature_dims, geometry.strides, geometry.window_size, width, finest
+        )
         self.context_map = (
             None
             if geometry.context_dim is None

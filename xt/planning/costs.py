@@ -117,7 +117,7 @@ class _DenseRegions(nn.Module):
             near = (geometry.tokens_per_side + 2 * self.head.reach) ** 2
             context = maps[-1].new_zeros(len(pixels), near, geometry.context_dim)
         predictions: Tensor = self.head(maps, context)
-        return predictions.mean(dim=(2, 3))
+        return predictions.flatten(2).mean(dim=2)
 
 
 def region_work(model: XT) -> nn.Module:

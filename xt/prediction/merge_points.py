@@ -31,10 +31,10 @@ def merge_points(
         return np.arange(len(y))
     best_first = np.lexsort((x, y, -scores))
     better, worse = _close_pairs(y[best_first], x[best_first], radius)
-    return np.sort(best_first[_greedy(len(y), better, worse)])
+    return np.sort(best_first[greedy(len(y), better, worse)])
 
 
-def _greedy(count: int, better: NDArray[np.int64], worse: NDArray[np.int64]) -> NDArray[np.bool_]:
+def greedy(count: int, better: NDArray[np.int64], worse: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Which of the ranked points stay, given the close pairs.
 
     One point after the other, as the definition says, would be slow here. In each round all those stay that have no
