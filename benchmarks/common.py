@@ -52,10 +52,18 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
             print("|" + "|".join("-" * (width + 1) + ":" for width in widths) + "|")
 
 
-def in_fresh_process(script: str, **arguments: Any) -> dict[str, Any]:
+# A C library told so hands back at once what is freed, and the peak is that of what is alive; else what it keeps, in
+# pieces too small for the next tensor, makes two runs of the same step differ by tens of megabytes.
+GIVES_BACK = {"MALLOC_MMAP_THRESHOLD_": str(2**16), "MALLOC_TRIM_THRESHOLD_": str(2**17)}
+
+
+def in_fresh_process(
+    script: str, environment: Mapping[str, str] | None = None, **arguments: Any
+) -> dict[str, Any]:
     """Run `script --point ARGUMENTS` in a process of its own; it prints one JSON object as its last line."""
     command = [sys.executable, script, "--point", json.dumps(arguments)]
-    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
+    environment = os.environ | (environment or {})
+    done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
     return json.loads(done.stdout.splitlines()[-1])
 
 

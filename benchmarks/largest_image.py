@@ -10,6 +10,7 @@ on the whole image at once beside it. With --run the step of xt is done for real
 import argparse
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,20 +22,46 @@ import xt
 from xt.footprint import footprint
 
 
-def largest(fits: Callable[[int], bool], step: int, most: int) -> int:
-    """The largest multiple of `step` up to `most` that fits, by bisection; 0 if none does."""
-    low, high = 0, most // step
-    while low < high:
-        middle = (low + high + 1) // 2
-        if fits(middle * step):
-            low = middle
-        else:
-            high = middle - 1
-    return low * step
+class Peaks:
+    """The peak of a training step by the image's side, each computed once.
+
+    Args:
+        peak_bytes: of a side in pixels.
+        step: sides are multiples of it.
+    """
+
+    def __init__(self, peak_bytes: Callable[[int], float], step: int) -> None:
+        self.peak_bytes = peak_bytes
+        self.step = step
+        self.known = {0: 0.0}
+
+    def largest_side(self, limit: float) -> int:
+        """The largest whose peak is within the limit; 0 if there is none.
+
+        Memory grows about as the side's square: a straight line through two peaks lands near the side in question.
+        """
+        low, high = self._around(limit)
+        while high is None or high - low > 1:
+            if high is None:
+                between = max(low + 1, int(low * min(8.0, (limit / self.known[low]) ** 0.5))) if low else 1
+            else:
+                share = (limit - self.known[low]) / (self.known[high] - self.known[low])
+                between = int((low**2 + share * (high**2 - low**2)) ** 0.5)
+                # One more than it, where the line says so already: it is mostly that one which does not fit.
+                between = min(max(between + (between == low), low + 1), high - 1)
+            self.known[between] = self.peak_bytes(between * self.step)
+            low, high = self._around(limit)
+        return low * self.step
+
+    def _around(self, limit: float) -> tuple[int, int | None]:
+        """The largest that is known to fit, and the smallest that is known not to."""
+        low = max(steps for steps, peak in self.known.items() if peak <= limit)
+        return low, min((steps for steps, peak in self.known.items() if peak > limit), default=None)
 
 
-def xt_bytes(model: xt.XT, side: int, gigabytes: float, region_batch: int) -> int:
-    plan = xt.plan(model, (side, side), f"{gigabytes:g}GB", region_batch=region_batch)
+def xt_bytes(model: xt.XT, region_batch: int, side: int) -> int:
+    # Of a device with room for anything.
+    plan = xt.plan(model, (side, side), "10000GB", region_batch=region_batch)
     return plan.training("none").peak_bytes
 
 
@@ -80,17 +107,12 @@ def main() -> None:
     options = parser.parse_args()
     model = xt.create_model(options.encoder, context=options.context, num_classes=10)
     size = model.region_encoder.region_size
+    with_xt = Peaks(partial(xt_bytes, model, options.region_batch), size)
+    in_one_piece = Peaks(partial(whole_bytes, options.encoder), size)
     rows = []
     for gigabytes in options.memory:
         limit = gigabytes * 1e9
-
-        def fits(side: int, gigabytes: float = gigabytes, limit: float = limit) -> bool:
-            return xt_bytes(model, side, gigabytes, options.region_batch) <= limit
-
-        side = largest(fits, size, 1024 * size)
-        alone = largest(
-            lambda side, limit=limit: whole_bytes(options.encoder, side) <= limit, size, 32 * size
-        )
+        side, alone = with_xt.largest_side(limit), in_one_piece.largest_side(limit)
         row = {"memory_GB": gigabytes, "xt": side, "whole image": alone, "pixels, times": (side / alone) ** 2}
         rows.append(row | (run(model, side, options.region_batch, options.device) if options.run else {}))
         print_table(rows[-1:])

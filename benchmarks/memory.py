@@ -3,21 +3,27 @@
     python benchmarks/memory.py                     # convnext_atto, 256-pixel regions, region batch 4
     python benchmarks/memory.py --sizes 512 1024 2048 4096 8192 16384 --contexts whole none transformer_xl --plot
 
-Prints the peak and what it is above that of the first size, which is one region batch, in units of the bytes of the
-tokens and their gradients. The context "whole" is the alternative: the same backbone on the whole image at once.
+Prints the peak of the step and what it is above that of one region batch, in units of the bytes of the tokens and
+their gradients. What one region batch takes is measured in the same process just before: steps on two region batches
+each, so that the second finds the gradients of the first as every later one does, at places all over the image. The
+context "whole" is the alternative: the same backbone on the whole image at once.
 """
 
 import argparse
 import json
 import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
-from common import in_fresh_process, make_scene, peak_bytes, print_table, write_results
+from common import GIVES_BACK, in_fresh_process, make_scene, peak_bytes, print_table, write_results
 
 import xt
+from xt.regions import RegionGrid
 
 
 def measure(
@@ -28,22 +34,39 @@ def measure(
     kind = "none" if context == "whole" else context
     model = xt.create_model(encoder, context=kind, region_size=region_size, num_classes=10)
     image = xt.open_image(scene)
-    before, start = peak_bytes(), time.perf_counter()
+    before = peak_bytes()
     streamed = {"region_batch": region_batch, "keep": keep}
+    if context != "whole":
+        for grid in small_grids(model.grid(image), 2 * region_batch):
+            model.head.loss(model(image, grids=[grid], **streamed), torch.tensor([3])).backward()
+            model.zero_grad()
+    one_batch, start = peak_bytes(), time.perf_counter()
     logits = whole_image(model, image) if context == "whole" else model(image, **streamed)
     model.head.loss(logits, torch.tensor([3])).backward()
     seconds = time.perf_counter() - start
     regions = len(model.grid(image))
     tokens = regions * model.tokens_per_side**2
+    token_bytes = tokens * model.config.dim * 4
+    grown = peak_bytes() - one_batch
     return {
         "side": image.shape[0],
         "context": context,
         "regions": regions,
-        "token_bytes": tokens * model.config.dim * 4,
+        "token_bytes": token_bytes,
         "peak_bytes": peak_bytes(),
         "step_bytes": peak_bytes() - before,
+        "above one region batch": grown,
+        "/ (tokens + gradients)": "" if context == "whole" else round(grown / (2 * token_bytes), 3),
         "seconds": round(seconds, 2),
     }
+
+
+def small_grids(grid: RegionGrid, regions: int, places: int = 16) -> Iterator[RegionGrid]:
+    """Some of the grid's regions at a time, at places all over it."""
+    for start in np.linspace(0, max(0, len(grid) - regions), places).astype(int):
+        mask = np.zeros((grid.rows, grid.columns), dtype=bool)
+        mask[tuple(grid.cells[start : start + regions].T)] = True
+        yield replace(grid, mask=mask)
 
 
 def whole_image(model: xt.XT, image: xt.LargeImage) -> torch.Tensor:
@@ -83,7 +106,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--sizes", type=int, nargs="+", default=[512, 2048, 4096, 8192])
+    parser.add_argument("--sizes", type=int, nargs="+", default=[2048, 4096, 8192, 16384])
     parser.add_argument("--contexts", nargs="+", default=["none", "transformer_xl"])
     parser.add_argument("--encoder", default="convnext_atto")
     parser.add_argument("--region-size", type=int, default=256)
@@ -105,21 +128,14 @@ def main() -> None:
         folder = options.scenes or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         for context in options.contexts:
-            first: dict[str, Any] | None = None
             for size in options.sizes:
                 if context == "whole" and size > options.whole_up_to:
                     continue
                 scene = make_scene(folder / f"{size}.tif", size)
-                row = in_fresh_process(
-                    __file__, scene=str(scene), encoder=options.encoder, context=context,
+                rows.append(in_fresh_process(
+                    __file__, GIVES_BACK, scene=str(scene), encoder=options.encoder, context=context,
                     region_size=options.region_size, region_batch=options.region_batch, keep=options.keep,
-                )  # fmt: skip
-                first = first or row
-                # The two of the one region batch are in its peak already.
-                added = 2 * (row["token_bytes"] - first["token_bytes"])
-                grown = row["peak_bytes"] - first["peak_bytes"]
-                ratio = round(grown / added, 3) if added else 0.0
-                rows.append(row | {"growth / (tokens + gradients)": ratio})
+                ))  # fmt: skip
                 print_table(rows[-1:])
     print()
     print_table(rows)
