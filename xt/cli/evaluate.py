@@ -19,7 +19,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="a run folder, its model.safetensors, or a .ckpt")
     parser.add_argument(
         "table",
-        help="CSV or Parquet file with one row an image, a folder per class, or with --scenes xView3's CSV of labels",
+        help="CSV or Parquet file with one row an image, a folder per class, a JSON file of COCO instances, or with "
+        "--scenes xView3's CSV of labels",
     )
     parser.add_argument(
         "--split",
@@ -40,6 +41,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--distance-unit", choices=("pixels", "map"), help="what --distance is in")
     parser.add_argument("--score-threshold", type=float, help="points with a lower score are left out")
+    parser.add_argument(
+        "--max-detections", type=int, nargs=3, metavar="N",
+        help="three rising caps on the boxes of an image, COCO's are 1 10 100; more where there are more objects",
+    )  # fmt: skip
     parser.add_argument("--split-column", help="column of the split's name")
     parser.add_argument("--nodata", type=float, help="pixel value that means 'nothing here'")
     parser.add_argument(
@@ -50,8 +55,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Columns and views are those the model was trained with (config.yaml beside it) unless given here. "
         "Writes "
-        "metrics.json and predictions.csv (for masks and points images.csv: the metrics of each image) and, for "
-        "classes, confusion.csv and confusion.png to DIR."
+        "metrics.json and predictions.csv (for masks, points and boxes images.csv: the metrics of each image; for "
+        "boxes detections.json) and, for classes, confusion.csv and confusion.png to DIR."
     )
 
 
@@ -115,20 +120,22 @@ def _measure(
 
 
 def _evaluation(config: "RunConfig | None", arguments: argparse.Namespace) -> "EvaluationConfig":
-    """When a point counts as found: as in training, unless given here."""
+    """When a point counts as found, and how many boxes: as in training, unless given here."""
     from xt.configuration import EvaluationConfig
 
     given = {
         name: getattr(arguments, name)
-        for name in ("distance", "distance_unit", "score_threshold")
+        for name in ("distance", "distance_unit", "score_threshold", "max_detections")
         if getattr(arguments, name) is not None
     }
+    if "max_detections" in given:
+        given["max_detections"] = tuple(given["max_detections"])
     return replace(EvaluationConfig() if config is None else config.evaluation, **given)
 
 
 def _data(trained: "DataConfig", arguments: argparse.Namespace) -> "DataConfig":
     path = Path(arguments.table)
-    folder, scenes = path.is_dir(), arguments.scenes
+    folder, scenes, coco = path.is_dir(), arguments.scenes, path.suffix.lower() == ".json"
     given = {
         "image_column": arguments.image_column,
         "label_columns": None if arguments.label_column is None else tuple(arguments.label_column),
@@ -140,10 +147,12 @@ def _data(trained: "DataConfig", arguments: argparse.Namespace) -> "DataConfig":
     }
     return replace(
         trained,
-        table=None if folder or scenes else str(path),
+        table=None if folder or scenes or coco else str(path),
         folder=str(path) if folder else None,
         scenes=scenes,
         scene_labels=(str(path),) if scenes else (),
+        coco=(str(path),) if coco else (),
+        images=(arguments.root,) if coco and arguments.root else (),
         # The training table's images may lie elsewhere than this one's.
         root=arguments.root,
         class_names=None,

@@ -1,4 +1,4 @@
-"""Images with masks or points for a training loop, whole or as random windows; items cost next to nothing."""
+"""Images with masks, points or boxes for a training loop, whole or as random windows; items cost next to nothing."""
 
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -7,11 +7,13 @@ import numpy as np
 from torch.utils.data import Dataset
 
 from xt.data.augmentation import Augmentation
+from xt.data.box_windows import BoxPlaces, with_area
 from xt.data.dataset import Reading
 from xt.data.labelled import Labelled, MaskPlaces, PointPlaces, random_window
 from xt.data.table import ImageTable
 from xt.data.targets import PointTarget
 from xt.errors import TableError
+from xt.heads.box_table import BoxTable
 from xt.heads.point_table import PointTable
 from xt.images import LargeImage
 
@@ -27,12 +29,12 @@ class DenseBatch(NamedTuple):
     """Some images of differing sizes with their labels.
 
     Attributes:
-        targets: a mask or a `PointTable` for each image.
+        targets: a mask, a `PointTable` or a `BoxTable` for each image.
         places: in the table.
     """
 
     images: list[LargeImage]
-    targets: list[LargeImage | PointTable]
+    targets: list[LargeImage | PointTable | BoxTable]
     places: tuple[int, ...]
 
     def close(self) -> None:
@@ -42,7 +44,7 @@ class DenseBatch(NamedTuple):
 
 
 class DenseDataset(Dataset[DenseItem]):
-    """The images of a table with masks or points.
+    """The images of a table with masks, points or boxes.
 
     Args:
         table: its targets are `Target`s.
@@ -70,6 +72,8 @@ class DenseDataset(Dataset[DenseItem]):
         pair = open_labelled(self.table, place, self.reading)
         if augmentation is None:
             return DenseItem(pair, place)
+        if isinstance(pair.target, BoxTable):
+            pair = Labelled(pair.image, with_area(pair.target))
         generator = np.random.default_rng([self.seed, epoch, index])
         if augmentation.train_size is not None:
             pair = random_window(
@@ -86,6 +90,8 @@ class DenseDataset(Dataset[DenseItem]):
     ) -> tuple[float, float] | None:
         if isinstance(pair.target, PointTable):
             return PointPlaces(pair.target)(generator)
+        if isinstance(pair.target, BoxTable):
+            return BoxPlaces(pair.target)(generator)
         if place not in self._places:
             self._places[place] = MaskPlaces(pair.target, len(self.table.class_names))
         return self._places[place].draw(pair.target, generator)

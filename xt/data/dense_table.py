@@ -16,7 +16,7 @@ from xt.data.xview3 import find_scenes, read_labels, scene_image
 from xt.errors import ConfigError, TableError
 from xt.heads.point_table import PointTable
 
-DENSE_TASKS = ("segmentation", "points")
+DENSE_TASKS = ("segmentation", "points", "detection")
 # Of several files of labels.
 _SPLITS = ("train", "val", "test")
 

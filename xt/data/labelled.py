@@ -6,20 +6,24 @@ from dataclasses import dataclass
 import numpy as np
 
 from xt.data.augmentation import Augmentation
+from xt.data.box_windows import BoxesOnImage, cut_boxes
+from xt.heads.box_table import BoxTable
 from xt.heads.point_table import PointTable
 from xt.images import LargeImage
 
 
 @dataclass(frozen=True)
 class Labelled:
-    """An image and its mask of the same size, or its points."""
+    """An image and its mask of the same size, its points or its boxes."""
 
     image: LargeImage
-    target: LargeImage | PointTable
+    target: LargeImage | PointTable | BoxTable
 
     def crop(self, y: int, x: int, height: int, width: int) -> "Labelled":
-        """The part that starts at (y, x), lazily; of points those inside."""
+        """The part that starts at (y, x), lazily; of points those inside, of boxes what `cut_boxes` leaves."""
         image = self.image.crop(y, x, height, width)
+        if isinstance(self.target, BoxTable):
+            return Labelled(image, cut_boxes(self.target, y, x, height, width))
         if isinstance(self.target, PointTable):
             return Labelled(image, self.target.within(y, x, height, width).shifted(-y, -x))
         return Labelled(image, self.target.crop(y, x, height, width))
@@ -27,6 +31,9 @@ class Labelled:
     def augmented(self, augmentation: Augmentation, generator: np.random.Generator) -> "Labelled":
         """Both with the changes of one draw; colours change in the image alone."""
         image, turned = augmentation.changed(self.image, generator)
+        if isinstance(self.target, BoxTable):
+            boxes: BoxesOnImage = turned(BoxesOnImage(self.target, *self.image.shape))
+            return Labelled(image, boxes.boxes)
         if not isinstance(self.target, PointTable):
             return Labelled(image, turned(self.target))
         points: PointsOnImage = turned(PointsOnImage(self.target, *self.image.shape))
@@ -35,7 +42,7 @@ class Labelled:
     def close(self) -> None:
         """Close the files behind both."""
         self.image.close()
-        if not isinstance(self.target, PointTable):
+        if isinstance(self.target, LargeImage):
             self.target.close()
 
 

@@ -1,4 +1,4 @@
-"""What is known of every place of an image: a mask beside it, or points; as files until it is needed."""
+"""What is known of every place of an image: a mask beside it, points or boxes; as files until it is needed."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from xt.data.point_files import PointFile
 from xt.errors import ShapeError
+from xt.heads.box_table import BoxTable
 from xt.heads.point_table import PointTable
 from xt.images import LargeImage, open_image
 
@@ -25,11 +26,12 @@ class Target(ABC):
     path: Path | None = None
 
     @abstractmethod
-    def on(self, image: LargeImage) -> LargeImage | PointTable:
-        """The mask, of the image's size and opened anew, or the points in the image's pixels.
+    def on(self, image: LargeImage) -> LargeImage | PointTable | BoxTable:
+        """The mask, of the image's size and opened anew, or the points or boxes in the image's pixels.
 
         Raises:
-            ShapeError: the mask has another size than the image, or more than one channel.
+            ShapeError: the mask has another size than the image, or more than one channel; or the boxes are those of an
+                image of another size.
             TableError: a point lies outside of the image.
         """
 
@@ -91,6 +93,39 @@ class KnownPoints(Target):
                 f"{image.shape[0]} x {image.shape[1]} pixels"
             )
         return inside
+
+
+class BoxTarget(Target):
+    """The boxes of an image that a file of COCO instances lists.
+
+    Args:
+        path: of that file, for messages.
+        shape: of the image as the file has it; None where it does not say.
+        image_id: the image's number in the file.
+        category_ids: the numbers of the classes in the file, in the classes' order.
+    """
+
+    def __init__(
+        self,
+        boxes: BoxTable,
+        path: Path,
+        shape: tuple[int, int] | None,
+        image_id: int,
+        category_ids: Sequence[int],
+    ) -> None:
+        self.path: Path = path
+        self.boxes = boxes
+        self.shape = shape
+        self.image_id = image_id
+        self.category_ids = tuple(category_ids)
+
+    def on(self, image: LargeImage) -> BoxTable:
+        if self.shape is not None and tuple(self.shape) != image.shape:
+            raise ShapeError(
+                f"{self.path} lists {image.name} as {self.shape[0]} x {self.shape[1]} pixels (height x width), the "
+                f"file has {image.shape[0]} x {image.shape[1]}: its boxes would lie in the wrong place"
+            )
+        return self.boxes
 
 
 class ClassNumbers(LargeImage):

@@ -1,4 +1,4 @@
-"""How good a segmentation or point model is on whole labelled images, streamed, and the files that tell."""
+"""How good a model of masks, points or boxes is on whole labelled images, streamed, and the files that tell."""
 
 import csv
 import io
@@ -12,9 +12,12 @@ from typing import Any
 import torch
 
 from xt.configuration import EvaluationConfig
+from xt.data.coco import result_rows
 from xt.data.dataset import Reading
 from xt.data.dense_dataset import open_labelled
 from xt.data.table import ImageTable
+from xt.data.targets import BoxTarget
+from xt.heads import BoxTable, PointTable
 from xt.model import XT
 from xt.output import check_writable_folder, write_atomically
 from xt.training.callbacks import Report
@@ -27,20 +30,24 @@ class DenseEvaluation:
     """Metrics of a table's images.
 
     Attributes:
-        task: segmentation or points.
-        metrics: over all pixels or points of all images together; NaN where there was nothing to count.
+        task: segmentation, points or detection.
+        metrics: over all pixels, points or boxes of all images together; NaN where there was nothing to count.
         rows: of each image alone, in the table's order.
+        found: the points or boxes of each image, of which boxes are best first; None for masks.
+        settings: what belongs to the metrics, such as how many boxes counted.
     """
 
     task: str
     table: ImageTable
     metrics: dict[str, float]
     rows: list[dict[str, float]]
+    found: list[PointTable | BoxTable | None]
+    settings: dict[str, Any]
 
     def summary(self) -> dict[str, Any]:
         """The metrics, fit for JSON: None where there was nothing to count."""
         known = {name: None if math.isnan(value) else value for name, value in self.metrics.items()}
-        return {"images": len(self.table), **known}
+        return {"images": len(self.table), **known, **self.settings}
 
     @property
     def score(self) -> float:
@@ -62,22 +69,28 @@ def evaluate_dense(
     was_training = model.training
     model.eval()
     overall, alone = (DenseScores(model, config, sync=False).to(model.device) for _ in range(2))
-    rows = []
+    rows: list[dict[str, float]] = []
+    found: list[PointTable | BoxTable | None] = []
     try:
         for place in range(len(table)):
             alone.reset()
             with closing(open_labelled(table, place, reading)) as pair:
-                count_image(model, pair, (overall, alone))
+                found.append(count_image(model, pair, (overall, alone)))
             rows.append(alone.compute())
             if report is not None:
                 report(what, place + 1, len(table), {})
     finally:
         model.train(was_training)
-    return DenseEvaluation(model.config.head, table, overall.compute(), rows)
+    task = model.config.head
+    settings = {"max_detections": config.max_detections[-1]} if task == "detection" else {}
+    return DenseEvaluation(task, table, overall.compute(), rows, found, settings)
 
 
 def write_dense_evaluation(evaluation: DenseEvaluation, folder: Path) -> None:
     """Write `metrics.json` and `images.csv`: a row an image, empty where there was nothing to count.
+
+    Of boxes also `detections.json`, COCO's form of results, with the image and category numbers of the labels: what
+    pycocotools' `loadRes` reads.
 
     Raises:
         OutputError: the folder cannot be written to.
@@ -90,3 +103,14 @@ def write_dense_evaluation(evaluation: DenseEvaluation, folder: Path) -> None:
     for path, row in zip(evaluation.table.paths, evaluation.rows, strict=True):
         writer.writerow([path, *("" if math.isnan(value) else f"{value:.6g}" for value in row.values())])
     write_atomically(folder / "images.csv", text.getvalue())
+    if evaluation.task == "detection":
+        write_atomically(folder / "detections.json", json.dumps(_results(evaluation)) + "\n")
+
+
+def _results(evaluation: DenseEvaluation) -> list[dict[str, Any]]:
+    rows: list[dict[str, Any]] = []
+    for target, found in zip(evaluation.table.targets, evaluation.found, strict=True):
+        assert isinstance(target, BoxTarget)
+        assert isinstance(found, BoxTable)
+        rows += result_rows(target.image_id, found, target.category_ids)
+    return rows

@@ -1,4 +1,4 @@
-"""What segmentations and points are measured by, counted while a scene is decoded."""
+"""What segmentations, points and boxes are measured by, counted while a scene is decoded."""
 
 from typing import Any
 
@@ -10,11 +10,13 @@ from torchmetrics import Metric
 from xt.configuration import EvaluationConfig
 from xt.data.labelled import Labelled
 from xt.errors import ConfigError
-from xt.heads import DenseHead, PointHead, PointTable, SegmentationHead
+from xt.heads import BoxTable, DenseHead, DetectionHead, PointHead, PointTable, SegmentationHead
 from xt.images import LargeImage
+from xt.metrics.boxes import BoxScores
 from xt.metrics.points import PointScores
 from xt.metrics.segmentation import SegmentationScores
 from xt.model import XT
+from xt.prediction.merge_boxes import boxes_of_image
 from xt.prediction.merge_points import merge_points
 from xt.streaming import Progress
 
@@ -26,11 +28,11 @@ class DenseScores(nn.Module):
 
     Segmentation: those of `SegmentationScores`. Points: those of `PointScores` at the configured score threshold, and
     `best_f1` with `best_threshold`: the highest F1 at any threshold from 0.1 to 0.95 in steps of 0.05, which tells how
-    good the points are before anyone has chosen a threshold.
+    good the points are before anyone has chosen a threshold. Boxes: those of `BoxScores`.
 
     Args:
         model: whose answers are measured.
-        config: when a point counts as found.
+        config: when a point counts as found, and how many boxes.
         sync: whether the processes of a distributed run add up what each has seen.
     """
 
@@ -42,6 +44,10 @@ class DenseScores(nn.Module):
         if isinstance(head, SegmentationHead):
             metric = SegmentationScores(classes, head.ignore_index, names, sync=sync)
             self.metrics = nn.ModuleList([metric])
+            return
+        if isinstance(head, DetectionHead):
+            boxes = BoxScores(classes, max_detections=config.max_detections, class_names=names, sync=sync)
+            self.metrics = nn.ModuleList([boxes])
             return
         assert isinstance(head, PointHead)
         thresholds = dict.fromkeys((config.score_threshold, *_THRESHOLDS))
@@ -59,8 +65,11 @@ class DenseScores(nn.Module):
         )
 
     def update(self, answers: Any, target: Any, image: LargeImage) -> None:
-        """Count: (n, K, S, S) probabilities and (n, S, S) masks of some regions, or all points of an image."""
-        if isinstance(target, PointTable):
+        """Count: (n, K, S, S) probabilities and (n, S, S) masks of some regions, or all points or boxes of an image."""
+        if isinstance(target, BoxTable):
+            for metric in self._each():
+                metric.update(answers, target)
+        elif isinstance(target, PointTable):
             for metric in self._each():
                 metric.update(answers, target, self._transform(image))
         else:
@@ -71,7 +80,7 @@ class DenseScores(nn.Module):
         """The metrics; NaN where there was nothing to count."""
         metrics = self._each()
         first = {name: float(value) for name, value in metrics[0].compute().items()}
-        if isinstance(metrics[0], SegmentationScores):
+        if isinstance(metrics[0], SegmentationScores | BoxScores):
             return first
         found: dict[float, float] = {}
         for metric in metrics:
@@ -99,26 +108,36 @@ class DenseScores(nn.Module):
 
 def count_image(
     model: XT, pair: Labelled, scores: tuple[DenseScores, ...], progress: Progress | None = None
-) -> None:
+) -> PointTable | BoxTable | None:
     """Decode an image region batch by region batch and count what is said about it; no graph is kept.
 
-    Points are as `xt predict` gives them: those outside the image left out, those found twice made one.
+    Points are as `xt predict` gives them: those outside the image left out, those found twice made one. So are boxes,
+    of which the last of `evaluation.max_detections` are kept.
+
+    Returns:
+        The points or boxes; None for masks.
     """
     head = model.head
     assert isinstance(head, DenseHead)
     decoded = model.decode(pair.image, progress=progress)
-    if isinstance(pair.target, PointTable):
+    if not isinstance(pair.target, LargeImage):
         tables = [table for _, predictions in decoded for table in predictions]
-        found = _merged(head, PointTable.concatenate(tables).within(0, 0, *pair.image.shape))
+        found = _boxes_or_points(head, tables, pair.image.shape, scores[0].config)
         for each in scores:
             each.update(found, pair.target, pair.image)
-        return
+        return found
     for regions, predictions in decoded:
         masks = np.concatenate([head.region_target(pair.target, region) for region in regions])
         for each in scores:
             each.update(predictions, torch.from_numpy(masks), pair.image)
+    return None
 
 
-def _merged(head: DenseHead, found: PointTable) -> PointTable:
+def _boxes_or_points(
+    head: DenseHead, tables: list[Any], shape: tuple[int, int], config: EvaluationConfig
+) -> PointTable | BoxTable:
+    if isinstance(head, DetectionHead):
+        return boxes_of_image(tables, *shape, head.iou_threshold, config.max_detections[-1])
     assert isinstance(head, PointHead)
+    found = PointTable.concatenate(tables).within(0, 0, *shape)
     return found.select(merge_points(found.y, found.x, found.scores, head.radius))

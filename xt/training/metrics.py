@@ -54,6 +54,7 @@ def deciding_metric(task: str) -> tuple[str, str]:
         "multilabel": ("macro_f1", "max"),
         "segmentation": ("mean_iou", "max"),
         "points": ("best_f1", "max"),
+        "detection": ("ap", "max"),
     }.get(task, ("top1", "max"))
 
 
