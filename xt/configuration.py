@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from xt.data.augmentation import Augmentation
+from xt.data.photos import Photos
 from xt.data.xview3 import NODATA
 from xt.errors import ConfigError
 from xt.model_config import ModelConfig
@@ -50,6 +51,12 @@ class DataConfig:
     """Of the scenes: vh, vv, bathymetry, wind_speed, wind_direction, wind_quality, mask."""
     scene_confidences: tuple[str, ...] = ("HIGH", "MEDIUM")
     """Of the scenes' labels that count: HIGH, MEDIUM, LOW."""
+    inaturalist: str | None = None
+    """Classes: folder that iNaturalist 2018 was unpacked to, with train2018.json, val2018.json and, for the species'
+    names, categories.json."""
+    inaturalist_classes: tuple[str, ...] = ()
+    """Which of its species: supercategories such as Reptilia, other groups, species or category numbers; all without
+    any."""
     label_separator: str | None = None
     """Multi-label in one column: what stands between two labels of one image, such as ';'."""
     class_names: tuple[str, ...] | None = None
@@ -83,12 +90,19 @@ class DataConfig:
     """Training regions on which the pixel mean and standard deviation are measured, >= 1."""
     augmentation: Augmentation = field(default_factory=Augmentation)
     """Random changes of the training images."""
+    photos: Photos = field(default_factory=Photos)
+    """With `model.image_size`: how photographs are read, and their random changes, instead of `augmentation`."""
 
     def __post_init__(self) -> None:
         given = [name for name in ("table", "folder", "scenes") if getattr(self, name) is not None]
+        given += ["inaturalist"] if self.inaturalist is not None else []
         if len(given) > 1:
             raise ConfigError(
                 f"{' and '.join(f'data.{name}' for name in given)} were both given; give one of them"
+            )
+        if self.inaturalist_classes and self.inaturalist is None:
+            raise ConfigError(
+                "data.inaturalist_classes needs data.inaturalist, the folder that they are chosen from"
             )
         if (self.scenes is None) != (not self.scene_labels):
             raise ConfigError("data.scenes and data.scene_labels go together; give both or neither")
@@ -281,6 +295,31 @@ class RunConfig:
     """When a point counts as found."""
     compare: CompareConfig = field(default_factory=CompareConfig)
     """Only for `xt compare`."""
+
+    def __post_init__(self) -> None:
+        if self.model.image_size is None:
+            if self.data.photos != Photos():
+                raise ConfigError(
+                    "data.photos is about images that are read whole and resized to one size: set model.image_size to "
+                    "that size, or leave data.photos out (data.augmentation changes images of any size)"
+                )
+            return
+        whole = DataConfig()
+        for name in ("augmentation", "view", "crops", "tokens", "nodata"):
+            if getattr(self.data, name) != getattr(whole, name):
+                raise ConfigError(
+                    f"data.{name} is about images that are read region by region, but model.image_size has them read "
+                    "whole and resized: leave one of them out"
+                    + (
+                        "; data.photos has the random changes of photographs"
+                        if name == "augmentation"
+                        else ""
+                    )
+                )
+        if self.data.photos.mixes and self.model.head != "classification":
+            raise ConfigError(
+                f"data.photos.mixup and cutmix mix classes, but model.head is {self.model.head!r}: leave them out"
+            )
 
 
 def _in_range(

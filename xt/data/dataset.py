@@ -29,6 +29,8 @@ class Reading:
         crops: with "crop", the crops per side that evaluation averages over.
         nodata: the value of pixels that hold nothing, for files that do not say.
         tokens: what stands for the images instead of their pixels; view is "whole" then.
+        image_size: of photographs, which are read whole and resized to it; the rest but `workers` does not matter then.
+        workers: processes that read photographs ahead.
     """
 
     region_size: int
@@ -36,6 +38,8 @@ class Reading:
     crops: int = 1
     nodata: float | None = None
     tokens: TokenStore | None = None
+    image_size: int | None = None
+    workers: int = 0
 
     def open(self, path: Path) -> Any:
         """The image, or what stands for it: that flips and turns alike, which is all that is asked of it."""

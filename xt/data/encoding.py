@@ -58,6 +58,11 @@ def open_for_encoding(
         ConfigError: the store has another dtype or number of views, or there are none such.
         OutputError: the folder cannot be written to, or another run writes to it.
     """
+    if model.config.image_size is not None:
+        raise ConfigError(
+            "the model takes photographs (image_size), which are resized and changed anew in each epoch; `xt encode` "
+            "is for images of any size at full resolution"
+        )
     if dtype not in (None, *DTYPES) or views not in (None, 1, 4, 8):
         raise ConfigError(f"dtype must be float16 or float32 and views 1, 4 or 8, got {dtype} and {views}")
     path = Path(path)

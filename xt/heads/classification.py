@@ -37,7 +37,8 @@ class ClassificationHead(Head):
         return self.classifier(self.dropout(pooled)), weights
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Targets: (B,), class numbers."""
+        """Targets: (B,) class numbers, or (B, K) each class's share of a mixed image."""
+        targets = targets.to(logits.dtype) if targets.is_floating_point() else targets
         return F.cross_entropy(logits, targets, label_smoothing=self.label_smoothing)
 
     def probabilities(self, logits: Tensor) -> Tensor:

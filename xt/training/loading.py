@@ -10,26 +10,37 @@ from xt.configuration import RunConfig
 from xt.data.dataset import EpochSampler, ImageBatch, ImageDataset, Reading, collate
 from xt.data.dense_dataset import DenseBatch, DenseDataset, check_labelled, collate_dense
 from xt.data.dense_table import DENSE_TASKS
+from xt.data.photo_dataset import PhotoBatch, PhotoDataset, photo_loader
 from xt.data.splits import Splits
+from xt.data.table import ImageTable
 from xt.training.callbacks import Report
+
+AnyDataset = ImageDataset | DenseDataset | PhotoDataset
 
 
 class TrainingData(LightningDataModule):
-    """Loaders that give every process its share, in an order that depends on seed and epoch only."""
+    """Loaders that give every process its share, in an order that depends on seed and epoch only.
+
+    Args:
+        batch_size: images of a step.
+        workers: processes that read photographs ahead.
+    """
 
     def __init__(
         self,
-        training: ImageDataset | DenseDataset,
-        validation: ImageDataset | DenseDataset | None,
+        training: AnyDataset,
+        validation: AnyDataset | None,
         *,
         batch_size: int,
         seed: int,
+        workers: int = 0,
     ) -> None:
         super().__init__()
         self.training = training
         self.validation = validation
         self.batch_size = batch_size
         self.seed = seed
+        self.workers = workers
 
     def train_dataloader(self) -> DataLoader[Any]:
         return self._loader(self.training, shuffle=True)
@@ -38,16 +49,23 @@ class TrainingData(LightningDataModule):
         return [] if self.validation is None else self._loader(self.validation, shuffle=False)
 
     def transfer_batch_to_device(
-        self, batch: ImageBatch | DenseBatch, device: torch.device, dataloader_idx: int
-    ) -> ImageBatch | DenseBatch:
+        self, batch: ImageBatch | DenseBatch | PhotoBatch, device: torch.device, dataloader_idx: int
+    ) -> ImageBatch | DenseBatch | PhotoBatch:
+        if isinstance(batch, PhotoBatch):
+            return batch.to(device)
         # Images and masks stay where they are: the model reads their regions to the device.
         if isinstance(batch, DenseBatch):
             return batch
         return batch._replace(targets=batch.targets.to(device))
 
-    def _loader(self, dataset: ImageDataset | DenseDataset, shuffle: bool) -> DataLoader[Any]:
+    def _loader(self, dataset: AnyDataset, shuffle: bool) -> DataLoader[Any]:
         rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         sampler = EpochSampler(len(dataset), seed=self.seed, shuffle=shuffle, rank=rank, processes=processes)
+        if isinstance(dataset, PhotoDataset):
+            on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
+            return photo_loader(
+                dataset, self.batch_size, workers=self.workers, sampler=sampler, pin_memory=on_gpu
+            )
         # No worker processes: an item is an open file, and the model's own threads read its pixels.
         together: Any = collate_dense if isinstance(dataset, DenseDataset) else collate
         items: Any = dataset
@@ -56,11 +74,31 @@ class TrainingData(LightningDataModule):
 
 def training_data(config: RunConfig, splits: Splits, how: Reading) -> TrainingData:
     """The loaders of a run; training images are augmented, the others are as they are."""
-    seed = config.train.seed
+    seed, batch_size = config.train.seed, config.train.batch_size
+    if how.image_size is not None:
+        photos = config.data.photos
+        validation_photos = (
+            None if splits.validation is None else PhotoDataset(splits.validation, how.image_size)
+        )
+        return TrainingData(
+            PhotoDataset(splits.train, how.image_size, photos, seed),
+            validation_photos,
+            batch_size=batch_size,
+            seed=seed,
+            workers=photos.workers,
+        )
     kind = DenseDataset if config.model.head in DENSE_TASKS else ImageDataset
     training = kind(splits.train, how, augmentation=config.data.augmentation, seed=seed)
     validation = None if splits.validation is None else kind(splits.validation, how)
-    return TrainingData(training, validation, batch_size=config.train.batch_size, seed=seed)
+    return TrainingData(training, validation, batch_size=batch_size, seed=seed)
+
+
+def evaluation_batches(table: ImageTable, how: Reading, batch_size: int) -> DataLoader[Any]:
+    """The images of a table in its order, as answers about whole images are evaluated."""
+    if how.image_size is not None:
+        return photo_loader(PhotoDataset(table, how.image_size), batch_size, workers=how.workers)
+    together: Any = collate
+    return DataLoader(ImageDataset(table, how), batch_size, collate_fn=together)
 
 
 def check_labels(splits: Splits, how: Reading, report: Report | None) -> None:

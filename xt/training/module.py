@@ -14,14 +14,16 @@ from xt.configuration import EvaluationConfig
 from xt.data.dataset import ImageBatch
 from xt.data.dense_dataset import DenseBatch
 from xt.data.labelled import Labelled
+from xt.data.photo_dataset import PhotoBatch
 from xt.errors import XTError
 from xt.heads import DenseHead
 from xt.model import XT
 from xt.training.dense_metrics import DenseScores, count_image
 from xt.training.metrics import make_metrics
+from xt.training.mixing import Mixing
 
 MakeOptimiser = Callable[[XT], torch.optim.Optimizer]
-Batch = ImageBatch | DenseBatch
+Batch = ImageBatch | DenseBatch | PhotoBatch
 
 
 class Validation(nn.Module, ABC):
@@ -43,7 +45,7 @@ class AnswerValidation(Validation):
         super().__init__()
         self.metrics = make_metrics(model.config.head, model.config.num_classes, "val/")
 
-    def step(self, module: LightningModule, model: XT, batch: ImageBatch) -> None:
+    def step(self, module: LightningModule, model: XT, batch: ImageBatch | PhotoBatch) -> None:
         logits = model(batch.images)
         loss = model.image_head.loss(logits, batch.targets)
         probabilities = predict_views(model, batch, logits)
@@ -81,6 +83,7 @@ class TrainingModule(LightningModule):
         seed: decides dropout and stochastic depth, with epoch and step, so that a resumed run draws the same.
         resolved_config: stored in every checkpoint, as nested plain dictionaries.
         evaluation: how points are measured.
+        mixing: of the images of a step, photographs; None for none.
     """
 
     def __init__(
@@ -93,9 +96,11 @@ class TrainingModule(LightningModule):
         seed: int = 0,
         resolved_config: dict[str, Any] | None = None,
         evaluation: EvaluationConfig | None = None,
+        mixing: Mixing | None = None,
     ) -> None:
         super().__init__()
         self.model = model
+        self.mixing = mixing
         self.make_optimiser = make_optimiser
         self.learning_rate = learning_rate
         self.max_seconds = max_seconds
@@ -124,7 +129,11 @@ class TrainingModule(LightningModule):
             group["lr"] = group["initial_lr"] * factor
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
-        loss = self.model.loss(batch.images, batch.targets)
+        images, targets = batch.images, batch.targets
+        if self.mixing is not None and isinstance(batch, PhotoBatch):
+            draw = (self.seed, self.current_epoch, batch_idx, self.global_rank)
+            images, targets = self.mixing(batch.images, batch.targets, draw)
+        loss = self.model.loss(images, targets)
         size = len(batch.images)
         self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=size, sync_dist=True)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[-1]["lr"], batch_size=size)
@@ -162,7 +171,7 @@ class TrainingModule(LightningModule):
         self.elapsed_s = float(checkpoint.get("xt_elapsed_s", 0.0))
 
 
-def predict_views(model: XT, batch: ImageBatch, first: Tensor | None = None) -> Tensor:
+def predict_views(model: XT, batch: ImageBatch | PhotoBatch, first: Tensor | None = None) -> Tensor:
     """(B, K) probabilities in float32, averaged over each image's views.
 
     Args:

@@ -13,6 +13,8 @@ from xt.configuration_parser import config_from_dict, config_to_dict
 from xt.data.augmentation import Augmentation
 from xt.data.dataset import Reading
 from xt.data.dense_table import DENSE_TASKS, read_mask_table, read_point_table, read_scene_table
+from xt.data.inaturalist import read_inaturalist
+from xt.data.photo_dataset import PhotoDataset, photo_statistics
 from xt.data.splits import Splits, divide
 from xt.data.statistics import pixel_statistics
 from xt.data.table import ImageTable, read_folder, read_table
@@ -43,6 +45,8 @@ def load_table(
     if task in DENSE_TASKS:
         return _load_dense_table(data, task, names, model or ModelConfig(encoder="", head=task))
     _check_answers_only(data, task)
+    if data.inaturalist is not None:
+        return _load_inaturalist(data, data.inaturalist, task, names)
     if data.folder is not None:
         if task != "classification":
             raise ConfigError(
@@ -66,6 +70,20 @@ def load_table(
         class_names=names,
         split_column=data.split_column,
         root=data.root,
+    )
+
+
+def _load_inaturalist(data: DataConfig, folder: str, task: str, names: tuple[str, ...] | None) -> ImageTable:
+    if task != "classification":
+        raise ConfigError(
+            f"data.inaturalist gives one class per image, but model.head is {task!r}; set it to 'classification'"
+        )
+    return read_inaturalist(
+        folder,
+        classes=data.inaturalist_classes,
+        class_names=names,
+        train_split=data.train_split,
+        validation_split=data.validation_split,
     )
 
 
@@ -187,7 +205,7 @@ def prepare_model(config: RunConfig, table: ImageTable, report: Report | None = 
     configuration does not give come from there.
     """
     store = None if config.data.tokens is None else TokenStore(config.data.tokens)
-    if store is None:
+    if store is None and config.model.image_size is None:
         _check_channels(config.model, table, config.data.nodata)
     # A store has the weights, so that the pretrained ones need not be fetched.
     model = build_model(config.model if store is None else replace(config.model, pretrained=False))
@@ -197,18 +215,7 @@ def prepare_model(config: RunConfig, table: ImageTable, report: Report | None = 
     if store is not None:
         _take_encoder(store, model, config, has_statistics)
     elif not has_statistics:
-        mean, std = pixel_statistics(
-            table.paths,
-            region_size=model.region_encoder.region_size,
-            num_regions=config.data.statistics_regions,
-            nodata=config.data.nodata,
-            grid=model.grid,
-            seed=config.train.seed,
-            progress=None
-            if report is None
-            else lambda done, total: report("measure pixels", done, total, {}),
-        )
-        _set_statistics(model, torch.tensor(mean), torch.tensor(std))
+        _set_statistics(model, *_measured_statistics(model, config, table, report))
     scaling = model.region_encoder.scaling
     resolved = replace(
         config.model, pixel_mean=tuple(scaling.mean.tolist()), pixel_std=tuple(scaling.std.tolist())
@@ -224,6 +231,32 @@ def prepare_model(config: RunConfig, table: ImageTable, report: Report | None = 
     return model, config
 
 
+def _measured_statistics(
+    model: XT, config: RunConfig, table: ImageTable, report: Report | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation of the pixels of training images."""
+
+    def progress(done: int, total: int) -> None:
+        if report is not None:
+            report("measure pixels", done, total, {})
+
+    number, seed = config.data.statistics_regions, config.train.seed
+    if model.config.image_size is not None:
+        photos = PhotoDataset(table, model.config.image_size)
+        mean, std = photo_statistics(photos, number, seed=seed, progress=progress)
+    else:
+        mean, std = pixel_statistics(
+            table.paths,
+            region_size=model.region_encoder.region_size,
+            num_regions=number,
+            nodata=config.data.nodata,
+            grid=model.grid,
+            seed=seed,
+            progress=progress,
+        )
+    return torch.tensor(mean), torch.tensor(std)
+
+
 def reading(config: RunConfig, model: XT) -> Reading:
     """How the run's images are opened and looked at."""
     data = config.data
@@ -233,6 +266,8 @@ def reading(config: RunConfig, model: XT) -> Reading:
         crops=data.crops,
         nodata=data.nodata,
         tokens=None if data.tokens is None else TokenStore(data.tokens),
+        image_size=model.config.image_size,
+        workers=data.photos.workers,
     )
 
 

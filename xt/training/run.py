@@ -31,6 +31,7 @@ from xt.training.dense_evaluation import evaluate_dense
 from xt.training.evaluation import evaluate
 from xt.training.loading import TrainingData, check_labels, training_data
 from xt.training.metrics import deciding_metric
+from xt.training.mixing import Mixing
 from xt.training.module import TrainingModule
 from xt.training.optimiser import learning_rate_factor, make_optimiser
 from xt.training.preparation import LAST, load_splits, prepare_model, reading, resolve_classes
@@ -133,10 +134,15 @@ def _measure(
         measured = (
             evaluate_dense(model, table, how, config.evaluation, report=report, what=what)
             if isinstance(model.head, DenseHead)
-            else evaluate(model, table, how, report=report, what=what)
+            else evaluate(model, table, how, batch_size=_evaluated_together(config), report=report, what=what)
         )
         metrics[name] = measured.summary()
     return metrics | {"peak_bytes": peak_bytes(), "peak_device_bytes": peak_device_bytes()}
+
+
+def _evaluated_together(config: RunConfig) -> int:
+    # Files of large images are open together; photographs are in memory as in training.
+    return 4 if config.model.image_size is None else config.train.batch_size
 
 
 def _module(model: XT, config: RunConfig) -> TrainingModule:
@@ -160,6 +166,7 @@ def _module(model: XT, config: RunConfig) -> TrainingModule:
         seed=config.train.seed,
         resolved_config=config_to_dict(config),
         evaluation=config.evaluation,
+        mixing=Mixing(config.data.photos, model.config.num_classes) if config.data.photos.mixes else None,
     )
 
 
