@@ -1,0 +1,154 @@
+"""What each stage costs by itself, for one region or one token: the figures docs/scale.md reckons with.
+
+    python benchmarks/stages.py --threads 1
+
+Reading and decoding, conversion, encoding forward and back, the context encoder forward and back, the decoder of a
+segmentation, and writing its mask, each alone and each the fastest of some rounds.
+"""
+
+import argparse
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from common import keep_freed_memory, make_scene, print_table, write_results
+
+import xt
+from xt.prediction.region_store import RegionStore
+from xt.regions import Region
+
+
+def fastest(work: Callable[[], Any], rounds: int) -> float:
+    """Seconds of the fastest round, after one that warms up."""
+    times = []
+    for _ in range(rounds + 1):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times[1:])
+
+
+def reading(scene: Path, region_size: int, threads: int, rounds: int) -> tuple[float, float]:
+    """Seconds and compressed bytes of a region, from a file opened anew."""
+    grid = xt.RegionGrid.from_image(xt.open_image(scene), region_size)
+
+    def read() -> None:
+        reader = xt.RegionReader([xt.open_image(scene)], [grid], region_batch=16, threads=threads)
+        for _ in reader:
+            pass
+
+    return fastest(read, rounds) / len(grid), scene.stat().st_size / len(grid)
+
+
+def encoding(model: xt.XT, batch: int, rounds: int) -> dict[str, float]:
+    """Seconds of a region: conversion, forward, forward and backward."""
+    size, encoder = model.region_encoder.region_size, model.region_encoder
+    pixels = torch.randint(0, 256, (batch, model.config.in_channels, size, size), dtype=torch.uint8)
+
+    def forward() -> None:
+        with torch.inference_mode():
+            encoder(pixels, None)
+
+    def both() -> None:
+        encoder(pixels, None).sum().backward()
+
+    def convert() -> None:
+        with torch.inference_mode():
+            encoder.scaling(pixels, None)
+
+    works = {"convert": convert, "encode": forward, "encode and back": both}
+    return {name: fastest(work, rounds) / batch for name, work in works.items()}
+
+
+def mixing(model: xt.XT, length: int, rounds: int) -> dict[str, float]:
+    """Seconds of a token in the context encoder, forward, and forward and backward."""
+    tokens = torch.randn(1, length, model.config.dim, requires_grad=True)
+    positions = torch.rand(1, length, 2) * 4096
+
+    def forward() -> None:
+        with torch.inference_mode():
+            model.context_encoder(tokens, positions, None)
+
+    def both() -> None:
+        model.context_encoder(tokens, positions, None).sum().backward()
+
+    return {"mix": fastest(forward, rounds) / length, "mix and back": fastest(both, rounds) / length}
+
+
+def decoding(model: xt.XT, batch: int, rounds: int) -> float:
+    """Seconds of a region in a segmentation's decoder, given its feature maps."""
+    geometry = model.head.geometry
+    maps = [
+        torch.randn(batch, dim, geometry.window_size // stride, geometry.window_size // stride)
+        for dim, stride in zip(geometry.feature_dims, geometry.strides, strict=True)
+    ]
+    context = torch.randn(batch, (geometry.tokens_per_side + 2 * model.head.reach) ** 2, geometry.context_dim)
+    regions = [Region(0, 0, geometry.region_size, geometry.region_size)] * batch
+
+    def decode() -> None:
+        with torch.inference_mode():
+            model.head.decode(model.head(maps, context), regions)
+
+    return fastest(decode, rounds) / batch
+
+
+def writing(folder: Path, region_size: int, regions: int, rounds: int) -> float:
+    """Seconds of a region from its class numbers to its place in the store that survives a crash."""
+    labels = np.random.default_rng(0).integers(0, 2, (16, 1, region_size, region_size), dtype=np.uint8)
+
+    def write() -> None:
+        with RegionStore(folder / "store", {"measured": "stages"}, restart=True) as store:
+            for _ in range(regions // 16):
+                store.append(labels)
+            store.sync()
+            store.remove()
+
+    return fastest(write, rounds) / regions
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--encoders", nargs="+", default=["convnext_atto", "swinv2_tiny_window16_256"])
+    parser.add_argument("--context", default="transformer_xl")
+    parser.add_argument("--region-batch", type=int, default=8)
+    parser.add_argument("--size", type=int, default=4096, help="side of the image that is read")
+    parser.add_argument("--tokens", type=int, default=8192)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    options = parser.parse_args()
+    keep_freed_memory()
+    torch.set_num_threads(options.threads)
+    rows: list[dict[str, Any]] = []
+
+    def add(stage: str, seconds: float, of: str, note: str = "") -> None:
+        each = {"stage": stage, "microseconds": round(seconds * 1e6, 1), "of one": of}
+        rows.append(each | {"a second": round(1 / seconds, 1), "note": note})
+        print_table(rows[-1:])
+
+    with tempfile.TemporaryDirectory() as folder:
+        scene = make_scene(Path(folder) / "scene.tif", options.size)
+        seconds, size = reading(scene, 256, options.threads, options.rounds)
+        add("read and decode", seconds, "region", f"{size / 1e3:.0f} kB of JPEG")
+        add("write", writing(Path(folder), 256, 512, options.rounds), "region", "one band of 8 bits")
+    for name in options.encoders:
+        model = xt.create_model(
+            name, context=options.context, head="segmentation", num_classes=2, region_size=256
+        )
+        for stage, seconds in encoding(model, options.region_batch, options.rounds).items():
+            add(stage, seconds, "region", name)
+        add("decode", decoding(model.eval(), options.region_batch, options.rounds), "region", name)
+    for stage, seconds in mixing(model, options.tokens, options.rounds).items():
+        add(stage, seconds, "token", f"{options.context}, {model.config.dim} wide")
+    print()
+    print_table(rows)
+    print(f"\nwritten to {write_results('stages', rows, options=vars(options))}")
+
+
+if __name__ == "__main__":
+    main()
