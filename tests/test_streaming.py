@@ -286,4 +286,42 @@ def test_outputs_too_large_to_collect_come_batch_by_batch():
         return list(streamed_outputs(lambda part, row: part + row, batches, gathered=given, **start))
 
     assert torch.equal(torch.cat(outputs()), torch.arange(8.0) * 101)
-    assert torch.equal(torch.cat(outputs(first=1, first_region=3)), torch.arange(3.0, 8.0) * 101)
+    assert torch.equal(torch.cat(outputs(numbers=range(1, 3), first_region=3)), torch.arange(3.0, 8.0) * 101)
+
+
+@pytest.mark.parametrize("keep", ["none", "all"])
+def test_a_map_may_be_computed_in_shares(keep):
+    module, parts = network(0.5), batches(3, 3, 2, 3)
+    firsts = (0, 3, 6, 8, 11)
+    values = torch.randn(11, requires_grad=True)
+    given = [Gathered(values, torch.arange(11))]
+
+    def function(part, row):
+        return module(part) * row[:, None]
+
+    def result(**share):
+        return streamed_map(
+            function,
+            parts,
+            module.parameters(),
+            gathered=given,
+            keep=keep,
+            seed=5,
+            gradient_fraction=0.6,
+            **share,
+        )
+
+    wanted = [*module.parameters(), values]
+    whole = result()
+    expected = torch.autograd.grad(whole.square().sum(), wanted)
+    totals = [torch.zeros_like(tensor) for tensor in wanted]
+    rows = []
+    for start, stop in ((0, 1), (1, 3), (3, 4), (4, 4)):
+        share = result(numbers=range(start, stop), first_region=firsts[start])
+        rows.append(share)
+        for total, part in zip(totals, torch.autograd.grad(share.square().sum(), wanted), strict=True):
+            total += part
+    assert torch.equal(torch.cat(rows), whole)
+    assert rows[-1].shape == (0, *whole.shape[1:])
+    for total, gradient in zip(totals, expected, strict=True):
+        torch.testing.assert_close(total, gradient, rtol=1e-12, atol=1e-12)

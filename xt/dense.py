@@ -25,6 +25,7 @@ from xt.heads.context_map import neighbouring_tokens
 from xt.memory import free_bytes
 from xt.reader import RegionReader, TensorRegions
 from xt.region_encoders import RegionEncoder
+from xt.region_parallel import share_of
 from xt.regions import Region, RegionGrid
 from xt.replay import new_seed
 from xt.replay_conditions import frozen_statistics
@@ -140,6 +141,7 @@ class DensePass:
         self.grids = grids
         self.settings = settings
         self.regions = model.region_batches(images, grids, settings)
+        self.share = share_of(self.regions, settings.region_parallel, model.device)
         self.name = "the tensor" if isinstance(images, Tensor) else images[0].name
         self.has_context = model.config.context != "none"
         # Both maps draw alike, so that the region encoder does the same in both.
@@ -155,7 +157,7 @@ class DensePass:
         wanted = RegionTargets(self.regions, self.head, targets, self.settings.threads)
         if not self.has_context:
             sums = self._map(self._job(SumsFromPixels, False), WithTargets(self.regions, wanted), "decode")
-            return self.head.loss(sums.sum(dim=0))
+            return self.head.loss(self.share.sum(sums.sum(dim=0)))
         store = self._store_of_maps()
         if store is None:
             context = self.context()
@@ -163,12 +165,13 @@ class DensePass:
             sums = self._map(self._job(SumsFromPixels, True), batches, "decode", self._around(context))
         else:
             tokens, *maps = self._map(self._job(Encode, store), self.regions, "encode")
-            number = torch.arange(len(tokens))
-            kept = [Gathered(features, number.to(features.device)) for features in maps]
+            # Of the share's own regions only; their rows are asked for by the regions' numbers.
+            row = torch.arange(-self.share.first_region, len(tokens))
+            kept = [Gathered(features, row.to(features.device)) for features in maps]
             context = self._mixed(tokens)
             job = self._job(SumsFromMaps)
             sums = self._map(job, OnlyTargets(wanted), "decode", *kept, self._around(context))
-        return self.head.loss(sums.sum(dim=0))
+        return self.head.loss(self.share.sum(sums.sum(dim=0)))
 
     def context(self) -> Tensor:
         """(tokens of all images padded to the longest, D) behind the context encoder; (0, D) without one."""
@@ -181,24 +184,23 @@ class DensePass:
 
         Args:
             context: see `context`.
-            first: the region batch to start at.
+            first: the region batch to start at, counted in this rank's share.
 
         Raises:
             PixelError: the model answers with something that is not a number.
         """
         gathered = [self._around(context)] if self.has_context else []
         step = self._job(Decode, True)
-        regions = [
-            place.region for n in range(first, len(self.regions)) for place in self.regions.regions_of(n)
-        ]
-        before = sum(len(self.regions.regions_of(number)) for number in range(first))
+        numbers = self.share.numbers[first:]
+        regions = [place.region for number in numbers for place in self.regions.regions_of(number)]
+        before = self.regions.first_region(numbers.start)
         done = 0
         with torch.no_grad():
             for predictions in streamed_outputs(
                 step,
                 self.regions,
                 gathered=gathered,
-                first=first,
+                numbers=numbers,
                 first_region=before,
                 device=self.model.device,
             ):
@@ -210,11 +212,13 @@ class DensePass:
                         "the image holds NaN or infinite pixels that are not declared as nodata, or the checkpoint's "
                         "weights are damaged"
                     )
-                self._report("decode", before + done, before + len(regions))
+                skipped = before - self.share.first_region
+                self._report("decode", skipped + done, skipped + len(regions))
                 yield DecodedRegions(some, self.head.decode(predictions, some))
 
     def _mixed(self, tokens: Tensor) -> Tensor:
-        """(regions, N, D) through the context encoder, as rows of all images."""
+        """The share's tokens (its regions, N, D) and the others' through the context encoder, as rows of all images."""
+        tokens = self.share.gather(tokens)
         sequences, positions, mask = as_sequences(tokens, self.grids, self.model.tokens_per_side)
         mixed: Tensor = self.model.context_encoder(sequences, positions, mask)
         return mixed.flatten(0, 1)
@@ -227,6 +231,7 @@ class DensePass:
     def _store_of_maps(self) -> torch.device | None:
         """Where the feature maps of all regions are to lie between the two maps; None for nowhere."""
         device, host = self.model.device, torch.device("cpu")
+        places: list[torch.device | None] = [device, host, None]
         wanted = self.settings.features
         if wanted != "auto":
             return {"device": device, "host": host, "none": None}[wanted]
@@ -238,11 +243,12 @@ class DensePass:
             for dim, stride in zip(geometry.feature_dims, geometry.strides, strict=True)
         )
         # With their gradients.
-        total = 2 * 4 * cells * sum(len(grid) for grid in self.grids)
-        for place in dict.fromkeys((device, host)):
-            if total <= _SHARE * free_bytes(place):
-                return place
-        return None
+        numbers = self.share.numbers
+        regions = self.regions.first_region(numbers.stop) - self.regions.first_region(numbers.start)
+        total = 2 * 4 * cells * regions
+        fits = [place is None or total <= _SHARE * free_bytes(place) for place in places]
+        # The same place on all ranks, so that their graphs are alike.
+        return places[self.share.largest(fits.index(True))]
 
     def _job(self, kind: type[nn.Module], *arguments: Any) -> nn.Module:
         jobs = _jobs.setdefault(self.head, {})
@@ -265,6 +271,8 @@ class DensePass:
                 what if doing == "encode" else doing, done, total
             ),
             seed=self.seed,
+            numbers=self.share.numbers,
+            first_region=self.share.first_region,
         )
 
     def _report(self, what: str, done: int, total: int) -> None:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from xt.errors import ShapeError
 from xt.region_encoders import RegionEncoder
+from xt.region_parallel import agree, share_of
 from xt.regions import RegionGrid
 from xt.streaming import Streaming, streamed_map
 
@@ -109,6 +110,10 @@ class FeatureReader:
     def __len__(self) -> int:
         return -(-self._firsts[-1] // self._size)
 
+    def first_region(self, batch: int) -> int:
+        """How many regions come before a batch; before that behind the last, all."""
+        return min(batch * self._size, self._firsts[-1])
+
     def __getitem__(self, number: int) -> Tensor:
         return self._to_device(self._read(number))
 
@@ -147,17 +152,22 @@ def project_features(encoder: RegionEncoder, images: Sequence[EncodedImage], set
     """
     if not all(isinstance(image, EncodedImage) for image in images):
         raise ShapeError("images with pixels and encoded images cannot be mixed in one call of the model")
+    device = encoder.projection.weight.device
+    ranks = settings.region_parallel
     features = FeatureReader(
         images,
         (encoder.tokens_per_region, encoder.feature_dims[-1]),
-        region_batch=settings.region_batch or 1,
-        device=encoder.projection.weight.device,
+        region_batch=agree(ranks, [image.grid for image in images], settings.region_batch or 1, device),
+        device=device,
         dtype=encoder.projection.weight.dtype,
     )
-    return streamed_map(
+    share = share_of(features, ranks, device)
+    tokens = streamed_map(
         encoder.project,
         features,
         [*encoder.norm.parameters(), *encoder.projection.parameters()],
         keep=_SMALL_GRAPHS_BYTES if settings.keep == "none" else settings.keep,
         progress=settings.progress,
+        numbers=share.numbers,
     )
+    return share.gather(tokens)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import safetensors
 import safetensors.torch
@@ -25,10 +25,14 @@ from xt.photo import squares
 from xt.reader import RegionReader, TensorRegions
 from xt.region_batch import default_region_batch
 from xt.region_encoders import RegionEncoder
+from xt.region_parallel import agree, share_of
 from xt.regions import RegionGrid
 from xt.registry import nearest
 from xt.sequences import as_sequences
 from xt.streaming import Keep, Progress, Streaming, streamed_map
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 _FORMAT = "xt model 1"
 
@@ -117,6 +121,7 @@ class XT(nn.Module):
         region_batch: int | None = None,
         keep: Keep | None = None,
         progress: Progress | None = None,
+        region_parallel: "DeviceMesh | None" = None,
         return_relevance: bool = False,
     ) -> Any:
         """Predict something about whole images.
@@ -125,7 +130,7 @@ class XT(nn.Module):
             images: one image, several (sizes may differ), or a tensor (B, channels, height, width); or images
                 that `xt encode` has encoded before, for which the backbone is not run.
             grids: which regions to look at, one grid an image; None for `self.grid` of each.
-            region_batch: see `Streaming`; None for that of `self.streaming`, as for the two below.
+            region_batch: see `Streaming`; None for that of `self.streaming`, as for the three below.
             return_relevance: also tell each token's weight.
 
         Returns:
@@ -136,7 +141,9 @@ class XT(nn.Module):
             ImageError: an image has no region to look at, or cannot be read.
         """
         images, grids = self._prepare(images, grids)
-        settings = self._streaming(region_batch=region_batch, keep=keep, progress=progress)
+        settings = self._streaming(
+            region_batch=region_batch, keep=keep, progress=progress, region_parallel=region_parallel
+        )
         if isinstance(self.head, DenseHead):
             raise ConfigError(
                 f"a {self.config.head} model answers about every place of an image, which does not fit into one "
@@ -190,6 +197,8 @@ class XT(nn.Module):
         Args:
             context: what `context` gave for this image; None to compute it.
             first_batch: the region batch to start at, to go on where an earlier pass stopped.
+
+        Where `self.streaming` is region-parallel, each rank is told of its share of the regions.
         """
         dense_pass = self._dense_pass(image, grid, progress)
         if context is None:
@@ -242,19 +251,24 @@ class XT(nn.Module):
         if not isinstance(images, Tensor) and any(isinstance(image, EncodedImage) for image in images):
             return project_features(self.region_encoder, images, settings)
         regions = self.region_batches(images, grids, settings)
-        return streamed_map(
+        share = share_of(regions, settings.region_parallel, self.device)
+        tokens = streamed_map(
             self.region_encoder,
             regions,
             keep=settings.keep,
             gradient_fraction=settings.gradient_fraction,
             progress=settings.progress,
+            numbers=share.numbers,
         )
+        return share.gather(tokens)
 
     def region_batches(
         self, images: list[Any] | Tensor, grids: Sequence[RegionGrid], settings: Streaming
     ) -> RegionReader | TensorRegions:
         """The regions of images, batch by batch, as the region encoder takes them."""
-        region_batch = settings.region_batch or self.region_batch
+        region_batch = agree(
+            settings.region_parallel, grids, settings.region_batch or self.region_batch, self.device
+        )
         halo = self.config.halo
         if isinstance(images, Tensor):
             return TensorRegions(images.to(self.device), grids, region_batch, halo)

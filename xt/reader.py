@@ -99,6 +99,10 @@ class RegionReader:
         """Which regions a batch holds."""
         return [self._image_region(number) for number in self._batches[batch]]
 
+    def first_region(self, batch: int) -> int:
+        """How many regions come before a batch; before that behind the last, all."""
+        return self._batches[batch].start if batch < len(self) else self.num_regions
+
     def __len__(self) -> int:
         return len(self._batches)
 
@@ -272,6 +276,10 @@ class TensorRegions:
     def regions_of(self, batch: int) -> list[ImageRegion]:
         """Which regions a batch holds."""
         return self._regions[batch * self._region_batch : (batch + 1) * self._region_batch]
+
+    def first_region(self, batch: int) -> int:
+        """How many regions come before a batch; before that behind the last, all."""
+        return min(batch * self._region_batch, len(self._regions))
 
 
 def _check_finite(image: LargeImage, top: int, left: int, usable: NDArray[np.bool_]) -> None:

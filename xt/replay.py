@@ -79,6 +79,8 @@ class Replay:
 
     Args:
         room: bytes that graphs may take; None to find out when the first one has been measured.
+        numbers: the batches to compute of all; None for all. What is drawn is what a pass over all would draw.
+        first_region: number of the first of these batches' regions.
     """
 
     def __init__(
@@ -91,9 +93,13 @@ class Replay:
         gradient_fraction: float,
         progress: Progress | None,
         seed: int | None,
+        numbers: range | None = None,
+        first_region: int = 0,
     ) -> None:
         self.function = function
         self.region_batches = region_batches
+        self.numbers = range(len(region_batches)) if numbers is None else numbers
+        self.first_region = first_region
         self.parameters = parameters
         self.gathered = gathered
         self.room = room
@@ -103,46 +109,68 @@ class Replay:
         # by the same amount whatever the number of batches, and nothing has to be stored for the replay.
         self.seed = new_seed() if seed is None else seed
         self.autocast = autocast_state(self.device)
-        self.with_gradient = _some_of(len(region_batches), gradient_fraction, self.seed)
+        chosen = _some_of(len(region_batches), gradient_fraction, self.seed)
+        self.scale = len(region_batches) / len(chosen)
+        self.with_gradient = [number for number in chosen if number in self.numbers]
         self.single = False
         self.graph_bytes = 0
         self.kept: dict[int, _Computed] = {}
-        self.places: list[_Place] = []
+        self.places: dict[int, _Place] = {}
 
     def forward(self) -> Outputs:
         """All outputs, each in one tensor."""
-        collected, region = Collected(len(self.region_batches)), 0
-        for number, batch in _read(self.region_batches, range(len(self.region_batches))):
-            self.places.append(_Place(region, collected.rows))
+        if not self.numbers:
+            return self._nothing()
+        collected, region = Collected(len(self.numbers)), self.first_region
+        for done, (number, batch) in enumerate(_read(self.region_batches, self.numbers), start=1):
+            self.places[number] = _Place(region, collected.rows)
             for piece, outputs in self._in_pieces(number, batch, self._encode):
                 collected.add(outputs, piece.share)
                 region = piece.stop
-            self._report("encode", number + 1, len(self.region_batches))
-        self.places.append(_Place(region, collected.rows))
+            self._report("encode", done, len(self.numbers))
+        self.places[self.numbers.stop] = _Place(region, collected.rows)
         # Weights cast without a graph must not be found again by code that needs one.
         torch.clear_autocast_cache()
         return collected.tensors()
 
-    def outputs(self, first: int, first_region: int) -> Iterator[Outputs]:
-        """The outputs piece by piece from a batch on, whose first region has that number; nothing is collected."""
-        self.places = [_Place(first_region, 0)] * len(self.region_batches)
-        for number, batch in _read(self.region_batches, range(first, len(self.region_batches))):
-            self.places[number] = _Place(first_region, 0)
+    def outputs(self) -> Iterator[Outputs]:
+        """The outputs piece by piece; nothing is collected."""
+        region = self.first_region
+        for number, batch in _read(self.region_batches, self.numbers):
+            self.places[number] = _Place(region, 0)
             for piece, computed in self._in_pieces(number, batch, self._compute):
                 yield computed.outputs
-                first_region = piece.stop
+                region = piece.stop
 
     def backward(self, gradients: Outputs, parameters: Sequence[Tensor]) -> list[Tensor | None]:
         """The gradients of the parameters and gathered tensors, summed over the region batches."""
-        scale = len(self.region_batches) / len(self.with_gradient)
-        sums = Gradients(parameters, self.gathered, scale)
+        sums = Gradients(parameters, self.gathered, self.scale)
         with torch.enable_grad(), torch.autocast(**self.autocast), frozen_statistics(self.function):
             done = self._backward_kept(gradients, sums)
             for number, batch in _read(self.region_batches, [n for n in self.with_gradient if n not in done]):
                 self._backward_again(number, batch, gradients, sums)
                 done.add(number)
                 self._report("backward", len(done), len(self.with_gradient))
-        return sums.totals()
+        # Whoever averages gradients over processes waits for one of every parameter from each of them.
+        return sums.totals() if self.with_gradient else sums.zeros()
+
+    def _nothing(self) -> Outputs:
+        """No rows, of the shape and type that the outputs have: the very first region shows them."""
+        batch = self.region_batches[0]
+        region = [
+            None if part is None else part[:1] for part in (batch if isinstance(batch, tuple) else (batch,))
+        ]
+        # What this rank has of the gathered tensors may be nothing, too.
+        gathered = [
+            given.values.new_zeros(1, *given.rows.shape[1:], *given.values.shape[1:])
+            for given in self.gathered
+        ]
+        with torch.no_grad(), frozen_statistics(self.function), random_state(self.seed, self.device):
+            result = self.function(*region, *gathered)
+        torch.clear_autocast_cache()
+        self.single = isinstance(result, Tensor)
+        outputs = (result,) if isinstance(result, Tensor) else tuple(result)
+        return tuple(output.new_empty(0, *output.shape[1:]) for output in outputs)
 
     def _compute(self, piece: "_Piece") -> "_Computed":
         """Run the function; what is gathered for it is a leaf of its graph, if there is one."""

@@ -118,3 +118,7 @@ class Gradients:
         if self.scale == 1:
             return totals
         return [None if total is None else total.mul_(self.scale) for total in totals]
+
+    def zeros(self) -> list[Tensor | None]:
+        """What `totals` gives where no part was added, with zeros for the parameters."""
+        return [*(torch.zeros_like(parameter) for parameter in self.parameters), *self._of_gathered]

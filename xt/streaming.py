@@ -16,7 +16,7 @@ are let go first and then region batches are computed in pieces. Neither changes
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +25,9 @@ from torch.autograd.function import once_differentiable
 from xt.errors import ConfigError
 from xt.replay import Progress, RegionBatches, Replay
 from xt.streamed_tensors import Gathered, Outputs
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 Keep = Literal["auto", "none", "all"] | int
 
@@ -46,6 +49,8 @@ class Streaming:
             gradients are the same.
         threads: that read and decode regions, at least 1.
         progress: called as (what, done, total) after each region batch; what is "encode" or "backward".
+        region_parallel: one dimension of a device mesh, whose ranks share out the regions of the images that all of
+            them are given; see `xt.region_parallel`.
     """
 
     region_batch: int | None = None
@@ -54,6 +59,7 @@ class Streaming:
     features: Literal["auto", "device", "host", "none"] = "auto"
     threads: int = 2
     progress: Progress | None = None
+    region_parallel: "DeviceMesh | None" = None
 
     def __post_init__(self) -> None:
         if (self.region_batch is not None and self.region_batch < 1) or self.threads < 1:
@@ -75,6 +81,8 @@ def streamed_map(
     gradient_fraction: float = 1.0,
     progress: Progress | None = None,
     seed: int | None = None,
+    numbers: range | None = None,
+    first_region: int = 0,
 ) -> Any:
     """Apply `function` to each region batch; concatenate the results along their first axis.
 
@@ -86,10 +94,13 @@ def streamed_map(
         gathered: handed to the function behind the batch's own tensors, each region its rows.
         keep: see `Streaming`, as the two below.
         seed: of what the function draws, for a map that must draw as another one did; None for a new one.
+        numbers: the batches to go through, as when several processes share them out; None for all. Each is computed as
+            it is in a map of all of them, so the parts' outputs and gradients put together are that map's.
+        first_region: number of these batches' first region, which says what it is given of `gathered`.
 
     Returns:
         (sum of the batches' rows, ...): one row or more for each region, in reading order; a tuple of such if the
-        function gives tuples.
+        function gives tuples. Without numbers (0, ...), through which the parameters get gradients of zero.
 
     Raises:
         ConfigError: there are no region batches, a setting is out of range, or a function came without its parameters.
@@ -108,7 +119,18 @@ def streamed_map(
     values = [given.values for given in gathered]
     needs_graphs = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (*trainable, *values))
     room = _room(keep) if needs_graphs else 0
-    replay = Replay(function, region_batches, parameters, gathered, room, gradient_fraction, progress, seed)
+    replay = Replay(
+        function,
+        region_batches,
+        parameters,
+        gathered,
+        room,
+        gradient_fraction,
+        progress,
+        seed,
+        numbers,
+        first_region,
+    )
     outputs = _StreamedMap.apply(replay, len(trainable), *trainable, *values)
     return outputs[0] if replay.single else outputs
 
@@ -118,15 +140,15 @@ def streamed_outputs(
     region_batches: RegionBatches,
     *,
     gathered: Sequence[Gathered] = (),
-    first: int = 0,
+    numbers: range | None = None,
     first_region: int = 0,
     device: torch.device | None = None,
 ) -> Iterator[Any]:
     """Apply a function to each region batch without a graph, for outputs that are too large to be collected.
 
     Args:
-        function: as in `streamed_map`, as are the batches and what is gathered; it draws no random numbers.
-        first: number of the batch to start at, and of its first region, to go on where an earlier pass stopped.
+        function: as in `streamed_map`, as are the batches, what is gathered and which part of them is wanted; it draws
+            no random numbers.
         device: that the function computes on; None for the CPU.
 
     Yields:
@@ -135,9 +157,9 @@ def streamed_outputs(
     Raises:
         DeviceMemoryError: not even one region fits on the device.
     """
-    replay = Replay(function, region_batches, [], gathered, 0, 1.0, None, 0)
+    replay = Replay(function, region_batches, [], gathered, 0, 1.0, None, 0, numbers, first_region)
     replay.device = device or replay.device
-    for outputs in replay.outputs(first, first_region):
+    for outputs in replay.outputs():
         yield outputs[0] if replay.single else outputs
 
 

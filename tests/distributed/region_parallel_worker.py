@@ -1,0 +1,114 @@
+"""One of the processes of `test_region_parallel`: region-parallel losses and gradients against those of one process.
+
+Arguments: ranks that share out the regions of an image, file to write the largest differences to, cases.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.nn.parallel import DistributedDataParallel
+
+from tests.test_dense import POINTS, SEGMENTATION, make_image, make_mask, make_model, make_points
+from xt.streaming import Streaming
+
+REGION_BATCH = 2
+CASES: dict[str, dict[str, Any]] = {
+    # 12 + 2 regions of two images in 7 batches, which neither 2 nor 4 ranks share evenly.
+    "classification": {"num_classes": 3, "context_options": {"depth": 1, "dropout": 0.2}},
+    "classification_some_gradient": {"num_classes": 3, "gradient_fraction": 0.4},
+    "classification_keep": {"num_classes": 3, "keep": "all"},
+    # Two regions: half of four ranks have nothing to do.
+    "classification_few_regions": {"num_classes": 3, "sizes": [(60, 100)]},
+    "segmentation": {**SEGMENTATION, "features": "none"},
+    "segmentation_maps": {**SEGMENTATION, "features": "host", "halo": 32},
+    "segmentation_no_context": {**SEGMENTATION, "context": "none"},
+    "segmentation_few_regions": {**SEGMENTATION, "features": "none", "sizes": [(60, 100)]},
+    "segmentation_few_regions_maps": {**SEGMENTATION, "features": "auto", "sizes": [(60, 100)]},
+    "points": {**POINTS, "features": "auto"},
+}
+
+
+class Loss(nn.Module):
+    """What DistributedDataParallel wraps: a call gives the loss."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, images: list[Any], targets: Any, **streaming: Any) -> Tensor:
+        loss: Tensor = self.model.loss(images, targets, **streaming)
+        return loss
+
+
+def inputs(head: str, sizes: list[tuple[int, int]], group: int) -> tuple[list[Any], Any]:
+    """The images of a data-parallel group, and their targets."""
+    sizes = [(height + 3 * group, width) for height, width in sizes]
+    images = [make_image(*size) for size in sizes]
+    if head == "classification":
+        return images, torch.tensor([(group + number) % 3 for number in range(len(sizes))])
+    make = {"segmentation": make_mask, "points": make_points}[head]
+    return images, [make(*size) for size in sizes]
+
+
+def difference(name: str, mesh: DeviceMesh) -> float:
+    """The largest of all ranks' relative differences of the loss and of any parameter's gradient."""
+    case = dict(CASES[name])
+    sizes = case.pop("sizes", [(150, 200), (60, 100)])
+    streaming = {key: case.pop(key) for key in ("features", "keep", "gradient_fraction") if key in case}
+    regions = mesh["region"]
+    model = make_model(**case).train()
+    model.streaming = Streaming(**streaming)
+    head = model.config.head
+    wrapped = DistributedDataParallel(Loss(model))
+    # Region batches are those of one process, as small as gives each rank equally many.
+    groups = [inputs(head, sizes, group) for group in range(mesh["data"].size())]
+    images, targets = groups[mesh["data"].get_local_rank()]
+    seed = mesh["data"].get_local_rank() if regions.get_local_rank() == 0 else 1000 + dist.get_rank()
+    torch.manual_seed(seed)
+    loss = wrapped(images, targets, region_parallel=regions, region_batch=REGION_BATCH)
+    loss.backward()
+    found = {key: parameter.grad.clone() for key, parameter in model.named_parameters()}
+
+    expected = {key: torch.zeros_like(value) for key, value in found.items()}
+    worst = 0.0
+    for group, (images, targets) in enumerate(groups):
+        model.zero_grad()
+        torch.manual_seed(group)
+        number = sum(len(model.grid(image)) for image in images)
+        rounds = -(-number // (REGION_BATCH * regions.size()))
+        batch = -(-number // (rounds * regions.size()))
+        alone = model.loss(images, targets, region_batch=batch)
+        alone.backward()
+        if group == mesh["data"].get_local_rank():
+            worst = abs(float((loss - alone).detach() / alone.detach()))
+        for key, parameter in model.named_parameters():
+            if parameter.grad is not None:
+                expected[key] += parameter.grad / len(groups)
+    scale = max(float(value.abs().max()) for value in expected.values())
+    worst = max(worst, *(float((found[key] - expected[key]).abs().max()) / scale for key in expected))
+    result = torch.tensor(worst)
+    dist.all_reduce(result, dist.ReduceOp.MAX)
+    return float(result)
+
+
+def main() -> None:
+    region_ranks, out, *names = sys.argv[1:]
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    shape = (dist.get_world_size() // int(region_ranks), int(region_ranks))
+    mesh = init_device_mesh("cpu", shape, mesh_dim_names=("data", "region"))
+    found = {name: difference(name, mesh) for name in names}
+    if dist.get_rank() == 0:
+        Path(out).write_text(json.dumps(found))
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+if __name__ == "__main__":
+    main()
