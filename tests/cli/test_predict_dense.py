@@ -255,11 +255,15 @@ def test_options_that_do_not_fit_the_model(folder, out, capsys):
         (
             "classification",
             ["--probabilities"],
-            "--probabilities is for segmentations and points, but this model's",
+            "--probabilities is for segmentation, but this model's head is 'classification'",
         ),
-        ("classification", ["--merge-radius", "3"], "--merge-radius is for segmentations and points"),
-        ("points", ["--outlines"], "--outlines is for segmentations, not for points"),
-        ("segmentation", ["--merge-radius", "3"], "--merge-radius is for points, not for segmentation"),
+        ("classification", ["--merge-radius", "3"], "--merge-radius is for points, but this model's"),
+        ("points", ["--outlines"], "--outlines is for segmentation, but this model's head is 'points'"),
+        (
+            "segmentation",
+            ["--merge-radius", "3"],
+            "--merge-radius is for points, but this model's head is 'segmentation'",
+        ),
         (
             "segmentation",
             ["--outlines", "whale"],

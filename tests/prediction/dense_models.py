@@ -1,4 +1,4 @@
-"""Small real models that answer for every pixel or with points, and an image for them; always the same weights."""
+"""Small real models that answer for every pixel, with points or boxes, and an image; always the same weights."""
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ def dense_model(head: str = "segmentation", **settings: object) -> "xt.XT":
     heads = {
         "segmentation": {"width": 8},
         "points": {"width": 8, "attributes": {"length": "number"}, "score_threshold": 0.3, "radius": 6.0},
+        "detection": {"width": 8, "score_threshold": 0.62},
     }
     defaults = {
         "head": head, "head_options": heads[head], "num_classes": 3, "class_names": ["sea", "ship", "ice"],
@@ -24,6 +25,8 @@ def dense_model(head: str = "segmentation", **settings: object) -> "xt.XT":
         # As it begins, a head says nearly the same everywhere.
         model.head.predict.weight *= 8
         model.head.predict.bias.zero_()
+        if head == "detection":
+            model.head.predict_box.weight *= 30
     return model.eval()
 
 

@@ -18,8 +18,8 @@ from tests.shared_data import shared_data
 from tests.small_model import small_model
 from xt.errors import ConfigError, OutputError, PixelError
 from xt.heads.point_table import PointTable
-from xt.prediction.dense_files import DenseOptions
 from xt.prediction.dense_predictor import DensePredictor
+from xt.prediction.dense_task import DenseOptions
 from xt.prediction.merge_points import merge_points
 from xt.streaming import Streaming
 
@@ -295,7 +295,7 @@ def test_the_model_is_left_as_it_was(tmp_path):
 
 def test_models_of_other_tasks(model, tmp_path):
     with pytest.raises(
-        ConfigError, match="takes models with the head segmentation or points, this one's is 'class"
+        ConfigError, match="models with the head segmentation or points or detection, this one's is 'class"
     ):
         DensePredictor(small_model(), "cpu")
     with pytest.raises(ConfigError, match="answers about every place"):
@@ -313,7 +313,7 @@ KILLED = """
 import os, random, signal, sys, time, torch
 from pathlib import Path
 from tests.prediction.dense_models import dense_model, scene
-from xt.prediction.dense_files import DenseOptions
+from xt.prediction.dense_task import DenseOptions
 from xt.prediction.dense_predictor import DensePredictor
 from xt.streaming import Streaming
 

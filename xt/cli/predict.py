@@ -1,4 +1,4 @@
-"""`xt predict CHECKPOINT FILES... --out DIR`: answers with relevance maps, masks or points, resumable."""
+"""`xt predict CHECKPOINT FILES... --out DIR`: answers with relevance maps, masks, points or boxes, resumable."""
 
 import argparse
 import sys
@@ -6,11 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xt.cli import predict_dense
+from xt.cli import folder_files, predict_dense
 from xt.cli.progress import ProgressBars
 from xt.errors import OutputError, XTError
 
 if TYPE_CHECKING:
+    from xt.data.coco import Instances
     from xt.prediction import Predictor
     from xt.prediction.results import ResultFolder
 
@@ -39,13 +40,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Results: DIR/predictions.csv (one row an image), and for each image, of a model with one answer an image, "
         "NAME.relevance.tif (a GeoTIFF that lies on the image where it has coordinates) and NAME.overlay.png; of a "
-        "segmentation NAME.mask.tif, of points NAME.points.geojson and NAME.points.csv, and NAME.overlay.png. A second "
-        "run goes on where the first ended, also in the middle of an image (NAME.partial). "
+        "segmentation NAME.mask.tif, of points NAME.points.geojson and NAME.points.csv, of boxes NAME.boxes.geojson, "
+        "NAME.boxes.csv and one DIR/detections.json, and NAME.overlay.png. A second run goes on where the first ended, "
+        "also in the middle of an image (NAME.partial). "
         "Exit status: 0 all done, 1 some images failed (listed at the end), 2 refused."
     )
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from xt.prediction.inputs import identity as identity_of
     from xt.prediction.results import ResultFolder, file_sha256
 
     checkpoint = Path(arguments.checkpoint)
@@ -54,20 +57,27 @@ def run(arguments: argparse.Namespace) -> int:
     identity = file_sha256(checkpoint)
     images = predict_dense.find_images_and_scenes(arguments)
     settings = predict_dense.settings(arguments)
+    instances = predict_dense.read_instances(arguments)
     endings = predict_dense.wanted_endings(arguments) | ({".overlay.png"} if arguments.overlay else set())
     with ResultFolder(arguments.out, identity, overwrite=arguments.overwrite) as results:
         todo = [
             path for path in images if arguments.overwrite or not results.is_done(path, endings, settings)
         ]
+        # What the file of instances lacks is said before the work.
+        everything = {identity_of(path): path for path in [*results.images, *todo]}
+        folder_files.image_numbers(list(everything.values()), instances)
         failed: dict[str, str] = {}
         if todo:
-            failed = _predict_all(_predict_one(checkpoint, identity, arguments), todo, results)
-        predict_dense.write_scenes(results)
+            failed = _predict_all(_predict_one(checkpoint, identity, arguments, instances), todo, results)
+        folder_files.write_scenes(results)
+        folder_files.write_detections(results, instances)
     _report(len(images), len(todo), failed, results.table)
     return 1 if failed else 0
 
 
-def _predict_one(checkpoint: Path, identity: str, arguments: argparse.Namespace) -> "PredictOne":
+def _predict_one(
+    checkpoint: Path, identity: str, arguments: argparse.Namespace, instances: "Instances | None"
+) -> "PredictOne":
     """What predicts an image with this model and writes its files."""
     # Only now: a run that finds everything done, or is refused, does not wait for torch.
     from dataclasses import replace
@@ -75,14 +85,17 @@ def _predict_one(checkpoint: Path, identity: str, arguments: argparse.Namespace)
     from xt.model import load_model
     from xt.prediction import Predictor
     from xt.prediction.dense_predictor import DENSE_TASKS, DensePredictor
+    from xt.prediction.predictor import class_names
 
     model = load_model(checkpoint)
     if arguments.region_batch is not None:
         model.streaming = replace(model.streaming, region_batch=arguments.region_batch)
+    predict_dense.check_options(arguments, model.config.head)
+    if instances is not None:
+        folder_files.category_numbers(class_names(model), instances)
     if model.config.head in DENSE_TASKS:
         dense = DensePredictor(model, arguments.device, checkpoint=identity)
         return predict_dense.prepared(dense, arguments)
-    predict_dense.check_unused(arguments, model.config.head)
     predictor = Predictor(model, arguments.device)
 
     def predict_one(path: str, results: "ResultFolder", bars: ProgressBars) -> None:

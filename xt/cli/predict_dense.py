@@ -1,30 +1,35 @@
-"""The part of `xt predict` for segmentations and points: their options, their files, scenes of several files."""
+"""The part of `xt predict` for segmentations, points and boxes: their options, their files, scenes of several files."""
 
 import argparse
-import csv
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
+from xt.cli.folder_files import RADAR
 from xt.cli.progress import ProgressBars
 from xt.errors import ConfigError
 
 if TYPE_CHECKING:
+    from xt.data.coco import Instances
     from xt.images import LargeImage
-    from xt.prediction.dense_files import DenseOptions, DenseResult
     from xt.prediction.dense_predictor import DensePredictor
+    from xt.prediction.dense_task import DenseOptions
     from xt.prediction.results import ResultFolder
 
-# A scene's points in the challenge's own form.
-SCENES = "xview3.csv"
-_RADAR = ("VH_dB.tif", "VV_dB.tif")
-_OPTIONS = ("probabilities", "outlines", "least_area", "merge_radius", "restart")
+# Options, and the heads that they are for.
+_OPTIONS = {
+    "probabilities": ("segmentation",),
+    "outlines": ("segmentation",),
+    "least_area": ("segmentation",),
+    "merge_radius": ("points",),
+    "merge_iou": ("detection",),
+    "instances": ("detection",),
+    "restart": ("segmentation", "points", "detection"),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("segmentation and points")
+    group = parser.add_argument_group("segmentation, points and detection")
     group.add_argument(
         "--probabilities", action="store_true", help="also NAME.probabilities.tif, 8 bits for each class"
     )
@@ -38,6 +43,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--merge-radius", type=float, metavar="PIXELS",
         help="points closer than this are one; without it, as the model's head says",
+    )  # fmt: skip
+    group.add_argument(
+        "--merge-iou", type=float, metavar="PART",
+        help="of boxes of one class that overlap by more, the better one is kept; without it, as the head says",
+    )  # fmt: skip
+    group.add_argument(
+        "--instances", metavar="JSON",
+        help="COCO's instances file, from which detections.json takes the numbers of images and classes; without it "
+        "both are numbered from 1, and detections.images.json says how",
     )  # fmt: skip
     group.add_argument(
         "--channels", metavar="NAMES", default="vh,vv",
@@ -54,7 +68,7 @@ def find_images_and_scenes(arguments: argparse.Namespace) -> list[str]:
 
     found: list[str] = []
     for entry in arguments.files:
-        if Path(entry).is_dir() and any(next(Path(entry).rglob(name), None) for name in _RADAR):
+        if Path(entry).is_dir() and any(next(Path(entry).rglob(name), None) for name in RADAR):
             found += _scenes(entry, arguments.channels.split(","))
         else:
             found += find_images([entry], without=arguments.out)
@@ -80,20 +94,30 @@ def settings(arguments: argparse.Namespace) -> dict[str, object]:
         "outlines": sorted(arguments.outlines or []) or None,
         "least_area": arguments.least_area,
         "merge_radius": arguments.merge_radius,
+        "merge_iou": arguments.merge_iou,
     }
     return {name: value for name, value in given.items() if value is not None}
 
 
-def check_unused(arguments: argparse.Namespace, head: str) -> None:
-    """Refuse options that mean nothing for a model with one answer an image.
+def read_instances(arguments: argparse.Namespace) -> "Instances | None":
+    """The file that numbers images and classes, if one is named."""
+    if arguments.instances is None:
+        return None
+    from xt.data import coco
+
+    return coco.read_instances(arguments.instances)
+
+
+def check_options(arguments: argparse.Namespace, head: str) -> None:
+    """Refuse options that mean nothing for a model with this head.
 
     Raises:
         ConfigError: names the option.
     """
-    for name in _OPTIONS:
-        if getattr(arguments, name) not in (None, False):
+    for name, heads in _OPTIONS.items():
+        if head not in heads and getattr(arguments, name) not in (None, False):
             raise ConfigError(
-                f"--{name.replace('_', '-')} is for segmentations and points, but this model's head is {head!r}"
+                f"--{name.replace('_', '-')} is for {' and '.join(heads)}, but this model's head is {head!r}"
             )
 
 
@@ -117,8 +141,6 @@ def _predict_one(
     bars: ProgressBars,
     arguments: argparse.Namespace,
 ) -> None:
-    from xt.prediction.dense_files import ENDINGS
-
     stages: dict[str, Any] = {}
 
     def report(what: str, done: int, total: int) -> None:
@@ -130,46 +152,18 @@ def _predict_one(
     try:
         with open_scene_or_image(path) as image:
             result = predictor.predict(image, results.path(path, ""), options, report, given=path)
-            endings = {what: ENDINGS[what] for what in result.files}
+            task = predictor.task
+            endings = {what: task.endings[what] for what in result.files}
             if arguments.overlay:
                 endings["overlay"] = ".overlay.png"
-                _write_overlay(image, result, results.path(path, ".overlay.png"))
-        unit = "pixels" if result.task == "segmentation" else "points"
-        counts = {f"{unit}({name})": count for name, count in result.counts.items()}
-        results.add(path, endings, counts, settings(arguments))
+                title = results.path(path, "").name
+                task.draw(result, image, results.path(path, endings["overlay"]), title)
+            height, width = image.shape
+        counts = {f"{task.unit}({name})": count for name, count in result.counts.items()}
+        results.add(path, endings, {"height": height, "width": width, **counts}, settings(arguments))
     finally:
         for bar in stages.values():
             bar.remove()
-
-
-def _write_overlay(image: "LargeImage", result: "DenseResult", destination: Path) -> None:
-    from xt.images import open_image
-    from xt.prediction.dense_overlay import write_mask_overlay, write_points_overlay
-    from xt.prediction.thumbnail import thumbnail
-
-    names = list(result.counts)
-    title = destination.name.removesuffix(".overlay.png")
-    microns = image.microns_per_pixel[1] if image.microns_per_pixel else None
-    picture = thumbnail(image)
-    if result.task == "segmentation":
-        with open_image(result.files["mask"]) as mask:
-            write_mask_overlay(
-                mask, picture, destination, names, result.counts, title=title, microns_per_pixel=microns
-            )
-    else:
-        points = read_points(result.files["table"])
-        write_points_overlay(
-            points, image.shape, picture, destination, names, title=title, microns_per_pixel=microns
-        )
-
-
-def read_points(table: Path) -> dict[str, "np.ndarray[Any, np.dtype[np.float64]]"]:
-    """The numbers in a table that `write_point_table` wrote, by column; NaN where a field is empty."""
-    with table.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-        file.seek(0)
-        columns = [name for name in next(csv.reader(file)) if name != "class"]
-    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in columns}
 
 
 def open_scene_or_image(path: str) -> "LargeImage":
@@ -182,49 +176,11 @@ def open_scene_or_image(path: str) -> "LargeImage":
     return open_image(path, nodata=NODATA) if is_scene else open_image(path)
 
 
-def write_scenes(results: "ResultFolder") -> None:
-    """The points of all xView3 scenes in the folder in one file in the challenge's form, if there are any."""
-    tables = {
-        _scene_id(path): results.path(path, ".points.csv") for path in results.images if _scene_id(path)
-    }
-    tables = {scene: table for scene, table in sorted(tables.items()) if table.exists()}
-    if not tables:
-        return
-    from xt.data.xview3 import ATTRIBUTES, write_predictions
-    from xt.heads.point_table import PointTable
-
-    points = {}
-    for scene, table in tables.items():
-        columns = read_points(table)
-        points[scene] = PointTable(
-            y=columns["y"],
-            x=columns["x"],
-            scores=columns["score"],
-            attributes={name: columns[name] for name in ATTRIBUTES if name in columns},
-        )
-    # Every point that the model wrote; it has its own threshold.
-    write_predictions(results.folder / SCENES, points, threshold=0.0)
-
-
-def _scene_id(path: str) -> str:
-    """The name of an xView3 scene's folder; "" for any other image."""
-    first = Path(path.split("|")[0])
-    return first.resolve().parent.name if first.name in _RADAR else ""
-
-
 def _options(predictor: "DensePredictor", arguments: argparse.Namespace) -> "DenseOptions":
-    from xt.prediction.dense_files import DenseOptions
+    from xt.prediction.dense_task import DenseOptions
     from xt.prediction.predictor import class_names
 
     names = class_names(predictor.model)
-    segmentation = predictor.model.config.head == "segmentation"
-    wrong = ("merge_radius",) if segmentation else ("probabilities", "outlines", "least_area")
-    for name in wrong:
-        if getattr(arguments, name) not in (None, False):
-            what = "points" if segmentation else "segmentations"
-            raise ConfigError(
-                f"--{name.replace('_', '-')} is for {what}, not for {predictor.model.config.head}"
-            )
     labels: tuple[int, ...] = ()
     if arguments.outlines is not None:
         unknown = [name for name in arguments.outlines if name not in names]
@@ -238,6 +194,7 @@ def _options(predictor: "DensePredictor", arguments: argparse.Namespace) -> "Den
         outlines=labels,
         least_area=1 if arguments.least_area is None else arguments.least_area,
         merge_radius=arguments.merge_radius,
+        merge_iou=arguments.merge_iou,
         restart=arguments.restart or arguments.overwrite,
     )
 

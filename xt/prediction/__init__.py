@@ -1,4 +1,4 @@
-"""From a trained model and an image to files: predictors, relevance maps, masks, points, pictures and tables.
+"""From a trained model and an image to files: predictors, relevance maps, masks, points, boxes, pictures and tables.
 
 Only the predictors need torch; the others work on plain arrays.
 """
@@ -7,16 +7,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xt.prediction.dense_files import DenseOptions as DenseOptions
-    from xt.prediction.dense_files import DenseResult as DenseResult
     from xt.prediction.dense_predictor import DensePredictor as DensePredictor
+    from xt.prediction.dense_task import DenseOptions as DenseOptions
+    from xt.prediction.dense_task import DenseResult as DenseResult
     from xt.prediction.predictor import Prediction as Prediction
     from xt.prediction.predictor import Predictor as Predictor
 
 _PARTS = {
-    "DenseOptions": "dense_files",
+    "DenseOptions": "dense_task",
     "DensePredictor": "dense_predictor",
-    "DenseResult": "dense_files",
+    "DenseResult": "dense_task",
     "Prediction": "predictor",
     "Predictor": "predictor",
 }

@@ -1,4 +1,4 @@
-"""A picture to look at quickly: the image, and on it the mask's classes or the points that were found."""
+"""A picture to look at quickly: the image, and on it the mask's classes, or the points or boxes that were found."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from xt.heads.box_table import BoxTable
 from xt.prediction.colours import Colour, class_colours, point_colours
 from xt.prediction.decoded_image import NOTHING
 from xt.prediction.panels import draw_bars, draw_grey, draw_image, draw_scale, frame, layout, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from xt.images import LargeImage
 
@@ -21,8 +23,9 @@ _LONGEST = 1400
 _OPACITY = 0.65
 _PALE = (0.9, 0.9, 0.9, 0.5)
 _BARS = 8
-# More circles than this would hide each other and take long to draw.
-_MOST_POINTS = 5000
+# More than this would hide each other and take long to draw.
+_MOST_DRAWN = 5000
+_PLURALS = {"point": "points", "box": "boxes"}
 
 
 def write_mask_overlay(
@@ -87,25 +90,86 @@ def write_points_overlay(
         shape: (height, width) of the image.
         others: as of `write_mask_overlay`.
     """
-    colours = point_colours(len(class_names))
+    best = np.argsort(-points["score"], kind="stable")[:_MOST_DRAWN]
+    labels = points["label"].astype(int)
+    figure, axes = _layout_of_objects(
+        labels, len(best), shape, picture, class_names, "point", microns_per_pixel
+    )
+    axes.scatter(
+        points["x"][best], points["y"][best], s=28, facecolors="none", linewidths=0.9,
+        edgecolors=_edge_colours(labels[best], class_names),
+    )  # fmt: skip
+    return save(figure, destination, title, _number_of(len(labels), "point"))
+
+
+def write_boxes_overlay(
+    boxes: BoxTable,
+    shape: tuple[int, int],
+    picture: NDArray[np.float32],
+    destination: str | os.PathLike[str],
+    class_names: Sequence[str],
+    *,
+    title: str,
+    microns_per_pixel: float | None = None,
+) -> Path:
+    """Write a PNG: the image; the image in grey with the boxes; how many there are of each class.
+
+    Args:
+        boxes: in pixels of the image. Of very many, the best are drawn.
+        others: as of `write_points_overlay`.
+    """
+    from matplotlib.collections import PolyCollection
+
+    best = np.argsort(-boxes.scores, kind="stable")[:_MOST_DRAWN]
+    figure, axes = _layout_of_objects(
+        boxes.labels, len(best), shape, picture, class_names, "box", microns_per_pixel
+    )
+    # Each corner as x, y.
+    corners = list(boxes.edges[best][:, [1, 0, 1, 2, 3, 2, 3, 0]].reshape(-1, 4, 2))
+    edge_colours = _edge_colours(boxes.labels[best], class_names)
+    axes.add_collection(
+        PolyCollection(corners, facecolors="none", edgecolors=edge_colours, linewidths=0.9),
+        autolim=False,
+    )
+    return save(figure, destination, title, _number_of(len(boxes), "box"))
+
+
+def _layout_of_objects(
+    labels: NDArray[np.integer],
+    num_drawn: int,
+    shape: tuple[int, int],
+    picture: NDArray[np.float32],
+    class_names: Sequence[str],
+    what: str,
+    microns_per_pixel: float | None,
+) -> "tuple[Figure, Axes]":
+    """Everything but the objects themselves, and where they are to be drawn."""
     figure, axes, bars = layout(shape, min(len(class_names), _BARS))
     draw_image(axes[0], picture, shape)
     draw_grey(axes[1], picture, shape)
-    best = np.argsort(-points["score"], kind="stable")[:_MOST_POINTS]
-    edges = np.array(colours)[points["label"][best].astype(int)] / 255
-    axes[1].scatter(
-        points["x"][best], points["y"][best], s=28, facecolors="none", edgecolors=edges, linewidths=0.9
-    )
-    total = len(points["y"])
-    shown = "" if total <= _MOST_POINTS else f", the best {_MOST_POINTS:,} of {total:,}"
-    axes[1].set_title(f"points{shown}", fontsize=9)
+    total, things = len(labels), _PLURALS[what]
+    shown = "" if total <= num_drawn else f", the best {num_drawn:,} of {total:,}"
+    axes[1].set_title(f"{things}{shown}", fontsize=9)
     frame(axes[1], shape)
     if microns_per_pixel is not None:
         draw_scale(axes[0], shape[1], microns_per_pixel)
-    counts = np.bincount(points["label"].astype(int), minlength=len(class_names))
+    counts = np.bincount(labels, minlength=len(class_names))
     shares = [(name, count / max(total, 1)) for name, count in zip(class_names, counts, strict=True)]
-    _draw_classes(bars, shares, colours, "share of the points", [f"{count:,}" for count in counts])
-    return save(figure, destination, title, f"{total:,} point{'' if total == 1 else 's'}")
+    colours = point_colours(len(class_names))
+    _draw_classes(bars, shares, colours, f"share of the {things}", [f"{count:,}" for count in counts])
+    return figure, axes[1]
+
+
+def _edge_colours(
+    labels: NDArray[np.integer], class_names: Sequence[str]
+) -> list[tuple[float, float, float]]:
+    """As matplotlib takes them."""
+    colours = [(red / 255, green / 255, blue / 255) for red, green, blue in point_colours(len(class_names))]
+    return [colours[label] for label in labels]
+
+
+def _number_of(total: int, what: str) -> str:
+    return f"{total:,} {what if total == 1 else _PLURALS[what]}"
 
 
 def _draw_classes(

@@ -153,6 +153,15 @@ def write_point_table(
     return Path(destination)
 
 
+def read_columns(table: str | os.PathLike[str]) -> dict[str, NDArray[np.float64]]:
+    """The numbers in a table that `write_point_table` wrote, by column; NaN where a field is empty."""
+    with open(table, newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        rows = list(reader)
+    columns = [name for name in reader.fieldnames or () if name != "class"]
+    return {name: np.array([float(row[name] or "nan") for row in rows]) for name in columns}
+
+
 def _number(value: float) -> str:
     return f"{value:.7g}" if np.isfinite(value) else ""
 

@@ -1,4 +1,4 @@
-"""Points and outlines as GeoJSON, written feature by feature.
+"""Points, boxes and outlines as GeoJSON, written feature by feature.
 
 For images with a transform the coordinates are the map's and the properties plain, for QGIS and GDAL. RFC 7946 knows
 only degrees; as these programs do, we name any other coordinate system in a "crs" member (GeoJSON 2008), and turn
@@ -20,6 +20,10 @@ from xt.output import atomic_path
 from xt.prediction.colours import Colour
 from xt.prediction.coordinates import Place
 from xt.prediction.outlines import Outline
+
+# Which edges make each corner of a box's ring, as (y, x): counter-clockwise as seen on a screen, closed.
+_BOX_CORNERS = np.array([(0, 1), (2, 1), (2, 3), (0, 3), (0, 1)])
+_AT_ONCE = 1 << 14
 
 
 class FeatureWriter:
@@ -53,6 +57,26 @@ class FeatureWriter:
         for row, (coordinates, label) in enumerate(places):
             known = {name: values[row] for name, values in columns.items()}
             self._add({"type": "Point", "coordinates": coordinates}, label, known)
+
+    def add_boxes(
+        self, edges: NDArray[np.float64], labels: NDArray[Any], numbers: Mapping[str, NDArray[np.floating]]
+    ) -> None:
+        """Upright boxes, each a polygon of four corners; on a turned map they are turned, too.
+
+        Args:
+            edges: (N, 4) in pixels of the image, each y0, x0, y1, x1.
+            labels, numbers: as of `add_points`.
+        """
+        corners = _BOX_CORNERS[::-1] if self._place.mirrored else _BOX_CORNERS
+        for start in range(0, len(edges), _AT_ONCE):
+            some = slice(start, start + _AT_ONCE)
+            y, x = (edges[some][:, columns] for columns in corners.T)
+            rings = self._place.coordinates(y.ravel(), x.ravel()).round(self._place.decimals)
+            rings = rings.reshape(*y.shape, 2).tolist()
+            columns = {name: values[some].tolist() for name, values in numbers.items()}
+            for row, (ring, label) in enumerate(zip(rings, labels[some].astype(int).tolist(), strict=True)):
+                known = {name: values[row] for name, values in columns.items()}
+                self._add({"type": "Polygon", "coordinates": [ring]}, label, known)
 
     def add_outline(self, outline: Outline) -> None:
         rings = []

@@ -83,7 +83,12 @@ class ResultFolder:
     @property
     def images(self) -> list[str]:
         """Those that were predicted, now or in an earlier run, as they were named."""
-        return [entry["row"]["image"] for entry in self._images.values()]
+        return [row["image"] for row in self.rows]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """Of the table, in its order."""
+        return [entry["row"] for entry in self._images.values()]
 
     def path(self, image: str, ending: str) -> Path:
         """An image's file of this kind, as ".mask.tif"."""
@@ -141,7 +146,7 @@ class ResultFolder:
         """
         if not self._changed:
             return
-        rows = [entry["row"] for entry in self._images.values()]
+        rows = self.rows
         record = {"format": _FORMAT, "checkpoint": self.checkpoint, "images": self._images}
         write_atomically(self.folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False))
         # Runs with other settings may have written other files: a row has what there is.

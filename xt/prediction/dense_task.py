@@ -1,0 +1,185 @@
+"""What the answers of a dense model become on disk: one interface, a class for each kind of head.
+
+    decoded regions ─ DenseTask.stored ─► RegionStore ─ DenseTask.write ─► files ─ DenseTask.draw ─► a picture
+
+Nothing here knows how regions are decoded (`xt.prediction.dense_predictor`), and nothing there what is in the files.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xt.errors import ConfigError
+from xt.output import remove_leftovers_of
+from xt.prediction.predictor import class_names
+from xt.prediction.region_store import RegionStore
+from xt.regions import Region, RegionGrid
+
+if TYPE_CHECKING:
+    from xt.images import LargeImage
+    from xt.model import XT
+
+Rows = NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseOptions:
+    """What to write.
+
+    Attributes:
+        probabilities: of a segmentation, as a second GeoTIFF.
+        outlines: class numbers of a segmentation whose outlines are wanted as polygons.
+        least_area: of an outline, in pixels, at least 1.
+        merge_radius: points closer than this, in pixels, are one (the better one); None for what the model's head says.
+        merge_iou: of two boxes of one class whose intersection is more than this part of their union, between 0 and 1,
+            the better one is kept; None for what the model's head says.
+        restart: begin anew where a partial result lies.
+    """
+
+    probabilities: bool = False
+    outlines: tuple[int, ...] = ()
+    least_area: int = 1
+    merge_radius: float | None = None
+    merge_iou: float | None = None
+    restart: bool = False
+
+    def __post_init__(self) -> None:
+        if self.least_area < 1:
+            raise ConfigError(f"least_area must be at least 1 pixel, got {self.least_area}")
+        if self.merge_iou is not None and not 0 < self.merge_iou < 1:
+            raise ConfigError(f"merge_iou must be between 0 and 1, got {self.merge_iou}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseResult:
+    """What was predicted for one image.
+
+    Attributes:
+        name: the image's.
+        task: "segmentation", "points" or "detection".
+        files: those that were written, by keys of the task's `endings`.
+        counts: of pixels, points or boxes, by class name.
+    """
+
+    name: str
+    task: str
+    files: Mapping[str, Path] = field(default_factory=dict)
+    counts: Mapping[str, int] = field(default_factory=dict)
+
+
+class DenseTask(ABC):
+    """What a dense head's answers about one image become.
+
+    Args:
+        model: with a head of this task.
+        options: those of other tasks mean nothing here.
+    Raises:
+        ConfigError: the model's answers do not fit into such files.
+    """
+
+    name: ClassVar[str]
+    """Of the task and its head."""
+    unit: ClassVar[str]
+    """What is counted, in the plural."""
+    endings: ClassVar[Mapping[str, str]]
+    """How a file's name ends, by what is in it."""
+
+    def __init__(self, model: "XT", options: DenseOptions) -> None:
+        self.model = model
+        self.chosen = options
+        self.class_names = class_names(model)
+
+    @property
+    @abstractmethod
+    def choice(self) -> Any:
+        """A JSON value that differs wherever what is stored of a region would have another form."""
+
+    def bytes_of_region(self, region_size: int) -> int:
+        """That a region takes in the store; 0 where that is little, and not known before."""
+        return 0
+
+    @abstractmethod
+    def stored(
+        self, predictions: Any, regions: Sequence[Region], image: "LargeImage"
+    ) -> NDArray[np.uint8] | Rows:
+        """What is kept of a region batch.
+
+        Args:
+            predictions: see `xt.dense.DecodedRegions`.
+        """
+
+    @abstractmethod
+    def write(
+        self,
+        store: RegionStore,
+        grid: RegionGrid,
+        image: "LargeImage",
+        destination: Path,
+        tags: Mapping[str, str],
+        progress: Callable[[float], object] | None = None,
+    ) -> DenseResult:
+        """From the store, which holds every region of the grid, to the files.
+
+        Args:
+            destination: the files' common beginning.
+            tags: of files that can hold some.
+            progress: called with the fraction done, 0 to 1.
+        Raises:
+            OutputError: a file could not be written; those before it are whole.
+        """
+
+    @classmethod
+    @abstractmethod
+    def draw(cls, result: DenseResult, image: "LargeImage", destination: Path, title: str) -> None:
+        """Write a picture of a result for a quick look.
+
+        Raises:
+            OutputError: it could not be written; nothing half-written stays.
+        """
+
+    @classmethod
+    def file(cls, destination: Path, what: str) -> Path:
+        """The file of this kind; a dot in the destination's name does not begin a suffix."""
+        return destination.with_name(destination.name + cls.endings[what])
+
+    @classmethod
+    def remove_leftovers(cls, destination: Path) -> None:
+        """Remove what a killed process left while it wrote these files."""
+        for what in cls.endings:
+            remove_leftovers_of(cls.file(destination, what))
+
+    def result(
+        self, image: "LargeImage", files: Mapping[str, Path], counts: NDArray[np.integer]
+    ) -> DenseResult:
+        """With these files; `counts` of each class in order."""
+        by_name = {name: int(count) for name, count in zip(self.class_names, counts, strict=True)}
+        return DenseResult(name=image.name, task=self.name, files=files, counts=by_name)
+
+
+def stored_columns(store: RegionStore, columns: Sequence[str]) -> dict[str, Rows]:
+    """By column, all rows of a store to which arrays (rows, columns) were appended."""
+    batches = [
+        store.batch(number, np.float64).reshape(-1, len(columns)) for number in range(store.num_batches)
+    ]
+    rows = np.concatenate(batches) if batches else np.empty((0, len(columns)))
+    return {name: rows[:, number] for number, name in enumerate(columns)}
+
+
+def on_data(y: Rows, x: Rows, region: Region, image: "LargeImage") -> NDArray[np.bool_]:
+    """Which of a region's places lie in the image, which regions overhang, and where it has data.
+
+    Args:
+        y, x: (N,) in pixels of the image. An offset may carry a place a little over its region's border.
+    """
+    inside: NDArray[np.bool_] = (y >= 0) & (x >= 0) & (y < image.shape[0]) & (x < image.shape[1])
+    if image.has_nodata and inside.any():
+        _, valid = image.read_valid(*region)
+        row = np.clip(y - region.y, 0, region.height - 1).astype(int)
+        column = np.clip(x - region.x, 0, region.width - 1).astype(int)
+        inside &= np.asarray(valid.any(axis=-1))[row, column]
+    return inside

@@ -1,0 +1,83 @@
+"""Boxes around objects: stored as rows, those found twice made one, written as GeoJSON and CSV."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+
+from xt.heads.box_table import BoxTable
+from xt.heads.detection import DetectionHead
+from xt.prediction.box_writers import read_boxes, write_box_table, write_boxes
+from xt.prediction.dense_overlay import write_boxes_overlay
+from xt.prediction.dense_task import DenseOptions, DenseResult, DenseTask, Rows, on_data, stored_columns
+from xt.prediction.merge_boxes import boxes_of_image
+from xt.prediction.region_store import RegionStore
+from xt.prediction.thumbnail import thumbnail
+from xt.regions import Region, RegionGrid
+
+if TYPE_CHECKING:
+    from xt.images import LargeImage
+    from xt.model import XT
+
+_COLUMNS = ("y0", "x0", "y1", "x1", "score", "label")
+# Of files, in pixels: smaller boxes would be nothing there.
+_SMALLEST = 1e-3
+
+
+class DetectionTask(DenseTask):
+    """The store has a row a box: its edges, score and class number."""
+
+    name = "detection"
+    unit = "boxes"
+    endings: ClassVar[Mapping[str, str]] = {"boxes": ".boxes.geojson", "table": ".boxes.csv"}
+
+    def __init__(self, model: "XT", options: DenseOptions) -> None:
+        super().__init__(model, options)
+        assert isinstance(model.head, DetectionHead)
+        self.iou_threshold = model.head.iou_threshold if options.merge_iou is None else options.merge_iou
+
+    @property
+    def choice(self) -> Any:
+        return list(_COLUMNS)
+
+    def stored(self, predictions: Sequence[BoxTable], regions: Sequence[Region], image: "LargeImage") -> Rows:
+        """What the image has of each box, if there is data at its centre."""
+        rows = []
+        for table, region in zip(predictions, regions, strict=True):
+            found = table.clipped(*image.shape)
+            found = found.select((found.heights >= _SMALLEST) & (found.widths >= _SMALLEST))
+            y, x = found.centres.T
+            found = found.select(on_data(y, x, region, image))
+            rows.append(np.column_stack([found.edges, found.scores, found.labels]))
+        return np.concatenate(rows)
+
+    def write(
+        self,
+        store: RegionStore,
+        grid: RegionGrid,
+        image: "LargeImage",
+        destination: Path,
+        tags: Mapping[str, str],
+        progress: Callable[[float], object] | None = None,
+    ) -> DenseResult:
+        rows = stored_columns(store, _COLUMNS)
+        edges = np.column_stack([rows[name] for name in _COLUMNS[:4]])
+        boxes = BoxTable.of(edges, rows["label"], scores=rows["score"])
+        boxes = boxes_of_image([boxes], *image.shape, self.iou_threshold)
+        files = {what: self.file(destination, what) for what in self.endings}
+        write_boxes(boxes, image, files["boxes"], self.class_names)
+        write_box_table(boxes, files["table"], self.class_names)
+        return self.result(image, files, np.bincount(boxes.labels, minlength=len(self.class_names)))
+
+    @classmethod
+    def draw(cls, result: DenseResult, image: "LargeImage", destination: Path, title: str) -> None:
+        write_boxes_overlay(
+            read_boxes(result.files["table"]),
+            image.shape,
+            thumbnail(image),
+            destination,
+            list(result.counts),
+            title=title,
+            microns_per_pixel=image.microns_per_pixel[1] if image.microns_per_pixel else None,
+        )

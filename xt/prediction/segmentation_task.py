@@ -1,0 +1,130 @@
+"""A class for every pixel: stored as 8 bits a pixel, written as mask, probabilities and outlines."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from xt.errors import ConfigError
+from xt.images import open_image
+from xt.output import remove_leftovers_of
+from xt.prediction.decoded_image import NOTHING, DecodedImage
+from xt.prediction.dense_overlay import write_mask_overlay
+from xt.prediction.dense_task import DenseOptions, DenseResult, DenseTask
+from xt.prediction.dense_writers import CERTAIN, write_mask, write_outlines, write_probabilities
+from xt.prediction.region_store import RegionStore
+from xt.prediction.thumbnail import thumbnail
+from xt.regions import Region, RegionGrid
+
+if TYPE_CHECKING:
+    from xt.images import LargeImage
+    from xt.model import XT
+
+# NumPy counts 8-bit numbers as 64-bit ones.
+_COUNTED_PIXELS = 1 << 20
+
+
+class SegmentationTask(DenseTask):
+    """The store has for each region its bands: the class of each pixel, then the probabilities if they are wanted."""
+
+    name = "segmentation"
+    unit = "pixels"
+    endings: ClassVar[Mapping[str, str]] = {
+        "mask": ".mask.tif",
+        "probabilities": ".probabilities.tif",
+        "outlines": ".outlines.geojson",
+    }
+
+    def __init__(self, model: "XT", options: DenseOptions) -> None:
+        super().__init__(model, options)
+        if model.config.num_classes > NOTHING:
+            raise ConfigError(
+                f"masks have 8 bits, for {NOTHING} classes and one number for nothing; this model has "
+                f"{model.config.num_classes} classes"
+            )
+        self.num_bands = 1 + model.config.num_classes if options.probabilities else 1
+
+    @property
+    def choice(self) -> Any:
+        return self.num_bands
+
+    def bytes_of_region(self, region_size: int) -> int:
+        return self.num_bands * region_size**2
+
+    def stored(
+        self, predictions: Tensor, regions: Sequence[Region], image: "LargeImage"
+    ) -> NDArray[np.uint8]:
+        """(n, bands, S, S); see `dense_writers` for what the numbers mean."""
+        bands = [predictions.argmax(dim=1, keepdim=True).to(torch.uint8)]
+        if self.chosen.probabilities:
+            bands.append((predictions.float() * CERTAIN).round().to(torch.uint8))
+        pixels: NDArray[np.uint8] = torch.cat(bands, dim=1).cpu().numpy()
+        if image.has_nodata:
+            for number, region in enumerate(regions):
+                _, valid = image.read_valid(region.y, region.x, *pixels.shape[2:])
+                pixels[number][:, ~valid.any(axis=-1)] = NOTHING
+        return pixels
+
+    def write(
+        self,
+        store: RegionStore,
+        grid: RegionGrid,
+        image: "LargeImage",
+        destination: Path,
+        tags: Mapping[str, str],
+        progress: Callable[[float], object] | None = None,
+    ) -> DenseResult:
+        names, options = self.class_names, self.chosen
+        mask = DecodedImage(store, grid, image, num_bands=self.num_bands, bands=range(1))
+        files = {"mask": self.file(destination, "mask")}
+        # Each band takes about as long as another.
+        write_mask(mask, files["mask"], names, tags, _part(progress, 0, 1 / self.num_bands))
+        if options.probabilities:
+            further = range(1, self.num_bands)
+            bands = DecodedImage(store, grid, image, num_bands=self.num_bands, bands=further)
+            files["probabilities"] = self.file(destination, "probabilities")
+            part = _part(progress, 1 / self.num_bands, 1)
+            write_probabilities(bands, files["probabilities"], names, tags, part)
+        if options.outlines:
+            files["outlines"] = self.file(destination, "outlines")
+            write_outlines(mask, files["outlines"], names, options.outlines, options.least_area)
+        return self.result(image, files, _count_pixels(mask, len(names)))
+
+    @classmethod
+    def draw(cls, result: DenseResult, image: "LargeImage", destination: Path, title: str) -> None:
+        with open_image(result.files["mask"]) as mask:
+            write_mask_overlay(
+                mask,
+                thumbnail(image),
+                destination,
+                list(result.counts),
+                result.counts,
+                title=title,
+                microns_per_pixel=image.microns_per_pixel[1] if image.microns_per_pixel else None,
+            )
+
+    @classmethod
+    def remove_leftovers(cls, destination: Path) -> None:
+        super().remove_leftovers(destination)
+        remove_leftovers_of(f"{cls.file(destination, 'mask')}.aux.xml")
+
+
+def _part(
+    progress: Callable[[float], object] | None, start: float, stop: float
+) -> Callable[[float], object] | None:
+    return None if progress is None else lambda done: progress(start + (stop - start) * done)
+
+
+def _count_pixels(mask: "LargeImage", num_classes: int) -> NDArray[np.int64]:
+    """How many pixels each class has."""
+    height, width = mask.shape
+    counts = np.zeros(NOTHING + 1, dtype=np.int64)
+    step = max(1, _COUNTED_PIXELS // width)
+    for y in range(0, height, step):
+        pixels = mask.read(y, 0, min(step, height - y), width)
+        counts += np.bincount(pixels.ravel(), minlength=len(counts))
+    return counts[:num_classes]
