@@ -19,12 +19,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("checkpoint", help="a run folder, its model.safetensors, or a .ckpt")
     parser.add_argument(
         "table",
-        help="CSV or Parquet file with one row an image, a folder per class, a JSON file of COCO instances, or with "
-        "--scenes xView3's CSV of labels",
+        help="CSV or Parquet file with one row an image, a folder per class, a JSON file of COCO instances, the folder "
+        "of iNaturalist 2018, or with --scenes xView3's CSV of labels",
     )
     parser.add_argument(
         "--split",
-        help="images of this split; 'all' for every row; default: 'test' if there are splits, else all",
+        help="images of this split; 'all' for every row; default: 'test' if there are splits, else all; of iNaturalist "
+        "'val', for the labels of its test images are not public",
     )
     parser.add_argument("--out", type=Path, metavar="DIR", help="where metrics, predictions and pictures go")
     parser.add_argument("--root", help="folder that relative image paths start from")
@@ -76,14 +77,21 @@ def run(arguments: argparse.Namespace) -> int:
     data = _data(DataConfig() if config is None else config.data, arguments)
     names = model.config.class_names
     table = load_table(data, model.config.head, None if names is None else tuple(names), model.config)
-    table, which = _select(table, arguments.split, data.test_split)
+    table, which = _select(
+        table, arguments.split, data.test_split if data.inaturalist is None else data.validation_split
+    )
     table.check_files()
     device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
     if arguments.region_batch is not None:
         model.streaming = replace(model.streaming, region_batch=arguments.region_batch)
     how = Reading(
-        region_size=model.region_encoder.region_size, view=data.view, crops=data.crops, nodata=data.nodata
+        region_size=model.region_encoder.region_size,
+        view=data.view,
+        crops=data.crops,
+        nodata=data.nodata,
+        image_size=model.config.image_size,
+        workers=data.photos.workers,
     )
     summary = _measure(model, table, how, config, arguments)
     print(f"{which} of {table.source}" + ("" if data.view == "whole" else f", as '{data.view}' sees them"))
@@ -134,8 +142,11 @@ def _evaluation(config: "RunConfig | None", arguments: argparse.Namespace) -> "E
 
 
 def _data(trained: "DataConfig", arguments: argparse.Namespace) -> "DataConfig":
+    from xt.data.inaturalist import is_inaturalist
+
     path = Path(arguments.table)
-    folder, scenes, coco = path.is_dir(), arguments.scenes, path.suffix.lower() == ".json"
+    scenes, coco, inaturalist = arguments.scenes, path.suffix.lower() == ".json", is_inaturalist(path)
+    folder = path.is_dir() and not inaturalist
     given = {
         "image_column": arguments.image_column,
         "label_columns": None if arguments.label_column is None else tuple(arguments.label_column),
@@ -147,8 +158,10 @@ def _data(trained: "DataConfig", arguments: argparse.Namespace) -> "DataConfig":
     }
     return replace(
         trained,
-        table=None if folder or scenes or coco else str(path),
+        table=None if folder or scenes or coco or inaturalist else str(path),
         folder=str(path) if folder else None,
+        inaturalist=str(path) if inaturalist else None,
+        inaturalist_classes=trained.inaturalist_classes if inaturalist else (),
         scenes=scenes,
         scene_labels=(str(path),) if scenes else (),
         coco=(str(path),) if coco else (),
@@ -160,9 +173,9 @@ def _data(trained: "DataConfig", arguments: argparse.Namespace) -> "DataConfig":
     )
 
 
-def _select(table: "ImageTable", split: str | None, test_split: str) -> tuple["ImageTable", str]:
+def _select(table: "ImageTable", split: str | None, default: str) -> tuple["ImageTable", str]:
     if split == "all" or (split is None and table.splits is None):
         return table, f"all {len(table)} images"
-    name = split or test_split
+    name = split or default
     part = table.split(name)
     return part, f"the {len(part)} images of the split {name!r}"

@@ -57,13 +57,13 @@ def in_words(summary: dict[str, object]) -> str:
     """One line of metrics."""
     parts = []
     for name, value in summary.items():
-        if value is None or (len(summary) > _MANY and "(" in name):
-            # Nothing to measure; or a number of one of many classes.
+        if value is None or name.endswith("_interval") or (len(summary) > _MANY and "(" in name):
+            # Nothing to measure; what stands behind the number it belongs to; or a number of one of many classes.
             continue
-        if name == "top1_interval" and isinstance(value, list):
-            parts.append(f"95 % interval of top1 {value[0]:.3f} to {value[1]:.3f}")
-        else:
-            parts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{value} {name}")
+        parts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{value} {name}")
+        interval = summary.get(f"{name}_interval")
+        if isinstance(interval, list):
+            parts[-1] += f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"
     return ", ".join(parts)
 
 

@@ -11,16 +11,19 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.data import DataLoader
 
-from xt.data.dataset import ImageDataset, Reading, collate
+from xt.data.dataset import Reading
 from xt.data.table import ImageTable
 from xt.model import XT
 from xt.output import check_writable_folder, write_atomically
 from xt.training.callbacks import Report
 from xt.training.confusion import draw_confusion
-from xt.training.metrics import deciding_metric, make_metrics, wilson_interval
+from xt.training.loading import evaluation_batches
+from xt.training.metrics import deciding_metric, make_metrics, with_intervals
 from xt.training.module import metric_targets, predict_views
+
+_MOST_COLUMNS = 1000
+_BEST = 5
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,9 @@ class Evaluation:
         return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
     def summary(self) -> dict[str, Any]:
-        """The metrics, for classes with the 95 % confidence interval of top-1, fit for JSON."""
-        result: dict[str, Any] = {"images": len(self.table), "loss": self.loss, **self.metrics}
-        if self.task == "classification":
-            correct = int((self.predictions == self.table.targets).sum())
-            result["top1_interval"] = list(wilson_interval(correct, len(self.table)))
-        return result
+        """The metrics, each accuracy with its 95 % confidence interval, fit for JSON."""
+        images = len(self.table)
+        return {"images": images, "loss": self.loss, **with_intervals(self.metrics, images)}
 
     @property
     def score(self) -> float:
@@ -89,10 +89,9 @@ def evaluate(
     """
     was_training = model.training
     model.eval()
-    dataset = ImageDataset(table, reading)
     probabilities, loss = [], 0.0
     try:
-        for batch in DataLoader(dataset, batch_size, collate_fn=collate):
+        for batch in evaluation_batches(table, reading, batch_size):
             with closing(batch):
                 logits = model(batch.images)
                 probabilities.append(predict_views(model, batch, logits).cpu().numpy())
@@ -106,8 +105,10 @@ def evaluate(
 
 
 def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
-    """Write `metrics.json`, `predictions.csv` (one row an image) and, for classes, `confusion.png` and
-    `.csv`.
+    """Write `metrics.json`, `predictions.csv` (one row an image) and, for classes, `confusion.csv` and `.png`.
+
+    With more than 1,000 classes `predictions.csv` has the five most probable ones, `confusion.csv` a row for each pair
+    of classes that occurs, and there is no picture: as tables of all classes they would be gigabytes.
 
     Raises:
         OutputError: the folder cannot be written to.
@@ -115,7 +116,9 @@ def write_evaluation(evaluation: Evaluation, folder: Path) -> None:
     check_writable_folder(folder)
     write_atomically(folder / "metrics.json", json.dumps(evaluation.summary(), indent=2) + "\n")
     write_atomically(folder / "predictions.csv", _predictions(evaluation))
-    if evaluation.task == "classification":
+    if evaluation.task == "classification" and _has_many_classes(evaluation):
+        write_atomically(folder / "confusion.csv", _pairs(evaluation))
+    elif evaluation.task == "classification":
         names = evaluation.table.class_names
         rows = [["truth \\ prediction", *names]]
         rows += [[name, *row] for name, row in zip(names, evaluation.confusion.tolist(), strict=True)]
@@ -127,6 +130,8 @@ def _predictions(evaluation: Evaluation) -> str:
     table = evaluation.table
     names = table.class_names
     paths = [str(path) for path in table.paths]
+    if evaluation.task == "classification" and _has_many_classes(evaluation):
+        return _best_predictions(evaluation)
     values = evaluation.probabilities.tolist()
     if evaluation.task == "classification":
         truth = [names[target] for target in table.targets]
@@ -144,6 +149,36 @@ def _predictions(evaluation: Evaluation) -> str:
             for path, target, row in zip(paths, table.targets.tolist(), values, strict=True)
         ]
     return _csv([head, *rows])
+
+
+def _has_many_classes(evaluation: Evaluation) -> bool:
+    return len(evaluation.table.class_names) > _MOST_COLUMNS
+
+
+def _best_predictions(evaluation: Evaluation) -> str:
+    """A row an image: what it is, how probable that seemed, and what seemed most probable."""
+    names, targets = evaluation.table.class_names, evaluation.table.targets
+    numbers = range(1, _BEST + 1)
+    head = ["image", "label", "prediction", "correct", "p_label"]
+    rows: list[list[Any]] = [[*head, *(f"top{k}" for k in numbers), *(f"p_top{k}" for k in numbers)]]
+    for path, target, row in zip(evaluation.table.paths, targets, evaluation.probabilities, strict=True):
+        best = np.argsort(-row, kind="stable")[:_BEST]
+        guess = [names[place] for place in best]
+        label = [str(path), names[target], guess[0], int(best[0] == target), float(row[target])]
+        rows.append([*label, *guess, *row[best].tolist()])
+    return _csv(rows)
+
+
+def _pairs(evaluation: Evaluation) -> str:
+    """A row for each pair of classes, the true one and the predicted one, that occurs."""
+    names = evaluation.table.class_names
+    pairs = np.stack([evaluation.table.targets, evaluation.predictions], axis=1)
+    found, counts = np.unique(pairs, axis=0, return_counts=True)
+    rows = [
+        [names[truth], names[guess], count]
+        for (truth, guess), count in zip(found.tolist(), counts.tolist(), strict=True)
+    ]
+    return _csv([["truth", "prediction", "images"], *rows])
 
 
 def _csv(rows: list[list[Any]]) -> str:

@@ -1,23 +1,29 @@
 """Which numbers a task is measured by (torchmetrics), and how sure they are."""
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection
 from torchmetrics.classification import (
     MulticlassAccuracy,
-    MulticlassF1Score,
     MultilabelAveragePrecision,
     MultilabelExactMatch,
     MultilabelF1Score,
 )
 
+from xt.training.class_metrics import MacroF1, TopAccuracy
+
+ACCURACIES = ("top1", "top3", "top5", "exact_match")
+"""Those metrics that are a share of the images."""
+
 
 def make_metrics(task: str, num_classes: int, prefix: str = "", *, sync: bool = True) -> MetricCollection:
     """Metrics of probabilities (B, K), for regression of the numbers themselves, against the head's targets.
 
-    Classes: top-1, top-5 (with more than five classes) and macro F1, the mean over the classes. Several
-    labels: macro F1 at probability 1/2, macro average precision, the share of images with every label right.
-    Numbers: root mean squared and mean absolute error over all of them.
+    Classes: top-1, top-3 and top-5 (with more than three and five classes) and macro F1, the mean over the classes.
+    Several labels: macro F1 at probability 1/2, macro average precision, the share of images with every label
+    right. Numbers: root mean squared and mean absolute error over all of them.
 
     Args:
         sync: whether the processes of a distributed run add up what each has seen; False where one process
@@ -40,11 +46,12 @@ def make_metrics(task: str, num_classes: int, prefix: str = "", *, sync: bool = 
     else:
         metrics = {
             "top1": MulticlassAccuracy(num_classes, average="micro", sync_on_compute=sync),
-            "macro_f1": MulticlassF1Score(num_classes, average="macro", sync_on_compute=sync),
+            **{f"top{k}": TopAccuracy(k, sync_on_compute=sync) for k in (3, 5) if num_classes > k},
+            "macro_f1": MacroF1(num_classes, sync_on_compute=sync),
         }
-        if num_classes > 5:
-            metrics["top5"] = MulticlassAccuracy(num_classes, top_k=5, average="micro", sync_on_compute=sync)
-    return MetricCollection(metrics, prefix=prefix)
+    # Each with counts of its own: torchmetrics has metrics share them for good if they are equal after one batch, which
+    # top-3 and top-5 often are.
+    return MetricCollection(metrics, prefix=prefix, compute_groups=False)
 
 
 def deciding_metric(task: str) -> tuple[str, str]:
@@ -56,6 +63,20 @@ def deciding_metric(task: str) -> tuple[str, str]:
         "points": ("best_f1", "max"),
         "detection": ("ap", "max"),
     }.get(task, ("top1", "max"))
+
+
+def with_intervals(metrics: Mapping[str, float], images: int) -> dict[str, Any]:
+    """The metrics, each accuracy followed by its 95 % confidence interval as `NAME_interval`.
+
+    Args:
+        images: that the accuracies are shares of.
+    """
+    result: dict[str, Any] = {}
+    for name, value in metrics.items():
+        result[name] = value
+        if name in ACCURACIES:
+            result[f"{name}_interval"] = list(wilson_interval(round(value * images), images))
+    return result
 
 
 def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
