@@ -1,7 +1,8 @@
 """From YAML and the command line to a configuration, and back.
 
 `load_config("run.yaml", ["--optim.lr=3e-4"])` gives a `RunConfig`. The keys are the dataclasses' fields and
-nothing else: an unknown key fails and names the nearest, wherever it stands.
+nothing else: an unknown key fails and names the nearest, wherever it stands. Only a file may begin with `base:`, the
+path of another one, seen from its own folder, whose keys count where it has none itself.
 """
 
 import argparse
@@ -17,6 +18,8 @@ import yaml
 from xt.configuration import RunConfig
 from xt.errors import ConfigError
 
+_BASE = "base"
+
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> RunConfig:
     """The configuration in a YAML file, changed by command-line overrides such as `--optim.lr=3e-4`.
@@ -27,7 +30,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         ConfigError: the file is missing or not YAML, a key is unknown, a value has the wrong type or is out
             of range.
     """
-    values: dict[str, Any] = {} if path is None else _read_yaml(Path(path))
+    values: dict[str, Any] = {} if path is None else _read_with_base(Path(path))
     return _build(values, overrides, "the configuration" if path is None else str(path))
 
 
@@ -65,6 +68,29 @@ def config_to_dict(config: RunConfig) -> dict[str, Any]:
 def config_to_yaml(config: RunConfig) -> str:
     """The configuration as a YAML text that `load_config` reads back to an equal one."""
     return yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True)
+
+
+def _read_with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The keys of a file and, below them, those of the file it names as its base."""
+    values = _read_yaml(path)
+    base = values.pop(_BASE, None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise ConfigError(f"{path}: base must be the path of another configuration file, got {base!r}")
+    chain = (*above, path.resolve())
+    if (path.parent / base).resolve() in chain:
+        raise ConfigError(f"{path}: base {base} leads back to the file itself")
+    return _merged(_read_with_base(path.parent / base, chain), values)
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Both sets of keys, section by section; where both have a value, that of `above`."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(below.get(key), Mapping)
+        merged[key] = _merged(below[key], value) if both else value
+    return merged
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
