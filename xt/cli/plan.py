@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xt.errors import ConfigError
+from xt.images.remote import is_remote
 
 if TYPE_CHECKING:
     from xt.model import XT
@@ -72,7 +73,7 @@ def _image(text: str) -> tuple[int, int] | str:
     """A size, or the path of a file."""
     size = re.fullmatch(r"(\d+)\s*[xX×]\s*(\d+)", text.strip())
     if size is None:
-        if not Path(text).exists():
+        if not Path(text).exists() and not is_remote(text):
             raise ConfigError(
                 f"--image {text}: expected height x width such as 29000x25000, or an image file"
             )

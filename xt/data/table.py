@@ -15,6 +15,7 @@ import pandas as pd
 from xt.errors import ConfigError, TableError
 from xt.images import stack_parts
 from xt.images.ome_zarr import is_ome_zarr
+from xt.images.remote import is_remote
 
 IMAGE_SUFFIXES = frozenset(
     [
@@ -187,7 +188,11 @@ def check_paths(paths: Sequence[Path], source: str, what: str) -> None:
     Raises:
         TableError: names the first few missing files and how many there are.
     """
-    lacking = [[part for part in stack_parts(str(path)) if not Path(part).exists()] for path in paths]
+    # What lies elsewhere is asked for when its turn comes.
+    lacking = [
+        [part for part in stack_parts(str(path)) if not is_remote(part) and not Path(part).exists()]
+        for path in paths
+    ]
     missing = [parts for parts in lacking if parts]
     if missing:
         files = [part for parts in missing for part in parts]
@@ -338,8 +343,13 @@ def names_of_labels(labels: Iterable[str], given: Sequence[str] | None) -> tuple
 def _place(base: Path, value: str) -> Path:
     """The path in a cell; of a stack ("VH.tif|VV.tif") each part starts at the table's folder."""
     if len(stack_parts(str(base / value))) == 1:
-        return base / value
-    return Path("|".join(str(base / part) for part in stack_parts(value)))
+        return _below(base, value)
+    return Path("|".join(str(_below(base, part)) for part in stack_parts(value)))
+
+
+def _below(base: Path, value: str) -> Path:
+    # `open_image` gives "https:/..." its second slash back.
+    return Path(value) if is_remote(value) else base / value
 
 
 def _is_image(path: Path) -> bool:

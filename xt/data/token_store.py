@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from xt.encoded_images import EncodedImage
 from xt.errors import CheckpointError, ConfigError, ImageError, MissingPackageError, TableError
 from xt.images import stack_parts
+from xt.images.remote import is_remote, url_of
 from xt.regions import RegionGrid
 
 if TYPE_CHECKING:
@@ -158,8 +159,7 @@ class TokenStore:
         """The folder of an image's array; named by the file's absolute path, for names alone are not unique."""
         # What GDAL finds elsewhere has no other name.
         name = "|".join(
-            part if "://" in part or part.startswith("/vsi") else str(Path(part).resolve())
-            for part in stack_parts(str(image))
+            url_of(part) if is_remote(part) else str(Path(part).resolve()) for part in stack_parts(str(image))
         )
         return self.path / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}-{view}"
 

@@ -11,6 +11,7 @@ from xt.errors import ConfigError, ImageError
 from xt.images.array import ArrayImage, is_tensor
 from xt.images.image import LargeImage, fits
 from xt.images.ome import Plane
+from xt.images.remote import is_remote
 
 Progress = Callable[[float], object]
 __all__ = ["LargeImage", "open_image", "stack", "stack_parts", "tile"]
@@ -29,9 +30,10 @@ def open_image(
     """Open an image for reading by window; no pixels are read yet.
 
     Args:
-        source: a path; an array or memory map (height, width) or (height, width, channels); a torch tensor
-            (channels, height, width); or a LargeImage, which is returned as it is. A list or tuple of these, or paths
-            joined by "|", are a stack of them, see `stack`.
+        source: a path, also of what lies elsewhere ("s3://bucket/scene.tif", "gs://", "az://", "https://", "/vsi..."),
+            which is read over the network by window; an array or memory map (height, width) or (height, width,
+            channels); a torch tensor (channels, height, width); or a LargeImage, which is returned as it is. A list or
+            tuple of these, or paths joined by "|", are a stack of them, see `stack`.
         nodata: the value of pixels that hold nothing, in place of the one in the file; of a stack, in those files whose
             pixels can have it.
         time, z, series: which time point, focal plane and image of an OME-TIFF or OME-Zarr, from 0.
@@ -129,7 +131,7 @@ def _open_file(path: str, nodata: float | None, plane: Plane) -> LargeImage:
     from xt.images.raster import RasterImage
 
     # What GDAL finds elsewhere ("https://...", "/vsizip/...", "NETCDF:file:variable") is left to GDAL.
-    elsewhere = "://" in path or path.startswith("/vsi") or (":" in path and not Path(path).exists())
+    elsewhere = is_remote(path) or (":" in path and not Path(path).exists())
     if not elsewhere:
         _check_file(path)
         if Path(path).is_dir():

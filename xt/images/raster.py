@@ -8,7 +8,7 @@ import os
 import threading
 import warnings
 import weakref
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ import numpy as np
 from xt.errors import ImageError, MissingPackageError, SlowImageWarning
 from xt.images.handles import HandlePool
 from xt.images.image import LargeImage, Transform, check_dtype, check_nodata, fits
+from xt.images.remote import gdal_path, is_over_network, opened_remotely, url_of, why_not
 from xt.images.storage import LEAST_CACHE_BYTES, SEQUENTIAL_DRIVERS, Storage, decoded_images
 
 # Resolution tags of cameras and printers say some 80 to 350 micrometres; a microscope's are far finer.
@@ -41,7 +42,7 @@ class RasterImage(LargeImage):
     """
 
     def __init__(self, path: str | os.PathLike[str], nodata: float | None = None) -> None:
-        self.path = str(path)
+        self.path = url_of(str(path))
         self.nodata_given = nodata
         with open_for_facts(self.path) as dataset:
             facts = describe(dataset, self.path)
@@ -74,6 +75,8 @@ class RasterImage(LargeImage):
             try:
                 bands = dataset.read(window=Window(x, y, width, height), out_dtype=self.dtype)
             except (rasterio.errors.RasterioError, OSError) as error:
+                if is_over_network(self.path):
+                    raise ImageError(why_not(self.path, _all_said(error))) from error
                 raise ImageError(
                     f"{self.path} is damaged or cut off: rows {y} to {y + height} and columns {x} to "
                     f"{x + width} of level {level} cannot be decoded ({cause_of(error)}); get the file again "
@@ -153,7 +156,7 @@ def open_for_pixels(path: str, level: int = 0, name: str | None = None) -> Any:
     import_rasterio()
     options = {"overview_level": level - 1} if level else {}
     with _opening(name or path):
-        return _pixel_reader()(path, **options)
+        return _opened(_pixel_reader(), path, **options)
 
 
 def open_for_facts(path: str, **options: Any) -> Any:
@@ -167,7 +170,18 @@ def open_for_facts(path: str, **options: Any) -> Any:
 
     with _one_at_a_time, warnings.catch_warnings(), _opening(path):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return rasterio.open(path, **options)
+        return _opened(rasterio.open, path, **options)
+
+
+def _opened(open_dataset: Callable[..., Any], path: str, **options: Any) -> Any:
+    if not is_over_network(path):
+        return open_dataset(gdal_path(path), **options)
+
+    def open_there() -> Any:
+        import_rasterio()
+        return open_dataset(gdal_path(path), **options)
+
+    return opened_remotely(open_there)
 
 
 @contextmanager
@@ -177,6 +191,8 @@ def _opening(path: str) -> Iterator[None]:
     try:
         yield
     except RasterioError as error:
+        if is_over_network(path):
+            raise ImageError(why_not(path, _all_said(error))) from error
         raise ImageError(
             f"{path} is not an image that GDAL can open, or it is damaged or cut off ({cause_of(error)})"
         ) from error
@@ -199,6 +215,16 @@ def cause_of(error: BaseException) -> str:
     said = error.__cause__ or error
     lines = str(said).strip().splitlines() or [type(said).__name__]
     return lines[0].rstrip(".")
+
+
+def _all_said(error: BaseException) -> str:
+    """All that GDAL said, the first cause first."""
+    said: list[str] = []
+    cause: BaseException | None = error
+    while cause is not None:
+        said.insert(0, " ".join(str(cause).split()).rstrip("."))
+        cause = cause.__cause__
+    return "; ".join(dict.fromkeys(line for line in said if line and "previous exception" not in line))
 
 
 def describe(dataset: Any, path: str) -> dict[str, Any]:

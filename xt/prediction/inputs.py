@@ -8,6 +8,7 @@ from pathlib import Path
 from xt.errors import ImageError
 from xt.images import stack_parts
 from xt.images.ome_zarr import is_ome_zarr
+from xt.images.remote import is_remote, name_of, url_of
 
 # What is looked for in folders; a file that is named itself may have any suffix.
 _PLAIN = (".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".j2k", ".webp", ".bmp", ".vrt", ".img", ".ntf")
@@ -34,19 +35,20 @@ def find_images(given: Sequence[str], without: Path | None = None) -> list[str]:
 
 def identity(path: str) -> str:
     """The same for all ways to write the path of one file, or of the files of one stack."""
-    return "|".join(part if is_remote(part) else str(Path(part).resolve()) for part in stack_parts(path))
+    return "|".join(
+        url_of(part) if is_remote(part) else str(Path(part).resolve()) for part in stack_parts(path)
+    )
 
 
 def image_stem(path: str) -> str:
     """What an image is called in the names of its results: a file by itself, a stack by the folder of its files."""
     parts = stack_parts(path)
     if len(parts) == 1:
-        return Path(path).stem or "image"
+        return Path(name_of(path) if is_remote(path) else path).stem or "image"
+    if any(map(is_remote, parts)):
+        folders = {url_of(part).split("?")[0].rsplit("/", 1)[0] for part in parts}
+        return folders.pop().rsplit("/", 1)[-1] if len(folders) == 1 else "stack"
     return Path(os.path.commonpath([Path(part).resolve().parent for part in parts])).name or "stack"
-
-
-def is_remote(path: str) -> bool:
-    return "://" in path or path.startswith("/vsi")
 
 
 def file_version(path: str) -> list[int] | None:
