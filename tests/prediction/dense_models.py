@@ -13,7 +13,7 @@ def dense_model(head: str = "segmentation", **settings: object) -> "xt.XT":
     heads = {
         "segmentation": {"width": 8},
         "points": {"width": 8, "attributes": {"length": "number"}, "score_threshold": 0.3, "radius": 6.0},
-        "detection": {"width": 8, "score_threshold": 0.62},
+        "detection": {"width": 8, "score_threshold": 0.65},
     }
     defaults = {
         "head": head, "head_options": heads[head], "num_classes": 3, "class_names": ["sea", "ship", "ice"],
@@ -26,7 +26,8 @@ def dense_model(head: str = "segmentation", **settings: object) -> "xt.XT":
         model.head.predict.weight *= 8
         model.head.predict.bias.zero_()
         if head == "detection":
-            model.head.predict_box.weight *= 30
+            model.head.predict.weight *= 4
+            model.head.predict_box.weight *= 60
     return model.eval()
 
 

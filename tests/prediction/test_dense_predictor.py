@@ -1,47 +1,24 @@
-import csv
 import json
-import os
-import subprocess
-import sys
-import warnings
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import rasterio
 import torch
-from PIL import Image
 
 import xt
 from tests.prediction.dense_models import dense_model, scene
+from tests.prediction.interruption import BATCHES_OF_5, pixels_of
 from tests.shared_data import shared_data
 from tests.small_model import small_model
-from xt.errors import ConfigError, OutputError, PixelError
-from xt.heads.point_table import PointTable
+from xt.errors import ConfigError, PixelError
 from xt.prediction.dense_predictor import DensePredictor
 from xt.prediction.dense_task import DenseOptions
-from xt.prediction.merge_points import merge_points
 from xt.streaming import Streaming
-
-BATCHES_OF_5 = Streaming(region_batch=5)
-PLAIN = DenseOptions()
 
 
 @pytest.fixture(scope="module")
 def model():
     return dense_model()
-
-
-@pytest.fixture(scope="module")
-def points_model():
-    return dense_model("points")
-
-
-def pixels_of(path) -> np.ndarray:
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        with rasterio.open(path) as file:
-            return file.read()
 
 
 def probabilities_of(model, image) -> np.ndarray:
@@ -53,30 +30,6 @@ def probabilities_of(model, image) -> np.ndarray:
         for region, values in zip(decoded.regions, decoded.predictions.numpy(), strict=True):
             whole[:, region.y : region.y + size, region.x : region.x + size] = values
     return whole[:, : image.shape[0], : image.shape[1]]
-
-
-def tables_of(model, image) -> list[PointTable]:
-    return [table for decoded in model.decode(image) for table in decoded.predictions]
-
-
-class StopsAfter:
-    """A model's `decode` that fails behind some region batches, as if the machine went down."""
-
-    def __init__(self, model, batches: int) -> None:
-        self.decode, self.batches = model.decode, batches
-
-    def __call__(self, *arguments, **options):
-        for number, decoded in enumerate(self.decode(*arguments, **options)):
-            if number == self.batches:
-                raise RuntimeError("the lights went out")
-            yield decoded
-
-
-def stopped(model, image, destination, batches: int, monkeypatch, **options) -> None:
-    with monkeypatch.context() as patch:
-        patch.setattr(model, "decode", StopsAfter(model, batches))
-        with pytest.raises(RuntimeError, match="the lights went out"):
-            DensePredictor(model, "cpu", BATCHES_OF_5).predict(image, destination, **options)
 
 
 def test_a_mask_and_its_probabilities_are_what_the_model_says(model, tmp_path):
@@ -120,25 +73,6 @@ def test_the_order_of_the_regions_changes_nothing(tmp_path):
     assert len(np.unique(masks[0])) == 3
 
 
-def test_points_are_what_the_model_says_each_once(points_model, tmp_path):
-    image = xt.open_image(scene())
-    found = PointTable.concatenate(tables_of(points_model, image)).within(0, 0, 300, 410)
-    expected = found.select(merge_points(found.y, found.x, found.scores, 6.0))
-    result = DensePredictor(points_model, "cpu", BATCHES_OF_5).predict(image, tmp_path / "scene")
-    assert 20 < len(expected) < len(found), "some lie on both sides of a border"
-    with result.files["table"].open(newline="") as file:
-        rows = list(csv.DictReader(file))
-    for column, values in {"y": expected.y, "x": expected.x, "length": expected.attributes["length"]}.items():
-        np.testing.assert_allclose([float(row[column]) for row in rows], values, rtol=1e-4, atol=2e-3)
-    features = json.loads(result.files["points"].read_text())["features"]
-    assert len(features) == len(rows) == sum(result.counts.values())
-    assert {feature["properties"]["classification"]["name"] for feature in features} <= {"sea", "ship", "ice"}
-    everything = DensePredictor(points_model, "cpu").predict(
-        image, tmp_path / "scene", DenseOptions(merge_radius=0)
-    )
-    assert sum(everything.counts.values()) == len(found)
-
-
 def test_skipped_regions_and_pixels_without_data_are_nodata(tmp_path):
     model = dense_model(foreground="nodata")
     pixels = scene()
@@ -153,120 +87,6 @@ def test_skipped_regions_and_pixels_without_data_are_nodata(tmp_path):
     assert sum(result.counts.values()) == (mask != 255).sum()
 
 
-def test_points_where_the_image_has_no_data_are_left_out(points_model, tmp_path):
-    pixels = np.maximum(scene(), 1)
-    pixels[:100, :150] = 0
-    found = {}
-    for name, nodata in (("all", None), ("some", 0)):
-        image = xt.open_image(pixels, nodata=nodata)
-        result = DensePredictor(points_model, "cpu").predict(
-            image, tmp_path / name, DenseOptions(merge_radius=0)
-        )
-        with result.files["table"].open(newline="") as file:
-            found[name] = {(float(row["y"]), float(row["x"])) for row in csv.DictReader(file)}
-    empty = {(y, x) for y, x in found["all"] if y < 100 and x < 150}
-    assert empty, "the model finds points there, too"
-    assert not {(y, x) for y, x in found["some"] if y < 100 and x < 150}
-    assert len(found["some"]) > 20
-
-
-@pytest.mark.parametrize("batches", [0, 1, 4, 6])
-def test_a_stopped_prediction_goes_on_where_it_was(model, tmp_path, monkeypatch, batches):
-    image = xt.open_image(scene())
-    options = DenseOptions(probabilities=True)
-    whole = DensePredictor(model, "cpu", BATCHES_OF_5).predict(image, tmp_path / "whole", options)
-    stopped(model, image, tmp_path / "scene", batches, monkeypatch, options=options)
-    assert sorted(path.name for path in tmp_path.glob("scene*")) == ["scene.partial"]
-    firsts = []
-    decode = model.decode
-
-    def decode_from(*arguments, **given):
-        firsts.append(given["first_batch"])
-        return decode(*arguments, **given)
-
-    monkeypatch.setattr(model, "decode", decode_from)
-    monkeypatch.setattr(model, "context", None)
-    result = DensePredictor(model, "cpu", BATCHES_OF_5).predict(image, tmp_path / "scene", options)
-    assert firsts == [batches], "and the tokens are not computed again"
-    for what, path in result.files.items():
-        np.testing.assert_array_equal(pixels_of(path), pixels_of(whole.files[what]))
-    assert sorted(path.name for path in tmp_path.glob("scene*")) == [
-        "scene.mask.tif", "scene.mask.tif.aux.xml", "scene.probabilities.tif",
-    ]  # fmt: skip
-
-
-def test_points_go_on_too(points_model, tmp_path, monkeypatch):
-    image = xt.open_image(scene())
-    whole = DensePredictor(points_model, "cpu", BATCHES_OF_5).predict(image, tmp_path / "whole")
-    stopped(points_model, image, tmp_path / "scene", 3, monkeypatch)
-    result = DensePredictor(points_model, "cpu", BATCHES_OF_5).predict(image, tmp_path / "scene")
-    for what, path in result.files.items():
-        assert path.read_bytes() == whole.files[what].read_bytes()
-
-
-def test_a_region_batch_in_pieces_is_stored_whole(model, tmp_path, monkeypatch):
-    # As it comes where the device ran out of memory.
-    image = xt.open_image(scene())
-    predictor = DensePredictor(model, "cpu", BATCHES_OF_5)
-    whole = predictor.predict(image, tmp_path / "whole")
-    decode = model.decode
-
-    def in_pieces(*arguments, **given):
-        for regions, predictions in decode(*arguments, **given):
-            for start in range(0, len(regions), 2):
-                yield regions[start : start + 2], predictions[start : start + 2]
-
-    monkeypatch.setattr(model, "decode", in_pieces)
-    result = predictor.predict(image, tmp_path / "scene")
-    np.testing.assert_array_equal(pixels_of(result.files["mask"]), pixels_of(whole.files["mask"]))
-
-
-def test_what_does_not_belong_together_is_not_mixed(model, tmp_path, monkeypatch):
-    path = tmp_path / "scene.png"
-    Image.fromarray(scene()).save(path)
-    stopped(model, path, tmp_path / "scene", 3, monkeypatch)
-
-    def refused(expected: str, other=model, streaming=BATCHES_OF_5, options=PLAIN) -> None:
-        with pytest.raises(
-            OutputError, match=f"unfinished prediction with another {expected}, which cannot be"
-        ):
-            DensePredictor(other, "cpu", streaming).predict(path, tmp_path / "scene", options)
-
-    other = dense_model()
-    with torch.no_grad():
-        other.head.predict.bias[0] += 1
-    refused("model", other)
-    refused("region batch", streaming=Streaming(region_batch=7))
-    refused("choice of results", options=DenseOptions(probabilities=True))
-    os.utime(path, ns=(1, 1))
-    refused("image")
-    result = DensePredictor(model, "cpu").predict(path, tmp_path / "scene", DenseOptions(restart=True))
-    assert not (tmp_path / "scene.partial").exists()
-    whole = DensePredictor(model, "cpu").predict(path, tmp_path / "whole")
-    np.testing.assert_array_equal(pixels_of(result.files["mask"]), pixels_of(whole.files["mask"]))
-
-
-def test_a_region_batch_that_nobody_chose_is_taken_from_what_is_there(model, tmp_path, monkeypatch):
-    image = xt.open_image(scene())
-    stopped(model, image, tmp_path / "scene", 3, monkeypatch)
-    used = []
-    decode = model.decode
-
-    def decode_with(*arguments, **given):
-        used.append((model.streaming.region_batch, given["first_batch"]))
-        return decode(*arguments, **given)
-
-    monkeypatch.setattr(model, "decode", decode_with)
-    DensePredictor(model, "cpu").predict(image, tmp_path / "scene")
-    assert used == [(5, 3)]
-
-
-def test_an_array_of_other_pixels_is_another_image(model, tmp_path, monkeypatch):
-    stopped(model, xt.open_image(scene()), tmp_path / "scene", 1, monkeypatch)
-    with pytest.raises(OutputError, match="another image, which"):
-        DensePredictor(model, "cpu", BATCHES_OF_5).predict(scene()[::-1].copy(), tmp_path / "scene")
-
-
 def test_answers_that_are_no_numbers(tmp_path):
     model = dense_model()
     with torch.no_grad():
@@ -274,15 +94,6 @@ def test_answers_that_are_no_numbers(tmp_path):
     with pytest.raises(PixelError, match="the model's answer for array 300x410x3 is not a number"):
         DensePredictor(model, "cpu").predict(scene(), tmp_path / "scene")
     assert [path.name for path in tmp_path.iterdir()] == ["scene.partial"]
-
-
-def test_a_disk_without_room_is_noticed_before_the_work(model, tmp_path, monkeypatch):
-    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=100_000))
-    with pytest.raises(
-        OutputError, match=r"scene\.partial will take 0\.000143 GB until .* only 0\.0001 GB are free"
-    ):
-        DensePredictor(model, "cpu").predict(scene(), tmp_path / "scene")
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_model_is_left_as_it_was(tmp_path):
@@ -307,77 +118,6 @@ def test_models_of_other_tasks(model, tmp_path):
         DensePredictor(many, "cpu")
     with pytest.raises(ConfigError, match="least_area must be at least 1 pixel, got 0"):
         DenseOptions(least_area=0)
-
-
-KILLED = """
-import os, random, signal, sys, time, torch
-from pathlib import Path
-from tests.prediction.dense_models import dense_model, scene
-from xt.prediction.dense_task import DenseOptions
-from xt.prediction.dense_predictor import DensePredictor
-from xt.streaming import Streaming
-
-torch.set_num_threads(1)
-folder = Path(sys.argv[1])
-model, image = dense_model(), scene(600, 700)
-predictor = DensePredictor(model, "cpu", Streaming(region_batch=3, threads=1), checkpoint="abc")
-options = DenseOptions(probabilities=True, outlines=(1, 2))
-
-def run(name, events=None):
-    "In a process of its own, killed a moment after so many steps of progress; whether it came to its end."
-    reader, writer = os.pipe()
-    child = os.fork()
-    if child == 0:
-        predictor.predict(image, folder / name, options, lambda *step: os.write(writer, b"."))
-        os._exit(0)
-    os.close(writer)
-    while events is None or events > 0:
-        if not os.read(reader, 1):
-            break
-        events = None if events is None else events - 1
-    else:
-        time.sleep(random.uniform(0, 0.03))
-        os.kill(child, signal.SIGKILL)
-    os.close(reader)
-    return os.waitpid(child, 0)[1] == 0
-
-run("whole")
-random.seed(0)
-kills, batches = 0, []
-while kills < 10:
-    partial = folder / "scene.partial"
-    # The encoding takes 37 steps, the decoding as many, and the writing some more.
-    if run("scene", random.randint(0, 15 if (partial / "context.pt").exists() else 50)):
-        for path in folder.glob("scene*"):
-            path.unlink()
-        continue
-    kills += 1
-    journal = partial / "journal"
-    batches.append(journal.stat().st_size // 24 if journal.exists() else -1)
-print(run("scene"), *batches)
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="forks and sends signals")
-def test_killed_ten_times_at_random_the_result_is_the_same(tmp_path):
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(tmp_path)], capture_output=True, text=True, check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    ).stdout.split()  # fmt: skip
-    assert done[0] == "True"
-    batches = [int(size) for size in done[1:]]
-    assert len(batches) == 10
-    assert len({number for number in batches if number > 0}) >= 3, "it went on from kill to kill"
-    for ending in (".mask.tif", ".probabilities.tif"):
-        np.testing.assert_array_equal(
-            pixels_of(tmp_path / f"scene{ending}"), pixels_of(tmp_path / f"whole{ending}")
-        )
-    outlines = [(tmp_path / f"{name}.outlines.geojson").read_bytes() for name in ("scene", "whole")]
-    assert outlines[0] == outlines[1]
-    left = {path.name for path in tmp_path.iterdir()} - {path.name for path in tmp_path.glob("whole*")}
-    assert left == {path.name.replace("whole", "scene") for path in tmp_path.glob("whole*")}, (
-        "nothing else is left"
-    )
 
 
 def test_a_real_slide(tmp_path):
