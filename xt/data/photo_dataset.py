@@ -14,7 +14,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from xt.data.photos import Photos
 from xt.data.table import ImageTable
-from xt.errors import ConfigError
+from xt.errors import ConfigError, XTError
 from xt.photo import read_photo, square
 
 _BATCHES_AHEAD = 2
@@ -90,11 +90,12 @@ class PhotoDataset(Dataset[PhotoItem]):
             image = square(photo, self.size)
         else:
             with seeded(self.seed, epoch, index):
-                image = torch.from_numpy(self.change(photo))
+                # An array or a tensor: that is up to the version of timm.
+                image = torch.as_tensor(self.change(photo))
         return PhotoItem(image, self.targets[index], index)
 
 
-def random_change(photos: Photos, size: int) -> Callable[[Image.Image], np.ndarray]:
+def random_change(photos: Photos, size: int) -> Callable[[Image.Image], Any]:
     """timm's training transform up to the bytes, (3, size, size) uint8.
 
     Raises:
@@ -103,7 +104,7 @@ def random_change(photos: Photos, size: int) -> Callable[[Image.Image], np.ndarr
     from timm.data import create_transform
 
     try:
-        change: Callable[[Image.Image], np.ndarray] = create_transform(
+        change: Callable[[Image.Image], Any] = create_transform(
             size,
             is_training=True,
             scale=photos.scale,
@@ -155,12 +156,11 @@ def photo_loader(
         pin_memory: so that batches are copied to a GPU while it computes.
     """
     count = min(workers, _cores())
-    items: Any = dataset
-    return DataLoader(
-        items,
+    return _Loader(
+        _Told(dataset),
         batch_size,
         sampler=sampler,
-        collate_fn=collate_photos,
+        collate_fn=_collate_told,
         num_workers=count,
         # Or each epoch would start them anew.
         persistent_workers=count > 0,
@@ -200,6 +200,39 @@ def photo_statistics(
     std = np.sqrt(np.maximum(squares / count - mean**2, 0))
     std[std < 1e-6] = 1.0
     return tuple(mean.tolist()), tuple(std.tolist())
+
+
+class _Told(Dataset[Any]):
+    """A dataset whose errors are handed on as items: raised in a worker, they would come with its traceback as text."""
+
+    def __init__(self, dataset: PhotoDataset) -> None:
+        self.dataset = dataset
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: int | tuple[int, int]) -> PhotoItem | XTError:
+        try:
+            return self.dataset[key]
+        except XTError as error:
+            return error
+
+
+def _collate_told(items: Sequence[Any]) -> PhotoBatch | XTError:
+    for item in items:
+        if isinstance(item, XTError):
+            return item
+    return collate_photos(items)
+
+
+class _Loader(DataLoader[Any]):
+    """Raises in the training process what a worker was told."""
+
+    def __iter__(self) -> Any:
+        for batch in super().__iter__():
+            if isinstance(batch, XTError):
+                raise batch
+            yield batch
 
 
 def _cores() -> int:
