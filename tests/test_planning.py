@@ -263,7 +263,7 @@ def test_an_encoder_that_looks_at_values_gets_the_usual_region_batch():
         xt.plan(model, (100, 100), "1GB")
 
 
-@pytest.mark.parametrize("head", ["segmentation", "points"])
+@pytest.mark.parametrize("head", ["segmentation", "points", "detection"])
 def test_answers_about_every_place_are_planned_too(head):
     def planned_for(head, context="full", halo=0, device="2GB"):
         model = small_model(context=context, head=head, halo=halo)

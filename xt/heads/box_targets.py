@@ -11,7 +11,7 @@ from xt.regions import Region
 
 BACKGROUND = -1
 IGNORED = -2
-# Rows of the targets: class number, distances to the four edges, centre-ness.
+# Rows of the targets: class number, four edges, centre-ness.
 TARGET_ROWS = 6
 
 
@@ -33,8 +33,8 @@ class Level:
 
     @property
     def unit(self) -> float:
-        """About how far the edges of its objects are from their centres, in pixels."""
-        return 0.35 * self.largest if np.isfinite(self.largest) else 0.7 * self.smallest
+        """About the sides of its objects, in pixels."""
+        return 0.7 * self.largest if np.isfinite(self.largest) else 1.4 * self.smallest
 
 
 def pyramid_levels(
@@ -96,17 +96,16 @@ def box_targets(boxes: BoxTable, region: Region, cells: Cells, radius: float = 1
     """What each cell of a region is to say.
 
     An object is found at the cells of its level whose centres lie in it and within `radius` cells of its centre, along
-    both axes; one smaller than a cell counts as large as a cell here. A cell that could find several finds the
-    smallest. Where the object's centre lies beyond the region's border, the neighbour's cells find it as well.
+    both axes; one that is smaller than a cell along an axis counts as large as a cell. A cell that could find several
+    finds the smallest. Where the centre lies beyond the region's border, the neighbour's cells find it as well.
 
     Args:
         boxes: of the whole image.
         radius: of centre sampling, in cells.
 
     Returns:
-        (6, cells): class number, `BACKGROUND`, or `IGNORED` inside crowd boxes; distances of the upper, left, lower
-        and right edge from the cell's centre, in pixels; centre-ness in [0, 1]. All but the first are 0 where there
-        is no object.
+        (6, cells): class number, `BACKGROUND`, or `IGNORED` inside crowd boxes; y0, x0, y1, x1 of the box, from the
+        cell's centre, in pixels; centre-ness in [0, 1]. All but the first are 0 where there is no object.
 
     Source: FCOS, Tian et al. 2019 (arXiv:1904.01355), section 3 and equation 3, with centre sampling as in the
     authors' later version (arXiv:2006.09214, section 3.1). Sizes, not distances, choose the level.
@@ -157,7 +156,7 @@ def _assign(
     owner = owner[found]
     result[0, found] = labels[owner]
     y0, x0, y1, x1 = edges[owner].T
-    result[1:5, found] = y[found] - y0, x[found] - x0, y1 - y[found], x1 - x[found]
+    result[1:5, found] = y0 - y[found], x0 - x[found], y1 - y[found], x1 - x[found]
     result[5, found] = np.sqrt(
         _evenness(offset_y[owner, found], half[owner, 0]) * _evenness(offset_x[owner, found], half[owner, 1])
     )

@@ -28,8 +28,10 @@ class DetectionHead(DenseHead):
 
     Targets are `BoxTable`s, one for each image, in pixels of that image. Source: FCOS, Tian et al. 2019
     (arXiv:1904.01355), with centre sampling and the generalised IoU. What differs: an object's longer side chooses its
-    level; norms are over channels; maps are made as `FeatureDecoder` does, with context in each; the last level's cells
-    are the tokens behind the context encoder, where objects larger than a region are found.
+    level; a cell says where the box's centre is and how long its sides are, not how far the edges, so that it can find
+    what is thinner than a cell and passes beside the cell's centre; norms are over channels; maps are made as
+    `FeatureDecoder` does, with context in each; the last level's cells are the tokens behind the context encoder, where
+    objects larger than a region are found.
 
     A cell belongs to the region it lies in, so an object is found by the region that holds its centre, and where the
     centre is close to a border by both; `merge_boxes` makes these one. Boxes reach beyond the region freely.
@@ -51,6 +53,7 @@ class DetectionHead(DenseHead):
     """
 
     cell_unit: Tensor
+    cell_stride: Tensor
     cell_level: Tensor
 
     def __init__(
@@ -88,11 +91,13 @@ class DetectionHead(DenseHead):
         )
         self.class_tower = Tower(width, tower_depth)
         self.box_tower = Tower(width, tower_depth)
-        # Four edges and the centre-ness.
+        # Centre, sides and centre-ness.
         self.predict_box = nn.Conv2d(width, _EDGES + 1, kernel_size=1)
         self.scales = nn.Parameter(torch.ones(len(levels)))
         units = np.array([level.unit for level in levels])[self.cells.level]
         self.register_buffer("cell_unit", torch.from_numpy(units).float(), persistent=False)
+        strides_of_cells = torch.from_numpy(self.cells.strides[self.cells.level]).float()
+        self.register_buffer("cell_stride", strides_of_cells, persistent=False)
         self.register_buffer("cell_level", torch.from_numpy(self.cells.level), persistent=False)
         self._initialise()
 
@@ -110,8 +115,9 @@ class DetectionHead(DenseHead):
         return max(super().reach, self.tokens.reach)
 
     def forward(self, maps: Sequence[Tensor], context: Tensor | None = None) -> Tensor:
-        """(regions, K + 4 + 1, cells): logits of classes, scaled logarithms of the distances of the upper, left,
-        lower and right edge, logit of centre-ness; the cells of the region alone, in the order of `Cells`.
+        """(regions, K + 4 + 1, cells): logits of classes; of the box's centre the distance (y, x) from the cell's, in
+        cells; logarithms of its height and width, by the level's usual side; logit of centre-ness. Of the cells of the
+        region alone, in the order of `Cells`. Distances and logarithms are yet to be multiplied by the level's scale.
 
         Args:
             maps: see `DenseHead.decode_maps`.
@@ -159,13 +165,11 @@ class DetectionHead(DenseHead):
         classes = torch.arange(self.num_classes, device=found.device)[:, None]
         wanted = (labels[:, None] == classes).to(found.dtype)
         focal = sigmoid_focal_loss(found[:, : self.num_classes], wanted).sum(dim=1) * known
-        # Everywhere, with boxes of one pixel where there is none, so that shapes do not depend on the targets.
-        true = torch.where(positive[:, None] > 0, targets[:, 1:5], 1.0)
-        boxes = (
-            generalized_box_iou_loss(_corners(self._distances(found)), _corners(true))
-            * centre_ness
-            * positive
-        )
+        # Everywhere, with some box where there is none, so that shapes do not depend on the targets.
+        some = targets.new_tensor([-1, -1, 1, 1])[:, None]
+        true = torch.where(positive[:, None] > 0, targets[:, 1:5], some).transpose(1, 2)
+        giou = generalized_box_iou_loss(self._edges(found).transpose(1, 2), true)
+        boxes = giou * centre_ness * positive
         centres = F.binary_cross_entropy_with_logits(found[:, -1], centre_ness, reduction="none") * positive
         sums = [focal, boxes, centre_ness * positive, centres, positive]
         return torch.stack([part.sum(dim=1, dtype=summing_dtype(part)) for part in sums], dim=1)
@@ -183,20 +187,20 @@ class DetectionHead(DenseHead):
         scores = (found[:, : self.num_classes].sigmoid() * found[:, -1:].sigmoid()).sqrt().flatten(1)
         scores, numbers = scores.topk(min(self.candidates, scores.shape[1]), dim=1)
         places = numbers % len(self.cells)
-        distances = self._distances(found).gather(2, places[:, None].expand(-1, _EDGES, -1))
-        columns = [scores.double(), distances.double(), numbers // len(self.cells), places]
-        arrays: list[NDArray] = [column.cpu().numpy() for column in columns]
+        edges = self._edges(found).gather(2, places[:, None].expand(-1, _EDGES, -1))
+        columns = [scores.double(), edges.double(), numbers // len(self.cells), places]
+        arrays: list[NDArray] = [column.detach().cpu().numpy() for column in columns]
         return [
             self._boxes(region, *(array[slot] for array in arrays)) for slot, region in enumerate(regions)
         ]
 
     def _boxes(
-        self, region: Region, scores: NDArray, distances: NDArray, labels: NDArray, places: NDArray
+        self, region: Region, scores: NDArray, edges: NDArray, labels: NDArray, places: NDArray
     ) -> BoxTable:
         good = scores >= self.score_threshold
         y, x = region.y + self.cells.y[places[good]], region.x + self.cells.x[places[good]]
-        top, left, bottom, right = distances[:, good]
-        return BoxTable(y - top, x - left, y + bottom, x + right, labels[good], scores[good])
+        y0, x0, y1, x1 = edges[:, good]
+        return BoxTable(y + y0, x + x0, y + y1, x + x1, labels[good], scores[good])
 
     def _answers(self, features: Tensor, rim: int) -> Tensor:
         """(regions, K + 5, cells of the region) of one level."""
@@ -207,10 +211,13 @@ class DetectionHead(DenseHead):
         boxes = self.predict_box(cropped(self.box_tower(features), rim))
         return torch.cat([classes, boxes], dim=1).flatten(2)
 
-    def _distances(self, found: Tensor) -> Tensor:
-        """(regions, 4, cells) in pixels from the cell's centre, above 0."""
-        logarithms = found[:, self.num_classes : self.num_classes + _EDGES] * self.scales[self.cell_level]
-        return self.cell_unit * logarithms.clamp(-_LARGEST_LOGARITHM, _LARGEST_LOGARITHM).exp()
+    def _edges(self, found: Tensor) -> Tensor:
+        """(regions, 4, cells): y0, x0, y1, x1 of the boxes from the cell's centre, in pixels."""
+        scaled = found[:, self.num_classes : self.num_classes + _EDGES] * self.scales[self.cell_level]
+        centres = scaled[:, :2] * self.cell_stride
+        logarithms = scaled[:, 2:].clamp(-_LARGEST_LOGARITHM, _LARGEST_LOGARITHM)
+        half = self.cell_unit * logarithms.exp() / 2
+        return torch.cat([centres - half, centres + half], dim=1)
 
     def _nearest(self, context: Tensor, reach: int) -> Tensor:
         """(regions, tokens, D) of those in the region and so many around it."""
@@ -218,12 +225,6 @@ class DetectionHead(DenseHead):
         around = self.reach - reach
         square = context.unflatten(1, (side, side))[:, around : side - around, around : side - around]
         return square.flatten(1, 2)
-
-
-def _corners(distances: Tensor) -> Tensor:
-    """(regions, 4, cells) distances -> (regions, cells, 4) edges relative to the cell's centre."""
-    top, left, bottom, right = distances.unbind(1)
-    return torch.stack([-top, -left, bottom, right], dim=-1)
 
 
 def _check(
