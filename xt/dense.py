@@ -48,8 +48,8 @@ class DecodedRegions(NamedTuple):
 
     Attributes:
         regions: n of them, in the grid's order; they may overhang the bottom and right edge.
-        predictions: of a segmentation a tensor (n, K, S, S) of probabilities; of points a list of n `PointTable`s, in
-            pixels of the image.
+        predictions: of a segmentation a tensor (n, K, S, S) of probabilities; of points a list of n `PointTable`s, of
+            boxes one of n `BoxTable`s, in pixels of the image. What is found twice is in it twice.
     """
 
     regions: list[Region]

@@ -16,7 +16,8 @@ class ModelConfig:
     Attributes:
         encoder: region encoder, any timm name that has feature maps.
         context: context encoder, a key of `xt.context_encoders.CONTEXT_ENCODERS`, such as "transformer_xl".
-        head: "classification", "multilabel" or "regression".
+        head: "classification", "multilabel" or "regression" of whole images; "segmentation", "points" or "detection" of
+            what is where in them.
         num_classes: classes, labels or numbers to predict, at least 1.
         in_channels: of the images, at least 1.
         region_size: side of a region in pixels; None for the size the region encoder was made for.
