@@ -100,12 +100,8 @@ class BoxScores(Metric):
             _together(self.found), _together(self.true), self.class_names, self.max_detections
         )
 
-    def reset(self) -> None:
-        super().reset()
-        self._images = 0
-
     def _next_image(self) -> int:
-        """A number that no other image has, in whichever process."""
+        """A number that no other image has, in whichever process; it goes on after a reset, for `merge_state`."""
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         rank, processes = (
             (torch.distributed.get_rank(), torch.distributed.get_world_size()) if distributed else (0, 1)

@@ -5,6 +5,7 @@ import io
 import json
 import math
 from contextlib import closing
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,19 +69,25 @@ def evaluate_dense(
     """Measure a model on whole images, one after the other, on its device; the model is left in the mode it was in."""
     was_training = model.training
     model.eval()
-    overall, alone = (DenseScores(model, config, sync=False).to(model.device) for _ in range(2))
+    alone = DenseScores(model, config, sync=False).to(model.device)
+    overall: DenseScores | None = None
     rows: list[dict[str, float]] = []
     found: list[PointTable | BoxTable | None] = []
     try:
         for place in range(len(table)):
             alone.reset()
             with closing(open_labelled(table, place, reading)) as pair:
-                found.append(count_image(model, pair, (overall, alone)))
+                found.append(count_image(model, pair, alone))
+            if overall is None:
+                overall = deepcopy(alone)
+            else:
+                overall.add(alone)
             rows.append(alone.compute())
             if report is not None:
                 report(what, place + 1, len(table), {})
     finally:
         model.train(was_training)
+    assert overall is not None, "a table has at least one image"
     task = model.config.head
     settings = {"max_detections": config.max_detections[-1]} if task == "detection" else {}
     return DenseEvaluation(task, table, overall.compute(), rows, found, settings)

@@ -76,6 +76,11 @@ class DenseScores(nn.Module):
             for metric in self._each():
                 metric.update(answers, target.to(answers.device))
 
+    def add(self, others: "DenseScores") -> None:
+        """Count what others, made alike, have counted too."""
+        for metric, other in zip(self._each(), others._each(), strict=True):
+            metric.merge_state(other)
+
     def compute(self) -> dict[str, float]:
         """The metrics; NaN where there was nothing to count."""
         metrics = self._each()
@@ -107,7 +112,7 @@ class DenseScores(nn.Module):
 
 
 def count_image(
-    model: XT, pair: Labelled, scores: tuple[DenseScores, ...], progress: Progress | None = None
+    model: XT, pair: Labelled, scores: DenseScores, progress: Progress | None = None
 ) -> PointTable | BoxTable | None:
     """Decode an image region batch by region batch and count what is said about it; no graph is kept.
 
@@ -122,14 +127,12 @@ def count_image(
     decoded = model.decode(pair.image, progress=progress)
     if not isinstance(pair.target, LargeImage):
         tables = [table for _, predictions in decoded for table in predictions]
-        found = _boxes_or_points(head, tables, pair.image.shape, scores[0].config)
-        for each in scores:
-            each.update(found, pair.target, pair.image)
+        found = _boxes_or_points(head, tables, pair.image.shape, scores.config)
+        scores.update(found, pair.target, pair.image)
         return found
     for regions, predictions in decoded:
         masks = np.concatenate([head.region_target(pair.target, region) for region in regions])
-        for each in scores:
-            each.update(predictions, torch.from_numpy(masks), pair.image)
+        scores.update(predictions, torch.from_numpy(masks), pair.image)
     return None
 
 

@@ -64,7 +64,7 @@ class DenseValidation(Validation):
 
     def step(self, module: LightningModule, model: XT, batch: DenseBatch) -> None:
         for image, target in zip(batch.images, batch.targets, strict=True):
-            count_image(model, Labelled(image, target), (self.scores,))
+            count_image(model, Labelled(image, target), self.scores)
 
     def end(self, module: LightningModule) -> None:
         # Each metric has added up what all processes counted.

@@ -1,0 +1,97 @@
+"""Measuring masks, points and boxes on whole images: each region once, whatever the number of processes."""
+
+from contextlib import closing
+from copy import deepcopy
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from tests.training.dense_toy import CLASSES, dense_config, dense_table
+from xt.configuration import EvaluationConfig
+from xt.data.dataset import Reading
+from xt.data.dense_dataset import open_labelled
+from xt.data.table import ImageTable
+from xt.heads import BoxTable, DenseHead
+from xt.metrics.boxes import BoxScores
+from xt.metrics.points import PointScores
+from xt.metrics.segmentation import SegmentationScores
+from xt.model import XT, build_model
+from xt.streaming import Streaming
+from xt.training.dense_evaluation import evaluate_dense
+from xt.training.dense_metrics import DenseScores, count_image
+from xt.training.preparation import load_table
+
+HOW = Reading(region_size=64)
+CONFIG = EvaluationConfig(distance=30.0, score_threshold=0.3)
+
+
+@pytest.fixture(scope="module")
+def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return dense_table(tmp_path_factory.mktemp("dense"), train=2, val=3, test=1)
+
+
+def untrained(dense: Path, head: str) -> tuple[XT, ImageTable]:
+    """A model that knows nothing, and three images."""
+    config = dense_config(dense, dense.parent / "unused", head)
+    names = CLASSES if head == "segmentation" else ("disc", "square")
+    torch.manual_seed(0)
+    model = build_model(replace(config.model, num_classes=len(names), class_names=names))
+    assert isinstance(model.head, DenseHead)
+    assert model.head.predict.bias is not None
+    torch.nn.init.zeros_(model.head.predict.bias)  # points start by being nowhere
+    return model, load_table(config.data, head, names, model.config).split("val")
+
+
+@pytest.mark.parametrize(("head", "metric"), [("segmentation", SegmentationScores), ("points", PointScores)])
+def test_each_image_is_counted_once_and_all_are_their_sum(
+    dense: Path, head: str, metric: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, table = untrained(dense, head)
+    expected = DenseScores(model.eval(), CONFIG, sync=False)
+    for place in range(len(table)):
+        with closing(open_labelled(table, place, HOW)) as pair:
+            count_image(model, pair, expected)
+    updates: list[int] = []
+    model.streaming = Streaming(region_batch=8)
+    monkeypatch.setattr(metric, "update", _counting(metric.update, updates))
+    evaluation = evaluate_dense(model, table, HOW, CONFIG)
+    assert evaluation.metrics == pytest.approx(expected.compute(), rel=0, abs=0, nan_ok=True)
+    shown = evaluation.metrics["pixel_accuracy" if head == "segmentation" else "recall"]
+    assert shown > 0
+    # 3 x 3 regions of an image, 8 at a time; points are measured at 18 thresholds.
+    assert len(updates) == (3 * 2 if head == "segmentation" else 3 * 18)
+
+
+def _counting(update: Any, updates: list[int]) -> Any:
+    def counted(self: Any, *arguments: Any) -> None:
+        updates.append(1)
+        update(self, *arguments)
+
+    return counted
+
+
+def test_boxes_counted_image_by_image_are_those_counted_together() -> None:
+    generator = np.random.default_rng(0)
+    together, alone = BoxScores(2, sync=False), BoxScores(2, sync=False)
+    added: BoxScores | None = None
+    for _ in range(4):
+        y0, x0 = generator.uniform(0, 200, (2, 6))
+        side = generator.uniform(20, 60, 6)
+        true = BoxTable(y0, x0, y0 + side, x0 + side, generator.integers(0, 2, 6))
+        moved = generator.uniform(-6, 6, 6)
+        scores = generator.uniform(0, 1, 6)
+        found = BoxTable(y0 + moved, x0, y0 + side + moved, x0 + side, true.labels, scores)
+        together.update(found, true)
+        alone.reset()
+        alone.update(found, true)
+        if added is None:
+            added = deepcopy(alone)
+        else:
+            added.merge_state(alone)
+    assert added is not None
+    assert added.compute() == pytest.approx(together.compute(), rel=0, abs=0, nan_ok=True)
+    assert 0.2 < added.compute()["ap"] < 0.9
