@@ -3,9 +3,10 @@ import pytest
 from PIL import Image
 
 import xt
+from xt.heads.box_table import BoxTable
 from xt.images import tile
 from xt.prediction.colours import class_colours, point_colours
-from xt.prediction.dense_overlay import write_mask_overlay, write_points_overlay
+from xt.prediction.dense_overlay import write_boxes_overlay, write_mask_overlay, write_points_overlay
 
 NAMES = ["background", "water", "building"]
 BLUE = (0.1, 0.2, 0.9)
@@ -22,6 +23,14 @@ def view_of(path) -> np.ndarray:
 
 def blended(colour, opacity: float = 0.65) -> np.ndarray:
     return opacity * np.array(colour) / 255 + (1 - opacity) * GREY
+
+
+def grey_panel(view: np.ndarray) -> np.ndarray:
+    """The part of a picture where the image is shown in grey."""
+    grey = like(view, (GREY,) * 3)
+    # Some pixels of letters are of this grey, too.
+    rows, columns = (np.flatnonzero(grey.sum(axis=axis) > 100) for axis in (1, 0))
+    return view[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
 
 
 def test_a_mask_lies_on_the_grey_image_in_its_colours(tmp_path):
@@ -62,11 +71,7 @@ def test_points_are_circles_in_the_colours_of_their_classes(tmp_path):
     }
     picture = np.full((100, 100, 3), BLUE, np.float32)
     write_points_overlay(points, (400, 400), picture, tmp_path / "a.png", NAMES[:2], title="a.tif")
-    view = view_of(tmp_path / "a.png")
-    grey = like(view, (GREY,) * 3)
-    # Some pixels of letters are of this grey, too.
-    rows, columns = (np.flatnonzero(grey.sum(axis=axis) > 100) for axis in (1, 0))
-    panel_view = view[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1]
+    panel_view = grey_panel(view_of(tmp_path / "a.png"))
     for label, expected in ((0, [(0.25, 0.25)]), (1, [(0.75, 0.25), (0.75, 0.75)])):
         ring = np.argwhere(like(panel_view, np.array(point_colours(2)[label]) / 255))
         centres = ring / panel_view.shape[:2]
@@ -74,6 +79,38 @@ def test_points_are_circles_in_the_colours_of_their_classes(tmp_path):
             near = centres[np.abs(centres - (y, x)).max(axis=1) < 0.1]
             assert near.mean(axis=0) == pytest.approx((y, x), abs=0.01)
         assert all(np.abs(centres[:, None] - expected).max(axis=2).min(axis=1) < 0.1)
+
+
+def test_boxes_are_frames_in_the_colours_of_their_classes(tmp_path):
+    edges = [(40, 80, 120, 200), (240, 100, 360, 160), (220, 280, 300, 380)]
+    boxes = BoxTable.of(edges, [0, 1, 1], scores=[0.9, 0.8, 0.7])
+    picture = np.full((100, 100, 3), BLUE, np.float32)
+    write_boxes_overlay(boxes, (400, 400), picture, tmp_path / "a.png", NAMES[:2], title="a.tif")
+    panel_view = grey_panel(view_of(tmp_path / "a.png"))
+    for label, expected in ((0, edges[:1]), (1, edges[1:])):
+        drawn = np.argwhere(like(panel_view, np.array(point_colours(2)[label]) / 255))
+        places = drawn * 400 / panel_view.shape[:2]
+        seen = np.zeros(len(places), dtype=bool)
+        for y0, x0, y1, x1 in expected:
+            here = (
+                np.abs(places - ((y0 + y1) / 2, (x0 + x1) / 2)) < ((y1 - y0) / 2 + 4, (x1 - x0) / 2 + 4)
+            ).all(1)
+            found = [*places[here].min(axis=0), *places[here].max(axis=0)]
+            assert found == pytest.approx((y0, x0, y1, x1), abs=3)
+            inside = np.abs(places - ((y0 + y1) / 2, (x0 + x1) / 2)) < ((y1 - y0) / 2 - 4, (x1 - x0) / 2 - 4)
+            assert not inside.all(axis=1).any(), "the image is seen in it"
+            seen |= here
+        assert seen.all()
+
+
+def test_of_very_many_boxes_the_best_are_drawn(tmp_path, monkeypatch):
+    monkeypatch.setattr("xt.prediction.dense_overlay._MOST_DRAWN", 1)
+    boxes = BoxTable.of([(40, 80, 120, 200), (240, 100, 360, 160)], [0, 1], scores=[0.3, 0.8])
+    picture = np.full((100, 100, 3), BLUE, np.float32)
+    write_boxes_overlay(boxes, (400, 400), picture, tmp_path / "a.png", NAMES[:2], title="a.tif")
+    panel_view = grey_panel(view_of(tmp_path / "a.png"))
+    drawn = [like(panel_view, np.array(colour) / 255).any() for colour in point_colours(2)]
+    assert drawn == [False, True]
 
 
 def test_no_points_at_all(tmp_path):

@@ -12,8 +12,8 @@ from rasterio.transform import Affine
 from rasterio.warp import transform as warp
 
 import xt
+from tests.prediction.places import LATLON, OWN, SLIDE, SOUTH_UP, TURNED, UTM, Pixels, features
 from xt.errors import ConfigError, OutputError
-from xt.images import LargeImage
 from xt.prediction.coordinates import place_of
 from xt.prediction.dense_writers import (
     write_mask,
@@ -24,29 +24,6 @@ from xt.prediction.dense_writers import (
 )
 
 NAMES = ["background", "nucleus <small>", "gland"]
-UTM = {"crs": "EPSG:32618", "transform": (0.5, 0.0, 437_000.0, 0.0, -0.5, 4_420_000.0)}
-TURNED = {"crs": "EPSG:32618", "transform": (0.4, 0.3, 437_000.0, 0.3, -0.4, 4_420_000.0)}
-SOUTH_UP = {"crs": "EPSG:32618", "transform": (0.5, 0.0, 437_000.0, 0.0, 0.5, 4_420_000.0)}
-LATLON = {"crs": "EPSG:4326", "transform": (1e-5, 0.0, -75.0, 0.0, -1e-5, 40.0)}
-# A system of somebody's own, without a number.
-OWN = {
-    "crs": rasterio.CRS.from_string("+proj=tmerc +lat_0=40 +lon_0=-75.3 +k=0.9999 +datum=WGS84").to_wkt(),
-    "transform": (0.5, 0.0, 1000.0, 0.0, -0.5, 2000.0),
-}
-SLIDE = {"microns_per_pixel": (0.5, 0.25)}
-
-
-class Pixels(LargeImage):
-    """An array that lies somewhere."""
-
-    def __init__(self, pixels: np.ndarray, **where) -> None:
-        self.pixels = pixels.reshape(*pixels.shape[:2], -1)
-        super().__init__(
-            "made here", [pixels.shape[:2]], self.pixels.shape[2], pixels.dtype, nodata=255, **where
-        )
-
-    def _read(self, y, x, height, width, level):
-        return self.pixels[y : y + height, x : x + width].copy()
 
 
 def blobs(height: int = 700, width: int = 900) -> np.ndarray:
@@ -62,10 +39,6 @@ def opened(path, **options):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return rasterio.open(path, **options)
-
-
-def features(path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def test_a_mask_as_cloud_optimised_geotiff(tmp_path):
