@@ -57,6 +57,11 @@ class DataConfig:
     inaturalist_classes: tuple[str, ...] = ()
     """Which of its species: supercategories such as Reptilia, other groups, species or category numbers; all without
     any."""
+    coco: tuple[str, ...] = ()
+    """Detection: JSON file of COCO instances; two or three are those of training, validation and test."""
+    images: tuple[str, ...] = ()
+    """Detection: folder that the file names in `coco` start from, one for all or one for each; without it, each JSON
+    file's own folder."""
     label_separator: str | None = None
     """Multi-label in one column: what stands between two labels of one image, such as ';'."""
     class_names: tuple[str, ...] | None = None
@@ -94,7 +99,11 @@ class DataConfig:
     """With `model.image_size`: how photographs are read, and their random changes, instead of `augmentation`."""
 
     def __post_init__(self) -> None:
-        given = [name for name in ("table", "folder", "scenes") if getattr(self, name) is not None]
+        given = [
+            name
+            for name in ("table", "folder", "scenes", "coco")
+            if getattr(self, name) not in (None, (), [])
+        ]
         given += ["inaturalist"] if self.inaturalist is not None else []
         if len(given) > 1:
             raise ConfigError(
@@ -238,7 +247,7 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluationConfig:
-    """How points are measured; the metrics of other tasks need no settings."""
+    """How points and boxes are measured; the metrics of other tasks need no settings."""
 
     distance: float = 10.0
     """The largest distance between a point that was found and the one it is, > 0."""
@@ -246,8 +255,17 @@ class EvaluationConfig:
     """What `distance` is in: pixels, or units of the images' coordinate system (often metres)."""
     score_threshold: float = 0.5
     """Points with a lower score do not count as found, in [0, 1]."""
+    max_detections: tuple[int, int, int] = (1, 10, 100)
+    """Boxes of an image that count, those of the highest scores, >= 1 and rising: three caps for average recall, the
+    last of which is also that for average precision and the most boxes an image may have, of all classes together.
+    COCO's own; images with more objects than 100 need more."""
 
     def __post_init__(self) -> None:
+        caps = self.max_detections
+        if not 1 <= caps[0] < caps[1] < caps[2]:
+            raise ConfigError(
+                f"evaluation.max_detections must be three rising numbers from 1 on, got {tuple(caps)}"
+            )
         _in_range("evaluation.distance", self.distance, 0, lower_open=True)
         _in_range("evaluation.score_threshold", self.score_threshold, 0, 1)
 

@@ -266,7 +266,7 @@ def test_what_does_not_fit_is_said(
 def test_what_is_for_dense_heads_only(dense: Path, tmp_path: Path) -> None:
     changes = {"train_size": 64, "windows": 4}
     with pytest.raises(
-        ConfigError, match=r"data\.augmentation\.windows is for the heads segmentation and points"
+        ConfigError, match=r"data\.augmentation\.windows is for the heads segmentation, points, detection"
     ):
         train(toy_config(dense, tmp_path / "run", data={"augmentation": changes}))
     with pytest.raises(ConfigError, match=r"a down-sampled image or a crop has no answer about every place"):

@@ -11,6 +11,7 @@ import torch
 from xt.configuration import DataConfig, RunConfig
 from xt.configuration_parser import config_from_dict, config_to_dict
 from xt.data.augmentation import Augmentation
+from xt.data.coco import read_coco_table
 from xt.data.dataset import Reading
 from xt.data.dense_table import DENSE_TASKS, read_mask_table, read_point_table, read_scene_table
 from xt.data.inaturalist import read_inaturalist
@@ -92,9 +93,16 @@ def _load_dense_table(
 ) -> ImageTable:
     if data.folder is not None or data.tokens is not None or data.view != "whole":
         raise ConfigError(
-            f"model.head {task!r} takes whole images with their pixels from data.table (or data.scenes): leave out "
-            "data.folder, data.tokens and data.view"
+            f"model.head {task!r} takes whole images with their pixels from data.table (or data.scenes, data.coco): "
+            "leave out data.folder, data.tokens and data.view"
         )
+    if (task == "detection") != bool(data.coco):
+        raise ConfigError(
+            f"data.coco and model.head 'detection' go together, but model.head is {task!r} and data.coco "
+            f"{', '.join(data.coco) or 'not given'}; `xt convert-labels` makes such files"
+        )
+    if task == "detection":
+        return read_coco_table(data.coco, data.images, class_names=names)
     if data.scenes is not None and task != "points":
         raise ConfigError(
             f"data.scenes are labelled with points, but model.head is {task!r}; set it to 'points'"
@@ -139,9 +147,10 @@ def _check_answers_only(data: DataConfig, task: str) -> None:
     """Refuse settings that only masks and points have."""
     given = [f"data.augmentation.{name}" for name in ("label_centred", "windows") if _is_set(data, name)]
     given += ["data.scenes"] if data.scenes is not None else []
+    given += ["data.coco"] if data.coco else []
     if given:
         raise ConfigError(
-            f"{given[0]} is for the heads {' and '.join(DENSE_TASKS)}, but model.head is {task!r}; leave it out"
+            f"{given[0]} is for the heads {', '.join(DENSE_TASKS)}, but model.head is {task!r}; leave it out"
         )
 
 

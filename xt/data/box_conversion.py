@@ -1,0 +1,177 @@
+"""From other forms of box labels to COCO's: what the readers of those forms share."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import yaml
+
+from xt.data.coco import CocoImage, write_instances
+from xt.data.table import IMAGE_SUFFIXES, class_indices, names_of_labels
+from xt.errors import TableError
+from xt.heads.box_table import BoxTable
+
+# Beyond its image by more than this, in pixels, is no rounding.
+_ROUNDING = 0.5
+
+
+class LabelledBox(NamedTuple):
+    """A box as a file has it: half-open edges in pixels, y0, x0, y1, x1."""
+
+    name: str
+    edges: tuple[float, float, float, float]
+    crowd: bool = False
+
+
+class LabelledImage(NamedTuple):
+    """An image with the boxes of a file.
+
+    Attributes:
+        file_name: relative to the folder of images.
+        shape: (height, width).
+        source: the file of the boxes, for messages.
+    """
+
+    file_name: str
+    shape: tuple[int, int]
+    boxes: Sequence[LabelledBox]
+    source: str
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What came of files of boxes.
+
+    Attributes:
+        left_out: a sentence for each box that is none.
+        cut: how many boxes reached beyond their image and were cut at its border.
+    """
+
+    images: tuple[CocoImage, ...]
+    boxes: tuple[BoxTable, ...]
+    class_names: tuple[str, ...]
+    left_out: tuple[str, ...]
+    cut: int
+
+    def write(self, path: str | Path) -> None:
+        """Write all as a file of COCO instances; images, boxes and categories are numbered from 1."""
+        write_instances(path, self.images, self.boxes, self.class_names)
+
+
+def together(images: Sequence[LabelledImage], class_names: Sequence[str] | None = None) -> Conversion:
+    """Images with their boxes checked: those without area, or outside of their image, are left out and reported.
+
+    Args:
+        class_names: in the order of the numbers; without them those that occur, sorted.
+    Raises:
+        TableError: there are no images, or a box is of another class.
+    """
+    if not images:
+        raise TableError("there are no images to convert: check the folders and the list")
+    names = names_of_labels((box.name for image in images for box in image.boxes), class_names)
+    left_out: list[str] = []
+    tables = []
+    cut = 0
+    for image in images:
+        kept = []
+        for box in image.boxes:
+            if (wrong := _what_is_wrong(box, image.shape)) is None:
+                kept.append(box)
+            else:
+                y0, x0, y1, x1 = box.edges
+                left_out.append(f"{image.source}: {box.name} y={y0:g} to {y1:g}, x={x0:g} to {x1:g} {wrong}")
+        edges = np.array([box.edges for box in kept], np.float64).reshape(-1, 4)
+        labels = class_indices([box.name for box in kept], names, image.source)
+        table = BoxTable.of(edges, labels, crowd=[box.crowd for box in kept])
+        clipped = table.clipped(*image.shape)
+        cut += int((np.abs(clipped.edges - table.edges) > _ROUNDING).any(axis=1).sum())
+        tables.append(BoxTable.of(clipped.edges, clipped.labels, crowd=clipped.crowd))
+    listed = [CocoImage(number, image.file_name, image.shape) for number, image in enumerate(images, start=1)]
+    return Conversion(tuple(listed), tuple(tables), names, tuple(left_out), cut)
+
+
+def listed_names(path: str | Path) -> tuple[str, ...]:
+    """The images of a list, a line each: names, file names or paths; folders and endings are left off.
+
+    What Pascal VOC's lists of one class have behind the name (1, 0 or -1) is left off as well.
+
+    Raises:
+        TableError: there is no such file, nothing is in it, or a name is in it twice.
+    """
+    path = Path(path)
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise TableError(f"{path}: expected a text file with a name of an image a line ({error})") from None
+    words = [line.rsplit(maxsplit=1) for line in lines]
+    names = [
+        word[0] if len(word) == 2 and word[1] in ("1", "0", "-1") else line
+        for word, line in zip(words, lines, strict=True)
+    ]
+    stems = [stem_of(name) for name in names]
+    if not stems:
+        raise TableError(f"{path} is empty; expected a name of an image a line")
+    twice = [stem for stem in dict.fromkeys(stems) if stems.count(stem) > 1]
+    if twice:
+        raise TableError(f"{path} lists {twice[0]} twice")
+    return tuple(stems)
+
+
+def stem_of(name: str) -> str:
+    """A file's name without folders and ending; only endings of images and labels count as such."""
+    file = Path(name)
+    return file.stem if file.suffix.lower() in (*IMAGE_SUFFIXES, ".xml", ".txt") else file.name
+
+
+def files_by_stem(folder: Path, suffixes: Collection[str], what: str) -> dict[str, list[Path]]:
+    """The files below a folder that end so, by name without ending, sorted.
+
+    Raises:
+        TableError: there are none.
+    """
+    found: dict[str, list[Path]] = {}
+    for path in sorted(folder.rglob("*")):
+        if path.suffix.lower() in suffixes and not path.name.startswith("."):
+            found.setdefault(path.stem, []).append(path)
+    if not found:
+        raise TableError(f"{folder} holds no {what} ({', '.join(sorted(suffixes)[:6])})")
+    return found
+
+
+def read_class_names(path: str | Path) -> tuple[str, ...]:
+    """Class names in the order of their numbers: a text file with a name a line, or a YAML file with `names`.
+
+    Raises:
+        TableError: there is no such file, or there are no names in it.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+        if path.suffix.lower() not in (".yaml", ".yml"):
+            names = [line.strip() for line in text.splitlines() if line.strip()]
+        else:
+            listed = yaml.safe_load(text)["names"]
+            if isinstance(listed, dict):
+                # YOLO also has them by number.
+                listed = [listed[number] for number in range(len(listed))]
+            names = [str(name) for name in listed]
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise TableError(
+            f"{path}: expected class names, one a line or as `names` of a YAML file ({type(error).__name__}: {error})"
+        ) from None
+    if not names or len(set(names)) < len(names):
+        raise TableError(f"{path}: expected class names that differ from each other, got {names[:12]}")
+    return tuple(names)
+
+
+def _what_is_wrong(box: LabelledBox, shape: tuple[int, int]) -> str | None:
+    y0, x0, y1, x1 = box.edges
+    if not np.isfinite(box.edges).all():
+        return "is not a number"
+    if y1 <= y0 or x1 <= x0:
+        return "has no area"
+    if y1 <= 0 or x1 <= 0 or y0 >= shape[0] or x0 >= shape[1]:
+        return f"lies outside of the image of {shape[0]} x {shape[1]} pixels"
+    return None

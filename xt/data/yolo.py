@@ -1,0 +1,82 @@
+"""YOLO's boxes: a text file an image, a line a box, in shares of the image's width and height.
+
+    class x_centre y_centre width height
+
+An image without a text file, or with an empty one, has no objects.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from xt.data.box_conversion import Conversion, LabelledBox, LabelledImage, files_by_stem, together
+from xt.data.table import IMAGE_SUFFIXES
+from xt.errors import TableError
+from xt.images import open_image
+
+# Shares may lie beyond 0 and 1 by what writers round.
+_ROUNDING = 1e-3
+
+
+def read_yolo(
+    labels: str | Path,
+    images: str | Path,
+    *,
+    class_names: Sequence[str],
+    names: Sequence[str] | None = None,
+) -> Conversion:
+    """The boxes of a folder of text files.
+
+    Args:
+        images: the folder of the images, which are opened for their sizes.
+        class_names: in the order of the numbers in the files.
+        names: of the images wanted, without ending, in this order; all of the folder by default.
+    Raises:
+        TableError: an image is missing or there are two of its name, a class is not among the names, or a line is of
+            another form.
+    """
+    folder = Path(images)
+    there = files_by_stem(folder, IMAGE_SUFFIXES, "images")
+    texts = files_by_stem(Path(labels), (".txt",), "text files")
+    labelled = []
+    for name in names or there:
+        if len(there.get(name, [])) != 1:
+            raise TableError(f"{folder} must have one image {name}, it has {len(there.get(name, []))}")
+        path = there[name][0]
+        with open_image(path) as image:
+            shape = image.shape
+        file = texts.get(name, [])
+        if len(file) > 1:
+            raise TableError(f"{file[0]} and {file[1]} are both about {name}; convert one folder at a time")
+        boxes = _read(file[0], shape, class_names) if file else []
+        source = file[0].name if file else path.name
+        labelled.append(LabelledImage(path.relative_to(folder).as_posix(), shape, boxes, source))
+    return together(labelled, class_names)
+
+
+def _read(path: Path, shape: tuple[int, int], class_names: Sequence[str]) -> list[LabelledBox]:
+    boxes = []
+    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+        words = line.split()
+        if not words:
+            continue
+        try:
+            label, x, y, width, height = int(words[0]), *(float(word) for word in words[1:])
+        except ValueError:
+            raise TableError(
+                f"{path}, line {number}: expected a class number and four shares (x and y of the centre, width, "
+                f"height), got {line.strip()[:60]!r}; outlines and rotated boxes are not read"
+            ) from None
+        if not all(-_ROUNDING <= value <= 1 + _ROUNDING for value in (x, y, width, height)):
+            raise TableError(
+                f"{path}, line {number}: expected shares of the image's size, between 0 and 1, got "
+                f"{line.strip()[:60]!r}"
+            )
+        if not 0 <= label < len(class_names):
+            raise TableError(
+                f"{path}, line {number}: the class number is {label}, there are {len(class_names)} names, from 0 on"
+            )
+        middle_y, middle_x = y * shape[0], x * shape[1]
+        half_y, half_x = height * shape[0] / 2, width * shape[1] / 2
+        edges = (middle_y - half_y, middle_x - half_x, middle_y + half_y, middle_x + half_x)
+        boxes.append(LabelledBox(class_names[label], edges))
+    return boxes
