@@ -13,7 +13,8 @@ loader's workers to the last update of the weights:
     whole    as `regions`, but the backbone takes each photograph whole, at the recipe's image size, its windows over
              all of it; it counts as many regions
 Rounds of the contestants are interleaved and the fastest of each is taken, as whatever disturbs a round makes it
-slower; the seconds that the contestants' processes computed are given beside those that passed. On a machine that does other work, pin the whole to a core (`taskset -c 0`, `--threads 1`).
+slower; the seconds that the contestants' processes computed are given beside those that passed. On a machine that does
+other work, pin the whole to a core (`taskset -c 0`, `--threads 1`).
 """
 
 import argparse
