@@ -3,7 +3,10 @@
 `xt.configuration_parser` fills them from YAML and the command line.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import timedelta
+from math import inf
 from typing import Literal
 
 from xt.data.augmentation import Augmentation
@@ -207,6 +210,11 @@ class TrainConfig:
     """Lightning's accelerator: auto, cpu, gpu ..."""
     devices: int | Literal["auto"] = "auto"
     """Devices on this machine, >= 1, or 'auto' for all; on the CPU, 'auto' is one process."""
+    nodes: int = 1
+    """Machines, >= 1; each is told how to find the others by torchrun or Slurm."""
+    region_parallel: int = 1
+    """Devices that share out the regions of one image, >= 1; divides the number of all devices. The others have other
+    images."""
     strategy: str = "auto"
     """Lightning's strategy: auto, ddp ..."""
     region_batch: int | None = None
@@ -224,6 +232,9 @@ class TrainConfig:
     resume: str = "none"
     """'none' starts anew, 'auto' goes on from the run folder's last checkpoint if there is one, else a
     checkpoint."""
+    checkpoint_every: str = "10 minutes"
+    """How much is lost at most when a run is killed, such as '10 minutes' or '500 steps'; 'epoch' writes checkpoints at
+    the ends of epochs only."""
     init_encoder: str | None = None
     """A safetensors file with weights of the region encoder to start from."""
     validate_every: int = 1
@@ -232,7 +243,8 @@ class TrainConfig:
     """Whether a progress bar is shown."""
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "accumulate", "validate_every"):
+        parse_interval(self.checkpoint_every)
+        for name in ("epochs", "batch_size", "accumulate", "validate_every", "nodes", "region_parallel"):
             _in_range(f"train.{name}", getattr(self, name), 1)
         if self.region_batch is not None:
             _in_range("train.region_batch", self.region_batch, 1)
@@ -338,6 +350,25 @@ class RunConfig:
             raise ConfigError(
                 f"data.photos.mixup and cutmix mix classes, but model.head is {self.model.head!r}: leave them out"
             )
+
+
+def parse_interval(text: str) -> int | timedelta | None:
+    """Steps or time between two checkpoints; None for the ends of epochs only.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    if text == "epoch":
+        return None
+    number, _, unit = text.partition(" ")
+    with suppress(ValueError):
+        if unit in ("step", "steps") and int(number) >= 1:
+            return int(number)
+        if unit in ("minute", "minutes") and 0 < float(number) < inf:
+            return timedelta(minutes=float(number))
+    raise ConfigError(
+        f"train.checkpoint_every must read as '10 minutes', '500 steps' or 'epoch', got {text!r}"
+    )
 
 
 def _in_range(

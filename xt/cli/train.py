@@ -1,4 +1,4 @@
-"""`xt train CONFIG.yaml [--resume] [--section.key=value ...]`."""
+"""`xt train CONFIG.yaml [--resume] [--devices N] [--nodes M] [--region-parallel R] [--section.key=value ...]`."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,12 @@ if TYPE_CHECKING:
     from xt.configuration import RunConfig
 
 _MANY = 24
-USAGE = "xt train CONFIG.yaml [--resume] [--section.key=value ...]"
+USAGE = "xt train CONFIG.yaml [--resume] [--devices N] [--nodes M] [--region-parallel R] [--section.key=value ...]"
+_SHORT = {
+    "--devices": "--train.devices",
+    "--nodes": "--train.nodes",
+    "--region-parallel": "--train.region_parallel",
+}
 
 
 def run_raw(argv: Sequence[str]) -> int:
@@ -37,14 +42,14 @@ def run_raw(argv: Sequence[str]) -> int:
 def config_of(argv: Sequence[str], usage: str) -> "RunConfig | None":
     """The configuration of a command line; None if it only asked for help, which is then printed.
 
-    `--resume` is short for `--train.resume=auto`.
+    `--resume` is short for `--train.resume=auto`, and `--devices` for `--train.devices`, as some others.
     """
     from xt.configuration_parser import format_keys, load_config
 
     if "-h" in argv or "--help" in argv:
         print(format_keys(usage))
         return None
-    arguments = ["--train.resume=auto" if argument == "--resume" else argument for argument in argv]
+    arguments = [_in_full(argument) for argument in argv]
     files, overrides = _files_and_overrides(arguments)
     if len(files) > 1:
         raise ConfigError(f"expected one configuration file, got {', '.join(files)}; usage: {usage}")
@@ -87,6 +92,13 @@ class StageBars:
             numbers = ", ".join(f"{name} {value:.4g}" for name, value in values.items() if "(" not in name)
             self.bars.print(f"{self.prefix}{done} of {total}: {numbers}")
         self.stages[what].update(done, total)
+
+
+def _in_full(argument: str) -> str:
+    if argument == "--resume":
+        return "--train.resume=auto"
+    name, equals, value = argument.partition("=")
+    return _SHORT.get(name, name) + equals + value
 
 
 def _files_and_overrides(arguments: Sequence[str]) -> tuple[list[str], list[str]]:

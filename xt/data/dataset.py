@@ -119,6 +119,9 @@ class EpochSampler(Sampler[tuple[int, int]]):
     share.
 
     The last share is filled up with images from the beginning, so that all processes take equally many steps.
+
+    Attributes:
+        skip: images at the beginning of this process's share that are left out, as they were seen before a restart.
     """
 
     def __init__(
@@ -130,6 +133,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.rank = rank
         self.processes = processes
         self.epoch = 0
+        self.skip = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Called by the trainer before each epoch."""
@@ -143,7 +147,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
         filled = np.resize(order, len(self) * self.processes)
-        return iter([(self.epoch, int(index)) for index in filled[self.rank :: self.processes]])
+        share = filled[self.rank :: self.processes][self.skip :]
+        return iter([(self.epoch, int(index)) for index in share])
 
 
 def collate(items: Sequence[Item]) -> ImageBatch:

@@ -28,6 +28,10 @@ class TrainingClock(Callback):
         self.max_seconds = max_seconds
         self._since = 0.0
 
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        # A run that goes on within an epoch has no start of one.
+        self._since = time.perf_counter()
+
     def on_train_epoch_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._since = time.perf_counter()
 
@@ -59,9 +63,12 @@ class CurveWriter(Callback):
             "epoch": trainer.current_epoch + 1,
             "seconds": round(_ours(pl_module).elapsed_s, 3),
         }
+        loss = _ours(pl_module).epoch_loss.mean
+        if loss is not None:
+            row["train/loss"] = loss
         for name, value in trainer.callback_metrics.items():
-            if name.startswith("val/") or name == "train/loss_epoch":
-                row[name.removesuffix("_epoch")] = float(value)
+            if name.startswith("val/"):
+                row[name] = float(value)
         # Metrics of a validation that did not run this epoch would be those of an earlier one.
         if (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) and not trainer.should_stop:
             row = {name: value for name, value in row.items() if not name.startswith("val/")}

@@ -14,6 +14,7 @@ from xt.data.photo_dataset import PhotoBatch, PhotoDataset, photo_loader
 from xt.data.splits import Splits
 from xt.data.table import ImageTable
 from xt.training.callbacks import Report
+from xt.training.resuming import ResumableLoader
 
 AnyDataset = ImageDataset | DenseDataset | PhotoDataset
 
@@ -24,6 +25,7 @@ class TrainingData(LightningDataModule):
     Args:
         batch_size: images of a step.
         workers: processes that read photographs ahead.
+        region_parallel: neighbouring processes that are given the same training images.
     """
 
     def __init__(
@@ -34,19 +36,37 @@ class TrainingData(LightningDataModule):
         batch_size: int,
         seed: int,
         workers: int = 0,
+        region_parallel: int = 1,
     ) -> None:
         super().__init__()
+        self.region_parallel = region_parallel
         self.training = training
         self.validation = validation
         self.batch_size = batch_size
         self.seed = seed
         self.workers = workers
 
-    def train_dataloader(self) -> DataLoader[Any]:
-        return self._loader(self.training, shuffle=True)
+    @property
+    def images_a_step(self) -> int:
+        """Of all processes together."""
+        processes = self.trainer.world_size if self.trainer else 1
+        return self.batch_size * (processes // self.region_parallel)
+
+    def train_dataloader(self) -> ResumableLoader:
+        rank, processes = self._place()
+        same = self.region_parallel
+        sampler = EpochSampler(
+            len(self.training), seed=self.seed, rank=rank // same, processes=processes // same
+        )
+        return ResumableLoader(self._loader(self.training, sampler), sampler, self.images_a_step)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
-        return [] if self.validation is None else self._loader(self.validation, shuffle=False)
+        # Each process its own images: one at a time fits on one device, however large.
+        if self.validation is None:
+            return []
+        rank, processes = self._place()
+        sampler = EpochSampler(len(self.validation), shuffle=False, rank=rank, processes=processes)
+        return self._loader(self.validation, sampler)
 
     def transfer_batch_to_device(
         self, batch: ImageBatch | DenseBatch | PhotoBatch, device: torch.device, dataloader_idx: int
@@ -58,9 +78,11 @@ class TrainingData(LightningDataModule):
             return batch
         return batch._replace(targets=batch.targets.to(device))
 
-    def _loader(self, dataset: AnyDataset, shuffle: bool) -> DataLoader[Any]:
-        rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        sampler = EpochSampler(len(dataset), seed=self.seed, shuffle=shuffle, rank=rank, processes=processes)
+    def _place(self) -> tuple[int, int]:
+        """This process's number, and how many there are."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def _loader(self, dataset: AnyDataset, sampler: EpochSampler) -> DataLoader[Any]:
         if isinstance(dataset, PhotoDataset):
             on_gpu = self.trainer is not None and self.trainer.strategy.root_device.type == "cuda"
             return photo_loader(
@@ -86,11 +108,18 @@ def training_data(config: RunConfig, splits: Splits, how: Reading) -> TrainingDa
             batch_size=batch_size,
             seed=seed,
             workers=photos.workers,
+            region_parallel=config.train.region_parallel,
         )
     kind = DenseDataset if config.model.head in DENSE_TASKS else ImageDataset
     training = kind(splits.train, how, augmentation=config.data.augmentation, seed=seed)
     validation = None if splits.validation is None else kind(splits.validation, how)
-    return TrainingData(training, validation, batch_size=batch_size, seed=seed)
+    return TrainingData(
+        training,
+        validation,
+        batch_size=batch_size,
+        seed=seed,
+        region_parallel=config.train.region_parallel,
+    )
 
 
 def evaluation_batches(table: ImageTable, how: Reading, batch_size: int) -> DataLoader[Any]:

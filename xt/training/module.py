@@ -1,5 +1,6 @@
 """The Lightning module: a step is the model on a list of images and its head's loss, and nothing else."""
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import closing
@@ -9,6 +10,8 @@ import numpy as np
 import torch
 from lightning.pytorch import LightningModule
 from torch import Tensor, nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torchmetrics import MeanMetric
 
 from xt.configuration import EvaluationConfig
 from xt.data.dataset import ImageBatch
@@ -18,9 +21,10 @@ from xt.data.photo_dataset import PhotoBatch
 from xt.errors import XTError
 from xt.heads import DenseHead
 from xt.model import XT
-from xt.training.dense_metrics import DenseScores, count_image
+from xt.training.dense_metrics import DenseScores, ImageLoss, count_image
 from xt.training.metrics import make_metrics
 from xt.training.mixing import Mixing
+from xt.training.resuming import EpochMean, fit_steps
 
 MakeOptimiser = Callable[[XT], torch.optim.Optimizer]
 Batch = ImageBatch | DenseBatch | PhotoBatch
@@ -56,21 +60,26 @@ class AnswerValidation(Validation):
 
 
 class DenseValidation(Validation):
-    """Metrics of answers about every place; images are decoded once, which gives no loss."""
+    """Loss and metrics of answers about every place; images are decoded once for both."""
 
     def __init__(self, model: XT, config: EvaluationConfig) -> None:
         super().__init__()
         self.scores = DenseScores(model, config)
+        self.loss = MeanMetric(nan_strategy="disable")
 
     def step(self, module: LightningModule, model: XT, batch: DenseBatch) -> None:
         for image, target in zip(batch.images, batch.targets, strict=True):
-            count_image(model, Labelled(image, target), self.scores)
+            assert isinstance(model.head, DenseHead)
+            loss = ImageLoss(model.head, target)
+            count_image(model, Labelled(image, target), self.scores, loss=loss)
+            self.loss.update(loss.compute())
 
     def end(self, module: LightningModule) -> None:
         # Each metric has added up what all processes counted.
-        for name, value in self.scores.compute().items():
+        for name, value in {"loss": self.loss.compute(), **self.scores.compute()}.items():
             module.log(f"val/{name}", value, rank_zero_only=False)
         self.scores.reset()
+        self.loss.reset()
 
 
 class TrainingModule(LightningModule):
@@ -84,6 +93,7 @@ class TrainingModule(LightningModule):
         resolved_config: stored in every checkpoint, as nested plain dictionaries.
         evaluation: how points are measured.
         mixing: of the images of a step, photographs; None for none.
+        region_parallel: neighbouring processes that share out the regions of the images of a step.
     """
 
     def __init__(
@@ -97,8 +107,12 @@ class TrainingModule(LightningModule):
         resolved_config: dict[str, Any] | None = None,
         evaluation: EvaluationConfig | None = None,
         mixing: Mixing | None = None,
+        region_parallel: int = 1,
     ) -> None:
         super().__init__()
+        self.region_parallel = region_parallel
+        self.region_ranks: DeviceMesh | None = None
+        self.epoch_loss = EpochMean()
         self.model = model
         self.mixing = mixing
         self.make_optimiser = make_optimiser
@@ -114,16 +128,30 @@ class TrainingModule(LightningModule):
         )
 
     @property
-    def run_progress(self) -> float:
-        """Share of the run that is done, in [0, 1]."""
-        steps = max(int(self.trainer.estimated_stepping_batches), 1)
-        by_steps = self.trainer.global_step / steps
+    def data_rank(self) -> int:
+        """Which of the processes with images of their own this is, or belongs to."""
+        return self.global_rank // self.region_parallel
+
+    def run_progress(self, batch_idx: int) -> float:
+        """Share of the run that is done before a step, in [0, 1]; by epochs, so that it means the same to any number of
+        processes."""
+        together = self.trainer.accumulate_grad_batches
+        steps = -(-int(self.trainer.num_training_batches) // together)
+        done = self.current_epoch * steps + batch_idx // together
+        by_steps = done / max(steps * (self.trainer.max_epochs or 1), 1)
         return max(by_steps, self.elapsed_s / self.max_seconds) if self.max_seconds else by_steps
+
+    def on_fit_start(self) -> None:
+        processes = self.trainer.world_size
+        if self.region_parallel > 1:
+            shape = (processes // self.region_parallel, self.region_parallel)
+            mesh = init_device_mesh(self.device.type, shape, mesh_dim_names=("data", "region"))
+            self.region_ranks = mesh["region"]
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # At every step, not at every epoch: loaders draw, too, and when they do differs in a resumed run.
-        torch.manual_seed(_mix(self.seed, self.current_epoch, batch_idx, self.global_rank))
-        factor = self.learning_rate(self.run_progress)
+        torch.manual_seed(_mix(self.seed, self.current_epoch, batch_idx, self.data_rank))
+        factor = self.learning_rate(self.run_progress(batch_idx))
         optimiser = self.trainer.optimizers[0]
         for group in optimiser.param_groups:
             group["lr"] = group["initial_lr"] * factor
@@ -131,20 +159,26 @@ class TrainingModule(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         images, targets = batch.images, batch.targets
         if self.mixing is not None and isinstance(batch, PhotoBatch):
-            draw = (self.seed, self.current_epoch, batch_idx, self.global_rank)
+            draw = (self.seed, self.current_epoch, batch_idx, self.data_rank)
             images, targets = self.mixing(batch.images, batch.targets, draw)
-        loss = self.model.loss(images, targets)
+        loss = self.model.loss(images, targets, region_parallel=self.region_ranks)
         size = len(batch.images)
-        self.log("train/loss", loss, on_step=True, on_epoch=True, batch_size=size, sync_dist=True)
+        everywhere = self.trainer.strategy.reduce(loss.detach(), reduce_op="mean")
+        self.epoch_loss.add(everywhere, size)
+        self.log("train/loss_step", everywhere, on_step=True, on_epoch=False, batch_size=size)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[-1]["lr"], batch_size=size)
         return loss
 
     def on_train_epoch_end(self) -> None:
         # Once an epoch: asking at every step would make the device wait.
-        loss = self.trainer.callback_metrics.get("train/loss_epoch")
-        if loss is not None and not torch.isfinite(loss):
+        loss = self.epoch_loss.mean
+        if loss is None:
+            return
+        self.log("train/loss_epoch", loss)
+        self.epoch_loss.reset()
+        if not math.isfinite(loss):
             raise XTError(
-                f"the training loss of epoch {self.current_epoch + 1} is {float(loss)}; lower optim.lr, clip "
+                f"the training loss of epoch {self.current_epoch + 1} is {loss}; lower optim.lr, clip "
                 "the "
                 "gradient (train.gradient_clip), or look for images with extreme pixel values"
             )
@@ -166,9 +200,13 @@ class TrainingModule(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["xt_config"] = self.resolved_config
         checkpoint["xt_elapsed_s"] = self.elapsed_s
+        checkpoint["xt_epoch_loss"] = self.epoch_loss.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.elapsed_s = float(checkpoint.get("xt_elapsed_s", 0.0))
+        self.epoch_loss.load_state_dict(checkpoint.get("xt_epoch_loss", {}))
+        data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+        fit_steps(checkpoint, data.images_a_step)
 
 
 def predict_views(model: XT, batch: ImageBatch | PhotoBatch, first: Tensor | None = None) -> Tensor:

@@ -18,10 +18,10 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from xt.configuration import RunConfig, TrainConfig
+from xt.configuration import RunConfig, TrainConfig, parse_interval
 from xt.configuration_parser import config_to_dict, config_to_yaml
 from xt.data.table import ImageTable
-from xt.errors import CheckpointError, OutputError
+from xt.errors import CheckpointError, ConfigError, OutputError
 from xt.heads import DenseHead
 from xt.memory import peak_bytes, peak_device_bytes
 from xt.model import XT
@@ -35,6 +35,7 @@ from xt.training.mixing import Mixing
 from xt.training.module import TrainingModule
 from xt.training.optimiser import learning_rate_factor, make_optimiser
 from xt.training.preparation import LAST, load_splits, prepare_model, reading, resolve_classes
+from xt.training.resuming import AtomicCheckpoints, WithinEpoch
 
 
 @dataclass(frozen=True)
@@ -166,6 +167,7 @@ def _module(model: XT, config: RunConfig) -> TrainingModule:
         seed=config.train.seed,
         resolved_config=config_to_dict(config),
         evaluation=config.evaluation,
+        region_parallel=config.train.region_parallel,
         mixing=Mixing(config.data.photos, model.config.num_classes) if config.data.photos.mixes else None,
     )
 
@@ -193,12 +195,16 @@ def _trainer(
         save_on_train_epoch_end=True,
         every_n_epochs=1,
     )
+    interval = parse_interval(settings.checkpoint_every)
+    within_epoch = [] if interval is None else [WithinEpoch(out / LAST, interval)]
     accelerator = settings.accelerator
     on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
     trainer = Trainer(
         accelerator="cpu" if on_cpu else accelerator,
         devices=1 if on_cpu and settings.devices == "auto" else settings.devices,
+        num_nodes=settings.nodes,
         strategy=settings.strategy,
+        plugins=[AtomicCheckpoints()],
         precision=_precision(settings),
         max_epochs=settings.epochs,
         accumulate_grad_batches=settings.accumulate,
@@ -215,8 +221,14 @@ def _trainer(
             *callbacks,
             best,
             last,
+            *within_epoch,
         ],
     )
+    if trainer.world_size % settings.region_parallel:
+        raise ConfigError(
+            f"train.region_parallel is {settings.region_parallel}, which does not divide the {trainer.world_size} "
+            "processes of this run (train.devices on each of train.nodes)"
+        )
     return trainer, best
 
 
