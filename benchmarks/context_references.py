@@ -9,10 +9,48 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from xt.context_encoders import create_context_encoder, mamba, mamba2
+from xt.context_encoders.recurrent import Mixer, RecurrentEncoder, TwoWayLayer
+
+
+class Unsegmented(nn.Module):
+    """A recurrent encoder of ours as it would be without segments: one graph over the whole sequence, both ways."""
+
+    def __init__(self, encoder: RecurrentEncoder) -> None:
+        super().__init__()
+        self.encoder = encoder
+
+    def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        tokens = self.encoder.embedding(tokens, positions)
+        for layer in self.encoder.layers:
+            assert isinstance(layer, TwoWayLayer)
+            normed = layer.norm(tokens)
+            tokens = tokens + self.mix(layer.ahead, normed) + self.mix(layer.back, normed.flip(1)).flip(1)
+        return tokens
+
+    def mix(self, mixer: Mixer, tokens: Tensor) -> Tensor:
+        return mixer(tokens, *mixer.initial_state(tokens))[0]
+
+
+class TokenByToken(Unsegmented):
+    """All of a mixer, projections included, for one token after the other: `step` of the `mamba_ssm` package."""
+
+    def mix(self, mixer: Mixer, tokens: Tensor) -> Tensor:
+        state, outputs = mixer.initial_state(tokens), []
+        for token in tokens.split(1, dim=1):
+            output, *after = mixer(token, *state)
+            state = tuple(after)
+            outputs.append(output)
+        return torch.cat(outputs, dim=1)
+
+
+def _recurrent(name: str, dim: int, depth: int) -> RecurrentEncoder:
+    encoder = create_context_encoder(name, dim=dim, depth=depth)
+    assert isinstance(encoder, RecurrentEncoder)
+    return encoder
 
 
 def mamba_step(dim: int, depth: int) -> nn.Module:
-    """Our Mamba with its scan replaced by the paper's recurrence, a token at a time."""
+    """Our Mamba without segments, its scan replaced by the paper's recurrence, a token at a time."""
 
     def scan(
         inputs: Tensor, steps: Tensor, decay: Tensor, write: Tensor, read: Tensor, state: Tensor
@@ -25,55 +63,78 @@ def mamba_step(dim: int, depth: int) -> nn.Module:
         return torch.stack(outputs, dim=1), state
 
     mamba.selective_scan = scan  # type: ignore[assignment]
-    return create_context_encoder("mamba", dim=dim, depth=depth)
+    return Unsegmented(_recurrent("mamba", dim, depth))
 
 
 def step_by_step(
-    inputs: Tensor, decays: Tensor, write: Tensor, read: Tensor, state: Tensor, chunk_length: int
+    inputs: Tensor,
+    steps: Tensor,
+    decays: Tensor,
+    write: Tensor,
+    read: Tensor,
+    skip: Tensor,
+    state: Tensor,
+    chunk_length: int,
 ) -> tuple[Tensor, Tensor]:
     """Mamba-2's recurrence, a token at a time, in the place of `mamba2.chunked_scan`."""
     outputs = []
-    parts = (values.unbind(1) for values in (inputs, decays.exp(), write, read))
+    parts = (values.unbind(1) for values in (inputs * steps[..., None], decays.exp(), write, read))
     for now, decay, into, out in zip(*parts, strict=True):
         state = decay[..., None, None] * state + now[..., None] * into[:, None, None]
         outputs.append((state @ out[:, None, :, None])[..., 0])
-    return torch.stack(outputs, dim=1), state
+    return torch.stack(outputs, dim=1) + inputs * skip[:, None], state
 
 
 def mamba2_step(dim: int, depth: int) -> nn.Module:
-    """Our Mamba-2 with its scan replaced by its recurrence, a token at a time."""
+    """Our Mamba-2 without segments, its scan replaced by its recurrence, a token at a time."""
     mamba2.chunked_scan = step_by_step  # type: ignore[assignment]
-    return create_context_encoder("mamba2", dim=dim, depth=depth)
+    return Unsegmented(_recurrent("mamba2", dim, depth))
+
+
+def mamba2_token(dim: int, depth: int) -> nn.Module:
+    """Our Mamba-2 with everything but the norms a token at a time."""
+    mamba2.chunked_scan = step_by_step  # type: ignore[assignment]
+    return TokenByToken(_recurrent("mamba2", dim, depth))
 
 
 class Mamba2Scan(nn.Module):
-    """The scan of one of Mamba-2's mixers and nothing else, 1024 tokens at a time, as the encoder runs it."""
+    """The scan of one of Mamba-2's mixers and nothing else.
 
-    def __init__(self, dim: int, scan: Callable[..., tuple[Tensor, Tensor]]) -> None:
+    Args:
+        segment_length: tokens whose activations exist at one time; None for all.
+    """
+
+    def __init__(
+        self, dim: int, scan: Callable[..., tuple[Tensor, Tensor]], segment_length: int | None
+    ) -> None:
         super().__init__()
         self.heads, self.states, self.scan = 2 * dim // 64, 64, scan
+        self.segment_length = segment_length
 
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
         state = tokens.new_zeros(len(tokens), self.heads, 64, self.states)
+        if self.segment_length is None:
+            return self._segment(tokens, state)[0]
         outputs = []
-        for segment in tokens.split(1024, dim=1):
+        for segment in tokens.split(self.segment_length, dim=1):
             output, state = checkpoint(self._segment, segment, state, use_reentrant=False)
             outputs.append(output)
         return torch.cat(outputs, dim=1)
 
     def _segment(self, tokens: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         inputs = torch.cat([tokens, tokens], dim=2).unflatten(2, (self.heads, 64))
-        decays = -F.softplus(tokens[..., : self.heads] - 4)
+        steps = F.softplus(tokens[..., : self.heads] - 4)
         write, read = tokens[..., : self.states], tokens[..., -self.states :]
-        return self.scan(inputs, decays, write, read, state, 64)
+        skip = tokens.new_ones(self.heads)
+        return self.scan(inputs, steps, -steps, write, read, skip, state, 32)
 
 
 def mamba2_scan(dim: int, depth: int) -> nn.Module:
-    return Mamba2Scan(dim, mamba2.chunked_scan)
+    return Mamba2Scan(dim, mamba2.chunked_scan, 512)
 
 
 def mamba2_scan_step(dim: int, depth: int) -> nn.Module:
-    return Mamba2Scan(dim, step_by_step)
+    return Mamba2Scan(dim, step_by_step, None)
 
 
 class TransformersMamba(nn.Module):

@@ -1,10 +1,12 @@
 """Mamba-2 over the tokens of an image: a state space whose scan is matrix products, run in both directions."""
 
 import math
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 
 from xt.context_encoders.mamba import step_bias
 from xt.context_encoders.recurrent import Mixer, RecurrentEncoder, State, TwoWayLayer, causal_convolution
@@ -38,8 +40,8 @@ class Mamba2(RecurrentEncoder):
         expand: int = 2,
         head_dim: int = 64,
         conv_width: int = 4,
-        chunk_length: int = 64,
-        segment_length: int = 1024,
+        chunk_length: int = 32,
+        segment_length: int = 512,
         dropout: float = 0.0,
     ) -> None:
         def mixer() -> Mamba2Mixer:
@@ -69,7 +71,7 @@ class Mamba2Mixer(Mixer):
         expand: int = 2,
         head_dim: int = 64,
         conv_width: int = 4,
-        chunk_length: int = 64,
+        chunk_length: int = 32,
     ) -> None:
         super().__init__()
         channels = expand * dim
@@ -115,25 +117,38 @@ class Mamba2Mixer(Mixer):
             decays = -self.A_log.to(hidden.dtype).exp() * steps
             inputs, write, read = (part.to(hidden.dtype) for part in (inputs, write, read))
             outputs, hidden = chunked_scan(
-                inputs * steps[..., None], decays, write, read, hidden, self.chunk_length
+                inputs, steps, decays, write, read, self.D, hidden, self.chunk_length
             )
-            outputs = torch.addcmul(outputs, inputs, self.D[:, None]).flatten(2)
-            outputs = self.norm(outputs * F.silu(gate.to(hidden.dtype)))
-        return self.out_proj(outputs.to(gate.dtype)), before, hidden
+            outputs = outputs.flatten(2) * F.silu(gate.to(hidden.dtype))
+            # RMSNorm: its gains act in the projection's weights, its scale behind it, where there are fewer channels.
+            mean_square = torch.linalg.vector_norm(outputs, dim=-1, keepdim=True).square() / channels
+            scale = (mean_square + self.norm.eps).rsqrt()
+        projected = F.linear(outputs.to(gate.dtype), self.out_proj.weight * self.norm.weight)
+        return projected * scale.to(projected.dtype), before, hidden
 
 
 def chunked_scan(
-    inputs: Tensor, decays: Tensor, write: Tensor, read: Tensor, state: Tensor, chunk_length: int
+    inputs: Tensor,
+    steps: Tensor,
+    decays: Tensor,
+    write: Tensor,
+    read: Tensor,
+    skip: Tensor,
+    state: Tensor,
+    chunk_length: int,
 ) -> tuple[Tensor, Tensor]:
-    """The scan h_t = exp(a_t) h_(t-1) + x_t B_t^T, y_t = h_t C_t, as in the paper's listing 1.
+    """The scan h_t = exp(a_t) h_(t-1) + d_t x_t B_t^T, y_t = h_t C_t + D x_t, as in the paper's listing 1.
 
-    Exponents are only ever sums of decays over a stretch of tokens, never positive, so nothing overflows.
+    Exponents are only ever sums of decays over a stretch of tokens, never positive, and the logarithm of a time step
+    at its end; so nothing overflows.
 
     Args:
         inputs: x, (B, L, H, P).
+        steps: d, (B, L, H), at least 0.
         decays: a, (B, L, H), at most 0.
         write: the paper's B, (B, L, N), one for all heads.
         read: the paper's C, (B, L, N).
+        skip: D, (H,).
         state: h before the first token, (B, H, P, N).
         chunk_length: Q.
 
@@ -152,27 +167,52 @@ def chunked_scan(
 
     inputs, write, read = chunked(inputs), chunked(write), chunked(read)
     sums = chunked(decays).cumsum(2)  # (B, chunks, Q, H)
+    # A token's share in a later state is exp(sum there - origin here): its time step costs no product of its own.
+    origins = sums - chunked(steps).clamp(min=torch.finfo(steps.dtype).tiny).log()
 
-    # 1. Inside each chunk: attention with the decays as its mask, head by head; (B, chunks, H, Q, P).
-    scores = (read @ write.transpose(-1, -2))[:, :, None] * _between(sums.transpose(2, 3))
-    inside = scores @ inputs.transpose(2, 3)
-    # 2. What each chunk alone would leave behind, of all heads in one product; (B, chunks, H P, N).
-    fading = inputs * (sums[:, :, -1:] - sums).exp()[..., None]
+    # 1. What each chunk alone would leave behind, of all heads in one product; (B, chunks, H, P, N).
+    fading = inputs * (sums[:, :, -1:] - origins).exp()[..., None]
     left = (fading.flatten(3).transpose(-1, -2) @ write).unflatten(2, inputs.shape[3:])
-    # 3. The state before each chunk, and after the last: the recurrence, a chunk at a time.
-    states = [state]
-    kept = sums[:, :, -1].exp()[..., None, None]
-    for of_chunk, share in zip(left.unbind(1), kept.unbind(1), strict=True):
-        states.append(torch.addcmul(of_chunk, share, states[-1]))
-    # 4. What each token reads of the state before its chunk; (B, chunks, Q, H, P).
-    before = torch.stack(states[:-1], dim=1).flatten(2, 3)
-    outputs = (read @ before.transpose(-1, -2)).unflatten(3, inputs.shape[3:])
-    outputs = torch.addcmul(inside.transpose(2, 3), outputs, sums.exp()[..., None])
-    return outputs.flatten(1, 2)[:, :length], states[-1]
+    # 2. The state before each chunk, and after the last: the recurrence, a chunk at a time.
+    states = _Carry.apply(left, sums[:, :, -1].exp()[..., None, None], state)
+    # 3. What each token reads of the state before its chunk; (B, chunks, Q, H, P).
+    before = states[:, :-1].flatten(2, 3)
+    outputs = (read @ before.transpose(-1, -2)).unflatten(3, inputs.shape[3:]) * sums.exp()[..., None]
+    # 4. Inside each chunk: attention with the decays as its mask, head by head; (B, chunks, H, Q, P).
+    scores = (read @ write.transpose(-1, -2))[:, :, None] * _between(
+        sums.transpose(2, 3), origins.transpose(2, 3)
+    )
+    scores.diagonal(dim1=-2, dim2=-1).add_(skip[:, None])
+    outputs = outputs + (scores @ inputs.transpose(2, 3)).transpose(2, 3)
+    return outputs.flatten(1, 2)[:, :length], states[:, -1].clone()
 
 
-def _between(sums: Tensor) -> Tensor:
-    """From running sums (..., Q), the decay from token j to token i, (..., Q, Q): zero for i before j."""
+class _Carry(torch.autograd.Function):
+    """states[c + 1] = kept[c] states[c] + left[c]: all states, (B, chunks + 1, ...), the first being the one given."""
+
+    @staticmethod
+    def forward(context: Any, left: Tensor, kept: Tensor, state: Tensor) -> Tensor:
+        states = torch.cat([state[:, None], left], dim=1)
+        steps = states.unbind(1)
+        for before, share, after in zip(steps, kept.unbind(1), steps[1:], strict=False):
+            after.addcmul_(share, before)
+        context.save_for_backward(kept, states)
+        return states
+
+    @staticmethod
+    @once_differentiable
+    def backward(context: Any, gradient: Tensor) -> tuple[Tensor, ...]:
+        kept, states = context.saved_tensors
+        gradient = gradient.clone()
+        steps = gradient.unbind(1)
+        for after, share, before in zip(steps[:0:-1], kept.unbind(1)[::-1], steps[-2::-1], strict=True):
+            before.addcmul_(share, after)
+        of_kept = (gradient[:, 1:] * states[:, :-1]).sum((-2, -1), keepdim=True)
+        return gradient[:, 1:], of_kept, gradient[:, 0]
+
+
+def _between(sums: Tensor, origins: Tensor) -> Tensor:
+    """The share of token j in the state at token i, (..., Q, Q), from (..., Q) each: zero for i before j."""
     length = sums.shape[-1]
-    future = torch.ones(length, length, dtype=torch.bool, device=sums.device).triu(1)
-    return (sums[..., :, None] - sums[..., None, :]).masked_fill_(future, -math.inf).exp_()
+    future = sums.new_full((length, length), -math.inf).triu(1)
+    return (sums[..., :, None] - origins[..., None, :]).add_(future).exp_()

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
@@ -164,7 +165,7 @@ class RecurrentEncoder(ContextEncoder):
 
 
 def causal_convolution(inputs: Tensor, before: Tensor, convolution: nn.Conv1d) -> tuple[Tensor, Tensor]:
-    """Depthwise convolution over the past, as shifted multiply-adds.
+    """Depthwise convolution over the past.
 
     Args:
         inputs: (B, S, E).
@@ -174,13 +175,10 @@ def causal_convolution(inputs: Tensor, before: Tensor, convolution: nn.Conv1d) -
     Returns:
         (B, S, E), and the last K - 1 inputs.
     """
-    length = inputs.shape[1]
     padded = torch.cat([before.to(inputs.dtype), inputs], dim=1)
-    weight = convolution.weight[:, 0].to(inputs.dtype)
-    assert convolution.bias is not None
-    first, *taps = weight.unbind(1)
-    result = torch.addcmul(convolution.bias.to(inputs.dtype), padded[:, :length], first)
-    for offset, tap in enumerate(taps, start=1):
-        result.addcmul_(padded[:, offset : offset + length], tap)
+    weight, bias = (part.to(inputs.dtype) for part in (convolution.weight, convolution.bias))
+    # Tokens as the columns of a picture of one row: its layout with the channels last is theirs already.
+    picture = padded.unsqueeze(1).permute(0, 3, 1, 2)
+    result = F.conv2d(picture, weight.unsqueeze(2), bias, groups=len(weight))
     # A copy, as a view would keep all of a segment in memory.
-    return result, padded[:, length:].clone()
+    return result.permute(0, 2, 3, 1).squeeze(1), padded[:, inputs.shape[1] :].clone()
