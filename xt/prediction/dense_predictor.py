@@ -7,25 +7,27 @@ killed goes on where it was, and the files are the same as if nothing had happen
 
 import os
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xt.errors import ConfigError, PixelError
+from xt.errors import ConfigError, OutputError, PixelError
 from xt.images import open_image
 from xt.output import atomic_path
+from xt.prediction.bands import Band, band_store, cut_bands, join_bands
 from xt.prediction.dense_task import DenseOptions, DenseResult, DenseTask
 from xt.prediction.detection_task import DetectionTask
 from xt.prediction.identity import image_identity, model_identity
 from xt.prediction.point_task import PointTask
 from xt.prediction.predictor import choose_device, evaluating
-from xt.prediction.region_store import RegionStore
+from xt.prediction.region_store import CONTEXT, RegionStore, read_header
 from xt.prediction.segmentation_task import SegmentationTask
 from xt.regions import RegionGrid
 
@@ -95,43 +97,119 @@ class DensePredictor:
             PixelError: the model answered with something that is not a number.
             OutputError: the results cannot be written, or a partial result of another model or image is in the way.
         """
+        with self._begun(image, destination, options, given, progress) as work:
+            work.task.remove_leftovers(Path(destination))
+            self._decode_all(work, progress)
+            tags = {"XT_IMAGE": Path(work.image.name).name, "XT_CHECKPOINT": self.checkpoint}
+            report = None if progress is None else lambda part: progress("write", round(100 * part), 100)
+            result = work.task.write(work.store, work.grid, work.image, Path(destination), tags, report)
+            work.store.remove()
+        return result
+
+    def cut(
+        self,
+        image: Any,
+        destination: str | os.PathLike[str],
+        regions_per_band: int,
+        options: DenseOptions = _DEFAULT,
+        progress: Progress | None = None,
+        given: Any = None,
+    ) -> list[Band]:
+        """Make an image ready to be decoded by several processes; args and errors as of `predict`.
+
+        Its tokens are computed and kept in the partial folder. After `predict_band` for each of the bands, in any order
+        and on any machine that sees the folder, `predict` joins them and writes the files.
+
+        Returns:
+            What is left to decode; an empty list where one band would hold it all, and nothing was done.
+        """
+        with self._opened(image) as opened:
+            if len(self.model.grid(opened)) <= regions_per_band:
+                return []
+        with self._begun(image, destination, options, given, progress) as work:
+            bands = cut_bands(
+                work.num_batches, max(1, regions_per_band // work.region_batch), work.store.num_batches
+            )
+            if bands:
+                with evaluating(self.model, work.settings), torch.inference_mode():
+                    self._context(work)
+        return bands
+
+    def predict_band(
+        self,
+        image: Any,
+        destination: str | os.PathLike[str],
+        band: Band,
+        options: DenseOptions = _DEFAULT,
+        progress: Progress | None = None,
+        given: Any = None,
+    ) -> None:
+        """Decode one band of an image that `cut` made ready; args and errors as of `predict`.
+
+        Killed, it goes on where it was; done again, nothing is computed.
+        """
+        partial = _partial(destination)
+        header = read_header(partial)
+        if header is None or not (partial / CONTEXT).exists():
+            raise OutputError(
+                f"{partial} does not hold the tokens of an image to decode a part of: it must lie in a folder that all "
+                "workers see, and stay there until the image is done"
+            )
+        with self._opened(image) as opened:
+            work = self._work(opened, image if given is None else given, options, header[_REGION_BATCH])
+            with band_store(partial, band, work.header) as store:
+                begun = work._replace(store=store)
+                with evaluating(self.model, work.settings), torch.inference_mode():
+                    self._decode(begun, band, _load(partial / CONTEXT, self.device), progress)
+
+    @contextmanager
+    def _opened(self, image: Any) -> Iterator["LargeImage"]:
         opened = open_image(image)
         try:
-            task = self.task(self.model, options)
-            return self._predict(opened, image if given is None else given, Path(destination), task, progress)
+            yield opened
         finally:
             if opened is not image:
                 opened.close()
 
-    def _predict(
+    @contextmanager
+    def _begun(
+        self,
+        image: Any,
+        destination: str | os.PathLike[str],
+        options: DenseOptions,
+        given: Any,
+        progress: Progress | None,
+    ) -> Iterator["_Work"]:
+        """The work on an image, with its own store."""
+        chosen = (self.streaming or self.model.streaming).region_batch
+        # A region batch that nobody chose depends on the memory that happened to be free.
+        adopt = () if chosen else (_REGION_BATCH,)
+        with self._opened(image) as opened:
+            work = self._work(opened, image if given is None else given, options, None, progress)
+            with RegionStore(
+                _partial(destination), work.header, restart=options.restart, adopt=adopt
+            ) as store:
+                yield work.with_store(store)
+
+    def _work(
         self,
         image: "LargeImage",
         given: Any,
-        destination: Path,
-        task: DenseTask,
-        progress: Progress | None,
-    ) -> DenseResult:
-        grid = self.model.grid(image)
+        options: DenseOptions,
+        region_batch: int | None,
+        progress: Progress | None = None,
+    ) -> "_Work":
+        task, grid = self.task(self.model, options), self.model.grid(image)
         self.model.check([image], [grid])
         streaming = self.streaming or self.model.streaming
-        chosen = streaming.region_batch
-        header = self._header(image, given, grid, chosen or self.model.region_batch, task)
-        # A region batch that nobody chose depends on the memory that happened to be free.
-        adopt = () if chosen else (_REGION_BATCH,)
-        partial = destination.with_name(f"{destination.name}.partial")
-        with RegionStore(partial, header, restart=task.chosen.restart, adopt=adopt) as store:
-            task.remove_leftovers(destination)
-            region_batch = store.header[_REGION_BATCH]
-            encoding = _progress_of_encoding(progress, len(grid))
-            settings = replace(streaming, keep="none", region_batch=region_batch, progress=encoding)
-            if store.num_batches < -(-len(grid) // region_batch):
-                with evaluating(self.model, settings), torch.inference_mode():
-                    self._decode(image, grid, store, task, progress)
-            tags = {"XT_IMAGE": Path(image.name).name, "XT_CHECKPOINT": self.checkpoint}
-            report = None if progress is None else lambda part: progress("write", round(100 * part), 100)
-            result = task.write(store, grid, image, destination, tags, report)
-            store.remove()
-        return result
+        region_batch = region_batch or streaming.region_batch or self.model.region_batch
+        settings = replace(
+            streaming,
+            keep="none",
+            region_batch=region_batch,
+            progress=_progress_of_encoding(progress, len(grid)),
+        )
+        return _Work(image, grid, task, settings, self._header(image, given, grid, region_batch, task), None)
 
     def _header(
         self, image: "LargeImage", given: Any, grid: RegionGrid, region_batch: int, task: DenseTask
@@ -147,44 +225,87 @@ class DensePredictor:
             "choice of results": task.choice,
         }
 
-    def _decode(
-        self,
-        image: "LargeImage",
-        grid: RegionGrid,
-        store: RegionStore,
-        task: DenseTask,
-        progress: Progress | None,
-    ) -> None:
-        """Everything that is not in the store yet."""
-        region_batch = store.header[_REGION_BATCH]
-        store.require_room(len(grid) * task.bytes_of_region(grid.region_size))
-        context = self._context(image, grid, store)
+    def _decode_all(self, work: "_Work", progress: Progress | None) -> None:
+        """Everything that is neither in the store nor in a band yet; bands of an earlier run are taken up."""
+        next_band = join_bands(work.store)
+        if work.store.num_batches == work.num_batches:
+            return
+        work.store.require_room(len(work.grid) * work.task.bytes_of_region(work.grid.region_size))
+        with evaluating(self.model, work.settings), torch.inference_mode():
+            context = self._context(work)
+            while work.store.num_batches < work.num_batches:
+                self._decode(work, Band(0, next_band or work.num_batches), context, progress)
+                next_band = join_bands(work.store)
+
+    def _decode(self, work: "_Work", band: Band, context: Tensor, progress: Progress | None) -> None:
+        """The region batches of a band that are not in its store yet."""
+        store, region_batch, total = work.store, work.region_batch, len(work.grid)
+        first, stop = band.first + store.num_batches, min(band.stop * region_batch, total)
+        if first >= band.stop:
+            return
         waiting: list[NDArray[Any]] = []
         num_waiting = 0
         for regions, predictions in self.model.decode(
-            image, grid=grid, context=context, first_batch=store.num_batches
+            work.image, grid=work.grid, context=context, first_batch=first
         ):
-            waiting.append(task.stored(predictions, regions, image))
+            waiting.append(work.task.stored(predictions, regions, work.image))
             num_waiting += len(regions)
-            done = store.num_batches * region_batch + num_waiting
+            done = (band.first + store.num_batches) * region_batch + num_waiting
             # Where the device ran out of memory a region batch comes in pieces; the store holds whole ones.
-            if num_waiting == region_batch or done == len(grid):
+            if num_waiting == region_batch or done == total:
                 store.append(np.concatenate(waiting))
                 waiting, num_waiting = [], 0
             if progress is not None:
-                progress("decode", done, len(grid))
+                progress("decode", done - band.first * region_batch, stop - band.first * region_batch)
+            if done == stop:
+                break
         store.sync()
 
-    def _context(self, image: "LargeImage", grid: RegionGrid, store: RegionStore) -> Tensor:
-        """The tokens behind the context encoder: computed once, kept for a restart."""
-        if store.context_path.exists():
-            kept: Tensor = torch.load(store.context_path, map_location=self.device, weights_only=True)
-            return kept
-        context = self.model.context(image, grid=grid)
-        _check_numbers(context, image.name)
-        with atomic_path(store.context_path) as temporary:
+    def _context(self, work: "_Work") -> Tensor:
+        """The tokens behind the context encoder: computed once, kept for a restart and for other processes."""
+        path = work.store.context_path
+        if path.exists():
+            return _load(path, self.device)
+        context = self.model.context(work.image, grid=work.grid)
+        _check_numbers(context, work.image.name)
+        with atomic_path(path) as temporary:
             torch.save(context, temporary)
         return context
+
+
+class _Work(NamedTuple):
+    """One image on its way, or a band of it."""
+
+    image: "LargeImage"
+    grid: RegionGrid
+    task: DenseTask
+    settings: "Streaming"
+    header: dict[str, Any]
+    store: Any
+
+    @property
+    def region_batch(self) -> int:
+        assert self.settings.region_batch is not None
+        return self.settings.region_batch
+
+    @property
+    def num_batches(self) -> int:
+        return -(-len(self.grid) // self.region_batch)
+
+    def with_store(self, store: RegionStore) -> "_Work":
+        """In this store, with the region batch that was adopted from it."""
+        settings = replace(self.settings, region_batch=store.header[_REGION_BATCH])
+        return self._replace(store=store, settings=settings, header=store.header)
+
+
+def _partial(destination: str | os.PathLike[str]) -> Path:
+    destination = Path(destination)
+    return destination.with_name(f"{destination.name}.partial")
+
+
+def _load(path: Path, device: torch.device) -> Tensor:
+    kept: Tensor = torch.load(path, map_location=device, weights_only=True)
+    return kept
 
 
 def _check_numbers(values: Tensor, name: str) -> None:

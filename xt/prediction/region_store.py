@@ -4,6 +4,7 @@ A folder, `DEST.partial`, that holds
 
     header.json  which model, image, grid and settings: what must be the same for the rest to fit
     context.pt   the tokens behind the context encoder, once they are there (`RegionStore.context_path`)
+    band-*       what other processes decoded, until it is joined (`xt.prediction.bands`)
     regions.bin  what was decoded, one region batch after the other, in the grid's order
     journal      24 bytes a region batch: its number, where its bytes end in regions.bin, their checksum, and a
                  checksum of these three
@@ -32,7 +33,9 @@ from xt.errors import OutputError
 from xt.output import check_writable_folder, lock_folder, remove_leftovers, write_atomically
 
 _FORMAT = "xt partial prediction 1"
-_HEADER, _JOURNAL, _REGIONS, _CONTEXT = "header.json", "journal", "regions.bin", "context.pt"
+_HEADER, _JOURNAL, _REGIONS, CONTEXT = "header.json", "journal", "regions.bin", "context.pt"
+# How the folders of bands begin (`xt.prediction.bands`).
+BAND = "band-"
 _ENTRY = struct.Struct("<QQI")
 _CHECKED = struct.Struct("<I")
 _ENTRY_BYTES = _ENTRY.size + _CHECKED.size
@@ -92,7 +95,7 @@ class RegionStore:
     @property
     def context_path(self) -> Path:
         """Where the tokens behind the context encoder are kept; whoever writes them does so atomically."""
-        return self.folder / _CONTEXT
+        return self.folder / CONTEXT
 
     def append(self, values: NDArray[Any]) -> None:
         """Add the next region batch: it is there wholly, or after a restart not at all.
@@ -186,7 +189,7 @@ class RegionStore:
 
     def _begin(self, restart: bool, adopt: tuple[str, ...]) -> None:
         """Take up what is there if it is of the same work, or start anew."""
-        earlier = _read_header(self.folder / _HEADER)
+        earlier = read_header(self.folder)
         if earlier is not None and not restart:
             kept = {key: earlier[key] for key in adopt if key in earlier}
             differing = [
@@ -201,8 +204,10 @@ class RegionStore:
                 )
             self.header |= kept
             return
-        for name in (_JOURNAL, _REGIONS, _CONTEXT):
+        for name in (_JOURNAL, _REGIONS, CONTEXT):
             (self.folder / name).unlink(missing_ok=True)
+        for band in self.folder.glob(f"{BAND}*"):
+            shutil.rmtree(band)
         write_atomically(
             self.folder / _HEADER,
             json.dumps({"format": _FORMAT, **self.header}, indent=1, ensure_ascii=False),
@@ -272,11 +277,13 @@ def _check_ours(folder: Path) -> None:
     Raises:
         OutputError: it holds anything else.
     """
-    ours = {_HEADER, _JOURNAL, _REGIONS, _CONTEXT}
+    ours = {_HEADER, _JOURNAL, _REGIONS, CONTEXT}
     if not folder.is_dir():
         return
     others = [
-        path.name for path in folder.iterdir() if path.name not in ours and not path.name.startswith(".")
+        path.name
+        for path in folder.iterdir()
+        if path.name not in ours and not path.name.startswith((".", BAND))
     ]
     if others:
         raise OutputError(
@@ -285,9 +292,10 @@ def _check_ours(folder: Path) -> None:
         )
 
 
-def _read_header(path: Path) -> dict[str, Any] | None:
+def read_header(folder: Path) -> dict[str, Any] | None:
+    """What the work in a folder is; None if there is none."""
     try:
-        header = json.loads(path.read_text(encoding="utf-8"))
+        header = json.loads((folder / _HEADER).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     if not isinstance(header, dict) or header.pop("format", None) != _FORMAT:
