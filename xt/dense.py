@@ -8,7 +8,7 @@ Neither pixels nor predictions of a whole image ever exist in memory.
 """
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -54,6 +54,10 @@ class DecodedRegions(NamedTuple):
 
     regions: list[Region]
     predictions: Any
+
+
+OnPredictions = Callable[[list[Region], Tensor], None]
+"""Called with some regions and what is predicted for them, as the head's loss takes it, before it is decoded."""
 
 
 class Encode(nn.Module):
@@ -179,12 +183,15 @@ class DensePass:
             return torch.zeros(0, self.model.config.dim, device=self.model.device)
         return self._mixed(self._map(self.model.region_encoder, self.regions, "encode"))
 
-    def decode(self, context: Tensor, first: int = 0) -> Iterator[DecodedRegions]:
+    def decode(
+        self, context: Tensor, first: int = 0, on_predictions: OnPredictions | None = None
+    ) -> Iterator[DecodedRegions]:
         """What the model says, region batch by region batch; where memory runs out, in smaller pieces.
 
         Args:
             context: see `context`.
             first: the region batch to start at, counted in this rank's share.
+            on_predictions: see there.
 
         Raises:
             PixelError: the model answers with something that is not a number.
@@ -214,6 +221,8 @@ class DensePass:
                     )
                 skipped = before - self.share.first_region
                 self._report("decode", skipped + done, skipped + len(regions))
+                if on_predictions is not None:
+                    on_predictions(some, predictions)
                 yield DecodedRegions(some, self.head.decode(predictions, some))
 
     def _mixed(self, tokens: Tensor) -> Tensor:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from xt.context_encoders import ContextEncoder, create_context_encoder
-from xt.dense import DecodedRegions, DensePass
+from xt.dense import DecodedRegions, DensePass, OnPredictions
 from xt.encoded_images import EncodedImage, project_features
 from xt.errors import CheckpointError, ConfigError
 from xt.heads import DenseHead, FeatureGeometry, Head, create_head
@@ -191,12 +191,14 @@ class XT(nn.Module):
         first_batch: int = 0,
         grid: RegionGrid | None = None,
         progress: Progress | None = None,
+        on_predictions: OnPredictions | None = None,
     ) -> Iterator[DecodedRegions]:
         """What a model with a dense head says about an image, a region batch at a time, in the grid's order.
 
         Args:
             context: what `context` gave for this image; None to compute it.
             first_batch: the region batch to start at, to go on where an earlier pass stopped.
+            on_predictions: called with the regions and what the loss takes, before they are decoded.
 
         Where `self.streaming` is region-parallel, each rank is told of its share of the regions.
         """
@@ -204,7 +206,7 @@ class XT(nn.Module):
         if context is None:
             with torch.no_grad():
                 context = dense_pass.context()
-        return dense_pass.decode(context.to(self.device), first_batch)
+        return dense_pass.decode(context.to(self.device), first_batch, on_predictions)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write weights and configuration as one safetensors file, or nothing at all.

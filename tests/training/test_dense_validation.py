@@ -11,18 +11,20 @@ import pytest
 import torch
 
 from tests.training.dense_toy import CLASSES, dense_config, dense_table
+from tests.training.toy import MODEL
 from xt.configuration import EvaluationConfig
 from xt.data.dataset import Reading
-from xt.data.dense_dataset import open_labelled
+from xt.data.dense_dataset import DenseBatch, open_labelled
 from xt.data.table import ImageTable
 from xt.heads import BoxTable, DenseHead
 from xt.metrics.boxes import BoxScores
 from xt.metrics.points import PointScores
 from xt.metrics.segmentation import SegmentationScores
-from xt.model import XT, build_model
+from xt.model import XT, build_model, create_model
 from xt.streaming import Streaming
 from xt.training.dense_evaluation import evaluate_dense
 from xt.training.dense_metrics import DenseScores, count_image
+from xt.training.module import DenseValidation
 from xt.training.preparation import load_table
 
 HOW = Reading(region_size=64)
@@ -64,6 +66,49 @@ def test_each_image_is_counted_once_and_all_are_their_sum(
     assert shown > 0
     # 3 x 3 regions of an image, 8 at a time; points are measured at 18 thresholds.
     assert len(updates) == (3 * 2 if head == "segmentation" else 3 * 18)
+
+
+class Logged:
+    """Stands for the Lightning module: keeps what is logged."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, float] = {}
+
+    def log(self, name: str, value: Any, **_: Any) -> None:
+        self.values[name] = float(value)
+
+
+@pytest.mark.parametrize("context", ["none", "full"])
+@pytest.mark.parametrize("head", ["segmentation", "points", "detection"])
+def test_validation_tells_the_loss_that_training_has(dense: Path, head: str, context: str) -> None:
+    """In the pass that gives the metrics: each region is decoded once."""
+    torch.manual_seed(0)
+    names = CLASSES if head == "segmentation" else ("disc", "square")
+    settings = {"head": head, "num_classes": len(names), "class_names": names, "head_options": {"width": 16}}
+    model = create_model(**MODEL, context=context, **settings).eval()
+    table = untrained(dense, "points" if head == "detection" else head)[1]
+    pairs = [open_labelled(table, place, HOW) for place in range(len(table))]
+    targets: list[Any] = [pair.target for pair in pairs]
+    if head == "detection":
+        targets = [
+            BoxTable(points.y - 10, points.x - 10, points.y + 10, points.x + 10, points.labels)
+            for points in targets
+        ]
+    with torch.no_grad():
+        losses = [
+            model.loss([pair.image], [target]).item() for pair, target in zip(pairs, targets, strict=True)
+        ]
+    calls: list[int] = []
+    model.head.register_forward_hook(lambda _, inputs, __: calls.append(len(inputs[0][0])))
+    validation, module = DenseValidation(model, CONFIG), Logged()
+    for image, target in zip((pair.image for pair in pairs), targets, strict=True):
+        validation.step(module, model, DenseBatch([image], [target], (0,)))  # type: ignore[arg-type]
+    validation.end(module)  # type: ignore[arg-type]
+    assert module.values["val/loss"] == pytest.approx(np.mean(losses), rel=1e-5)
+    assert sum(calls) == 3 * 9
+    assert np.std(losses) > 0
+    for pair in pairs:
+        pair.close()
 
 
 def _counting(update: Any, updates: list[int]) -> Any:

@@ -1,10 +1,11 @@
 """What segmentations, points and boxes are measured by, counted while a scene is decoded."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torchmetrics import Metric
 
 from xt.configuration import EvaluationConfig
@@ -18,6 +19,7 @@ from xt.metrics.segmentation import SegmentationScores
 from xt.model import XT
 from xt.prediction.merge_boxes import boxes_of_image
 from xt.prediction.merge_points import merge_points
+from xt.regions import Region
 from xt.streaming import Progress
 
 _THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(2, 20))
@@ -111,29 +113,68 @@ class DenseScores(nn.Module):
         return image.transform
 
 
+class ImageLoss:
+    """The loss of one image, summed up while it is decoded: that of `XT.loss`, without a pass of its own.
+
+    Args:
+        target: of the image, as the head takes it.
+    """
+
+    def __init__(self, head: DenseHead, target: Any) -> None:
+        self.head = head
+        self.target = target
+        self.targets = torch.empty(0)
+        """Of the regions that came last, as `region_targets`."""
+        self._sums: Tensor | None = None
+
+    def add(self, regions: list[Region], predictions: Tensor) -> None:
+        """Take in some regions; see `XT.decode`, `on_predictions`."""
+        self.targets = region_targets(self.head, self.target, regions).to(predictions.device)
+        sums = self.head.statistics(predictions, self.targets).sum(dim=0)
+        self._sums = sums if self._sums is None else self._sums + sums
+
+    def compute(self) -> Tensor:
+        """The loss, a scalar, of all regions that came."""
+        assert self._sums is not None, "an image has at least one region"
+        return self.head.loss(self._sums)
+
+
 def count_image(
-    model: XT, pair: Labelled, scores: DenseScores, progress: Progress | None = None
+    model: XT,
+    pair: Labelled,
+    scores: DenseScores,
+    progress: Progress | None = None,
+    *,
+    loss: ImageLoss | None = None,
 ) -> PointTable | BoxTable | None:
     """Decode an image region batch by region batch and count what is said about it; no graph is kept.
 
     Points are as `xt predict` gives them: those outside the image left out, those found twice made one. So are boxes,
     of which the last of `evaluation.max_detections` are kept.
 
+    Args:
+        loss: of this image, which is then summed up on the way.
+
     Returns:
         The points or boxes; None for masks.
     """
     head = model.head
     assert isinstance(head, DenseHead)
-    decoded = model.decode(pair.image, progress=progress)
+    decoded = model.decode(pair.image, progress=progress, on_predictions=None if loss is None else loss.add)
     if not isinstance(pair.target, LargeImage):
         tables = [table for _, predictions in decoded for table in predictions]
         found = _boxes_or_points(head, tables, pair.image.shape, scores.config)
         scores.update(found, pair.target, pair.image)
         return found
     for regions, predictions in decoded:
-        masks = np.concatenate([head.region_target(pair.target, region) for region in regions])
-        scores.update(predictions, torch.from_numpy(masks), pair.image)
+        masks = region_targets(head, pair.target, regions) if loss is None else loss.targets
+        scores.update(predictions, masks[:, 0], pair.image)
     return None
+
+
+def region_targets(head: DenseHead, target: Any, regions: Sequence[Region]) -> Tensor:
+    """(n, channels, S / stride, S / stride): what is to be said about some regions."""
+    return torch.from_numpy(np.stack([head.region_target(target, region) for region in regions]))
 
 
 def _boxes_or_points(

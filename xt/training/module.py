@@ -76,7 +76,8 @@ class DenseValidation(Validation):
 
     def end(self, module: LightningModule) -> None:
         # Each metric has added up what all processes counted.
-        for name, value in {"loss": self.loss.compute(), **self.scores.compute()}.items():
+        values: dict[str, Any] = {"loss": self.loss.compute(), **self.scores.compute()}
+        for name, value in values.items():
             module.log(f"val/{name}", value, rank_zero_only=False)
         self.scores.reset()
         self.loss.reset()
