@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
+from tests.heads.test_detection_streaming import DETECTION, make_boxes
 from tests.test_dense import POINTS, SEGMENTATION, make_image, make_mask, make_model, make_points
+from xt.errors import XTError
 from xt.streaming import Streaming
 
 REGION_BATCH = 2
@@ -23,14 +25,16 @@ CASES: dict[str, dict[str, Any]] = {
     "classification": {"num_classes": 3, "context_options": {"depth": 1, "dropout": 0.2}},
     "classification_some_gradient": {"num_classes": 3, "gradient_fraction": 0.4},
     "classification_keep": {"num_classes": 3, "keep": "all"},
-    # Two regions: half of four ranks have nothing to do.
-    "classification_few_regions": {"num_classes": 3, "sizes": [(60, 100)]},
+    # One region: all ranks but one have nothing to do.
+    "classification_few_regions": {"num_classes": 3, "sizes": [(60, 60)]},
     "segmentation": {**SEGMENTATION, "features": "none"},
     "segmentation_maps": {**SEGMENTATION, "features": "host", "halo": 32},
     "segmentation_no_context": {**SEGMENTATION, "context": "none"},
-    "segmentation_few_regions": {**SEGMENTATION, "features": "none", "sizes": [(60, 100)]},
-    "segmentation_few_regions_maps": {**SEGMENTATION, "features": "auto", "sizes": [(60, 100)]},
+    "segmentation_few_regions": {**SEGMENTATION, "features": "none", "sizes": [(60, 60)]},
+    "segmentation_few_regions_maps": {**SEGMENTATION, "features": "auto", "sizes": [(60, 60)]},
     "points": {**POINTS, "features": "auto"},
+    "detection": {**DETECTION, "features": "none", "halo": 32},
+    "detection_few_regions": {**DETECTION, "features": "auto", "sizes": [(60, 60)]},
 }
 
 
@@ -52,7 +56,7 @@ def inputs(head: str, sizes: list[tuple[int, int]], group: int) -> tuple[list[An
     images = [make_image(*size) for size in sizes]
     if head == "classification":
         return images, torch.tensor([(group + number) % 3 for number in range(len(sizes))])
-    make = {"segmentation": make_mask, "points": make_points}[head]
+    make: Any = {"segmentation": make_mask, "points": make_points, "detection": make_boxes}[head]
     return images, [make(*size) for size in sizes]
 
 
@@ -97,13 +101,48 @@ def difference(name: str, mesh: DeviceMesh) -> float:
     return float(result)
 
 
+def answers_difference(mesh: DeviceMesh) -> float:
+    """The largest difference between answers without a graph and those of one process: an image's, and its regions'."""
+    regions, image = mesh["region"], make_image()
+    model = make_model(num_classes=3).eval()
+    with torch.no_grad():
+        together = model(image, region_parallel=regions, region_batch=REGION_BATCH)
+        worst = float((together - model(image)).abs().max())
+    dense = make_model(**SEGMENTATION).eval()
+    dense.streaming = Streaming(region_batch=1)
+    expected = {part.regions[0]: part.predictions[0] for part in dense.decode(image)}
+    dense.streaming = Streaming(region_batch=1, region_parallel=regions)
+    found = {part.regions[0]: part.predictions[0] for part in dense.decode(image)}
+    shares: list[Any] = [None] * regions.size()
+    dist.all_gather_object(shares, list(found), group=regions.get_group())
+    everybody = [region for share in shares for region in share]
+    assert sorted(everybody) == sorted(expected), "every region is somebody's, and nobody else's"
+    return max(worst, *(float((found[region] - expected[region]).abs().max()) for region in found))
+
+
+def refusals(mesh: DeviceMesh) -> list[str]:
+    """What is said of a mesh of two dimensions, and where ranks are given different images."""
+    model = make_model(num_classes=3)
+    said = []
+    for images, ranks in (
+        (make_image(), mesh),
+        (make_image(150, 200 + 100 * mesh["region"].get_local_rank()), mesh["region"]),
+    ):
+        try:
+            model(images, region_parallel=ranks)
+        except XTError as error:
+            said.append(f"{type(error).__name__}: {error}")
+    return said
+
+
 def main() -> None:
     region_ranks, out, *names = sys.argv[1:]
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
     shape = (dist.get_world_size() // int(region_ranks), int(region_ranks))
     mesh = init_device_mesh("cpu", shape, mesh_dim_names=("data", "region"))
-    found = {name: difference(name, mesh) for name in names}
+    others: dict[str, Any] = {"answers": answers_difference, "refusals": refusals}
+    found = {name: others[name](mesh) if name in others else difference(name, mesh) for name in names}
     if dist.get_rank() == 0:
         Path(out).write_text(json.dumps(found))
     dist.barrier()
