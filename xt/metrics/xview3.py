@@ -1,4 +1,41 @@
-"""The score of the xView3-SAR challenge: detection, detection near the shore, vessels, fishing, lengths."""
+"""The score of the xView3-SAR challenge: detection, detection near the shore, vessels, fishing, lengths.
+
+The rules are the final ones (low-confidence rule on, far pairs made costly):
+
+1. In each scene predictions and labels are assigned one to one: as many pairs as possible that are not farther
+   than 200 m (10 m a pixel) from each other, with the least total distance. A pair is a true positive where it is
+   strictly nearer than 200 m; other predictions are false positives, other labels false negatives.
+2. Before that, the same assignment against all labels: predictions that go to a label of LOW confidence are
+   deleted. Then only labels of HIGH and MEDIUM confidence count.
+3. `detection_f1`: F1 of the pairs of all scenes together. `shore_f1`: the same after a new assignment of the
+   labels with distance_from_shore_km of at most 2 to the predictions within 2.2 km of a point of the shoreline.
+4. `vessel_f1`: F1 of "is a vessel" over the true positives with known is_vessel; `fishing_f1`: F1 of "is fishing"
+   over those whose label is a vessel with known is_fishing. What was not detected has no part in either.
+5. `length`: 1 - min(mean of |predicted - true| / true, 1) over the true positives of known length, both lengths
+   capped at 500 m.
+6. `aggregate`: detection_f1 * (1 + length + shore_f1 + vessel_f1 + fishing_f1) / 5.
+
+An F1 without any true positive, false positive or false negative is 0, as is a length without pairs.
+
+Where this differs from the reference code (DIUx-xView/xview3-reference, reference/metric.py), which departs from
+that definition:
+
+- A scene with labels and without predictions counts its labels as missed; there the score raises on it, and the
+  command line drops it without a word. Near the shore likewise: labels without a prediction near the shore are
+  missed, where the reference leaves the scene out.
+- A scene without (counted) labels counts its predictions as false positives; there they cost nothing, near the
+  shore too.
+- A predicted length that is missing counts as wrong by 100 %; there it makes the whole length score NaN. A true
+  length that is not above 0 counts as unknown; there it divides by zero.
+- A missing prediction of is_vessel or is_fishing is no "yes": missed where the truth is yes, and nothing where it
+  is no; there it is a false positive of the latter.
+- A prediction that lies exactly on the only shoreline point near it is near the shore; there it is not, as a
+  distance of 0 stands for "far" in a sparse matrix.
+- True, "True" and 1 are the same; there a column of texts equals nothing.
+
+As in the reference, a perfect prediction of a label between 2.0 and 2.2 km off the shore is a false positive of
+`shore_f1`: such labels keep it below 1.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,41 +76,7 @@ def score(
     *,
     scenes: Iterable[str] | None = None,
 ) -> dict[str, float]:
-    """The challenge's score, as its final rules define it (low-confidence rule on, far pairs made costly).
-
-    1. In each scene predictions and labels are assigned one to one: as many pairs as possible that are not farther
-       than 200 m (10 m a pixel) from each other, with the least total distance. A pair is a true positive where it is
-       strictly nearer than 200 m; other predictions are false positives, other labels false negatives.
-    2. Before that, the same assignment against all labels: predictions that go to a label of LOW confidence are
-       deleted. Then only labels of HIGH and MEDIUM confidence count.
-    3. `detection_f1`: F1 of the pairs of all scenes together. `shore_f1`: the same after a new assignment of the
-       labels with distance_from_shore_km of at most 2 to the predictions within 2.2 km of a point of the shoreline.
-    4. `vessel_f1`: F1 of "is a vessel" over the true positives with known is_vessel; `fishing_f1`: F1 of "is fishing"
-       over those whose label is a vessel with known is_fishing. What was not detected has no part in either.
-    5. `length`: 1 - min(mean of |predicted - true| / true, 1) over the true positives of known length, both lengths
-       capped at 500 m.
-    6. `aggregate`: detection_f1 * (1 + length + shore_f1 + vessel_f1 + fishing_f1) / 5.
-
-    An F1 without any true positive, false positive or false negative is 0, as is a length without pairs.
-
-    Where this differs from the reference code (DIUx-xView/xview3-reference, reference/metric.py), which departs from
-    that definition:
-
-    - A scene with labels and without predictions counts its labels as missed; there `score` raises on it, and the
-      command line drops it without a word. Near the shore likewise: labels without a prediction near the shore are
-      missed, where the reference leaves the scene out.
-    - A scene without (counted) labels counts its predictions as false positives; there they cost nothing, near the
-      shore too.
-    - A predicted length that is missing counts as wrong by 100 %; there it makes the whole length score NaN. A true
-      length that is not above 0 counts as unknown; there it divides by zero.
-    - A missing prediction of is_vessel or is_fishing is no "yes": missed where the truth is yes, and nothing where it
-      is no; there it is a false positive of the latter.
-    - A prediction that lies exactly on the only shoreline point near it is near the shore; there it is not, as a
-      distance of 0 stands for "far" in a sparse matrix.
-    - True, "True" and 1 are the same; there a column of texts equals nothing.
-
-    As in the reference, a perfect prediction of a label between 2.0 and 2.2 km off the shore is a false positive of
-    `shore_f1`: such labels keep it below 1.
+    """The challenge's score, as this file's first lines define it.
 
     Args:
         predictions: a DataFrame, columns by name, a list of rows, or a CSV file with the columns scene_id,
@@ -90,32 +93,19 @@ def score(
     found = _read(predictions, "the table of predictions", labels=False)
     true = _read(truth, "the table of labels", labels=True)
     names = sorted({*found.scene, *true.scene}) if scenes is None else sorted(set(scenes))
-    everywhere, near_shore = _Pairs(), _Pairs()
-    rows_found, rows_true, none = (
-        _rows_by_scene(found.scene),
-        _rows_by_scene(true.scene),
-        np.empty(0, np.int64),
-    )
-    for name in names:
-        labels = rows_true.get(name, none)
-        here = _without_low(found, true, rows_found.get(name, none), labels)
-        labels = labels[np.isin(true.confidence[labels], _COUNTED)]
-        everywhere.add(found, true, here, labels)
-        if shorelines is not None:
-            close = here[_is_near_shore(found.pixel[here], shorelines, name)]
-            near_shore.add(found, true, close, labels[true.shore_km[labels] <= SHORE_KM])
+    everywhere, near_shore = _pairs_of_scenes(found, true, names, shorelines)
     of_found, of_true = everywhere.places()
-    vessel = _f1_of_answers(found.is_vessel[of_found], true.is_vessel[of_true])
     of_vessel = true.is_vessel[of_true] == 1
-    fishing = _f1_of_answers(found.is_fishing[of_found][of_vessel], true.is_fishing[of_true][of_vessel])
     parts = {
         "detection_f1": everywhere.f1(),
         "shore_f1": near_shore.f1(),
-        "vessel_f1": vessel,
-        "fishing_f1": fishing,
+        "vessel_f1": _f1_of_answers(found.is_vessel[of_found], true.is_vessel[of_true]),
+        "fishing_f1": _f1_of_answers(
+            found.is_fishing[of_found][of_vessel], true.is_fishing[of_true][of_vessel]
+        ),
         "length": _length_score(found.length[of_found], true.length[of_true]),
     }
-    rest = parts["length"] + parts["shore_f1"] + vessel + fishing
+    rest = parts["length"] + parts["shore_f1"] + parts["vessel_f1"] + parts["fishing_f1"]
     return {**parts, "aggregate": parts["detection_f1"] * (1 + rest) / 5}
 
 
@@ -143,6 +133,24 @@ class _Pairs:
 
     def f1(self) -> float:
         return _f1(sum(map(len, self.found)), self.false_positives, self.false_negatives)
+
+
+def _pairs_of_scenes(
+    found: _Objects, true: _Objects, names: Iterable[str], shorelines: Shorelines | None
+) -> tuple[_Pairs, _Pairs]:
+    """Rules 1 and 2 in each of these scenes, and the same near the shore."""
+    everywhere, near_shore = _Pairs(), _Pairs()
+    rows_found, rows_true = _rows_by_scene(found.scene), _rows_by_scene(true.scene)
+    none = np.empty(0, np.int64)
+    for name in names:
+        labels = rows_true.get(name, none)
+        here = _without_low(found, true, rows_found.get(name, none), labels)
+        labels = labels[np.isin(true.confidence[labels], _COUNTED)]
+        everywhere.add(found, true, here, labels)
+        if shorelines is not None:
+            close = here[_is_near_shore(found.pixel[here], shorelines, name)]
+            near_shore.add(found, true, close, labels[true.shore_km[labels] <= SHORE_KM])
+    return everywhere, near_shore
 
 
 def _rows_by_scene(scene: NDArray[np.object_]) -> dict[str, NDArray[np.int64]]:
