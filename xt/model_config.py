@@ -62,7 +62,8 @@ class ModelConfig:
     head_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if min(self.num_classes, self.in_channels, self.dim, self.region_size or 1, self.image_size or 1) < 1:
+        sizes = [size for size in (self.region_size, self.image_size) if size is not None]
+        if min(self.num_classes, self.in_channels, self.dim, *sizes) < 1:
             raise ConfigError(
                 "num_classes, in_channels, dim, region_size and image_size must be at least 1, got "
                 f"{self.num_classes}, {self.in_channels}, {self.dim}, {self.region_size} and {self.image_size}"

@@ -1,7 +1,7 @@
 """A photograph, whole: what a model with an `image_size` is given of an image.
 
 All that looks at photographs outside of training (evaluation, prediction, a model called with an image) gets its pixels
-here, so that they are the same everywhere.
+here, so that they are the same everywhere, but for what decoders of JPEG differ in, a few steps of 255.
 """
 
 import os
