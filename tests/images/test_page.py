@@ -9,7 +9,7 @@ import rasterio
 from rasterio.transform import Affine
 
 from tests.images.files import smooth, write_raster, write_slide
-from tests.images.test_ome import planes, write_ome_tiff
+from tests.images.ome_files import planes, write_ome_tiff
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "images.md"
 UTM = {"crs": "EPSG:32611", "transform": Affine(10, 0, 500_000, 0, -10, 4_100_000)}
