@@ -333,6 +333,7 @@ def test_images_that_do_not_fit_are_refused():
         backbone(torch.full((1, 3, 64, 64), float("nan")))
 
 
+@pytest.mark.slow
 def test_mask_rcnn_learns_boxes_and_masks():
     model = small_mask_rcnn(small_backbone(), 96)
     steps, generator = 150, torch.Generator().manual_seed(1)

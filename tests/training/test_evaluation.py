@@ -149,6 +149,9 @@ def test_the_sampler_shares_out_every_image_in_an_order_of_its_own_each_epoch() 
     shares = [order(0, rank=rank, processes=3) for rank in range(3)]
     assert [len(share) for share in shares] == [4, 4, 4]
     assert {index for share in shares for index in share} == set(range(10))
+    shares = [order(0, rank=rank, processes=3, fill=False) for rank in range(3)]
+    assert [len(share) for share in shares] == [4, 3, 3]
+    assert sorted(index for share in shares for index in share) == list(range(10))
 
 
 def test_files_open_at_one_time_are_those_of_a_batch(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -118,20 +118,30 @@ class EpochSampler(Sampler[tuple[int, int]]):
     """(epoch, index) in an order that depends on seed and epoch only; each of several processes takes its
     share.
 
-    The last share is filled up with images from the beginning, so that all processes take equally many steps.
+    Args:
+        fill: whether the last shares are filled up with images from the beginning, so that all processes take equally
+            many steps; else each image is there once.
 
     Attributes:
         skip: images at the beginning of this process's share that are left out, as they were seen before a restart.
     """
 
     def __init__(
-        self, length: int, *, seed: int = 0, shuffle: bool = True, rank: int = 0, processes: int = 1
+        self,
+        length: int,
+        *,
+        seed: int = 0,
+        shuffle: bool = True,
+        rank: int = 0,
+        processes: int = 1,
+        fill: bool = True,
     ) -> None:
         self.length = length
         self.seed = seed
         self.shuffle = shuffle
         self.rank = rank
         self.processes = processes
+        self.fill = fill
         self.epoch = 0
         self.skip = 0
 
@@ -140,14 +150,15 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-self.length // self.processes)
+        return len(range(0 if self.fill else self.rank, self.length, self.processes))
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         order = np.arange(self.length)
         if self.shuffle:
             order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
-        filled = np.resize(order, len(self) * self.processes)
-        share = filled[self.rank :: self.processes][self.skip :]
+        if self.fill:
+            order = np.resize(order, len(self) * self.processes)
+        share = order[self.rank :: self.processes][self.skip :]
         return iter([(self.epoch, int(index)) for index in share])
 
 

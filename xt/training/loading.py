@@ -65,7 +65,10 @@ class TrainingData(LightningDataModule):
         if self.validation is None:
             return []
         rank, processes = self._place()
-        sampler = EpochSampler(len(self.validation), shuffle=False, rank=rank, processes=processes)
+        # And each image once, or the metrics would count some twice; but no process without any, as it would not come
+        # to where the counts are added up.
+        images = len(self.validation)
+        sampler = EpochSampler(images, shuffle=False, rank=rank, processes=processes, fill=images < processes)
         return self._loader(self.validation, sampler)
 
     def transfer_batch_to_device(
