@@ -8,14 +8,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.distributed as dist
+from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.heads.test_detection_streaming import DETECTION, make_boxes
 from tests.test_dense import POINTS, SEGMENTATION, make_image, make_mask, make_model, make_points
+from xt import XT, LargeImage
+from xt.encoded_images import EncodedImage
 from xt.errors import XTError
 from xt.streaming import Streaming
 
@@ -27,6 +31,8 @@ CASES: dict[str, dict[str, Any]] = {
     "classification_keep": {"num_classes": 3, "keep": "all"},
     # One region: all ranks but one have nothing to do.
     "classification_few_regions": {"num_classes": 3, "sizes": [(60, 60)]},
+    # Encoded before: features of a few regions are one batch, which the first rank has.
+    "encoded": {"num_classes": 3, "encoded": True},
     "segmentation": {**SEGMENTATION, "features": "none"},
     "segmentation_maps": {**SEGMENTATION, "features": "host", "halo": 32},
     "segmentation_no_context": {**SEGMENTATION, "context": "none"},
@@ -50,6 +56,28 @@ class Loss(nn.Module):
         return loss
 
 
+class Features(EncodedImage):
+    """Features that lie in memory."""
+
+    def __init__(self, model: XT, image: LargeImage) -> None:
+        self.name, self.channels, self.grid = image.name, image.channels, model.grid(image)
+        self.feature_shape = (model.tokens_per_side**2, model.region_encoder.feature_dims[-1])
+        self.dtype = np.dtype(np.float64)
+        self.features = np.random.default_rng(5).random((len(self.grid), *self.feature_shape))
+
+    def read_features(self, start: int, stop: int) -> NDArray[np.floating]:
+        return self.features[start:stop]
+
+    def flip(self, axis: str) -> EncodedImage:
+        raise NotImplementedError
+
+    def rotate(self, quarter_turns: int) -> EncodedImage:
+        raise NotImplementedError
+
+    def close(self) -> None:
+        return
+
+
 def inputs(head: str, sizes: list[tuple[int, int]], group: int) -> tuple[list[Any], Any]:
     """The images of a data-parallel group, and their targets."""
     sizes = [(height + 3 * group, width) for height, width in sizes]
@@ -64,20 +92,25 @@ def difference(name: str, mesh: DeviceMesh) -> float:
     """The largest of all ranks' relative differences of the loss and of any parameter's gradient."""
     case = dict(CASES[name])
     sizes = case.pop("sizes", [(150, 200), (60, 100)])
+    encoded = case.pop("encoded", False)
     streaming = {key: case.pop(key) for key in ("features", "keep", "gradient_fraction") if key in case}
     regions = mesh["region"]
     model = make_model(**case).train()
     model.streaming = Streaming(**streaming)
     head = model.config.head
+    if encoded:
+        model.region_encoder.backbone.requires_grad_(False)
     wrapped = DistributedDataParallel(Loss(model))
     # Region batches are those of one process, as small as gives each rank equally many.
     groups = [inputs(head, sizes, group) for group in range(mesh["data"].size())]
+    if encoded:
+        groups = [([Features(model, image) for image in images], targets) for images, targets in groups]
     images, targets = groups[mesh["data"].get_local_rank()]
     seed = mesh["data"].get_local_rank() if regions.get_local_rank() == 0 else 1000 + dist.get_rank()
     torch.manual_seed(seed)
     loss = wrapped(images, targets, region_parallel=regions, region_batch=REGION_BATCH)
     loss.backward()
-    found = {key: parameter.grad.clone() for key, parameter in model.named_parameters()}
+    found = {key: value.grad.clone() for key, value in model.named_parameters() if value.requires_grad}
 
     expected = {key: torch.zeros_like(value) for key, value in found.items()}
     worst = 0.0
