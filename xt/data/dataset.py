@@ -81,12 +81,12 @@ class ImageBatch(NamedTuple):
                 view.close()
 
 
-class ImageDataset(Dataset[Item]):
+class TableDataset(Dataset[Any]):
     """The images of a table, opened when asked for.
 
     Args:
-        augmentation: None for evaluation: no random change, and evaluation's views.
-        seed: with the epoch and the index it decides everything that is drawn for an image.
+        augmentation: the random changes of training; None for evaluation.
+        seed: with the epoch and the index it decides everything that is drawn for an item.
     """
 
     def __init__(
@@ -97,18 +97,26 @@ class ImageDataset(Dataset[Item]):
         self.augmentation = augmentation
         self.seed = seed
 
+    def drawn(self, key: int | tuple[int, int]) -> tuple[int, np.random.Generator]:
+        """The index of a key, an index alone or (epoch, index), and what is drawn from in that epoch."""
+        epoch, index = key if isinstance(key, tuple) else (0, key)
+        return index, np.random.default_rng([self.seed, epoch, index])
+
+
+class ImageDataset(TableDataset):
+    """Images with targets that are numbers; for evaluation, evaluation's views of them."""
+
     def __len__(self) -> int:
         return len(self.table)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Item:
         """The image at an index, or at (epoch, index): augmented as in that epoch."""
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+        index, generator = self.drawn(key)
         image = self.reading.open(self.table.paths[index])
         reading = self.reading
         if self.augmentation is None:
             views = evaluation_views(reading.view, image, reading.region_size, reading.crops)
         else:
-            generator = np.random.default_rng([self.seed, epoch, index])
             view = training_view(reading.view, image, reading.region_size, generator)
             views = [self.augmentation(view, generator)]
         return Item(views, torch.as_tensor(self.table.targets[index]), index)

@@ -1,14 +1,13 @@
 """Images with masks, points or boxes for a training loop, whole or as random windows; items cost next to nothing."""
 
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
-from torch.utils.data import Dataset
 
-from xt.data.augmentation import Augmentation
 from xt.data.box_windows import BoxPlaces, with_area
-from xt.data.dataset import Reading
+from xt.data.dataset import Reading, TableDataset
 from xt.data.labelled import Labelled, MaskPlaces, PointPlaces, random_window
 from xt.data.table import ImageTable
 from xt.data.targets import PointTarget
@@ -43,30 +42,20 @@ class DenseBatch(NamedTuple):
             Labelled(image, target).close()
 
 
-class DenseDataset(Dataset[DenseItem]):
-    """The images of a table with masks, points or boxes.
+class DenseDataset(TableDataset):
+    """Images with masks, points or boxes: whole, or in training as random windows.
 
     Args:
         table: its targets are `Target`s.
-        augmentation: None for evaluation: whole images as they are.
-        seed: with the epoch and the index it decides everything that is drawn.
+        others: as of `TableDataset`.
     """
-
-    def __init__(
-        self, table: ImageTable, reading: Reading, *, augmentation: Augmentation | None = None, seed: int = 0
-    ) -> None:
-        self.table = table
-        self.reading = reading
-        self.augmentation = augmentation
-        self.seed = seed
-        self._places: dict[int, MaskPlaces] = {}
 
     def __len__(self) -> int:
         return len(self.table) * (1 if self.augmentation is None else self.augmentation.windows)
 
     def __getitem__(self, key: int | tuple[int, int]) -> DenseItem:
         """The image or window at an index, or at (epoch, index): as drawn in that epoch."""
-        epoch, index = key if isinstance(key, tuple) else (0, key)
+        index, generator = self.drawn(key)
         augmentation = self.augmentation
         place = index if augmentation is None else index // augmentation.windows
         pair = open_labelled(self.table, place, self.reading)
@@ -74,7 +63,6 @@ class DenseDataset(Dataset[DenseItem]):
             return DenseItem(pair, place)
         if isinstance(pair.target, BoxTable):
             pair = Labelled(pair.image, with_area(pair.target))
-        generator = np.random.default_rng([self.seed, epoch, index])
         if augmentation.train_size is not None:
             pair = random_window(
                 pair,
@@ -84,6 +72,11 @@ class DenseDataset(Dataset[DenseItem]):
                 generator,
             )
         return DenseItem(pair.augmented(augmentation, generator), place)
+
+    @cached_property
+    def _places(self) -> dict[int, MaskPlaces]:
+        """Of masks seen so far, by place in the table."""
+        return {}
 
     def _label(
         self, place: int, pair: Labelled, generator: np.random.Generator
