@@ -1,6 +1,5 @@
 """Measuring masks, points and boxes on whole images: each region once, whatever the number of processes."""
 
-import json
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import replace
@@ -11,7 +10,6 @@ import numpy as np
 import pytest
 import torch
 
-from tests.distributed.processes import run_processes
 from tests.training.dense_toy import CLASSES, dense_config, dense_table
 from tests.training.toy import MODEL
 from xt.configuration import EvaluationConfig
@@ -111,23 +109,6 @@ def test_validation_tells_the_loss_that_training_has(dense: Path, head: str, con
     assert np.std(losses) > 0
     for pair in pairs:
         pair.close()
-
-
-@pytest.mark.parametrize("head", ["segmentation", pytest.param("points", marks=pytest.mark.slow)])
-def test_two_processes_find_what_one_does(dense: Path, tmp_path: Path, head: str) -> None:
-    """Of three images one process has two and the other one; none counts twice."""
-    printed = run_processes(2, "-m", "tests.training.dense_worker", str(dense), str(tmp_path / "run"), head)
-    found = json.loads(printed.splitlines()[-1])
-    shared, alone = found["shared"], found["alone"]
-    assert alone["images"] == 3
-    losses = alone.pop("losses")
-    # Counting the first one twice would be seen.
-    assert abs(losses[0] - alone["loss"]) > 1e-4
-    assert set(shared) == set(alone) - {"images"}
-    for name, value in shared.items():
-        assert value == pytest.approx(
-            np.nan if alone[name] is None else alone[name], abs=1e-6, nan_ok=True
-        ), name
 
 
 def _counting(update: Any, updates: list[int]) -> Any:

@@ -48,6 +48,8 @@ class AnswerValidation(Validation):
     def __init__(self, model: XT) -> None:
         super().__init__()
         self.metrics = make_metrics(model.config.head, model.config.num_classes, "val/")
+        # Not left to Lightning, which divides by whole numbers where processes have different numbers of images.
+        self.loss = MeanMetric(nan_strategy="disable")
 
     def step(self, module: LightningModule, model: XT, batch: ImageBatch | PhotoBatch) -> None:
         logits = model(batch.images)
@@ -55,7 +57,8 @@ class AnswerValidation(Validation):
         probabilities = predict_views(model, batch, logits)
         self.metrics.update(probabilities, metric_targets(model.config.head, batch.targets))
         size = len(batch.images)
-        module.log("val/loss", loss, on_epoch=True, batch_size=size, sync_dist=True)
+        self.loss.update(loss, size)
+        module.log("val/loss", self.loss, on_epoch=True, batch_size=size)
         module.log_dict(self.metrics, on_epoch=True, batch_size=size)
 
 
