@@ -58,7 +58,7 @@ class Tower(nn.Module):
         self.rim = depth
         layers: list[nn.Module] = []
         for _ in range(depth):
-            layers += [nn.Conv2d(width, width, kernel_size=3, padding=1), LayerNorm2d(width), nn.GELU()]
+            layers += [nn.Conv2d(width, width, kernel_size=3, padding=1), LayerNorm2d(width), nn.SiLU()]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, features: Tensor) -> Tensor:
