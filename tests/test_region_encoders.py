@@ -153,3 +153,18 @@ def test_a_halo_is_seen_and_cut_off():
     assert not torch.equal(wide(around), wide(pixels))
     expected = wide.project(wide.feature_maps(pixels)[-1][..., 1:3, 1:3].flatten(2).transpose(1, 2))
     torch.testing.assert_close(wide(pixels), expected)
+
+
+@pytest.mark.parametrize("kind", ["httpx.ConnectError", "huggingface_hub.errors.LocalEntryNotFoundError"])
+def test_a_missing_network_is_told_from_a_wrong_setting(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    module, name = kind.rsplit(".", 1)
+    error = type(name, (Exception,), {"__module__": module})
+
+    def fail(*_: object, **__: object) -> None:
+        raise error("no route to host")
+
+    monkeypatch.setattr("timm.create_model", fail)
+    with pytest.raises(
+        ConfigError, match="convnext_atto are not on this machine and could not be downloaded"
+    ):
+        RegionEncoder("convnext_atto", 8, region_size=32, pretrained=True)

@@ -5,8 +5,10 @@ resolution, and hands on a few vectors.
 """
 
 import difflib
+import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import timm
@@ -15,6 +17,9 @@ from torch import Tensor, nn
 
 from xt.errors import ConfigError, ShapeError, XTError
 from xt.pixels import PixelScaling
+
+_OF_TIMM = (TypeError, RuntimeError, AttributeError, AssertionError, ValueError)
+_NETWORK = ("httpx", "httpx2", "requests", "urllib3", "huggingface_hub")
 
 
 class RegionEncoder(nn.Module):
@@ -196,17 +201,37 @@ def _create_backbone(
         "pretrained": pretrained,
     } | options
     try:
-        try:
-            return timm.create_model(name, img_size=region_size, **arguments)
-        except TypeError:
-            # Convolutional networks take any size and know no img_size.
-            return timm.create_model(name, **arguments)
-    except (TypeError, RuntimeError, AttributeError, AssertionError, ValueError, OSError) as error:
+        with _quiet_downloads():
+            try:
+                return timm.create_model(name, img_size=region_size, **arguments)
+            except TypeError:
+                # Convolutional networks take any size and know no img_size.
+                return timm.create_model(name, **arguments)
+    except Exception as error:
+        if not (isinstance(error, _OF_TIMM) or _is_of_network(error)):
+            raise
         raise _explain(error, name, region_size, pretrained) from error
 
 
+@contextmanager
+def _quiet_downloads() -> Iterator[None]:
+    """Without a line for each of the attempts that are made where there is no network; the error says it once."""
+    logger = logging.getLogger("huggingface_hub.utils._http")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+def _is_of_network(error: Exception) -> bool:
+    # Which library fetches weights, and so what it raises, is up to the version of the Hugging Face hub.
+    return isinstance(error, OSError) or type(error).__module__.split(".")[0] in _NETWORK
+
+
 def _explain(error: Exception, name: str, region_size: int, pretrained: bool) -> XTError:
-    if pretrained and isinstance(error, OSError):
+    if pretrained and _is_of_network(error):
         return ConfigError(
             f"the pretrained weights of {name} are not on this machine and could not be downloaded: "
             "connect it to a network once, or set pretrained to false"
