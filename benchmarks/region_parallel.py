@@ -2,7 +2,8 @@
 
 Encoding of all regions to tokens by the streamed map, read from a JPEG-compressed tiled TIFF, forward and, with
 --training, backward. Every process has one thread and, where there are as many, a core of its own. Rounds of one and of
-two processes take turns; the speed-up is that of the medians.
+two processes take turns; the speed-up is that of the medians. The processor's time of the busiest process says how well
+the work was divided, also where the machine has other things to do.
 
     python benchmarks/region_parallel.py
 """
@@ -28,8 +29,8 @@ from torch.distributed.device_mesh import init_device_mesh
 import xt
 
 
-def encode(path: Path, arguments: argparse.Namespace) -> list[float]:
-    """Seconds of each round, as the slowest process sees it."""
+def encode(path: Path, arguments: argparse.Namespace) -> list[tuple[float, float]]:
+    """Of each round: seconds until the last process is done, and the processor's seconds of the busiest one."""
     torch.set_num_threads(1)
     rank, processes = dist.get_rank(), dist.get_world_size()
     cores = sorted(os.sched_getaffinity(0))
@@ -40,27 +41,30 @@ def encode(path: Path, arguments: argparse.Namespace) -> list[float]:
         arguments.training
     )
     settings = {"region_parallel": mesh["region"], "region_batch": arguments.region_batch}
-    seconds = []
+    rounds = []
     for _ in range(arguments.rounds + 1):
         image = xt.open_image(path)
         dist.barrier()
-        begin = time.perf_counter()
+        begin, busy = time.perf_counter(), time.process_time()
         with torch.set_grad_enabled(arguments.training):
             logits = model(image, **settings)
         if arguments.training:
             logits.sum().backward()
-        dist.barrier()
-        seconds.append(time.perf_counter() - begin)
+        busiest = torch.tensor(time.process_time() - busy)
+        dist.all_reduce(busiest, dist.ReduceOp.MAX)
+        rounds.append((time.perf_counter() - begin, float(busiest)))
         image.close()
-    return seconds[1:]
+    return rounds[1:]
 
 
-def measured(processes: int, path: Path) -> list[float]:
-    """Seconds of each round in fresh processes, each of one thread."""
+def measured(processes: int, path: Path) -> list[tuple[float, float]]:
+    """The rounds in fresh processes, each of one thread."""
     launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"]
     command = [sys.executable, *launcher, __file__, *sys.argv[1:], "--image", str(path)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
-    result: list[float] = json.loads(next(line for line in done.stdout.splitlines() if line.startswith("[")))
+    result: list[tuple[float, float]] = json.loads(
+        next(line for line in done.stdout.splitlines() if line.startswith("["))
+    )
     return result
 
 
@@ -78,29 +82,34 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.image:
         dist.init_process_group("gloo")
-        seconds = encode(arguments.image, arguments)
+        result = encode(arguments.image, arguments)
         if dist.get_rank() == 0:
-            print(json.dumps(seconds))
+            print(json.dumps(result))
         dist.destroy_process_group()
         return
-    rounds: dict[int, list[float]] = {1: [], 2: []}
+    rounds: dict[int, list[tuple[float, float]]] = {1: [], 2: []}
     with tempfile.TemporaryDirectory() as folder:
         path = make_scene(Path(folder) / "scene.tif", arguments.size)
         for _ in range(arguments.turns):
-            for processes, seconds in rounds.items():
-                seconds += measured(processes, path)
+            for processes, found in rounds.items():
+                found += measured(processes, path)
     regions = (-(-arguments.size // 256)) ** 2
-    medians = {processes: statistics.median(seconds) for processes, seconds in rounds.items()}
+    medians = {
+        number: [statistics.median(column) for column in zip(*found, strict=True)]
+        for number, found in rounds.items()
+    }
     rows: list[dict[str, Any]] = [
         {
-            "processes": processes,
-            "seconds": medians[processes],
-            "slowest": max(seconds),
-            "fastest": min(seconds),
-            "regions per second": regions / medians[processes],
-            "speed-up": medians[1] / medians[processes],
+            "processes": number,
+            "seconds": seconds,
+            "fastest": min(found)[0],
+            "slowest": max(found)[0],
+            "regions per second": regions / seconds,
+            "speed-up": medians[1][0] / seconds,
+            "busiest process, CPU seconds": busiest,
+            "speed-up by CPU seconds": medians[1][1] / busiest,
         }
-        for processes, seconds in rounds.items()
+        for (number, found), (seconds, busiest) in zip(rounds.items(), medians.values(), strict=True)
     ]
     print_table(rows)
     settings = {name: value for name, value in vars(arguments).items() if name != "image"}

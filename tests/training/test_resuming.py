@@ -141,7 +141,7 @@ def start(config: Path, *arguments: str, processes: int = 1) -> subprocess.Popen
 
 
 def finish(process: subprocess.Popen[str]) -> None:
-    _, errors = process.communicate(timeout=200)
+    _, errors = process.communicate(timeout=280)
     assert process.returncode == 0, errors[-3000:]
 
 
@@ -192,7 +192,7 @@ def test_two_region_parallel_processes_killed_and_resumed_have_the_curve_of_one(
     finish(start(file, f"--train.out={tmp_path / 'two'}", *two, processes=2))
     # Dies by a signal of its own at the 9th step of 12, torchrun ends the other.
     killed = start(file, f"--train.out={tmp_path / 'cut'}", *two, "--kill-at=9", processes=2)
-    killed.communicate(timeout=200)
+    killed.communicate(timeout=280)
     assert killed.returncode != 0
     assert len(curves(tmp_path / "cut")) == 1
     finish(start(file, f"--train.out={tmp_path / 'cut'}", *two, "--resume", processes=2))
