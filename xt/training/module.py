@@ -167,8 +167,9 @@ class TrainingModule(LightningModule):
             images, targets = self.mixing(batch.images, batch.targets, draw)
         loss = self.model.loss(images, targets, region_parallel=self.region_ranks)
         size = len(batch.images)
-        everywhere = self.trainer.strategy.reduce(loss.detach(), reduce_op="mean")
-        self.epoch_loss.add(everywhere, size)
+        # A copy, as it is averaged over the processes in place.
+        everywhere = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean")
+        self.epoch_loss.add(everywhere, size * (self.trainer.world_size // self.region_parallel))
         self.log("train/loss_step", everywhere, on_step=True, on_epoch=False, batch_size=size)
         self.log("train/lr", self.trainer.optimizers[0].param_groups[-1]["lr"], batch_size=size)
         return loss
