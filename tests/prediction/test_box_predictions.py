@@ -66,6 +66,17 @@ def test_how_much_boxes_may_overlap(model, tmp_path):
         DenseOptions(merge_iou=1)
 
 
+def test_boxes_of_low_scores_may_be_left_out(model, tmp_path):
+    image = xt.open_image(scene())
+    everything = predicted(model, image, tmp_path / "all")
+    some = predicted(model, image, tmp_path / "some", least_score=0.7)
+    kept = everything.select(everything.scores >= 0.7)
+    assert 20 < len(kept) < len(everything)
+    np.testing.assert_array_equal(some.edges, kept.edges)
+    with pytest.raises(ConfigError, match=r"least_score must be in \[0, 1\], got 50"):
+        DenseOptions(least_score=50)
+
+
 def test_boxes_around_nothing_are_left_out(tmp_path):
     model = dense_model("detection", head_options={"width": 8, "score_threshold": 0.55})
     pixels = scene()

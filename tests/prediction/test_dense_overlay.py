@@ -113,6 +113,20 @@ def test_of_very_many_boxes_the_best_are_drawn(tmp_path, monkeypatch):
     assert drawn == [False, True]
 
 
+def test_boxes_of_low_scores_are_faint(tmp_path):
+    # Far apart, with nothing else in the picture.
+    boxes = BoxTable.of([(40, 80, 120, 200), (240, 100, 360, 160)], [0, 0], scores=[0.1, 0.5])
+    picture = np.full((100, 100, 3), BLUE, np.float32)
+    write_boxes_overlay(boxes, (400, 400), picture, tmp_path / "a.png", NAMES[:2], title="a.tif")
+    panel_view = grey_panel(view_of(tmp_path / "a.png"))
+    # Orange stands out from grey by what it has more of red than of blue.
+    stands_out = panel_view[..., 0] - panel_view[..., 2]
+    middle = len(panel_view) * 180 // 400
+    faint, strong = stands_out[:middle].max(), stands_out[middle:].max()
+    assert faint == pytest.approx(0.2 * strong, abs=0.05 * strong)
+    assert strong > 200
+
+
 def test_no_points_at_all(tmp_path):
     points = {name: np.zeros(0) for name in ("y", "x", "score", "label")}
     picture = np.full((100, 100, 3), BLUE, np.float32)

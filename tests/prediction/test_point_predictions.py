@@ -61,3 +61,15 @@ def test_points_go_on_too(model, tmp_path, monkeypatch):
     result = DensePredictor(model, "cpu", BATCHES_OF_5).predict(image, tmp_path / "scene")
     for what, path in result.files.items():
         assert path.read_bytes() == whole.files[what].read_bytes()
+
+
+def test_points_of_low_scores_may_be_left_out(model, tmp_path):
+    scores = {}
+    for least in (0.0, 0.7):
+        result = DensePredictor(model, "cpu", BATCHES_OF_5).predict(
+            scene(), tmp_path / "scene", DenseOptions(least_score=least)
+        )
+        with result.files["table"].open(newline="") as file:
+            scores[least] = [(row["y"], row["x"], row["score"]) for row in csv.DictReader(file)]
+    assert scores[0.7] == [point for point in scores[0.0] if float(point[2]) >= 0.7]
+    assert 0 < len(scores[0.7]) < len(scores[0.0])

@@ -114,19 +114,27 @@ def write_boxes_overlay(
 ) -> Path:
     """Write a PNG: the image; the image in grey with the boxes; how many there are of each class.
 
+    Boxes of a score below one half are the fainter the lower it is: a detector names many that it hardly believes in.
+
     Args:
         boxes: in pixels of the image. Of very many, the best are drawn.
         others: as of `write_points_overlay`.
     """
     from matplotlib.collections import PolyCollection
 
-    best = np.argsort(-boxes.scores, kind="stable")[:_MOST_DRAWN]
+    # The best last, on top.
+    best = np.argsort(-boxes.scores, kind="stable")[:_MOST_DRAWN][::-1]
     figure, axes = _layout_of_objects(
         boxes.labels, len(best), shape, picture, class_names, "box", microns_per_pixel
     )
     # Each corner as x, y.
     corners = list(boxes.edges[best][:, [1, 0, 1, 2, 3, 2, 3, 0]].reshape(-1, 4, 2))
-    edge_colours = _edge_colours(boxes.labels[best], class_names)
+    edge_colours = [
+        (*colour, min(1.0, 2 * score))
+        for colour, score in zip(
+            _edge_colours(boxes.labels[best], class_names), boxes.scores[best], strict=True
+        )
+    ]
     axes.add_collection(
         PolyCollection(corners, facecolors="none", edgecolors=edge_colours, linewidths=0.9),
         autolim=False,

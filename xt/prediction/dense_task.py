@@ -38,6 +38,7 @@ class DenseOptions:
         merge_radius: points closer than this, in pixels, are one (the better one); None for what the model's head says.
         merge_iou: of two boxes of one class whose intersection is more than this part of their union, between 0 and 1,
             the better one is kept; None for what the model's head says.
+        least_score: of points and boxes, in [0, 1]; those the model's head leaves out stay out.
         restart: begin anew where a partial result lies.
     """
 
@@ -46,6 +47,7 @@ class DenseOptions:
     least_area: int = 1
     merge_radius: float | None = None
     merge_iou: float | None = None
+    least_score: float = 0.0
     restart: bool = False
 
     def __post_init__(self) -> None:
@@ -53,6 +55,8 @@ class DenseOptions:
             raise ConfigError(f"least_area must be at least 1 pixel, got {self.least_area}")
         if self.merge_iou is not None and not 0 < self.merge_iou < 1:
             raise ConfigError(f"merge_iou must be between 0 and 1, got {self.merge_iou}")
+        if not 0 <= self.least_score <= 1:
+            raise ConfigError(f"least_score must be in [0, 1], got {self.least_score}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,12 +165,14 @@ class DenseTask(ABC):
         return DenseResult(name=image.name, task=self.name, files=files, counts=by_name)
 
 
-def stored_columns(store: RegionStore, columns: Sequence[str]) -> dict[str, Rows]:
-    """By column, all rows of a store to which arrays (rows, columns) were appended."""
+def stored_columns(store: RegionStore, columns: Sequence[str], least_score: float) -> dict[str, Rows]:
+    """By column, the rows of a store to which arrays (rows, columns) were appended, those of a lower score left out."""
     batches = [
         store.batch(number, np.float64).reshape(-1, len(columns)) for number in range(store.num_batches)
     ]
     rows = np.concatenate(batches) if batches else np.empty((0, len(columns)))
+    # Before anything is merged: a row is dropped only for one of a higher score, so this changes nothing above it.
+    rows = rows[rows[:, list(columns).index("score")] >= least_score]
     return {name: rows[:, number] for number, name in enumerate(columns)}
 
 

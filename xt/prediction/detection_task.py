@@ -61,7 +61,7 @@ class DetectionTask(DenseTask):
         tags: Mapping[str, str],
         progress: Callable[[float], object] | None = None,
     ) -> DenseResult:
-        rows = stored_columns(store, _COLUMNS)
+        rows = stored_columns(store, _COLUMNS, self.chosen.least_score)
         edges = np.column_stack([rows[name] for name in _COLUMNS[:4]])
         boxes = BoxTable.of(edges, rows["label"], scores=rows["score"])
         boxes = boxes_of_image([boxes], *image.shape, self.iou_threshold)

@@ -62,7 +62,7 @@ class PointTask(DenseTask):
         tags: Mapping[str, str],
         progress: Callable[[float], object] | None = None,
     ) -> DenseResult:
-        points = stored_columns(store, self.columns)
+        points = stored_columns(store, self.columns, self.chosen.least_score)
         kept = merge_points(points["y"], points["x"], points["score"], self.radius)
         points = {name: values[kept] for name, values in points.items()}
         files = {what: self.file(destination, what) for what in self.endings}
