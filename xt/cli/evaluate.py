@@ -92,6 +92,7 @@ def run(arguments: argparse.Namespace) -> int:
         nodata=data.nodata,
         image_size=model.config.image_size,
         workers=data.photos.workers,
+        channels=model.config.in_channels if data.coco else None,
     )
     summary = _measure(model, table, how, config, arguments)
     print(f"{which} of {table.source}" + ("" if data.view == "whole" else f", as '{data.view}' sees them"))

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from xt.data.augmentation import Augmentation
+from xt.data.grey import in_colour
 from xt.data.table import ImageTable
 from xt.data.token_store import TokenStore
 from xt.data.views import evaluation_views, training_view
@@ -31,6 +32,7 @@ class Reading:
         tokens: what stands for the images instead of their pixels; view is "whole" then.
         image_size: of photographs, which are read whole and resized to it; the rest but `workers` does not matter then.
         workers: processes that read photographs ahead.
+        channels: of the model, where grey images stand among coloured ones; None to take them as they are.
     """
 
     region_size: int
@@ -40,12 +42,13 @@ class Reading:
     tokens: TokenStore | None = None
     image_size: int | None = None
     workers: int = 0
+    channels: int | None = None
 
     def open(self, path: Path) -> Any:
         """The image, or what stands for it: that flips and turns alike, which is all that is asked of it."""
         if self.tokens is not None:
             return self.tokens.image(path)
-        return open_image(path, nodata=self.nodata)
+        return in_colour(open_image(path, nodata=self.nodata), self.channels)
 
 
 class Item(NamedTuple):

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from xt.data.grey import in_colour
 from xt.errors import PixelError, ShapeError
 from xt.images import LargeImage, open_image
 from xt.pixels import unit_scale
@@ -20,6 +21,7 @@ def pixel_statistics(
     nodata: float | None = None,
     grid: Callable[[LargeImage], RegionGrid] | None = None,
     seed: int = 0,
+    channels: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Per-channel mean and standard deviation in unit scale, see `xt.pixels`; nodata and NaN left out.
@@ -31,6 +33,7 @@ def pixel_statistics(
     Args:
         num_regions: about how many regions are read, >= 1.
         grid: which regions an image has, such as `model.grid`; without it, all of them.
+        channels: of the model, where grey images stand among coloured ones, see `in_colour`.
         progress: called with images done and images in all.
     Raises:
         PixelError: there is not a single valid pixel in a channel, or a NaN in an image without nodata.
@@ -42,7 +45,7 @@ def pixel_statistics(
     moments: _Moments | None = None
     for done, index in enumerate(chosen):
         source = sources[index]
-        image = open_image(source, nodata=nodata)
+        image = in_colour(open_image(source, nodata=nodata), channels)
         if moments is None:
             moments = _Moments(image.channels)
         elif image.channels != len(moments.mean):

@@ -14,6 +14,7 @@ from xt.data.augmentation import Augmentation
 from xt.data.coco import read_coco_table
 from xt.data.dataset import Reading
 from xt.data.dense_table import DENSE_TASKS, read_mask_table, read_point_table, read_scene_table
+from xt.data.grey import in_colour
 from xt.data.inaturalist import read_inaturalist
 from xt.data.photo_dataset import PhotoDataset, photo_statistics
 from xt.data.splits import Splits, divide
@@ -215,7 +216,7 @@ def prepare_model(config: RunConfig, table: ImageTable, report: Report | None = 
     """
     store = None if config.data.tokens is None else TokenStore(config.data.tokens)
     if store is None and config.model.image_size is None:
-        _check_channels(config.model, table, config.data.nodata)
+        _check_channels(config, table)
     # A store has the weights, so that the pretrained ones need not be fetched.
     model = build_model(config.model if store is None else replace(config.model, pretrained=False))
     has_statistics = config.model.pixel_mean is not None or (config.model.pretrained and store is None)
@@ -261,6 +262,7 @@ def _measured_statistics(
             nodata=config.data.nodata,
             grid=model.grid,
             seed=seed,
+            channels=_channels(config.model, config.data),
             progress=progress,
         )
     return torch.tensor(mean), torch.tensor(std)
@@ -277,6 +279,7 @@ def reading(config: RunConfig, model: XT) -> Reading:
         tokens=None if data.tokens is None else TokenStore(data.tokens),
         image_size=model.config.image_size,
         workers=data.photos.workers,
+        channels=_channels(model.config, data),
     )
 
 
@@ -335,13 +338,19 @@ def _take_encoder(store: TokenStore, model: XT, config: RunConfig, has_statistic
     backbone.requires_grad_(False)
 
 
-def _check_channels(model: ModelConfig, table: ImageTable, nodata: float | None) -> None:
-    with open_image(table.paths[0], nodata=nodata) as image:
+def _check_channels(config: RunConfig, table: ImageTable) -> None:
+    model, data = config.model, config.data
+    with in_colour(open_image(table.paths[0], nodata=data.nodata), _channels(model, data)) as image:
         if image.channels != model.in_channels:
             raise ConfigError(
                 f"model.in_channels is {model.in_channels}, but {image.name} has {image.channels} channels; "
                 f"set model.in_channels to {image.channels}"
             )
+
+
+def _channels(model: ModelConfig, data: DataConfig) -> int | None:
+    """See `Reading`: COCO's images are photographs, some of them grey."""
+    return model.in_channels if data.coco else None
 
 
 def _set_statistics(model: XT, mean: torch.Tensor, std: torch.Tensor) -> None:
