@@ -1,0 +1,205 @@
+"""COCO's files read and written: numbers with gaps, crowds, empty and grey images, and what is wrong with a file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from xt.configuration import DataConfig
+from xt.data.coco import CocoImage, read_coco_table, read_instances, result_rows, write_instances
+from xt.data.dataset import Reading
+from xt.data.dense_dataset import open_labelled
+from xt.data.statistics import pixel_statistics
+from xt.data.targets import BoxTarget
+from xt.errors import ConfigError, ShapeError, TableError
+from xt.heads import BoxTable
+from xt.training.preparation import load_table
+
+BOXES: dict[str, Any] = {
+    "info": {"year": 2026},
+    "images": [
+        {"id": 70, "file_name": "b.png", "height": 40, "width": 60},
+        {"id": 9, "file_name": "a.png", "height": 40, "width": 60},
+        {"id": 8, "file_name": "sub/c.png"},
+    ],
+    "categories": [{"id": 90, "name": "fork"}, {"id": 3, "name": "car"}, {"id": 17, "name": "cat"}],
+    "annotations": [
+        {"id": 5, "image_id": 9, "category_id": 90, "bbox": [10, 20, 5.5, 8], "area": 30.25, "iscrowd": 0,
+         "segmentation": [[10, 20, 15, 20, 15, 28]]},
+        {"id": 6, "image_id": 70, "category_id": 3, "bbox": [0, 0, 60, 40], "iscrowd": 1,
+         "segmentation": {"counts": [0, 2400], "size": [40, 60]}},
+        {"id": 7, "image_id": 9, "category_id": 17, "bbox": [1, 2, 0, 4], "area": 0},
+        {"id": 8, "image_id": 9, "category_id": 3, "bbox": [1, 2, 3, 4]},
+    ],
+}  # fmt: skip
+
+
+def write(path: Path, **changes: Any) -> Path:
+    path.write_text(json.dumps({**BOXES, **changes}))
+    return path
+
+
+def test_boxes_are_half_open_with_y_first_and_classes_from_0(tmp_path: Path) -> None:
+    instances = read_instances(write(tmp_path / "i.json"))
+    assert instances.class_names == ("car", "cat", "fork")
+    assert instances.category_ids == (3, 17, 90)
+    assert [image.number for image in instances.images] == [70, 9, 8]
+    assert [image.shape for image in instances.images] == [(40, 60), (40, 60), None]
+    crowd, three, none = instances.boxes
+    assert len(none) == 0
+    assert (crowd.crowd.tolist(), crowd.areas.tolist()) == ([True], [2400])
+    assert three.edges.tolist() == [[20, 10, 28, 15.5], [2, 1, 6, 1], [2, 1, 6, 4]]
+    assert three.labels.tolist() == [2, 1, 0]
+    assert three.areas.tolist() == [30.25, 0, 12]
+    assert not three.crowd.any()
+
+
+def test_what_is_written_is_read_again(tmp_path: Path) -> None:
+    instances = read_instances(write(tmp_path / "i.json"))
+    again = tmp_path / "again.json"
+    write_instances(again, instances.images, instances.boxes, instances.class_names, instances.category_ids)
+    copy = read_instances(again)
+    assert (copy.images, copy.class_names, copy.category_ids) == (
+        instances.images, instances.class_names, instances.category_ids,
+    )  # fmt: skip
+    for one, other in zip(instances.boxes, copy.boxes, strict=True):
+        np.testing.assert_array_equal(one.edges, other.edges)
+        np.testing.assert_array_equal(one.labels, other.labels)
+        np.testing.assert_array_equal(one.areas, other.areas)
+        np.testing.assert_array_equal(one.crowd, other.crowd)
+    # Without numbers they are from 1 on.
+    write_instances(again, [CocoImage(4, "x.tif", None)], [BoxTable.empty()], ["a", "b"])
+    assert read_instances(again).category_ids == (1, 2)
+
+
+def test_results_have_the_numbers_of_the_file(tmp_path: Path) -> None:
+    from pycocotools.coco import COCO
+
+    instances = read_instances(write(tmp_path / "i.json"))
+    found = BoxTable.of([[20, 10, 28, 15.5]], [2], scores=[0.75])
+    rows = result_rows(9, found, instances.category_ids)
+    assert rows == [{"image_id": 9, "category_id": 90, "bbox": [10, 20, 5.5, 8], "score": 0.75}]
+    results = COCO(str(tmp_path / "i.json")).loadRes(rows)
+    assert results.loadAnns(results.getAnnIds(imgIds=[9]))[0]["area"] == 44
+
+
+def test_other_names_give_other_numbers(tmp_path: Path) -> None:
+    instances = read_instances(write(tmp_path / "i.json"))
+    named = instances.named(["cat", "dog", "fork", "car"])
+    assert named.boxes[1].labels.tolist() == [2, 0, 3]
+    # A class that the file does not know gets a number that nothing else has.
+    assert named.category_ids == (17, 91, 90, 3)
+    assert instances.named(instances.class_names) is instances
+    with pytest.raises(TableError, match=r"i\.json has boxes of the category 'cat'.*did you mean 'cats'"):
+        instances.named(["car", "cats", "fork"])
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three images: two coloured, one grey."""
+    (tmp_path / "images" / "sub").mkdir(parents=True)
+    generator = np.random.default_rng(0)
+    for name in ("a", "b"):
+        Image.fromarray(generator.integers(0, 255, (40, 60, 3), np.uint8)).save(
+            tmp_path / "images" / f"{name}.png"
+        )
+    Image.fromarray(generator.integers(0, 255, (30, 50), np.uint8)).save(
+        tmp_path / "images" / "sub" / "c.png"
+    )
+    write(tmp_path / "i.json")
+    return tmp_path
+
+
+def test_a_table_has_the_images_with_their_boxes(folder: Path) -> None:
+    table = read_coco_table([folder / "i.json"], [folder / "images"])
+    table.check_files()
+    assert (len(table), table.class_names, table.splits) == (3, ("car", "cat", "fork"), None)
+    pair = open_labelled(table, 1, Reading(region_size=32))
+    assert isinstance(pair.target, BoxTable)
+    assert pair.target.labels.tolist() == [2, 1, 0]
+    target = table.targets[1]
+    assert isinstance(target, BoxTarget)
+    assert (target.image_id, target.category_ids) == (9, (3, 17, 90))
+    pair.close()
+
+
+def test_files_of_several_splits_have_folders_of_their_own_and_the_first_ones_classes(folder: Path) -> None:
+    categories = [{"id": 1, "name": "fork"}]
+    other = folder / "images" / "val.json"
+    write(other, categories=categories, annotations=[{**BOXES["annotations"][0], "category_id": 1}])
+    data = DataConfig(
+        coco=(str(folder / "i.json"), str(other)), images=(str(folder / "images"), str(folder / "else"))
+    )
+    table = load_table(data, "detection")
+    assert table.splits == ("train",) * 3 + ("val",) * 3
+    assert table.targets[4].boxes.labels.tolist() == [2]
+    assert table.paths[4] == folder / "else" / "a.png"
+    with pytest.raises(TableError, match="3 of 6 images are not on disk"):
+        table.check_files()
+    # Without folders each file's own.
+    assert read_coco_table([other]).paths[0] == folder / "images" / "b.png"
+    with pytest.raises(ConfigError, match=r"got 1 files and 2 folders"):
+        read_coco_table([other], ["a", "b"])
+    with pytest.raises(ConfigError, match=r"data\.coco and model\.head 'detection' go together"):
+        load_table(data, "points")
+    with pytest.raises(ConfigError, match=r"data\.table and data\.coco were both given"):
+        DataConfig(coco=("a.json",), table="b.csv")
+
+
+def test_an_image_of_another_size_is_refused(folder: Path) -> None:
+    write(folder / "i.json", images=[{"id": 9, "file_name": "a.png", "height": 60, "width": 40}],
+          annotations=BOXES["annotations"][:1])  # fmt: skip
+    table = read_coco_table([folder / "i.json"], [folder / "images"])
+    with pytest.raises(ShapeError, match=r"lists .*a\.png as 60 x 40 pixels .*the file has 40 x 60"):
+        open_labelled(table, 0, Reading(region_size=32))
+
+
+def test_grey_images_are_coloured_where_the_others_are(folder: Path) -> None:
+    path = folder / "images" / "sub" / "c.png"
+    with Reading(region_size=32).open(path) as grey, Reading(region_size=32, channels=3).open(path) as image:
+        assert (grey.channels, image.channels, image.shape) == (1, 3, (30, 50))
+        pixels = image.read(5, 6, 20, 30)
+        np.testing.assert_array_equal(pixels, np.repeat(grey.read(5, 6, 20, 30), 3, axis=2))
+        _, valid = image.read_valid(20, 40, 20, 20)
+        assert valid.shape == (20, 20, 3)
+        assert valid[:10, :10].all()
+        assert not valid[10:].any()
+    paths = [folder / "images" / "a.png", path]
+    mean, _ = pixel_statistics(paths, region_size=32, channels=3)
+    assert len(mean) == 3
+    with pytest.raises(ShapeError, match="all images of a table need the same"):
+        pixel_statistics(paths, region_size=32)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"images": []}, r"i\.json lists no images"),
+        ({"images": [{"id": 9}]}, r"not a file of COCO instances \(no 'file_name'\); expected images"),
+        ({"annotations": [{"id": 1, "image_id": 9, "category_id": 3}]}, r"\(no 'bbox'\)"),
+        ({"annotations": [{**BOXES["annotations"][0], "image_id": 1}]}, r"annotation 5 has the image_id 1, which the"),
+        ({"annotations": [{**BOXES["annotations"][0], "category_id": 4}]}, r"annotation 5 has the category_id 4"),
+        ({"annotations": [{**BOXES["annotations"][0], "bbox": [1, 2, -3, 4]}]},
+         r"annotation 5 is x=1, y=2, width=-3, height=4; expected finite numbers, none of the sides negative"),
+        ({"categories": [*BOXES["categories"], {"id": 3, "name": "dog"}]}, r"category id 3 occurs twice"),
+        ({"categories": [*BOXES["categories"], {"id": 4, "name": "cat"}]}, r"category name 'cat' occurs twice"),
+        ({"images": [*BOXES["images"], BOXES["images"][0]]}, r"image id 70 occurs twice"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(TableError, match=message):
+        read_instances(write(tmp_path / "i.json", **changes))
+
+
+def test_no_file_and_no_json(tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"none\.json: there is no such file of COCO instances"):
+        read_instances(tmp_path / "none.json")
+    (tmp_path / "text.json").write_text("{")
+    with pytest.raises(TableError, match=r"text\.json is not a readable JSON file"):
+        read_instances(tmp_path / "text.json")
+    (tmp_path / "list.json").write_text("[]")
+    with pytest.raises(TableError, match=r"list\.json is not a file of COCO instances"):
+        read_instances(tmp_path / "list.json")
