@@ -1,0 +1,196 @@
+"""`xt convert-labels`: Pascal VOC's and YOLO's boxes as COCO's, and what is left out."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.shared_data import shared_data
+from xt.cli.main import main
+from xt.data.box_conversion import listed_names, read_class_names
+from xt.data.coco import read_instances
+from xt.data.voc import read_voc
+from xt.data.yolo import read_yolo
+from xt.errors import TableError
+
+OBJECT = (
+    "<object><name>{}</name>{}"
+    "<bndbox><xmin>{}</xmin><ymin>{}</ymin><xmax>{}</xmax><ymax>{}</ymax></bndbox></object>"
+)
+
+
+def annotation(path: Path, file_name: str, *objects: tuple, size: str | None = None) -> None:
+    size = "<size><width>60</width><height>40</height><depth>3</depth></size>" if size is None else size
+    inside = "".join(OBJECT.format(name, "", *box) for name, *box in objects if len(box) == 4)
+    inside += "".join(
+        OBJECT.format(name, "<difficult>1</difficult>", *box[:4]) for name, *box in objects if len(box) == 5
+    )
+    path.write_text(f"<annotation><filename>{file_name}</filename>{size}{inside}</annotation>")
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("a.png", "b.png", "c.png"):
+        Image.fromarray(np.zeros((40, 60, 3), np.uint8)).save(folder / name)
+    return folder
+
+
+@pytest.fixture
+def voc(tmp_path: Path, images: Path) -> Path:
+    folder = tmp_path / "voc"
+    folder.mkdir()
+    # All of the image; a point; one that is difficult; one beyond the right edge; one outside.
+    annotation(
+        folder / "a.xml", "a.png", ("dog", 1, 1, 60, 40), ("cat", 7, 9, 7, 9), ("dog", 11, 21, 15, 30, True),
+        ("cat", 51, 1, 70, 10), ("cat", 80, 1, 90, 10),
+    )  # fmt: skip
+    annotation(folder / "b.xml", "", size="")
+    annotation(folder / "c.xml", "elsewhere.jpg", ("ape", 2, 3, 4, 5))
+    return folder
+
+
+def test_pixels_of_voc_count_from_1_with_both_ends(voc: Path, images: Path) -> None:
+    found = read_voc(voc, images)
+    assert found.class_names == ("ape", "cat", "dog")
+    assert [image.file_name for image in found.images] == ["a.png", "b.png", "c.png"]
+    # Without a size in the file that of the image.
+    assert [image.shape for image in found.images] == [(40, 60)] * 3
+    assert found.boxes[0].edges.tolist() == [[0, 0, 40, 60], [0, 50, 10, 60], [20, 10, 30, 15]]
+    assert found.boxes[0].labels.tolist() == [2, 1, 2]
+    assert found.boxes[0].crowd.tolist() == [False, False, True]
+    assert [len(table) for table in found.boxes] == [3, 0, 1]
+    assert found.boxes[2].edges.tolist() == [[2, 1, 5, 4]]
+    assert found.cut == 1
+    assert found.left_out == (
+        "a.xml: cat y=8 to 8, x=6 to 6 has no area",
+        "a.xml: cat y=0 to 10, x=79 to 90 lies outside of the image of 40 x 60 pixels",
+    )
+
+
+def test_the_command_reports_and_writes(
+    voc: Path, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.json"
+    command = ["convert-labels", str(voc), str(out), "--images", str(images)]
+    assert main(command) == 0
+    printed = capsys.readouterr().out
+    assert "left out: a.xml: cat y=8 to 8, x=6 to 6 has no area" in printed
+    assert f"wrote {out}: 3 images, 4 boxes of 3 classes (ape, cat, dog), 2 left out, 1 cut" in printed
+    instances = read_instances(out)
+    assert instances.category_ids == (1, 2, 3)
+    assert [len(table) for table in instances.boxes] == [3, 0, 1]
+    # A list chooses and orders; the numbers of the classes stay.
+    (tmp_path / "list.txt").write_text("c  1\nimages/b.png\n")
+    assert main([*command, "--list", str(tmp_path / "list.txt")]) == 0
+    listed = read_instances(out)
+    assert [image.file_name for image in listed.images] == ["c.png", "b.png"]
+    assert (listed.class_names, listed.boxes[0].labels.tolist()) == (("ape", "cat", "dog"), [0])
+    # Names decide on the numbers, and refuse others.
+    (tmp_path / "names.txt").write_text("dog\ncat\nape\n")
+    assert main([*command, "--classes", str(tmp_path / "names.txt")]) == 0
+    assert read_instances(out).class_names == ("dog", "cat", "ape")
+    (tmp_path / "names.txt").write_text("dog\ncat\n")
+    assert main([*command, "--classes", str(tmp_path / "names.txt")]) == 2
+    assert "c.xml: unknown label 'ape'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("<annotation>", r"a\.xml is not an annotation of Pascal VOC"),
+        ("<a><object><name>x</name></object></a>", r"\(an object has no bndbox\)"),
+        ("<a><object><bndbox><xmin>1</xmin></bndbox></object></a>", r"\(a bndbox has no ymin\)"),
+        ("<a><filename>d.png</filename></a>", None),
+    ],
+)
+def test_what_is_wrong_with_a_file_of_voc_is_said(
+    voc: Path, images: Path, text: str, message: str | None
+) -> None:
+    (voc / "a.xml").write_text(text)
+    if message is None:
+        # The image of its own name.
+        assert read_voc(voc, images).images[0].file_name == "a.png"
+        (images / "a.png").unlink()
+        message = r"a\.xml is about d\.png, but .*images has none of that name"
+    with pytest.raises(TableError, match=message):
+        read_voc(voc, images)
+
+
+def test_a_list_of_what_is_not_there(voc: Path, images: Path, tmp_path: Path) -> None:
+    with pytest.raises(TableError, match=r"has no z\.xml, which the list names \(1 of 2 are missing\)"):
+        read_voc(voc, images, names=["a", "z"])
+    (tmp_path / "list.txt").write_text("a\na.jpg\n")
+    with pytest.raises(TableError, match="lists a twice"):
+        listed_names(tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_text("\n")
+    with pytest.raises(TableError, match="is empty; expected a name of an image a line"):
+        listed_names(tmp_path / "list.txt")
+    (tmp_path / "list.txt").write_text("image.v2\n2007_000032 -1\nsome name.tif\n")
+    assert listed_names(tmp_path / "list.txt") == ("image.v2", "2007_000032", "some name")
+
+
+def test_yolo(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    (labels / "a.txt").write_text("1 0.5 0.25 0.5 0.5\n\n0 0.1 0.9 0.2 0.2\n1 0.5 0.5 0 0.1\n")
+    (labels / "b.txt").write_text("")
+    (tmp_path / "data.yaml").write_text("names: {0: nut, 1: bolt}\n")
+    names = read_class_names(tmp_path / "data.yaml")
+    found = read_yolo(labels, images, class_names=names)
+    assert found.class_names == ("nut", "bolt")
+    assert [len(table) for table in found.boxes] == [2, 0, 0]
+    np.testing.assert_allclose(found.boxes[0].edges, [[0, 15, 20, 45], [32, 0, 40, 12]], atol=1e-9)
+    assert found.boxes[0].labels.tolist() == [1, 0]
+    assert found.left_out == ("a.txt: bolt y=18 to 22, x=30 to 30 has no area",)
+    out = tmp_path / "out.json"
+    command = ["convert-labels", str(labels), str(out), "--images", str(images)]
+    assert main([*command, "--classes", str(tmp_path / "data.yaml")]) == 0
+    assert read_instances(out).class_names == ("nut", "bolt")
+    assert main(command) == 2
+    assert "give their names with --classes" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("0 0.5 0.5 0.1", r"a\.txt, line 2: expected a class number and four shares"),
+        ("0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9", r"outlines and rotated boxes are not read"),
+        ("0 30 20 10 10", r"line 2: expected shares of the image's size, between 0 and 1"),
+        ("2 0.5 0.5 0.1 0.1", r"line 2: the class number is 2, there are 2 names, from 0 on"),
+        ("nut 0.5 0.5 0.1 0.1", r"line 2: expected a class number"),
+    ],
+)
+def test_what_is_wrong_with_a_line_of_yolo_is_said(
+    images: Path, tmp_path: Path, line: str, message: str
+) -> None:
+    (tmp_path / "a.txt").write_text(f"0 0.5 0.5 0.5 0.5\n{line}\n")
+    with pytest.raises(TableError, match=message):
+        read_yolo(tmp_path, images, class_names=["nut", "bolt"])
+
+
+def test_a_folder_of_neither(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = str(tmp_path / "out.json")
+    assert main(["convert-labels", str(images), out, "--images", str(images)]) == 2
+    assert "has neither XML nor text files: say with --form" in capsys.readouterr().err
+    assert main(["convert-labels", str(tmp_path / "none"), out, "--images", str(images)]) == 2
+    assert "expected a folder of Pascal VOC's XML files" in capsys.readouterr().err
+
+
+def test_blood_cells_are_all_there(tmp_path: Path) -> None:
+    data = shared_data("bccd/ImageSets").parent
+    counts, left_out = {}, []
+    for split in ("train", "val", "test"):
+        names = listed_names(data / "ImageSets" / "Main" / f"{split}.txt")
+        found = read_voc(data / "Annotations", data / "JPEGImages", names=names)
+        counts[split] = (len(found.images), sum(len(table) for table in found.boxes))
+        left_out += found.left_out
+        assert found.class_names == ("Platelets", "RBC", "WBC")
+        assert found.cut == 0
+    assert counts == {"train": (205, 2804), "val": (87, 1137), "test": (72, 945)}
+    assert left_out == [
+        "BloodImage_00343.xml: RBC y=328 to 328, x=180 to 180 has no area",
+        "BloodImage_00338.xml: RBC y=336 to 336, x=503 to 503 has no area",
+    ]
