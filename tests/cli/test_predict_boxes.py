@@ -180,13 +180,13 @@ def test_an_interrupted_image_goes_on_to_the_same_boxes(folder, out, tmp_path, m
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
-def test_how_much_boxes_may_overlap_is_a_setting(folder, out, capsys):
+def test_overlaps_and_scores_are_settings(folder, out, capsys):
     command = (folder / "detection.safetensors", folder / "scene.tif", "--out", out, "--no-overlay")
     counts = []
-    for options in ((), ("--merge-iou", 0.1), ()):
+    for options in ((), ("--merge-iou", 0.1), ("--least-score", 0.7), ()):
         assert predict(*command, *options) == 0
         counts.append(len(rows_of(out / "scene.boxes.csv")))
-    assert counts[1] < counts[0] == counts[2]
+    assert max(counts[1:3]) < counts[0] == counts[3]
     assert "merge_iou must be between 0 and 1, got 1.5" in refusal(capsys, *command, "--merge-iou", 1.5)
     for option, value in (("--merge-iou", 0.5), ("--instances", instances(out / "i.json"))):
         message = refusal(

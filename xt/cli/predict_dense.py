@@ -23,6 +23,7 @@ _OPTIONS = {
     "least_area": ("segmentation",),
     "merge_radius": ("points",),
     "merge_iou": ("detection",),
+    "least_score": ("points", "detection"),
     "instances": ("detection",),
     "restart": ("segmentation", "points", "detection"),
 }
@@ -47,6 +48,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--merge-iou", type=float, metavar="PART",
         help="of boxes of one class that overlap by more, the better one is kept; without it, as the head says",
+    )  # fmt: skip
+    group.add_argument(
+        "--least-score", type=float, metavar="SCORE",
+        help="leave out points and boxes of lower scores; without it, as the model's head says",
     )  # fmt: skip
     group.add_argument(
         "--instances", metavar="JSON",
@@ -95,6 +100,7 @@ def settings(arguments: argparse.Namespace) -> dict[str, object]:
         "least_area": arguments.least_area,
         "merge_radius": arguments.merge_radius,
         "merge_iou": arguments.merge_iou,
+        "least_score": arguments.least_score,
     }
     return {name: value for name, value in given.items() if value is not None}
 
@@ -195,6 +201,7 @@ def _options(predictor: "DensePredictor", arguments: argparse.Namespace) -> "Den
         least_area=1 if arguments.least_area is None else arguments.least_area,
         merge_radius=arguments.merge_radius,
         merge_iou=arguments.merge_iou,
+        least_score=arguments.least_score or 0.0,
         restart=arguments.restart or arguments.overwrite,
     )
 
