@@ -116,6 +116,7 @@ def test_an_object_moved_across_borders_and_corners_is_always_found_once():
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("discs", [False, True])
 def test_objects_of_many_sizes_moved_in_all_directions_are_always_found_once(discs):
     rng = np.random.default_rng(0)
