@@ -17,7 +17,7 @@ REPTILES = ["Testudo nulla", "Vipera unica", "Anguis septima"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_inaturalist(tmp_path_factory.mktemp("inat"), train=16, val=4)
+    return write_inaturalist(tmp_path_factory.mktemp("inat"), train=12, val=4)
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +30,8 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--model.encoder_options={depths: [1, 1, 1, 1], dims: [8, 16, 24, 32]}",
         "--model.pretrained=false",
         *("--model.image_size=64", "--model.region_size=32", "--model.dim=32"),
-        *("--optim.lr=3e-3", "--train.epochs=25", "--train.batch_size=8", "--data.photos.scale=[0.7, 1]"),
-        *("--data.photos.hflip=0", "--data.photos.auto_augment=rand-m3-n1", "--train.validate_every=25"),
+        *("--optim.lr=3e-3", "--train.epochs=20", "--train.batch_size=6", "--data.photos.scale=[0.7, 1]"),
+        *("--data.photos.hflip=0", "--data.photos.auto_augment=rand-m3-n1", "--train.validate_every=20"),
     ]
     assert main(["train", str(RECIPE), f"--data.inaturalist={folder}", f"--train.out={out}", *small]) == 0
     return out
@@ -42,8 +42,8 @@ def test_the_recipe_learns_the_reptiles(run: Path) -> None:
     assert metrics["split"] == "by the split column"
     validation = metrics["validation"]
     assert validation["images"] == 12
-    # By chance a third.
-    assert validation["top1"] >= 0.75
+    # By chance a third; 8 of 12 and more would be chance in one of fifty runs.
+    assert validation["top1"] >= 8 / 12
     low, high = validation["top1_interval"]
     assert 0 < low < validation["top1"] <= high <= 1
 
@@ -58,7 +58,8 @@ def test_evaluation_is_of_the_validation_images(
     assert re.search(r"top1 \d[\d.]* \(95 % interval 0\.\d+ to [01]\.\d+\)", printed)
     measured = json.loads((tmp_path / "metrics.json").read_text())
     trained = json.loads((run / "metrics.json").read_text())["validation"]
-    assert measured == pytest.approx(trained, rel=1e-5)
+    assert measured["top1_interval"] == trained["top1_interval"]
+    assert measured["loss"] == pytest.approx(trained["loss"], rel=1e-5)
     with (tmp_path / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["label"] for row in rows} == set(REPTILES)
@@ -70,19 +71,19 @@ def test_prediction_takes_the_photographs_as_they_are(
     run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     reptiles = folder / "train_val2018" / "Reptilia"
-    files = sorted(str(path) for path in reptiles.rglob("val*.jpg"))
+    files = sorted(str(path) for path in reptiles.rglob("val0.jpg"))
     assert main(["predict", str(run), *files, "--out", str(tmp_path / "p"), "--device", "cpu"]) == 0
-    assert "12 images: 12 predicted" in capsys.readouterr().out
+    assert "3 images: 3 predicted" in capsys.readouterr().out
     with (tmp_path / "p" / "predictions.csv").open() as file:
         predicted = {
             Path(row["image"]).parent.name + Path(row["image"]).name: row for row in csv.DictReader(file)
         }
-    assert len(list((tmp_path / "p").glob("*.overlay.png"))) == 12
+    assert len(list((tmp_path / "p").glob("*.overlay.png"))) == 3
     assert main(["evaluate", str(run), str(folder), "--out", str(tmp_path / "e")]) == 0
     with (tmp_path / "e" / "predictions.csv").open() as file:
-        for row in csv.DictReader(file):
-            path = Path(row["image"])
-            alone = predicted[path.parent.name + path.name]
+        rows = {Path(row["image"]).parent.name + Path(row["image"]).name: row for row in csv.DictReader(file)}
+        for place, alone in predicted.items():
+            row = rows[place]
             for name in REPTILES:
                 # Decoders of JPEG differ by a few steps of 255.
                 assert float(alone[f"p({name})"]) == pytest.approx(float(row[f"p_{name}"]), abs=0.02)
