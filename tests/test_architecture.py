@@ -70,6 +70,7 @@ MAY_IMPORT = {
     },
     "testing": {"images", "context_encoders", "output"},
     "demo": {"*"},
+    "cluster": set(),
     "cli": {"*"},
 }  # fmt: skip
 
@@ -127,6 +128,7 @@ def test_importing_xt_loads_nothing_heavy():
         "openslide",
         "lightning",
         "matplotlib",
+        "ray",
     }
 
 
@@ -136,7 +138,7 @@ def test_a_model_of_arrays_needs_no_file_libraries():
         "model(xt.open_image(numpy.zeros((40, 40, 3), dtype='uint8')))"
     )
     assert "torch" in loaded
-    assert not loaded & {"rasterio", "openslide", "zarr", "lightning", "matplotlib"}
+    assert not loaded & {"rasterio", "openslide", "zarr", "lightning", "matplotlib", "pycocotools"}
 
 
 def test_the_public_names():

@@ -2,20 +2,16 @@
 
 import argparse
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xt.cli import folder_files, predict_dense
+from xt.cli import folder_files, predict_dense, predict_workers
+from xt.cli.predict_image import PredictOne, check_classes, load, predictor_of_images
 from xt.cli.progress import ProgressBars
 from xt.errors import OutputError, XTError
 
 if TYPE_CHECKING:
-    from xt.data.coco import Instances
-    from xt.prediction import Predictor
     from xt.prediction.results import ResultFolder
-
-    PredictOne = Callable[[str, ResultFolder, ProgressBars], None]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="predict these images again, and throw away the folder's results of another checkpoint",
     )  # fmt: skip
     predict_dense.add_arguments(parser)
+    predict_workers.add_arguments(parser)
     parser.epilog = (
         "Results: DIR/predictions.csv (one row an image), and for each image, of a model with one answer an image, "
         "NAME.relevance.tif (a GeoTIFF that lies on the image where it has coordinates) and NAME.overlay.png; of a "
@@ -51,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
     from xt.prediction.inputs import identity as identity_of
     from xt.prediction.results import ResultFolder, file_sha256
 
+    has_workers = predict_workers.are_wanted(arguments)
     checkpoint = Path(arguments.checkpoint)
     if checkpoint.is_dir():
         checkpoint = checkpoint / "model.safetensors"
@@ -60,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
     instances = predict_dense.read_instances(arguments)
     endings = predict_dense.wanted_endings(arguments) | ({".overlay.png"} if arguments.overlay else set())
     with ResultFolder(arguments.out, identity, overwrite=arguments.overwrite) as results:
+        predict_workers.restore(results)
+        results.reserve(images)
         todo = [
             path for path in images if arguments.overwrite or not results.is_done(path, endings, settings)
         ]
@@ -67,44 +67,20 @@ def run(arguments: argparse.Namespace) -> int:
         everything = {identity_of(path): path for path in [*results.images, *todo]}
         folder_files.image_numbers(list(everything.values()), instances)
         failed: dict[str, str] = {}
-        if todo:
-            failed = _predict_all(_predict_one(checkpoint, identity, arguments, instances), todo, results)
+        if todo and has_workers:
+            if instances is not None:
+                check_classes(load(checkpoint, arguments), instances)
+            failed = predict_workers.predict_all(checkpoint, arguments, todo, results)
+        elif todo:
+            predict_one = predictor_of_images(checkpoint, identity, arguments, instances)
+            failed = _predict_all(predict_one, todo, results)
         folder_files.write_scenes(results)
         folder_files.write_detections(results, instances)
     _report(len(images), len(todo), failed, results.table)
     return 1 if failed else 0
 
 
-def _predict_one(
-    checkpoint: Path, identity: str, arguments: argparse.Namespace, instances: "Instances | None"
-) -> "PredictOne":
-    """What predicts an image with this model and writes its files."""
-    # Only now: a run that finds everything done, or is refused, does not wait for torch.
-    from dataclasses import replace
-
-    from xt.model import load_model
-    from xt.prediction import Predictor
-    from xt.prediction.dense_predictor import DENSE_TASKS, DensePredictor
-    from xt.prediction.predictor import class_names
-
-    model = load_model(checkpoint)
-    if arguments.region_batch is not None:
-        model.streaming = replace(model.streaming, region_batch=arguments.region_batch)
-    predict_dense.check_options(arguments, model.config.head)
-    if instances is not None:
-        folder_files.category_numbers(class_names(model), instances)
-    if model.config.head in DENSE_TASKS:
-        dense = DensePredictor(model, arguments.device, checkpoint=identity)
-        return predict_dense.prepared(dense, arguments)
-    predictor = Predictor(model, arguments.device)
-
-    def predict_one(path: str, results: "ResultFolder", bars: ProgressBars) -> None:
-        _predict_answer(predictor, path, results, arguments.overlay, bars)
-
-    return predict_one
-
-
-def _predict_all(predict_one: "PredictOne", images: list[str], results: "ResultFolder") -> dict[str, str]:
+def _predict_all(predict_one: PredictOne, images: list[str], results: "ResultFolder") -> dict[str, str]:
     """The images that failed, with the reason."""
     failed: dict[str, str] = {}
     with ProgressBars() as bars:
@@ -124,43 +100,6 @@ def _predict_all(predict_one: "PredictOne", images: list[str], results: "ResultF
             if overall is not None:
                 overall.advance()
     return failed
-
-
-def _predict_answer(
-    predictor: "Predictor", path: str, results: "ResultFolder", overlay: bool, bars: ProgressBars
-) -> None:
-    """One answer about an image, with its relevance map."""
-    from xt.images import open_image
-    from xt.prediction.overlay import write_overlay
-    from xt.prediction.thumbnail import thumbnail
-    from xt.prediction.writers import write_relevance
-
-    name = Path(path).name
-    bar = bars.add(name, unit="regions")
-    files = {"relevance": ".relevance.tif"} | ({"overlay": ".overlay.png"} if overlay else {})
-    try:
-        with open_image(path) as image:
-            prediction = predictor.predict(image, progress=bar.update)
-            write_relevance(
-                prediction.relevance,
-                results.path(path, files["relevance"]),
-                {"XT_IMAGE": name, "XT_PREDICTED": prediction.sentence, "XT_CHECKPOINT": results.checkpoint},
-            )
-            if overlay:
-                write_overlay(
-                    prediction.relevance,
-                    thumbnail(image),
-                    results.path(path, files["overlay"]),
-                    title=name,
-                    answer=prediction.sentence,
-                    scores=None if prediction.task == "regression" else prediction.scores,
-                    microns_per_pixel=image.microns_per_pixel[1] if image.microns_per_pixel else None,
-                )
-        column = "value" if prediction.task == "regression" else "p"
-        scores = {f"{column}({name})": f"{score:.6g}" for name, score in prediction.scores.items()}
-        results.add(path, files, {"predicted": prediction.label, **scores})
-    finally:
-        bar.remove()
 
 
 def _report(num_images: int, num_todo: int, failed: dict[str, str], table: Path) -> None:

@@ -1,20 +1,20 @@
 """The part of `xt predict` for segmentations, points and boxes: their options, their files, scenes of several files."""
 
 import argparse
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xt.cli.folder_files import RADAR
-from xt.cli.progress import ProgressBars
 from xt.errors import ConfigError
 
 if TYPE_CHECKING:
+    from xt.cli.predict_image import Bars, PredictOne, Results
     from xt.data.coco import Instances
     from xt.images import LargeImage
     from xt.prediction.dense_predictor import DensePredictor
     from xt.prediction.dense_task import DenseOptions
-    from xt.prediction.results import ResultFolder
 
 # Options, and the heads that they are for.
 _OPTIONS = {
@@ -128,12 +128,12 @@ def check_options(arguments: argparse.Namespace, head: str) -> None:
 
 
 def prepared(
-    predictor: "DensePredictor", arguments: argparse.Namespace
-) -> "Callable[[str, ResultFolder, ProgressBars], None]":
-    """What predicts an image and writes its files."""
-    options = _options(predictor, arguments)
+    predictor: "DensePredictor", arguments: argparse.Namespace, options: "DenseOptions | None" = None
+) -> "PredictOne":
+    """What predicts an image and writes its files; options are those of the arguments if not given."""
+    options = options or dense_options(predictor, arguments)
 
-    def predict_one(path: str, results: "ResultFolder", bars: ProgressBars) -> None:
+    def predict_one(path: str, results: "Results", bars: "Bars") -> None:
         _predict_one(predictor, path, options, results, bars, arguments)
 
     return predict_one
@@ -143,32 +143,37 @@ def _predict_one(
     predictor: "DensePredictor",
     path: str,
     options: "DenseOptions",
-    results: "ResultFolder",
-    bars: ProgressBars,
+    results: "Results",
+    bars: "Bars",
     arguments: argparse.Namespace,
 ) -> None:
-    stages: dict[str, Any] = {}
-
-    def report(what: str, done: int, total: int) -> None:
-        if what not in stages:
-            unit = "%" if what == "write" else "regions"
-            stages[what] = bars.add(f"{results.path(path, '').name}: {what}", unit=unit)
-        stages[what].update(done, total)
-
-    try:
-        with open_scene_or_image(path) as image:
-            result = predictor.predict(image, results.path(path, ""), options, report, given=path)
-            task = predictor.task
-            endings = {what: task.endings[what] for what in result.files}
-            if arguments.overlay:
-                endings["overlay"] = ".overlay.png"
-                title = results.path(path, "").name
-                task.draw(result, image, results.path(path, endings["overlay"]), title)
-            height, width = image.shape
+    with stages(bars, results.path(path, "").name) as report, open_scene_or_image(path) as image:
+        result = predictor.predict(image, results.path(path, ""), options, report, given=path)
+        task = predictor.task
+        endings = {what: task.endings[what] for what in result.files}
+        if arguments.overlay:
+            endings["overlay"] = ".overlay.png"
+            title = results.path(path, "").name
+            task.draw(result, image, results.path(path, endings["overlay"]), title)
+        height, width = image.shape
         counts = {f"{task.unit}({name})": count for name, count in result.counts.items()}
         results.add(path, endings, {"height": height, "width": width, **counts}, settings(arguments))
+
+
+@contextmanager
+def stages(bars: "Bars", name: str) -> Iterator[Callable[[str, int, int], None]]:
+    """A `DensePredictor`'s progress as one bar for each stage, which go when the block ends."""
+    shown: dict[str, Any] = {}
+
+    def report(what: str, done: int, total: int) -> None:
+        if what not in shown:
+            shown[what] = bars.add(f"{name}: {what}", unit="%" if what == "write" else "regions")
+        shown[what].update(done, total)
+
+    try:
+        yield report
     finally:
-        for bar in stages.values():
+        for bar in shown.values():
             bar.remove()
 
 
@@ -176,13 +181,19 @@ def open_scene_or_image(path: str) -> "LargeImage":
     """An image; of xView3's files -32768 is nodata, whatever they say."""
     from xt.data.xview3 import CHANNELS, NODATA
     from xt.images import open_image, stack_parts
+    from xt.prediction.inputs import image_name
 
     parts = stack_parts(path)
-    is_scene = {Path(part).name for part in parts} <= set(CHANNELS.values())
+    is_scene = {image_name(part) for part in parts} <= set(CHANNELS.values())
     return open_image(path, nodata=NODATA) if is_scene else open_image(path)
 
 
-def _options(predictor: "DensePredictor", arguments: argparse.Namespace) -> "DenseOptions":
+def dense_options(predictor: "DensePredictor", arguments: argparse.Namespace) -> "DenseOptions":
+    """What to write, as the command line says.
+
+    Raises:
+        ConfigError: a value is out of range, or there is no such class.
+    """
     from xt.prediction.dense_task import DenseOptions
     from xt.prediction.predictor import class_names
 

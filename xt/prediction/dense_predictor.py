@@ -25,6 +25,7 @@ from xt.prediction.bands import Band, band_store, cut_bands, join_bands
 from xt.prediction.dense_task import DenseOptions, DenseResult, DenseTask
 from xt.prediction.detection_task import DetectionTask
 from xt.prediction.identity import image_identity, model_identity
+from xt.prediction.inputs import image_name
 from xt.prediction.point_task import PointTask
 from xt.prediction.predictor import choose_device, evaluating
 from xt.prediction.region_store import CONTEXT, RegionStore, read_header
@@ -100,7 +101,7 @@ class DensePredictor:
         with self._begun(image, destination, options, given, progress) as work:
             work.task.remove_leftovers(Path(destination))
             self._decode_all(work, progress)
-            tags = {"XT_IMAGE": Path(work.image.name).name, "XT_CHECKPOINT": self.checkpoint}
+            tags = {"XT_IMAGE": image_name(work.image.name), "XT_CHECKPOINT": self.checkpoint}
             report = None if progress is None else lambda part: progress("write", round(100 * part), 100)
             result = work.task.write(work.store, work.grid, work.image, Path(destination), tags, report)
             work.store.remove()

@@ -40,11 +40,16 @@ def identity(path: str) -> str:
     )
 
 
+def image_name(path: str) -> str:
+    """A file's name without its folders, nor a signature behind a URL."""
+    return name_of(path) if is_remote(path) else Path(path).name
+
+
 def image_stem(path: str) -> str:
     """What an image is called in the names of its results: a file by itself, a stack by the folder of its files."""
     parts = stack_parts(path)
     if len(parts) == 1:
-        return Path(name_of(path) if is_remote(path) else path).stem or "image"
+        return Path(image_name(path)).stem or "image"
     if any(map(is_remote, parts)):
         folders = {url_of(part).split("?")[0].rsplit("/", 1)[0] for part in parts}
         return folders.pop().rsplit("/", 1)[-1] if len(folders) == 1 else "stack"

@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -20,6 +20,7 @@ RECORD = "predictions.json"
 _FORMAT = "xt predictions 1"
 # With many small images, writing the table anew after each would take longer than predicting.
 _SECONDS_BETWEEN_WRITES = 1.0
+_SHARE_OF_WRITES = 20
 # Of records that do not name the files.
 _FIRST_FILES = (".relevance.tif", ".overlay.png")
 _SIDE_FILES = (".mask.tif.aux.xml",)
@@ -55,8 +56,11 @@ class ResultFolder:
         except BaseException:
             _unlock(self._lock)
             raise
-        self._written_at = 0.0
+        self._written_at = self._seconds_of_write = 0.0
         self._changed = bool(self._images)
+        self._reserved: dict[str, str] = {}
+        # Some file systems do not tell upper from lower case.
+        self._taken = {str(entry["stem"]).casefold() for entry in self._images.values()}
 
     def __enter__(self) -> "ResultFolder":
         return self
@@ -76,6 +80,24 @@ class ResultFolder:
     def __len__(self) -> int:
         return len(self._images)
 
+    def reserve(self, images: Iterable[str]) -> None:
+        """Give all images of a run their names and their order in the table, in whichever order they will be done."""
+        for image in images:
+            if identity(image) not in self._images:
+                self._reserved[identity(image)] = stem = self._stem(image)
+                self._taken.add(stem.casefold())
+
+    def entry(self, image: str) -> dict[str, Any] | None:
+        """All that the record has of an image, as JSON values; for `restore`."""
+        return self._images.get(identity(image))
+
+    def restore(self, image: str, entry: Mapping[str, Any]) -> None:
+        """Take up what another record has of an image, if this one has nothing."""
+        if self.entry(image) is None:
+            self._images[identity(image)] = dict(entry)
+            self._taken.add(str(entry["stem"]).casefold())
+            self._changed = True
+
     @property
     def table(self) -> Path:
         return self.folder / TABLE
@@ -87,8 +109,13 @@ class ResultFolder:
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """Of the table, in its order."""
-        return [entry["row"] for entry in self._images.values()]
+        """Of the table, in its order: of earlier runs, then of this one as its images were given."""
+        return [entry["row"] for entry in self._ordered.values()]
+
+    @property
+    def _ordered(self) -> dict[str, dict[str, Any]]:
+        order = {key: number for number, key in enumerate(self._reserved)}
+        return {key: self._images[key] for key in sorted(self._images, key=lambda key: order.get(key, -1))}
 
     def path(self, image: str, ending: str) -> Path:
         """An image's file of this kind, as ".mask.tif"."""
@@ -135,7 +162,10 @@ class ResultFolder:
             "row": row,
         }
         self._changed = True
-        if time.monotonic() - self._written_at > _SECONDS_BETWEEN_WRITES:
+        self._taken.add(self._stem(image).casefold())
+        # Of tens of thousands of images the record takes seconds.
+        pause = max(_SECONDS_BETWEEN_WRITES, _SHARE_OF_WRITES * self._seconds_of_write)
+        if time.monotonic() - self._written_at > pause:
             self.write()
 
     def write(self) -> None:
@@ -146,25 +176,26 @@ class ResultFolder:
         """
         if not self._changed:
             return
+        started = time.monotonic()
         rows = self.rows
-        record = {"format": _FORMAT, "checkpoint": self.checkpoint, "images": self._images}
+        record = {"format": _FORMAT, "checkpoint": self.checkpoint, "images": self._ordered}
         write_atomically(self.folder / RECORD, json.dumps(record, indent=1, ensure_ascii=False))
         # Runs with other settings may have written other files: a row has what there is.
         write_table(rows, list(dict.fromkeys(column for row in rows for column in row)), self.table)
         self._changed = False
         self._written_at = time.monotonic()
+        self._seconds_of_write = self._written_at - started
 
     def _stem(self, image: str) -> str:
         """The image's own name; two images of one name (in two folders, or of two formats) get two stems."""
         key = identity(image)
         if key in self._images:
             return str(self._images[key]["stem"])
+        if key in self._reserved:
+            return self._reserved[key]
         stem = image_stem(image)
-        # Some file systems do not tell upper from lower case.
-        taken = {str(entry["stem"]).casefold() for entry in self._images.values()}
-        return (
-            stem if stem.casefold() not in taken else f"{stem}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
-        )
+        is_taken = stem.casefold() in self._taken
+        return f"{stem}-{hashlib.sha256(key.encode()).hexdigest()[:8]}" if is_taken else stem
 
     def _earlier(self, overwrite: bool) -> dict[str, dict[str, Any]]:
         path = self.folder / RECORD

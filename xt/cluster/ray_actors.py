@@ -1,0 +1,188 @@
+"""Workers of a Ray cluster: one actor for each device. Ray places them, restarts lost ones and repeats their unit."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from xt.cluster.units import Outcome, WorkUnit
+from xt.cluster.worker import MakeWork, Progress, Worker
+from xt.cluster.workers import ATTEMPTS, WorkerLostError
+from xt.errors import ConfigError, MissingPackageError, XTError
+
+LOCAL = "local"
+_SECONDS_BETWEEN_LOOKS = 1.0
+_NO_LIMIT = -1
+# Ray also counts attempts that come while a lost actor is not there again yet.
+_RETRIES = 2 * (ATTEMPTS - 1)
+_PROGRESS = "progress"
+
+
+class ActorHandle:
+    """A worker in a Ray actor."""
+
+    def __init__(self, actor: Any) -> None:
+        self.latest: Progress | None = None
+        self._actor = actor
+        self._is_there = False
+        self._closed = False
+        self._asked: Any = None
+
+    def do(self, unit: WorkUnit) -> Outcome:
+        import ray
+
+        if not self._is_there:
+            self._wait_for_actor()
+        try:
+            asked = self._actor.do.remote(unit)
+            while not ray.wait([asked], timeout=_SECONDS_BETWEEN_LOOKS)[0]:
+                self._look()
+            outcome: Outcome = ray.get(asked)
+        except ray.exceptions.RayError as error:
+            raise WorkerLostError(
+                f"the worker was lost again and again at {unit.name} ({_first_line(error)}): it was killed or ran out "
+                "of memory; a smaller --region-batch needs less"
+            ) from error
+        return outcome
+
+    def close(self) -> None:
+        import ray
+
+        self._closed = True
+        with contextlib.suppress(Exception):
+            ray.kill(self._actor)
+
+    def _wait_for_actor(self) -> None:
+        """However long the cluster takes to find a place for it."""
+        import ray
+
+        asked = self._actor.name.options(concurrency_group=_PROGRESS).remote()
+        try:
+            while not ray.wait([asked], timeout=_SECONDS_BETWEEN_LOOKS)[0]:
+                if self._closed:
+                    raise WorkerLostError("the worker was ended before it began")
+            ray.get(asked)
+        except ray.exceptions.RayError as error:
+            raise XTError(
+                f"a worker of the Ray cluster cannot begin ({_first_line(error)}): the same versions of Python and "
+                "xt-vision must be installed on all its machines"
+            ) from error
+        self._is_there = True
+
+    def _look(self) -> None:
+        """Take up how far the worker is, without waiting for it."""
+        import ray
+
+        if self._asked is not None and ray.wait([self._asked], timeout=0)[0]:
+            with contextlib.suppress(ray.exceptions.RayError):
+                self.latest = ray.get(self._asked)
+            self._asked = None
+        if self._asked is None:
+            options = {"concurrency_group": _PROGRESS, "max_task_retries": 0}
+            self._asked = self._actor.latest.options(**options).remote()
+
+
+@contextlib.contextmanager
+def ray_handles(
+    make_work: MakeWork, address: str, num_workers: int | None = None, device: str | None = None
+) -> Iterator[list[ActorHandle]]:
+    """Handles of actors on a cluster, which end with the block.
+
+    Args:
+        address: of a running cluster ("auto", "10.0.0.5:6379", "ray://10.0.0.5:10001"), or "local" for one of this
+            machine that is begun here and ends with the block. A connection that is there already is used as it is.
+        num_workers: None for one on each GPU, or one on each machine where there are none.
+        device: "cpu" to leave GPUs alone; None for GPUs where there are any.
+    Raises:
+        MissingPackageError: Ray is not installed.
+        ConfigError: there is no cluster at the address, or it is too small.
+    """
+    ray = _import_ray()
+    begun_here = not ray.is_initialized()
+    if begun_here:
+        _connect(ray, address, num_workers)
+    try:
+        actor_class = ray.remote(
+            concurrency_groups={_PROGRESS: 1}, max_restarts=_NO_LIMIT, max_task_retries=_RETRIES
+        )(Worker)
+        num_workers, resources = _share(ray, num_workers, device)
+        actors = [actor_class.options(**resources).remote(make_work, device) for _ in range(num_workers)]
+        yield [ActorHandle(actor) for actor in actors]
+    finally:
+        if begun_here:
+            ray.shutdown()
+
+
+def _import_ray() -> Any:
+    # Ray would tell its makers that it is used, unless the user has said something about that.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    # Where no GPU is asked for, it would otherwise hide them with a warning about doing so.
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    try:
+        import ray
+        import ray.exceptions
+    except ImportError as error:
+        raise MissingPackageError(
+            "--cluster needs Ray: pip install 'xt-vision[cluster]'. Without it, --workers N predicts with N processes "
+            "on this machine."
+        ) from error
+    return ray
+
+
+def _connect(ray: Any, address: str, num_workers: int | None) -> None:
+    quiet = {"logging_level": "ERROR", "log_to_driver": False}
+    if address == LOCAL:
+        _begin_here(ray, {"num_cpus": max(num_workers or 1, _cpus()), "include_dashboard": False, **quiet})
+        return
+    try:
+        ray.init(address=address, **quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise ConfigError(
+            f"there is no Ray cluster at {address} ({_first_line(error)}): begin one with `ray start --head`, then "
+            "--cluster auto on the same machine or --cluster HOST:6379; or use --cluster local"
+        ) from error
+
+
+def _begin_here(ray: Any, settings: dict[str, Any]) -> None:
+    for attempt in range(ATTEMPTS):
+        try:
+            ray.init(address="local", **settings)
+            return
+        except Exception as error:
+            # Ray gives itself 30 seconds, in which a busy machine may not have begun its processes.
+            ray.shutdown()
+            if attempt + 1 == ATTEMPTS:
+                raise ConfigError(
+                    f"Ray did not begin on this machine ({_first_line(error)}): use --workers N, which does without it"
+                ) from error
+
+
+def _share(ray: Any, num_workers: int | None, device: str | None) -> tuple[int, dict[str, float]]:
+    """How many workers there are, and what each takes of a machine.
+
+    Raises:
+        ConfigError: more are wanted than there is room for.
+    """
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"] and node["Resources"].get("CPU")]
+    gpus = int(sum(machine.get("GPU", 0) for machine in machines))
+    if gpus and device != "cpu":
+        return _at_most(gpus, num_workers, "GPUs"), {"num_cpus": 1, "num_gpus": 1}
+    cpus = [int(machine["CPU"]) for machine in machines]
+    count = _at_most(sum(cpus), num_workers or len(machines), "CPUs")
+    each = min(cpus) // -(-count // len(cpus))
+    return count, {"num_cpus": max(each, 1)}
+
+
+def _at_most(there: int, wanted: int | None, what: str) -> int:
+    if wanted is not None and wanted > there:
+        raise ConfigError(f"--workers {wanted}: the cluster has {there} {what}, one for each worker")
+    return wanted or there
+
+
+def _cpus() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[0].rstrip(".:")
