@@ -265,7 +265,9 @@ def main() -> None:
         row = measure(options, Path(folder))
     print_table([{name: value for name, value in row.items() if name != "rounds"}])
     if not options.dry:
-        print(f"\nwritten to {write_results('inaturalist', [row], options=vars(options))}")
+        # By its name: where it lies is no part of the result.
+        given = vars(options) | {"recipe": Path(options.recipe).stem}
+        print(f"\nwritten to {write_results('inaturalist', [row], options=given)}")
 
 
 if __name__ == "__main__":
