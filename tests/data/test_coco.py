@@ -139,6 +139,11 @@ def test_files_of_several_splits_have_folders_of_their_own_and_the_first_ones_cl
     assert table.paths[4] == folder / "else" / "a.png"
     with pytest.raises(TableError, match="3 of 6 images are not on disk"):
         table.check_files()
+    # Files of one image each start there.
+    write(other, images=[{"id": 9, "file_name": "a.png|sub/c.png"}], annotations=[])
+    (stacked,) = read_coco_table([other]).paths
+    assert str(stacked) == f"{folder / 'images' / 'a.png'}|{folder / 'images' / 'sub' / 'c.png'}"
+    write(other)
     # Without folders each file's own.
     assert read_coco_table([other]).paths[0] == folder / "images" / "b.png"
     with pytest.raises(ConfigError, match=r"got 1 files and 2 folders"):

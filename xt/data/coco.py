@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xt.data.table import ImageTable
+from xt.data.table import ImageTable, image_path
 from xt.data.targets import BoxTarget, Target
 from xt.errors import ConfigError, TableError
 from xt.heads.box_table import BoxTable
@@ -154,7 +154,7 @@ def read_coco_table(
         instances = instances.named(names)
         folder = Path(images[min(number, len(images) - 1)]) if images else Path(file).parent
         for image, boxes in zip(instances.images, instances.boxes, strict=True):
-            paths.append(folder / image.file_name)
+            paths.append(image_path(folder, image.file_name))
             targets.append(BoxTarget(boxes, Path(file), image.shape, image.number, instances.category_ids))
             splits.append(split)
     column = np.empty(len(targets), dtype=object)

@@ -113,7 +113,7 @@ def read_table(
     if frame.empty:
         raise TableError(f"{path} has no rows; expected one row per image")
     base = path.parent if root is None else Path(root)
-    paths = tuple(_place(base, value) for value in _texts(frame, image_column, path))
+    paths = tuple(image_path(base, value) for value in _texts(frame, image_column, path))
     names: tuple[str, ...]
     if task == "regression":
         targets = np.stack([_numbers(frame, column, path) for column in label_columns], axis=1)
@@ -156,7 +156,7 @@ def read_image_paths(
     if frame.empty:
         raise TableError(f"{path} has no rows; expected one row per image")
     base = path.parent if root is None else Path(root)
-    return tuple(_place(base, value) for value in _texts(frame, image_column, path))
+    return tuple(image_path(base, value) for value in _texts(frame, image_column, path))
 
 
 def read_paths(
@@ -174,7 +174,7 @@ def read_paths(
     for column in [label_column] + ([split_column] if split_column != "split" else []):
         _check_column(frame, column, path)
     base = path.parent if root is None else Path(root)
-    labels = tuple(_place(base, value) for value in _texts(frame, label_column, path))
+    labels = tuple(image_path(base, value) for value in _texts(frame, label_column, path))
     check_paths(labels, str(path), f"files in column {label_column!r}")
     return images, labels, tuple(_texts(frame, split_column, path)) if split_column in frame else None
 
@@ -201,6 +201,13 @@ def check_paths(paths: Sequence[Path], source: str, what: str) -> None:
             f"{source}: {len(missing)} of {len(paths)} {what} are not on disk: {some}; "
             "relative paths start from the table's folder, or from data.root if that is set"
         )
+
+
+def image_path(base: Path, value: str) -> Path:
+    """The path of an image that a table names; of a stack ("VH.tif|VV.tif") each part starts at the folder `base`."""
+    if len(stack_parts(str(base / value))) == 1:
+        return _below(base, value)
+    return Path("|".join(str(_below(base, part)) for part in stack_parts(value)))
 
 
 def read_folder(
@@ -338,13 +345,6 @@ def names_of_labels(labels: Iterable[str], given: Sequence[str] | None) -> tuple
     if all(label.lstrip("-").isdecimal() for label in found):
         return tuple(sorted(found, key=lambda label: (int(label), label)))
     return tuple(sorted(found))
-
-
-def _place(base: Path, value: str) -> Path:
-    """The path in a cell; of a stack ("VH.tif|VV.tif") each part starts at the table's folder."""
-    if len(stack_parts(str(base / value))) == 1:
-        return _below(base, value)
-    return Path("|".join(str(_below(base, part)) for part in stack_parts(value)))
 
 
 def _below(base: Path, value: str) -> Path:
