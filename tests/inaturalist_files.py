@@ -17,6 +17,7 @@ SPECIES = (
     (4420, 7, "Anguis septima", "Reptilia", "Squamata"),
     (12, 4, "Quercus quarta", "Plantae", "Fagales"),
 )
+PAPERS = {0: (200, 120, 110), 1: (115, 130, 205), 4: (185, 185, 105), 7: (120, 195, 120)}
 
 
 def write_inaturalist(
@@ -24,7 +25,7 @@ def write_inaturalist(
 ) -> Path:
     """Write train2018.json, val2018.json, categories.json and the images, `train` and `val` of each species.
 
-    A digit fills a photograph in the colour of its paper; the photographs differ in shape and size.
+    A digit fills a photograph, on paper that has about one colour for each species; shapes and sizes differ.
     """
     rng = np.random.default_rng(0)
     folder.mkdir(parents=True, exist_ok=True)
@@ -43,7 +44,7 @@ def write_inaturalist(
             for index in range(count):
                 height, width = (int(side) for side in rng.integers(90, 140, 2))
                 sprite = Image.fromarray(digits.images[digits.pick(digit, rng)]).resize((width, height))
-                paper = rng.integers(120, 200, 3)
+                paper = np.array(PAPERS[digit]) + rng.integers(-15, 16, 3)
                 pixels = np.asarray(sprite)[..., None] * (rng.random(3) * 0.3) + paper * (
                     1 - np.asarray(sprite)[..., None] / 255
                 )

@@ -30,8 +30,8 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "--model.encoder_options={depths: [1, 1, 1, 1], dims: [8, 16, 24, 32]}",
         "--model.pretrained=false",
         *("--model.image_size=64", "--model.region_size=32", "--model.dim=32"),
-        *("--optim.lr=3e-3", "--train.epochs=20", "--train.batch_size=6", "--data.photos.scale=[0.7, 1]"),
-        *("--data.photos.hflip=0", "--data.photos.auto_augment=rand-m3-n1", "--train.validate_every=20"),
+        *("--optim.lr=3e-3", "--train.epochs=12", "--train.batch_size=6", "--data.photos.scale=[0.7, 1]"),
+        *("--data.photos.hflip=0", "--data.photos.auto_augment=rand-m3-n1", "--train.validate_every=12"),
     ]
     assert main(["train", str(RECIPE), f"--data.inaturalist={folder}", f"--train.out={out}", *small]) == 0
     return out
@@ -42,8 +42,8 @@ def test_the_recipe_learns_the_reptiles(run: Path) -> None:
     assert metrics["split"] == "by the split column"
     validation = metrics["validation"]
     assert validation["images"] == 12
-    # By chance a third; 8 of 12 and more would be chance in one of fifty runs.
-    assert validation["top1"] >= 8 / 12
+    # By chance a third.
+    assert validation["top1"] >= 0.75
     low, high = validation["top1_interval"]
     assert 0 < low < validation["top1"] <= high <= 1
 
