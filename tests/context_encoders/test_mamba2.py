@@ -88,5 +88,5 @@ def test_long_sequences_of_strong_and_weak_decay_stay_finite() -> None:
 
 
 def test_what_does_not_fit_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"a multiple of head_dim, got 64, 2, 64, 4, 64 with dim 16"):
+    with pytest.raises(ConfigError, match=r"a multiple of head_dim, got 64, 2, 64, 4, 32 with dim 16"):
         Mamba2(16)
