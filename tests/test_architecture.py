@@ -66,7 +66,7 @@ MAY_IMPORT = {
     "prediction": {"heads", "images", "output", "regions", "model", "streaming"},
     "training": {
         "configuration", "configuration_parser", "data", "heads", "images", "memory", "metrics", "model",
-        "model_config", "output", "prediction", "regions", "streaming",
+        "model_config", "output", "pixels", "prediction", "regions", "streaming",
     },
     "testing": {"images", "context_encoders", "output"},
     "demo": {"*"},
