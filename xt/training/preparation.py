@@ -1,5 +1,6 @@
 """What a run needs before its first step: tables, splits, pixel statistics, the model."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from xt.model import XT, ModelConfig, build_model
 from xt.streaming import Streaming
 from xt.training.callbacks import Report
 
+_MOST_NAMED = 24
 LAST = Path("checkpoints") / "last.ckpt"
 """Where the last checkpoint lies in a run folder."""
 
@@ -194,17 +196,21 @@ def resolve_classes(config: RunConfig, table: ImageTable) -> RunConfig:
     given = config.model
     if given.num_classes not in (len(names), _default("num_classes")):
         raise ConfigError(
-            f"model.num_classes is {given.num_classes}, but {table.source} has {len(names)}: "
-            f"{', '.join(names)}; "
+            f"model.num_classes is {given.num_classes}, but {table.source} has {len(names)}: {_some(names)}; "
             "leave it out, or name all classes in data.class_names"
         )
     if given.class_names is not None and tuple(given.class_names) != names:
         raise ConfigError(
-            f"model.class_names are {', '.join(given.class_names)}, those of {table.source} "
-            f"{', '.join(names)}; "
+            f"model.class_names are {_some(given.class_names)}, those of {table.source} {_some(names)}; "
             "leave them out, or set data.class_names"
         )
     return replace(config, model=replace(given, num_classes=len(names), class_names=names))
+
+
+def _some(names: Sequence[str]) -> str:
+    """All of a few names; of thousands the first."""
+    more = f", ... ({len(names)})" if len(names) > _MOST_NAMED else ""
+    return ", ".join(names[:_MOST_NAMED]) + more
 
 
 def prepare_model(config: RunConfig, table: ImageTable, report: Report | None = None) -> tuple[XT, RunConfig]:
