@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -63,8 +64,10 @@ def test_evaluation_is_of_the_validation_images(
     with (tmp_path / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert {row["label"] for row in rows} == set(REPTILES)
-    # The weights alone know the classes, but not which images are of them.
-    assert main(["evaluate", str(run / "model.safetensors"), str(folder)]) == 0
+    # Weights without their run are measured on the species that they know.
+    shutil.copy(run / "model.safetensors", tmp_path / "alone.safetensors")
+    assert main(["evaluate", str(tmp_path / "alone.safetensors"), str(folder)]) == 0
+    assert "the 12 images of the split 'val'" in capsys.readouterr().out
 
 
 def test_prediction_takes_the_photographs_as_they_are(

@@ -76,6 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
     model, config = load_trained(arguments.checkpoint)
     data = _data(DataConfig() if config is None else config.data, arguments)
     names = model.config.class_names
+    if data.inaturalist is not None and config is None and names is not None:
+        # A model without its run: it is measured on the species that it knows.
+        data = replace(data, inaturalist_classes=tuple(names))
     table = load_table(data, model.config.head, None if names is None else tuple(names), model.config)
     table, which = _select(
         table, arguments.split, data.test_split if data.inaturalist is None else data.validation_split
