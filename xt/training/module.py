@@ -57,7 +57,8 @@ class AnswerValidation(Validation):
         probabilities = predict_views(model, batch, logits)
         self.metrics.update(probabilities, metric_targets(model.config.head, batch.targets))
         size = len(batch.images)
-        self.loss.update(loss, size)
+        # Once for each image: torchmetrics 1.9 leaves weights aside where NaN is to be let through.
+        self.loss.update(loss.expand(size))
         module.log("val/loss", self.loss, on_epoch=True, batch_size=size)
         module.log_dict(self.metrics, on_epoch=True, batch_size=size)
 
