@@ -11,7 +11,7 @@ from xt.heads.box_table import BoxTable
 from xt.prediction.merge_points import greedy
 
 # So many pairs are looked at together.
-_PAIRS = 2_000_000
+_PAIRS = 200_000
 
 
 def merge_boxes(table: BoxTable, iou_threshold: float = 0.6, limit: int | None = None) -> NDArray[np.int64]:
