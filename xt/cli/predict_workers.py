@@ -65,9 +65,11 @@ def are_wanted(arguments: argparse.Namespace) -> bool:
 
 def restore(results: "ResultFolder") -> None:
     """Take up what the manifest has of images that a killed run had no time to record elsewhere."""
-    for line in read_manifest(results.folder, results.checkpoint):
-        if line.get("status") == "done" and isinstance(line.get("result"), dict):
-            results.restore(line["image"], line["result"])
+    lines = read_manifest(results.folder, results.checkpoint)
+    # Of an image that was predicted again, as with --overwrite, the last line.
+    latest = {line["image"]: line["result"] for line in lines if isinstance(line.get("result"), dict)}
+    for image, entry in latest.items():
+        results.restore(image, entry)
 
 
 def predict_all(
