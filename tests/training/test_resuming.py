@@ -54,12 +54,13 @@ def without_time(result: RunResult) -> list[dict[str, float]]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in result.curves]
 
 
-@pytest.mark.parametrize("accumulate", [1, 2])
+@pytest.mark.parametrize(("accumulate", "precision"), [(1, "32-true"), (2, "64-true")])
 def test_a_run_that_stopped_within_an_epoch_goes_on_bit_for_bit(
-    table: Path, tmp_path: Path, accumulate: int
+    table: Path, tmp_path: Path, accumulate: int, precision: str
 ) -> None:
     def settings(**more: Any) -> dict[str, Any]:
-        return {"epochs": 2, "checkpoint_every": "1 steps", "accumulate": accumulate, **more}
+        fixed = {"epochs": 2, "checkpoint_every": "1 steps", "accumulate": accumulate, "precision": precision}
+        return fixed | more
 
     whole = train(toy_config(table, tmp_path / "whole", train=settings(), **RANDOM), evaluate_test=False)
     config = toy_config(table, tmp_path / "cut", train=settings(resume="auto"), **RANDOM)
@@ -71,6 +72,9 @@ def test_a_run_that_stopped_within_an_epoch_goes_on_bit_for_bit(
     for name, value in whole.model.state_dict().items():
         assert torch.equal(value, resumed.model.state_dict()[name]), name
     assert resumed.metrics["steps"] == whole.metrics["steps"] == 12 // accumulate
+    # Six images in batches of four and two, weighed as an evaluation weighs them.
+    loss = whole.metrics["validation"]["loss"]
+    assert loss in [pytest.approx(row["val/loss"], rel=1e-5) for row in whole.curves]
 
 
 def test_another_number_of_images_a_step_goes_on_behind_the_images_seen(table: Path, tmp_path: Path) -> None:

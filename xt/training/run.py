@@ -106,6 +106,9 @@ def train(
         trainer, best = _trainer(config, out, data, [curves, *callbacks, *reports])
         if trainer.is_global_zero:
             write_atomically(out / "config.yaml", config_to_yaml(config))
+        if config.train.precision == "64-true":
+            # Lightning does so only behind loading a checkpoint, whose weights would be rounded.
+            module.double()
         _fit(trainer, module, data, resume_from)
         _load_weights(model, Path(best.best_model_path or out / LAST))
         metrics: dict[str, Any] = {
