@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import socket
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,6 +13,7 @@ from xt.errors import ConfigError, MissingPackageError, XTError
 
 LOCAL = "local"
 _SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_TO_ANSWER = 20.0
 _NO_LIMIT = -1
 # Ray also counts attempts that come while a lost actor is not there again yet.
 _RETRIES = 2 * (ATTEMPTS - 1)
@@ -135,12 +137,20 @@ def _connect(ray: Any, address: str, num_workers: int | None) -> None:
         _begin_here(ray, {"num_cpus": max(num_workers or 1, _cpus()), "include_dashboard": False, **quiet})
         return
     try:
+        _knock(address)
         ray.init(address=address, **quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(
             f"there is no Ray cluster at {address} ({_first_line(error)}): begin one with `ray start --head`, then "
             "--cluster auto on the same machine or --cluster HOST:6379; or use --cluster local"
         ) from error
+
+
+def _knock(address: str) -> None:
+    """Find out in a moment that nobody answers there, for which Ray takes minutes."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdecimal():
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_SECONDS_TO_ANSWER).close()
 
 
 def _begin_here(ray: Any, settings: dict[str, Any]) -> None:
