@@ -10,6 +10,7 @@ from torch.nn.attention.flex_attention import create_block_mask
 from xt.context_encoders import ContextEncoder, Longformer
 from xt.context_encoders.flex_windows import window_mask
 from xt.context_encoders.longformer import GlobalAttention
+from xt.context_encoders.windows import LineWindows
 from xt.errors import ConfigError
 from xt.testing.context_encoders import ContextEncoderContract
 
@@ -29,15 +30,16 @@ def naive_longformer(encoder: ContextEncoder, tokens: Tensor, positions: Tensor,
     length, num_global = len(near), len(encoder.global_tokens)
     bias = torch.zeros(length, length + num_global, dtype=tokens.dtype)
     bias[:, :length][~near] = -math.inf
+    bias[:, length:] = -0.5 * math.log(num_global)
     globals_ = encoder.global_tokens.expand(len(tokens), -1, -1)
     for layer in encoder.layers:
-        attention, normed, normed_globals = (
-            layer.attention,
-            layer.attention_norm(tokens),
-            layer.attention_norm(globals_),
-        )
-        # Scores of global keys have no second term: take it away from the naive one by hand.
+        attention, normed = layer.attention, layer.attention_norm(tokens)
+        normed_globals = layer.attention_norm(globals_)
         everything = torch.cat([normed, normed_globals], dim=1)
+        globals_ = globals_ + naive_global_attention(layer.global_attention, normed_globals, everything)
+        globals_ = globals_ + layer.mlp(layer.mlp_norm(globals_))
+        # Scores of global keys have no second term: take it away from the naive one by hand.
+        everything = torch.cat([normed, layer.attention_norm(globals_)], dim=1)
         attended = []
         for head in range(attention.num_heads):
             rows = slice(head * attention.head_dim, (head + 1) * attention.head_dim)
@@ -52,9 +54,6 @@ def naive_longformer(encoder: ContextEncoder, tokens: Tensor, positions: Tensor,
             attended.append((scores / attention.head_dim**0.5 + bias).softmax(dim=2) @ value)
         tokens = tokens + attention.projection(torch.cat(attended, dim=2))
         tokens = tokens + layer.mlp(layer.mlp_norm(tokens))
-        if layer.global_attention is not None:
-            globals_ = globals_ + naive_global_attention(layer.global_attention, normed_globals, everything)
-            globals_ = globals_ + layer.mlp(layer.mlp_norm(globals_))
     return tokens
 
 
@@ -152,3 +151,23 @@ def test_what_does_not_fit_is_refused() -> None:
         Longformer(16, window="3d")
     with pytest.raises(ConfigError, match=r"of at least 1, got 2, 256, 0 and 2048"):
         Longformer(16, num_global=0)
+
+
+def test_one_layer_joins_the_ends_through_the_global_tokens() -> None:
+    torch.manual_seed(0)
+    encoder = Longformer(16, depth=1, window_size=2, num_global=3).double()
+    tokens, positions = torch.randn(1, 40, 16).double(), 999 * torch.rand(1, 40, 2).double()
+    changed = tokens.clone()
+    changed[:, -1] *= -1
+    with torch.no_grad():
+        difference = (encoder(changed, positions) - encoder(tokens, positions)).abs().amax(2)
+    assert (difference > 1e-9).all()
+
+
+def test_many_global_tokens_do_not_drown_a_short_image() -> None:
+    torch.manual_seed(0)
+    blocks = LineWindows(1, 5, 7, 8, torch.float64, torch.device("cpu"))
+    scores = blocks.rows(0, 1).mask[0, 0]
+    # As long as all scores are alike, the seven weigh as much as 2.6 tokens.
+    torch.testing.assert_close(scores[:, -7:].exp().sum(1), torch.full((5,), 7**0.5, dtype=torch.float64))
+    torch.testing.assert_close(scores[:, :-7].exp().sum(1), torch.full((5,), 5.0, dtype=torch.float64))

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from xt.context_encoders.relative_attention import RelativeAttention, fused_attention, placed, turned
-from xt.replay_conditions import autocast_state
+from xt.context_encoders.relative_attention import fused_attention, placed, turned
+from xt.context_encoders.segments import Casts, add_to
 
 
 class Rows(NamedTuple):
@@ -63,32 +63,45 @@ class Tables(NamedTuple):
     places: Tensor
 
 
-def block_attention(
-    attention: RelativeAttention, tables: Tables, blocks: Blocks, group_length: int = 2048
-) -> Tensor:
+class Weights(NamedTuple):
+    """What `turned` takes of some heads of `RelativeAttention`: u and v, (heads, 1, d), and W_r, (heads, d, d)."""
+
+    content_bias: Tensor
+    position_bias: Tensor
+    position_weight: Tensor
+
+
+def block_attention(weights: Weights, tables: Tables, blocks: Blocks, group_length: int = 2048) -> Tensor:
     """Attend, block by block.
 
     Args:
-        attention: whose weights for positions are used; its projections were already applied.
         group_length: queries worked on at a time, about.
 
     Returns:
         (rows, heads, d), zero for queries that are in no block.
     """
-    group, weights = _group(attention, tables, blocks, group_length), _weights(attention)
+    group = _group(weights, tables, blocks, group_length)
     return _BlockAttention.apply(fused_attention, blocks, group, tables.places, *tables[:3], *weights)
 
 
+def block_attention_gradients(
+    weights: Weights, tables: Tables, blocks: Blocks, gradient: Tensor, group_length: int = 2048
+) -> list[Tensor]:
+    """Gradients of `block_attention` for queries, keys, values and the three weights, from that of its result."""
+    group = _group(weights, tables, blocks, group_length)
+    return _gradients(fused_attention, blocks, group, tables, weights, gradient, Casts(gradient.device))
+
+
 def block_attention_with_lse(
-    attention: RelativeAttention, tables: Tables, blocks: Blocks, group_length: int = 512
+    weights: Weights, tables: Tables, blocks: Blocks, group_length: int = 512
 ) -> tuple[Tensor, Tensor]:
     """`block_attention`, and the log-sum-exp of each query's scores, (rows, heads, 1), to merge it with others.
 
     Both at least in float32, and zero for queries that are in no block. Scores are in memory, unlike there.
     """
-    group, weights = _group(attention, tables, blocks, group_length), _weights(attention)
+    group = _group(weights, tables, blocks, group_length)
     result = _BlockAttention.apply(attention_with_lse, blocks, group, tables.places, *tables[:3], *weights)
-    attended, lse = result.split([attention.head_dim, 1], dim=-1)
+    attended, lse = result.split([tables.values.shape[-1], 1], dim=-1)
     return attended, lse
 
 
@@ -102,13 +115,9 @@ def attention_with_lse(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) 
         return torch.cat([(scores - lse).exp() @ value.to(wide), lse], dim=-1)
 
 
-def _group(attention: RelativeAttention, tables: Tables, blocks: Blocks, group_length: int) -> int:
+def _group(weights: Weights, tables: Tables, blocks: Blocks, group_length: int) -> int:
     """How many blocks to work on at a time."""
-    return max(1, group_length * attention.num_heads // tables.queries.shape[1] // blocks.size)
-
-
-def _weights(attention: RelativeAttention) -> tuple[Tensor, ...]:
-    return attention.content_bias, attention.position_bias, attention.position_weight
+    return max(1, group_length * len(weights.content_bias) // tables.queries.shape[1] // blocks.size)
 
 
 class _BlockAttention(torch.autograd.Function):
@@ -122,7 +131,7 @@ class _BlockAttention(torch.autograd.Function):
         *tables_and_weights: Tensor,
     ) -> Tensor:
         context.attend, context.blocks, context.group = attend, blocks, group
-        context.autocast = autocast_state(places.device)
+        context.casts = Casts(places.device)
         context.save_for_backward(places, *tables_and_weights)
         queries, keys, values, *weights = tables_and_weights
         result: Tensor | None = None
@@ -139,26 +148,46 @@ class _BlockAttention(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(context: Any, grad_result: Tensor) -> tuple[Tensor | None, ...]:
-        blocks, group = context.blocks, context.group
         places, queries, keys, values, *weights = context.saved_tensors
-        grads = [torch.zeros_like(table) for table in (queries, keys, values)]
-        weights = [weight.detach().requires_grad_() for weight in weights]
-        grad_weights = [torch.zeros_like(weight) for weight in weights]
-        for first in range(0, blocks.count, group):
-            rows = blocks.rows(first, min(first + group, blocks.count))
-            picks = ((queries, rows.queries), (keys, rows.keys), (values, rows.keys))
-            gathered = [_gather(table, index).requires_grad_() for table, index in picks]
-            grad_attended = _gather(grad_result, rows.queries)
-            if rows.there is not None:
-                grad_attended = grad_attended * rows.there[:, None, :, None]
-            with torch.enable_grad(), torch.autocast(**context.autocast):
-                attended = _attend(context.attend, rows, places, blocks.rows_per_place, *gathered, *weights)
-            grad_gathered = torch.autograd.grad(attended, [*gathered, *weights], grad_attended.to(attended))
-            for grad, (_, index), part in zip(grads, picks, grad_gathered[:3], strict=True):
-                grad.index_add_(0, index.flatten(), part.transpose(1, 2).flatten(0, 1))
-            for grad, part in zip(grad_weights, grad_gathered[3:], strict=True):
-                grad += part
-        return None, None, None, None, *grads, *grad_weights
+        parts = _gradients(
+            context.attend,
+            context.blocks,
+            context.group,
+            Tables(queries, keys, values, places),
+            Weights(*weights),
+            grad_result,
+            context.casts,
+        )
+        return None, None, None, None, *parts
+
+
+def _gradients(
+    attend: Callable[..., Tensor],
+    blocks: Blocks,
+    group: int,
+    tables: Tables,
+    weights: Weights,
+    gradient: Tensor,
+    casts: Casts,
+) -> list[Tensor]:
+    """For queries, keys, values and weights, each block attending again."""
+    grads = [torch.zeros_like(table) for table in tables[:3]]
+    leaves = [weight.detach().requires_grad_() for weight in weights]
+    grad_weights = [torch.zeros_like(weight) for weight in weights]
+    for first in range(0, blocks.count, group):
+        rows = blocks.rows(first, min(first + group, blocks.count))
+        picks = ((tables.queries, rows.queries), (tables.keys, rows.keys), (tables.values, rows.keys))
+        gathered = [_gather(table, index).requires_grad_() for table, index in picks]
+        grad_attended = _gather(gradient, rows.queries)
+        if rows.there is not None:
+            grad_attended = grad_attended * rows.there[:, None, :, None]
+        with casts.again():
+            attended = _attend(attend, rows, tables.places, blocks.rows_per_place, *gathered, *leaves)
+        parts = torch.autograd.grad(attended, [*gathered, *leaves], grad_attended.to(attended))
+        for grad, (_, index), part in zip(grads, picks, parts[:3], strict=True):
+            grad.index_add_(0, index.flatten(), part.transpose(1, 2).flatten(0, 1))
+        add_to(grad_weights, parts[3:])
+    return [*grads, *grad_weights]
 
 
 def _gather(table: Tensor, index: Tensor) -> Tensor:

@@ -9,43 +9,39 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention.flex_attention import BlockMask, flex_attention
 
-from xt.context_encoders.block_attention import Tables
-from xt.context_encoders.relative_attention import RelativeAttention, placed, turned
-from xt.context_encoders.windows import LineWindows
-from xt.errors import ConfigError
+from xt.context_encoders.block_attention import Tables, Weights
+from xt.context_encoders.relative_attention import placed, turned
+from xt.context_encoders.windows import LineWindows, lowering
 
 # FlexAttention's own: queries and keys of a block of its mask.
 BLOCK = 128
 
 
-def flex_window_attention(attention: RelativeAttention, tables: Tables, windows: LineWindows) -> Tensor:
-    """What `block_attention` gives for the same tables and windows, (rows, heads, d).
-
-    Raises:
-        ConfigError: gradients are asked for where FlexAttention has none.
-    """
+def flex_window_attention(weights: Weights, tables: Tables, windows: LineWindows) -> Tensor:
+    """What `block_attention` gives for the same tables and windows, (rows, heads, d)."""
     queries, keys, values, places = tables
-    if not queries.is_cuda and torch.is_grad_enabled() and queries.requires_grad:
-        raise ConfigError(
-            'longformer with kernel "flex" trains on CUDA only, as PyTorch\'s FlexAttention has no gradients '
-            f'elsewhere, and the tokens are on {queries.device}: set kernel to "blocks"'
-        )
     length, num_global = windows.length, windows.num_global
     per_image = (-1, length + num_global)
     query, key, value = (table.unflatten(0, per_image).transpose(1, 2) for table in (queries, keys, values))
     sin, cos = places.unflatten(0, per_image)[:, None].to(query.dtype).chunk(2, dim=-1)
-    weights = (attention.content_bias, attention.position_bias, attention.position_weight)
     query = turned(
         query[:, :, :length],
         (sin[:, :, :length], cos[:, :, :length]),
         *(weight.to(query.dtype) for weight in weights),
     )
+    # A tensor, as the compiler takes no numbers that change from call to call.
+    lower = query.new_tensor(lowering(num_global))
+
+    def lowered(score: Tensor, image: Tensor, head: Tensor, query: Tensor, key: Tensor) -> Tensor:
+        return torch.where(key >= length, score - lower, score)
+
     attended = _kernel(query.device.type)(
         query,
         placed(key, (sin, cos)),
         value,
+        score_mod=lowered,
         block_mask=window_mask(length, num_global, windows.window, query.device),
-        scale=attention.head_dim**-0.5,
+        scale=value.shape[-1] ** -0.5,
     )
     # Global tokens are rows of the tables, but no queries here.
     return F.pad(attended.transpose(1, 2), (0, 0, 0, 0, 0, num_global)).flatten(0, 1)

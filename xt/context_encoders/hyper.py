@@ -5,10 +5,10 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from xt.context_encoders.base import ContextEncoder
-from xt.context_encoders.block_attention import Tables, block_attention, block_attention_with_lse
+from xt.context_encoders.block_attention import Tables, Weights, block_attention_with_lse
+from xt.context_encoders.head_groups import BlockPlan, HeadGroupLayer, Plan
 from xt.context_encoders.positions import sinusoids
-from xt.context_encoders.relative_attention import AttentionLayer, heads_for, placed, turned
-from xt.context_encoders.segments import by_segments
+from xt.context_encoders.relative_attention import heads_for, placed, turned
 from xt.context_encoders.sorted_blocks import SAMPLE_RANGE, CausalLeaves, all_to_all, halves
 from xt.errors import ConfigError
 
@@ -95,7 +95,7 @@ class HyperAttention(ContextEncoder):
         return tokens
 
 
-class HyperLayer(AttentionLayer):
+class HyperLayer(HeadGroupLayer):
     """A transformer layer whose attention is sorted into blocks.
 
     Attributes:
@@ -129,12 +129,18 @@ class HyperLayer(AttentionLayer):
         leaf_length: int | None,
     ) -> Tensor:
         """(B, L, D) to (B, L, D), causal if there is a `leaf_length`."""
-        arguments = (tokens, positions, block_length, segment_length, leaf_length)
-        if torch.is_grad_enabled():
-            attended = checkpoint(self._attend, *arguments, use_reentrant=False)
-        else:
-            attended = self._attend(*arguments)
-        return by_segments(self.add_heads, self.parameters_of_add_heads(), segment_length, tokens, attended)
+        places = torch.cat(sinusoids(positions, self.attention.angular), dim=-1)
+
+        def planned(tables: Tables, heads: slice) -> Plan:
+            buckets = self._hash(tables, places, heads, segment_length)
+            samples = self.samples[heads]
+            if leaf_length is not None:
+                return CausalPlan(buckets, samples, block_length, leaf_length)
+            blocks = all_to_all(*buckets, samples, block_length, places.dtype)
+            # One row a token and head, as each head has an order of its own.
+            return BlockPlan(blocks, segment_length, per_row=1)
+
+        return self.run(tokens, tokens[:, :0], positions, segment_length, planned)
 
     def exact(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """The layer with attention of all to all."""
@@ -142,69 +148,60 @@ class HyperLayer(AttentionLayer):
             return checkpoint(super().forward, tokens, positions, use_reentrant=False)
         return super().forward(tokens, positions)
 
-    def _attend(
-        self,
-        tokens: Tensor,
-        positions: Tensor,
-        block_length: int,
-        segment_length: int,
-        leaf_length: int | None,
-    ) -> Tensor:
-        """What the heads find, (B, L, D)."""
-        attention = self.attention
-        query, key, value = attention.projected(self.attention_norm(tokens))
-        places = torch.cat(sinusoids(positions, attention.angular), dim=-1)
-        buckets = self._hash(query.detach(), key.detach(), places, segment_length)
-        # One row a token and head, as each head has an order of its own.
-        shape = (-1, 1, attention.head_dim)
-        tables = Tables(query.reshape(shape), key.reshape(shape), value.reshape(shape), places.flatten(0, 1))
-        if leaf_length is None:
-            blocks = all_to_all(*buckets, self.samples, block_length, places.dtype)
-            attended = block_attention(attention, tables, blocks, segment_length)
-        else:
-            attended = self._attend_before(tables, buckets, block_length, leaf_length)
-        return attended.reshape(tokens.shape)
+    @torch.no_grad()
+    def _hash(
+        self, tables: Tables, places: Tensor, heads: slice, segment_length: int
+    ) -> tuple[Tensor, Tensor]:
+        """Buckets of queries and keys, (B, heads, L) each."""
+        weights = [weight.to(tables.queries.dtype) for weight in self.weights(heads)]
+        directions = self.directions[heads].to(tables.queries.dtype)
+        query, key = (table.unflatten(0, places.shape[:2]) for table in (tables.queries, tables.keys))
+        of_queries, of_keys = [], []
+        for part in zip(*(values.split(segment_length, 1) for values in (query, key, places)), strict=True):
+            queries, keys = (values.transpose(1, 2) for values in part[:2])
+            sin, cos = part[2].to(query.dtype)[:, None].chunk(2, dim=-1)
+            of_queries.append(_buckets(turned(queries, (sin, cos), *weights), directions))
+            of_keys.append(_buckets(placed(keys, (sin, cos)), directions))
+        return torch.cat(of_queries, dim=2), torch.cat(of_keys, dim=2)
 
-    def _attend_before(
-        self, tables: Tables, buckets: tuple[Tensor, Tensor], block_length: int, leaf_length: int
-    ) -> Tensor:
-        """Causal attention, (rows, 1, d): the leaves, then second halves to first halves, merged."""
-        images, heads, length = buckets[0].shape
-        leaves = CausalLeaves(images, length, heads, leaf_length, block_length, tables.queries.device)
-        attended, lse = block_attention_with_lse(self.attention, tables, leaves)
-        for blocks in halves(*buckets, self.samples, block_length, tables.places.dtype, leaf_length):
-            more, more_lse = block_attention_with_lse(self.attention, tables, blocks)
+
+def _buckets(vectors: Tensor, directions: Tensor) -> Tensor:
+    """Angular hash of (B, heads, L, 2 d): the sides of the directions, neighbours differing in one."""
+    sides = (vectors @ directions > 0).int()
+    weights = 2 ** torch.arange(sides.shape[-1], dtype=torch.int32, device=sides.device)
+    code = (sides * weights).sum(-1, dtype=torch.int32)
+    # From a Gray code word to its place in the sequence of words.
+    for shift in (1, 2, 4, 8, 16):
+        code = code ^ (code >> shift)
+    return code
+
+
+class CausalPlan(Plan):
+    """The leaves, then second halves to first halves, merged.
+
+    Args:
+        buckets: of queries and keys, (B, heads, L) each.
+    """
+
+    def __init__(
+        self, buckets: tuple[Tensor, Tensor], samples: Tensor, block_length: int, leaf_length: int
+    ) -> None:
+        self.buckets, self.samples = buckets, samples
+        self.block_length, self.leaf_length = block_length, leaf_length
+
+    def attend(self, weights: Weights, tables: Tables) -> Tensor:
+        # One row a token and head, as each head has an order of its own.
+        queries, keys, values = (table.reshape(-1, 1, table.shape[-1]) for table in tables[:3])
+        rows = Tables(queries, keys, values, tables.places)
+        images, heads, length = self.buckets[0].shape
+        leaves = CausalLeaves(images, length, heads, self.leaf_length, self.block_length, queries.device)
+        attended, lse = block_attention_with_lse(weights, rows, leaves)
+        dtype = tables.places.dtype
+        for blocks in halves(*self.buckets, self.samples, self.block_length, dtype, self.leaf_length):
+            more, more_lse = block_attention_with_lse(weights, rows, blocks)
             seen = blocks.seen(len(lse))[:, None, None]
             more_lse = more_lse.masked_fill(~seen, -torch.inf)
             both = torch.logaddexp(lse, more_lse)
             attended = attended * (lse - both).exp() + more * (more_lse - both).exp()
             lse = both
-        return attended.to(tables.values.dtype)
-
-    @torch.no_grad()
-    def _hash(self, query: Tensor, key: Tensor, places: Tensor, segment_length: int) -> tuple[Tensor, Tensor]:
-        """Buckets of queries and keys, (B, heads, L) each, from queries and keys (B, L, heads, d)."""
-        attention = self.attention
-        content_bias, position_bias, position_weight = (
-            weight.to(query.dtype)
-            for weight in (attention.content_bias, attention.position_bias, attention.position_weight)
-        )
-        of_queries, of_keys = [], []
-        for part in zip(*(values.split(segment_length, 1) for values in (query, key, places)), strict=True):
-            queries, keys = (values.transpose(1, 2) for values in part[:2])
-            sin, cos = part[2].to(query.dtype)[:, None].chunk(2, dim=-1)
-            of_queries.append(
-                self._buckets(turned(queries, (sin, cos), content_bias, position_bias, position_weight))
-            )
-            of_keys.append(self._buckets(placed(keys, (sin, cos))))
-        return torch.cat(of_queries, dim=2), torch.cat(of_keys, dim=2)
-
-    def _buckets(self, vectors: Tensor) -> Tensor:
-        """Angular hash of (B, heads, L, 2 d): the sides of the directions, neighbours differing in one."""
-        sides = (vectors @ self.directions.to(vectors.dtype) > 0).int()
-        weights = 2 ** torch.arange(sides.shape[-1], dtype=torch.int32, device=sides.device)
-        code = (sides * weights).sum(-1, dtype=torch.int32)
-        # From a Gray code word to its place in the sequence of words.
-        for shift in (1, 2, 4, 8, 16):
-            code = code ^ (code >> shift)
-        return code
+        return attended.to(values.dtype).view(tables.queries.shape)

@@ -2,13 +2,12 @@
 
 import torch
 from torch import Tensor, nn
-from torch.utils.checkpoint import checkpoint
 
 from xt.context_encoders.base import ContextEncoder
-from xt.context_encoders.block_attention import Blocks, Tables, block_attention
-from xt.context_encoders.positions import sinusoids
-from xt.context_encoders.relative_attention import AttentionLayer, heads_for
-from xt.context_encoders.segments import by_segments
+from xt.context_encoders.block_attention import Blocks, Tables, Weights
+from xt.context_encoders.head_groups import BlockPlan, HeadGroupLayer, Plan
+from xt.context_encoders.relative_attention import heads_for
+from xt.context_encoders.segments import forget_casts, sum_over_segments
 from xt.context_encoders.windows import LineWindows, PlaneWindows
 from xt.errors import ConfigError
 
@@ -19,13 +18,15 @@ KERNELS = ("blocks", "flex")
 class Longformer(ContextEncoder):
     """Sliding windows and global tokens (Beltagy et al. 2020, arXiv:2004.05150, section 3.1).
 
-    Time and memory are linear in the length. What a token tells the global tokens in one layer, every token can read
-    in the next, so with two layers each reaches each; with one, only its window.
+    In each layer the global tokens look at all tokens, then the tokens at their window and at the global tokens: each
+    reaches each within one layer. Time and memory are linear in the length.
 
     Deviations from the paper: the global tokens are learned and stand beside the sequence, instead of being some of its
-    own (an image has no class token or question; the first token of every region would make the cost
-    quadratic); the window may lie in the plane; positions are relative and two-dimensional (see `RelativeAttention`),
-    global tokens lie nowhere; layers are pre-norm; no dilation.
+    own (an image has no class token or question; the first token of every region would make the cost quadratic). They
+    look first: where all look at once, what they have seen is read a layer later, and in the first layer, where they
+    hold nothing of the image, they only take attention from what does. At the start they weigh less than as many tokens
+    (see `windows.py`). The window may lie in the plane. Positions are relative and two-dimensional (see
+    `RelativeAttention`), global tokens lie nowhere. Layers are pre-norm; no dilation.
 
     Args:
         depth: layers.
@@ -73,95 +74,79 @@ class Longformer(ContextEncoder):
         self.global_tokens = nn.Parameter(torch.empty(num_global, dim).normal_(std=0.02))
         heads = heads_for(dim, num_heads)
         self.layers = nn.ModuleList(
-            LongformerLayer(dim, heads, mlp_ratio, dropout, num_global, index == depth - 1, kernel)
-            for index in range(depth)
+            LongformerLayer(dim, heads, mlp_ratio, dropout, kernel) for _ in range(depth)
         )
 
     def encode(self, tokens: Tensor, positions: Tensor) -> Tensor:
         blocks = self._blocks(positions)
-        rows = torch.cat([tokens, self.global_tokens.to(tokens.dtype).expand(len(tokens), -1, -1)], dim=1)
+        everywhere = self.global_tokens.to(tokens.dtype).expand(len(tokens), -1, -1)
         for layer in self.layers:
-            rows = layer(rows, positions, blocks, self.segment_length)
-        return rows
+            assert isinstance(layer, LongformerLayer)
+            everywhere = layer.look(everywhere, tokens, self.segment_length)
+            tokens = layer(tokens, everywhere, positions, blocks, self.segment_length)
+        return tokens
 
     def _blocks(self, positions: Tensor) -> Blocks:
         images, length = positions.shape[:2]
         if self.window == "2d":
             return PlaneWindows(positions, len(self.global_tokens), self.window_size)
-        return LineWindows(images, length, len(self.global_tokens), self.window_size, positions.device)
+        return LineWindows(
+            images, length, len(self.global_tokens), self.window_size, positions.dtype, positions.device
+        )
 
 
-class LongformerLayer(AttentionLayer):
-    """A transformer layer over rows (B, L + num_global, D): the tokens of an image, then its global tokens.
+class LongformerLayer(HeadGroupLayer):
+    """A transformer layer of an image's tokens and its global tokens.
 
     Args:
-        last: only the tokens (B, L, D) are returned, so the global tokens look at nothing anymore.
         kernel: of `KERNELS`.
     """
 
-    def __init__(
-        self,
-        dim: int,
-        num_heads: int,
-        mlp_ratio: float,
-        dropout: float,
-        num_global: int,
-        last: bool,
-        kernel: str,
-    ) -> None:
+    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, dropout: float, kernel: str) -> None:
         super().__init__(dim, num_heads, mlp_ratio, dropout)
         self.kernel = kernel
-        self.num_global = num_global
-        self.global_attention = None if last else GlobalAttention(dim, num_heads)
+        self.global_attention = GlobalAttention(dim, num_heads)
+
+    def look(self, everywhere: Tensor, tokens: Tensor, segment_length: int) -> Tensor:
+        """The global tokens (B, num_global, D), having seen all tokens (B, L, D) and each other."""
+        found = self.global_attention(everywhere, tokens, self.attention_norm, segment_length)
+        return self.add(everywhere, found)
 
     def forward(  # type: ignore[override]
-        self, rows: Tensor, positions: Tensor, blocks: Blocks, segment_length: int
+        self, tokens: Tensor, everywhere: Tensor, positions: Tensor, blocks: Blocks, segment_length: int
     ) -> Tensor:
-        length = positions.shape[1]
-        arguments = (rows, positions, blocks, segment_length)
-        if torch.is_grad_enabled():
-            heads, everywhere = checkpoint(self._attend, *arguments, use_reentrant=False)
-        else:
-            heads, everywhere = self._attend(*arguments)
-        tokens = by_segments(
-            self.add_heads, self.parameters_of_add_heads(), segment_length, rows[:, :length], heads
-        )
-        if everywhere is None:
-            return tokens
-        del heads
-        return torch.cat([tokens, self.add(rows[:, length:], everywhere)], dim=1)
-
-    def _attend(
-        self, rows: Tensor, positions: Tensor, blocks: Blocks, segment_length: int
-    ) -> tuple[Tensor, Tensor | None]:
-        """What the heads of the tokens find, (B, L, D), and what the global tokens do, (B, num_global, D)."""
-        attention, length = self.attention, positions.shape[1]
-        normed = self.attention_norm(rows)
-        everywhere = None
-        if self.global_attention is not None:
-            everywhere = self.global_attention(normed[:, length:], normed)
-        query, key, value = (part.flatten(0, 1) for part in attention.projected(normed))
-        del normed
-        place = torch.cat(sinusoids(positions, attention.angular), dim=-1)
-        # A place of zeros takes the second term of the scores away: global tokens lie nowhere.
-        place = nn.functional.pad(place, (0, 0, 0, self.num_global)).flatten(0, 1)
-        tables = Tables(query, key, value, place)
+        """The tokens, (B, L, D), having seen their windows and the global tokens."""
+        if self.kernel == "flex" and not tokens.is_cuda and torch.is_grad_enabled():
+            raise ConfigError(
+                'longformer with kernel "flex" trains on CUDA only, as PyTorch\'s FlexAttention has no gradients '
+                f'elsewhere, and the tokens are on {tokens.device}: set kernel to "blocks"'
+            )
         if self.kernel == "flex":
-            # Imported where it is used: it brings the compiler with it.
-            from xt.context_encoders.flex_windows import flex_window_attention
-
             assert isinstance(blocks, LineWindows)
-            attended = flex_window_attention(attention, tables, blocks)
+            plan: Plan = FlexPlan(blocks)
         else:
-            attended = block_attention(attention, tables, blocks, segment_length)
-        return attended.view(rows.shape)[:, :length], everywhere
+            plan = BlockPlan(blocks, segment_length)
+        return self.run(tokens, everywhere, positions, segment_length, lambda tables, heads: plan)
+
+
+class FlexPlan(Plan):
+    """Windows through FlexAttention."""
+
+    def __init__(self, windows: LineWindows) -> None:
+        self.windows = windows
+
+    def attend(self, weights: Weights, tables: Tables) -> Tensor:
+        # Imported where it is used: it brings the compiler with it.
+        from xt.context_encoders.flex_windows import flex_window_attention
+
+        return flex_window_attention(weights, tables, self.windows)
 
 
 class GlobalAttention(nn.Module):
     """Attention of few tokens to all, with projections of its own (the paper's Q_g, K_g and V_g).
 
     Keys and values of all tokens are never made: few queries through the transposed key projection, and few averages of
-    tokens through the value projection, give the same.
+    tokens through the value projection, give the same. The averages are sums over segments.
     """
 
     def __init__(self, dim: int, num_heads: int) -> None:
@@ -171,13 +156,37 @@ class GlobalAttention(nn.Module):
         self.key_value = nn.Linear(dim, 2 * dim, bias=False)
         self.projection = nn.Linear(dim, dim)
 
-    def forward(self, few: Tensor, tokens: Tensor) -> Tensor:
-        """(B, G, D), the queries, and (B, L, D), what they attend to, to (B, G, D)."""
+    def forward(self, few: Tensor, tokens: Tensor, norm: nn.LayerNorm, segment_length: int) -> Tensor:
+        """What few tokens (B, G, D) find among tokens (B, L, D) and themselves, (B, G, D).
+
+        Args:
+            norm: applied to all of them.
+        """
         by_head = (self.num_heads, -1)
         key, value = (part.unflatten(0, by_head) for part in self.key_value.weight.chunk(2))
-        query = self.query(few).unflatten(-1, by_head)
+        query = self.query(norm(few)).unflatten(-1, by_head)
         query = torch.einsum("bghd,hdc->bhgc", query, key.to(query.dtype)) * query.shape[-1] ** -0.5
-        weights = (query.flatten(1, 2) @ tokens.transpose(1, 2)).softmax(dim=-1)
-        average = (weights @ tokens).unflatten(1, by_head)
+        query = query.flatten(1, 2)
+
+        def weighted(part: Tensor, query: Tensor, top: Tensor) -> Tensor:
+            """Sums over tokens (B, S, D) of their shares times them, and of their shares, (B, heads * G, D + 1)."""
+            normed = norm(part)
+            shares = (query @ normed.transpose(1, 2) - top).exp()
+            return torch.cat([shares.to(normed.dtype) @ normed, shares.sum(-1, keepdim=True)], dim=-1)
+
+        top = self._highest(query, few, tokens, norm, segment_length)
+        sums = sum_over_segments(weighted, norm.parameters(), segment_length, tokens, query, top)
+        sums = sums + weighted(few, query, top)
+        average = (sums[..., :-1] / sums[..., -1:]).unflatten(1, by_head)
         result = torch.einsum("bhgc,hdc->bghd", average, value.to(average.dtype))
         return self.projection(result.flatten(2))
+
+    @torch.no_grad()
+    def _highest(
+        self, query: Tensor, few: Tensor, tokens: Tensor, norm: nn.LayerNorm, segment_length: int
+    ) -> Tensor:
+        """The highest score of each query, (B, heads * G, 1), which exponentials are taken relative to."""
+        parts = [few, *tokens.split(segment_length, dim=1)]
+        highest = [(query @ norm(part).transpose(1, 2)).amax(-1, keepdim=True) for part in parts]
+        forget_casts()
+        return torch.stack(highest).amax(0)

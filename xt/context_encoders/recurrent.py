@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
@@ -11,9 +12,8 @@ from torch.autograd.function import once_differentiable
 
 from xt.context_encoders.base import ContextEncoder
 from xt.context_encoders.positions import PositionEmbedding
-from xt.context_encoders.segments import by_segments, draw_seed, forget_casts, gradients, segments
+from xt.context_encoders.segments import Replay, add_to, by_segments, forget_casts, gradients, segments
 from xt.errors import ConfigError
-from xt.replay_conditions import autocast_state, random_state
 
 State = tuple[Tensor, ...]
 
@@ -58,11 +58,13 @@ class TwoWayLayer(nn.Module):
         output: Tensor = _TwoWay.apply(self, segment_length, torch.is_grad_enabled(), tokens, *parameters)
         return output
 
-    def mix(self, mixer: Mixer, segment: Tensor, state: Sequence[Tensor], seed: int) -> tuple[Tensor, ...]:
+    def mix(
+        self, mixer: Mixer, segment: Tensor, state: Sequence[Tensor], draws: AbstractContextManager[None]
+    ) -> tuple[Tensor, ...]:
         """What one mixer adds to a segment (B, S, D), and its state after it.
 
         Args:
-            seed: the same for both mixers, so that dropout is that of their sum.
+            draws: the same for both mixers, so that dropout is that of their sum.
         """
         reverse = mixer is self.back
         normed = self.norm(segment)
@@ -70,7 +72,7 @@ class TwoWayLayer(nn.Module):
         if reverse:
             mixed = mixed.flip(1)
         if self.training and self.dropout.p:
-            with random_state(seed, segment.device):
+            with draws:
                 mixed = self.dropout(mixed)
         return (mixed, *after)
 
@@ -83,7 +85,7 @@ class _TwoWay(torch.autograd.Function):
         ctx: Any, layer: TwoWayLayer, segment_length: int, keep: bool, tokens: Tensor, *parameters: Tensor
     ) -> Tensor:
         ctx.layer, ctx.places = layer, segments(tokens.shape[1], segment_length)
-        ctx.seed, ctx.autocast = draw_seed(), autocast_state(tokens.device)
+        ctx.replay = Replay(tokens.device)
         output, starts = tokens.clone(), []
         for mixer in (layer.ahead, layer.back):
             state = mixer.initial_state(tokens)
@@ -93,7 +95,7 @@ class _TwoWay(torch.autograd.Function):
                     for kept, part in zip(known, state, strict=True):
                         kept[number] = part
                 place = ctx.places[number]
-                mixed, *after = layer.mix(mixer, tokens[:, place], state, ctx.seed + place.start)
+                mixed, *after = layer.mix(mixer, tokens[:, place], state, ctx.replay.draws(place.start))
                 output[:, place] += mixed
                 state = tuple(after)
             starts.append(known)
@@ -117,16 +119,15 @@ class _TwoWay(torch.autograd.Function):
             state_gradients = [torch.zeros_like(known[0]) for known in starts]
             for number in reversed(_order(ctx.places, mixer is layer.back)):
                 place = ctx.places[number]
-                with torch.enable_grad(), torch.autocast(**ctx.autocast):
+                with ctx.replay.again():
                     leaf = tokens[:, place].detach().requires_grad_()
                     state = [known[number].detach().requires_grad_() for known in starts]
-                    outputs = layer.mix(mixer, leaf, state, ctx.seed + place.start)
+                    outputs = layer.mix(mixer, leaf, state, ctx.replay.draws(place.start))
                 inputs = [leaf, *state, *(parameters[index] for index in used)]
                 part, *parts = gradients(outputs, inputs, [gradient[:, place], *state_gradients])
                 token_gradient[:, place] += part
                 state_gradients = parts[: len(state)]
-                for index, part in zip(used, parts[len(state) :], strict=True):
-                    sums[index] += part
+                add_to((sums[index] for index in used), parts[len(state) :])
         return None, None, None, token_gradient, *sums
 
 
@@ -176,9 +177,10 @@ def causal_convolution(inputs: Tensor, before: Tensor, convolution: nn.Conv1d) -
         (B, S, E), and the last K - 1 inputs.
     """
     padded = torch.cat([before.to(inputs.dtype), inputs], dim=1)
-    weight, bias = (part.to(inputs.dtype) for part in (convolution.weight, convolution.bias))
+    weight, bias = convolution.weight.to(inputs.dtype), convolution.bias
+    assert bias is not None
     # Tokens as the columns of a picture of one row: its layout with the channels last is theirs already.
     picture = padded.unsqueeze(1).permute(0, 3, 1, 2)
-    result = F.conv2d(picture, weight.unsqueeze(2), bias, groups=len(weight))
+    result = F.conv2d(picture, weight.unsqueeze(2), bias.to(inputs.dtype), groups=len(weight))
     # A copy, as a view would keep all of a segment in memory.
     return result.permute(0, 2, 3, 1).squeeze(1), padded[:, inputs.shape[1] :].clone()

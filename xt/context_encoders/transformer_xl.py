@@ -9,9 +9,8 @@ from torch.autograd.function import once_differentiable
 
 from xt.context_encoders.base import ContextEncoder
 from xt.context_encoders.relative_attention import AttentionLayer, heads_for
-from xt.context_encoders.segments import draw_seed, forget_casts, gradients
+from xt.context_encoders.segments import Replay, add_to, forget_casts, gradients
 from xt.errors import ConfigError
-from xt.replay_conditions import autocast_state, random_state
 
 
 class Memory(NamedTuple):
@@ -107,7 +106,7 @@ class TransformerXL(ContextEncoder):
         return output
 
     def run_pass(
-        self, tokens: Tensor, positions: Tensor, earlier: Earlier | None, *, depth: int, seed: int
+        self, tokens: Tensor, positions: Tensor, earlier: Earlier | None, *, depth: int, replay: Replay
     ) -> Iterator[tuple[slice, list[Tensor], Memory]]:
         """Segment by segment through the first `depth` layers.
 
@@ -124,7 +123,7 @@ class TransformerXL(ContextEncoder):
         for place in self.segments(tokens):
             known = self.known(place.start, now, earlier)
             levels = [tokens[:, place].detach().requires_grad_(torch.is_grad_enabled())]
-            with random_state(seed + place.start, tokens.device):
+            with replay.draws(place.start):
                 for index in range(depth):
                     levels.append(self.run_layer(index, levels[index], positions[:, place], known))
             begin = max(place.stop - self.memory_length, 0)
@@ -171,7 +170,9 @@ class TransformerXL(ContextEncoder):
         summary = _Summary(tokens, min(self.summary_length, length) if length > self.memory_length else 0)
         # The last layer's output is nobody's memory.
         depth = len(self.layers) - 1
-        for place, levels, behind in self.run_pass(tokens, positions, earlier, depth=depth, seed=draw_seed()):
+        for place, levels, behind in self.run_pass(
+            tokens, positions, earlier, depth=depth, replay=Replay(tokens.device)
+        ):
             summary.add(place, [*levels, positions[:, place]])
             now = behind
         nothing = None if earlier is None else Earlier(now.part(length, length), earlier.end)
@@ -199,13 +200,12 @@ class _LastPass(torch.autograd.Function):
         tokens: Tensor,
         *parameters: Tensor,
     ) -> Tensor:
-        ctx.seed = draw_seed()
-        ctx.autocast = autocast_state(tokens.device)
+        ctx.replay = Replay(tokens.device)
         # Allocated before the first segment: what lives on, strewn among what lives for a segment, would keep the
         # allocator from using the segments' memory again (measured: 17 times the tokens' bytes).
         output = torch.empty_like(tokens)
         depth = len(encoder.layers)
-        for place, levels, _ in encoder.run_pass(tokens, positions, earlier, depth=depth, seed=ctx.seed):
+        for place, levels, _ in encoder.run_pass(tokens, positions, earlier, depth=depth, replay=ctx.replay):
             output[:, place] = levels[-1]
             del levels
         ctx.encoder, ctx.positions, ctx.earlier = encoder, positions, earlier
@@ -220,15 +220,14 @@ class _LastPass(torch.autograd.Function):
         encoder: TransformerXL = ctx.encoder
         token_gradient = torch.empty_like(tokens)
         sums = [torch.zeros_like(parameter) for parameter in parameters]
-        with torch.enable_grad(), torch.autocast(**ctx.autocast):
+        with ctx.replay.again():
             for place, levels, _ in encoder.run_pass(
-                tokens, ctx.positions, ctx.earlier, depth=len(encoder.layers), seed=ctx.seed
+                tokens, ctx.positions, ctx.earlier, depth=len(encoder.layers), replay=ctx.replay
             ):
                 parts = gradients([levels[-1]], [levels[0], *parameters], [gradient[:, place]])
                 token_gradient[:, place] = parts[0]
-                for total, part in zip(sums, parts[1:], strict=True):
-                    total += part
-                del levels, parts, part
+                add_to(sums, parts[1:])
+                del levels, parts
         return None, None, None, token_gradient, *sums
 
 

@@ -1,4 +1,11 @@
-"""Sliding windows over tokens, along their order or over the plane, as blocks of queries and the keys they may see."""
+"""Sliding windows over tokens, along their order or over the plane, as blocks of queries and the keys they may see.
+
+Beside its window each token sees the global tokens. Their scores are lowered by half the logarithm of their number, so
+that before anything is learned all of them together weigh as much as the root of their number of tokens: with all of
+their weight they drown the tokens of a short image, with that of one token little is learned through them.
+"""
+
+import math
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +27,19 @@ class LineWindows(Blocks):
         length: tokens of an image, L; its rows are these, then its global tokens.
         num_global: global tokens of an image.
         window: at least 1.
+        dtype: of what is added to the scores.
     """
 
-    def __init__(self, images: int, length: int, num_global: int, window: int, device: torch.device) -> None:
-        self.length = length
+    def __init__(
+        self,
+        images: int,
+        length: int,
+        num_global: int,
+        window: int,
+        dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:
+        self.length, self.dtype = length, dtype
         self.num_global = num_global
         self.window = window
         self.size = min(window, length)
@@ -41,8 +57,8 @@ class LineWindows(Blocks):
         rows = keys.clamp(0, self.length - 1) + (image * (self.length + self.num_global))[:, None]
         own = slice(self.size, 2 * self.size)
         mask = self.near & seen[:, None]
-        keys, mask = _with_globals(rows, mask, image, self.length, self.num_global)
-        return Rows(rows[:, own], keys, mask[:, None], seen[:, own])
+        keys, scores = _with_globals(rows, mask, image, self.length, self.num_global, self.dtype)
+        return Rows(rows[:, own], keys, scores[:, None], seen[:, own])
 
 
 class PlaneWindows(Blocks):
@@ -60,6 +76,7 @@ class PlaneWindows(Blocks):
 
     def __init__(self, positions: Tensor, num_global: int, window: int) -> None:
         images, self.length = positions.shape[:2]
+        self.dtype = positions.dtype
         self.num_global = num_global
         self.window = window
         places = torch.stack([_lattice(image) for image in positions])
@@ -91,17 +108,24 @@ class PlaneWindows(Blocks):
         queries, keys = queries.clamp(min=0), keys.clamp(min=0)
         apart = (self.places[queries][:, :, None] - self.places[keys][:, None]).abs().amax(-1)
         mask = (apart <= self.window) & seen[:, None]
-        keys, mask = _with_globals(keys, mask, self.image[first:last], self.length, self.num_global)
-        return Rows(queries, keys, mask[:, None], there)
+        image = self.image[first:last]
+        keys, scores = _with_globals(keys, mask, image, self.length, self.num_global, self.dtype)
+        return Rows(queries, keys, scores[:, None], there)
+
+
+def lowering(num_global: int) -> float:
+    """What the scores of global tokens are lowered by."""
+    return 0.5 * math.log(num_global)
 
 
 def _with_globals(
-    keys: Tensor, mask: Tensor, image: Tensor, length: int, num_global: int
+    keys: Tensor, mask: Tensor, image: Tensor, length: int, num_global: int, dtype: torch.dtype
 ) -> tuple[Tensor, Tensor]:
-    """Append each image's global tokens to the keys (G, K) and the mask (G, Q, K), for all to see."""
+    """Append each image's global tokens to the keys (G, K), and make of the mask (G, Q, K) what is added to scores."""
     first = image * (length + num_global) + length
     globals_ = first[:, None] + torch.arange(num_global, device=keys.device)
-    return torch.cat([keys, globals_], dim=1), F.pad(mask, (0, num_global), value=True)
+    scores = mask.new_zeros(mask.shape, dtype=dtype).masked_fill_(~mask, -math.inf)
+    return torch.cat([keys, globals_], dim=1), F.pad(scores, (0, num_global), value=-lowering(num_global))
 
 
 def _lattice(positions: Tensor) -> Tensor:
