@@ -44,10 +44,11 @@ def test_the_loop_of_the_page(tmp_path: Path) -> None:
     (code,) = re.findall(r"```python\n(.*?)```", PAGE, flags=re.DOTALL)
     scene = np.random.default_rng(0).integers(0, 256, (3, 150, 200), dtype=np.uint8)
     profile = {"driver": "GTiff", "height": 150, "width": 200, "count": 3, "dtype": "uint8"}
-    place = {"crs": "EPSG:32611", "transform": rasterio.Affine(1, 0, 0, 0, -1, 0)}
+    place = {"crs": "EPSG:32611", "transform": rasterio.Affine(2, 0, 500_000, 0, -2, 4_000_000)}
     with rasterio.open(tmp_path / "scene_0.tif", "w", **profile, **place) as file:
         file.write(scene)
-    code += "\nprint('loss', float(loss.detach()), flush=True)\ndist.destroy_process_group()"
+    # In one piece, so that the processes do not write into each other's line.
+    code += "\nprint(f'loss {loss.item()}\\n', end='', flush=True)\ndist.destroy_process_group()"
     said = run_processes(2, "-c", code, folder=tmp_path).splitlines()
     losses = [line for line in said if line.startswith("loss")]
     assert len(losses) == 2, said
