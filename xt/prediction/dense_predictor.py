@@ -43,6 +43,7 @@ DENSE_TASKS: dict[str, type[DenseTask]] = {
 }
 _DEFAULT = DenseOptions()
 _REGION_BATCH = "region batch"
+_ROWS_CHECKED = 1 << 14
 
 
 class DensePredictor:
@@ -310,7 +311,8 @@ def _load(path: Path, device: torch.device) -> Tensor:
 
 
 def _check_numbers(values: Tensor, name: str) -> None:
-    if not bool(torch.isfinite(values).all()):
+    # Some rows at a time: the check of all takes more memory than they do.
+    if not all(bool(torch.isfinite(rows).all()) for rows in values.split(_ROWS_CHECKED)):
         raise PixelError(
             f"the model's answer for {name} is not a number: either the image holds NaN or infinite pixels that are "
             "not declared as nodata, or the checkpoint's weights are damaged"
