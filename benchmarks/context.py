@@ -56,6 +56,9 @@ def main() -> None:
         command.add_argument("--modes", nargs="+", default=("forward", "train"))
         command.add_argument("--device", default="cpu")
         command.add_argument("--threads", type=int, default=0, help="0 for torch's own choice")
+        command.add_argument(
+            "--repeat", type=float, default=REPEAT_SECONDS, help="seconds to repeat a point for"
+        )
         command.add_argument("--timeout", type=float, default=3600, help="seconds for one point")
     point = commands.add_parser("point")
     point.add_argument("settings", type=json.loads)
@@ -91,6 +94,7 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                     "length": length,
                     "device": arguments.device,
                     "threads": arguments.threads,
+                    "repeat": arguments.repeat,
                 }
                 row = _run(settings, arguments.timeout)
                 if row is None:
@@ -129,7 +133,9 @@ def _write(row: dict[str, Any]) -> None:
         writer.writerow(row)
 
 
-def measure_point(encoder: str, mode: str, length: int, device: str, threads: int) -> dict[str, Any]:
+def measure_point(
+    encoder: str, mode: str, length: int, device: str, threads: int, repeat: float
+) -> dict[str, Any]:
     """Run one encoder once at one length, after a small run to warm up."""
     import torch
 
@@ -151,7 +157,7 @@ def measure_point(encoder: str, mode: str, length: int, device: str, threads: in
     peak = _peak_bytes(device) - before
     # A short run alone may fall into a quiet moment or a busy one: the mean over as long a time as long runs take.
     times = [(seconds, processor_seconds)]
-    while sum(took for _, took in times) < REPEAT_SECONDS:
+    while sum(took for _, took in times) < repeat:
         model.zero_grad()
         tokens.grad = None
         times.append(time_once(model, tokens, positions, mode))
