@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "replay": {"memory", "replay_conditions", "streamed_tensors"},
     "streaming": {"replay", "streamed_tensors"},
     "sequences": {"regions"},
-    "region_encoders": {"pixels"},
+    "region_encoders": {"model_config", "pixels"},
     "region_batch": {"footprint", "memory", "region_encoders"},
     "whole_maps": {"pixels", "regions"},
     "region_pyramid": {

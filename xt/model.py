@@ -315,19 +315,7 @@ def create_model(encoder: str, **settings: Any) -> XT:
 
 def build_model(config: ModelConfig) -> XT:
     """Make the model a configuration describes; the three parts are checked against each other here."""
-    region_encoder = RegionEncoder(
-        config.encoder,
-        config.dim,
-        region_size=config.region_size,
-        halo=config.halo,
-        in_channels=config.in_channels,
-        tokens_per_region=config.tokens_per_region,
-        pooling=config.pooling,
-        pretrained=config.pretrained,
-        pixel_mean=config.pixel_mean,
-        pixel_std=config.pixel_std,
-        options=config.encoder_options,
-    )
+    region_encoder = RegionEncoder.from_config(config)
     context_encoder = create_context_encoder(config.context, dim=config.dim, **config.context_options)
     geometry = FeatureGeometry(
         feature_dims=region_encoder.feature_dims,

@@ -67,19 +67,7 @@ def detection_backbone(
         if name not in known:
             raise ConfigError(f"detection_backbone has no setting {name!r}{nearest(name, known)}")
     config = ModelConfig(encoder=encoder, context=context, **settings)
-    region_encoder = RegionEncoder(
-        encoder,
-        config.dim,
-        region_size=config.region_size,
-        halo=config.halo,
-        in_channels=config.in_channels,
-        tokens_per_region=config.tokens_per_region,
-        pooling=config.pooling,
-        pretrained=config.pretrained,
-        pixel_mean=config.pixel_mean,
-        pixel_std=config.pixel_std,
-        options=config.encoder_options,
-    )
+    region_encoder = RegionEncoder.from_config(config)
     _freeze(region_encoder, frozen_stages)
     return RegionPyramid(
         region_encoder,
