@@ -82,10 +82,10 @@ def test_with_context_what_is_like_the_key_is_found_in_small(context: str) -> No
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("context", [name for name in CONTEXT_ENCODERS if name not in ("none", "longformer")])
+@pytest.mark.timeout(1200)
+@pytest.mark.parametrize("context", [name for name in CONTEXT_ENCODERS if name != "none"])
 def test_with_context_what_is_like_the_key_is_found(context: str) -> None:
-    # Longformer reached 0.74 to 0.81 within these steps, by how its global tokens weigh; that is an open point.
     small, large = KeyTask().stages
     # Attention takes longer to find the key than the state spaces, whose gates multiply.
-    task = replace(KeyTask(), stages=(small._replace(steps=600), large))
+    task = replace(KeyTask(), stages=(small._replace(steps=900), large._replace(steps=500)))
     assert learn(key_model(context), task).f1 > 0.8
