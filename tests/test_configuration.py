@@ -184,3 +184,13 @@ def test_the_recipe_for_xview3_fits_together() -> None:
     assert (model.region_size + 2 * model.halo) % (16 * 32) == 0
     assert data.augmentation.train_size % model.region_size == 0
     assert data.nodata == NODATA
+
+
+@pytest.mark.parametrize(
+    "given", [["--data.coco", "a=b.json"], ["--data.coco=a=b.json"], ["--data.coco=[a=b.json]"]]
+)
+def test_a_list_of_one_text_needs_no_brackets_on_the_command_line(tmp_path: Path, given: list[str]) -> None:
+    path = _yaml(tmp_path, MODEL + "data:\n  images: [pictures, others]\n")
+    config = load_config(path, given)
+    assert config.data.coco == ("a=b.json",)
+    assert config.data.images == ("pictures", "others")

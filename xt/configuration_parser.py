@@ -8,6 +8,7 @@ path of another one, seen from its own folder, whose keys count where it has non
 import argparse
 import dataclasses
 import difflib
+import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -121,7 +122,7 @@ def _build(values: Mapping[str, Any], overrides: Sequence[str], source: str) -> 
         namespace = parser.parse_object(_with_encoder(_without_empty(values), overrides, source))
         if overrides:
             place = "the command line"
-            namespace = parser.parse_args(list(overrides), namespace=namespace)
+            namespace = parser.parse_args(_with_lists_of_one(overrides), namespace=namespace)
         return RunConfig(**vars(parser.instantiate(namespace)))
     except (argparse.ArgumentError, TypeError) as error:
         raise _type_error(str(error), place) from None
@@ -195,6 +196,22 @@ def _check_overrides(overrides: Sequence[str]) -> None:
         inside = any(name.startswith(f"{key}.") and _is_mapping(kind) for key, kind in known.items())
         if name not in known and not inside:
             raise ConfigError(f"the command line: unknown key {name!r}{_nearest(name)}")
+
+
+def _with_lists_of_one(overrides: Sequence[str]) -> list[str]:
+    """`--data.coco a.json` for what is a list of texts: on the command line its brackets may be left out."""
+    lists = {f"--{name}" for name, kind in _all_keys(RunConfig) if kind == tuple[str, ...]}
+    result: list[str] = []
+    for argument in overrides:
+        name, equals, value = argument.partition("=")
+        if result and result[-1] in lists and not equals:
+            name, value = "", argument
+        elif not (name in lists and equals):
+            result.append(argument)
+            continue
+        text = value if value.startswith("[") else json.dumps([value])
+        result.append(f"{name}{equals}{text}")
+    return result
 
 
 def _all_keys(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
