@@ -204,8 +204,8 @@ def _with_lists_of_one(overrides: Sequence[str]) -> list[str]:
     result: list[str] = []
     for argument in overrides:
         name, equals, value = argument.partition("=")
-        if result and result[-1] in lists and not equals:
-            name, value = "", argument
+        if result and result[-1] in lists:
+            name, equals, value = "", "", argument
         elif not (name in lists and equals):
             result.append(argument)
             continue
