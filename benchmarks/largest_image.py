@@ -113,8 +113,15 @@ def main() -> None:
     for gigabytes in options.memory:
         limit = gigabytes * 1e9
         side, alone = with_xt.largest_side(limit), in_one_piece.largest_side(limit)
-        row = {"memory_GB": gigabytes, "xt": side, "whole image": alone, "pixels, times": (side / alone) ** 2}
-        rows.append(row | (run(model, side, options.region_batch, options.device) if options.run else {}))
+        row = {
+            "memory_GB": gigabytes,
+            "xt": side,
+            "whole image": alone,
+            "pixels, times": (side / alone) ** 2 if alone else "",
+        }
+        rows.append(
+            row | (run(model, side, options.region_batch, options.device) if options.run and side else {})
+        )
         print_table(rows[-1:])
     print()
     print_table(rows)
