@@ -25,8 +25,9 @@ from xt.data.encoding import encode_image, open_for_encoding
 from xt.demo.run import write_scenes
 from xt.demo.settings import DemoSettings, run_config
 from xt.training.evaluation import evaluate
-from xt.training.preparation import load_splits, prepare_model, reading
+from xt.training.preparation import prepare_model, reading
 from xt.training.run import train
+from xt.training.tables import load_splits
 
 # 144 tokens an image, 12 x 12: windows, segments and blocks are much shorter, or they would all be `full`.
 ENCODERS: dict[str, dict[str, Any]] = {

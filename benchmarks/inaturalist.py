@@ -42,7 +42,8 @@ from xt.configuration_parser import load_config
 from xt.data.table import ImageTable
 from xt.training.loading import training_data
 from xt.training.optimiser import make_optimiser
-from xt.training.preparation import load_splits, prepare_model, reading, resolve_classes
+from xt.training.preparation import prepare_model, reading, resolve_classes
+from xt.training.tables import load_splits
 
 CONTESTANTS = ("xt", "regions", "whole")
 CLASSES = 284

@@ -16,7 +16,7 @@ from xt.data.statistics import pixel_statistics
 from xt.data.targets import BoxTarget
 from xt.errors import ConfigError, ShapeError, TableError
 from xt.heads import BoxTable
-from xt.training.preparation import load_table
+from xt.training.tables import load_table
 
 BOXES: dict[str, Any] = {
     "info": {"year": 2026},

@@ -22,8 +22,8 @@ from xt.images import open_image
 from xt.testing.xview3_scene import make_scenes
 from xt.training.comparison import compare
 from xt.training.dense_evaluation import evaluate_dense
-from xt.training.preparation import load_table
 from xt.training.run import RunResult, train
+from xt.training.tables import load_table
 
 
 @pytest.fixture(scope="module")

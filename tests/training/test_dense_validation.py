@@ -25,7 +25,7 @@ from xt.streaming import Streaming
 from xt.training.dense_evaluation import evaluate_dense
 from xt.training.dense_metrics import DenseScores, count_image
 from xt.training.module import DenseValidation
-from xt.training.preparation import load_table
+from xt.training.tables import load_table
 
 HOW = Reading(region_size=64)
 CONFIG = EvaluationConfig(distance=30.0, score_threshold=0.3)

@@ -13,8 +13,8 @@ from tests.training.toy import toy_config
 from xt.data.dataset import Reading
 from xt.data.dense_dataset import open_labelled
 from xt.heads import DenseHead
-from xt.training.preparation import load_table
 from xt.training.run import RunResult, train
+from xt.training.tables import load_table
 
 
 def main(table: str, out: str, head: str) -> None:

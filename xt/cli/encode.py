@@ -105,7 +105,7 @@ def _images(arguments: argparse.Namespace, config: "RunConfig") -> list[str]:
     from xt.prediction.inputs import find_images, identity
 
     if not arguments.images:
-        from xt.training.preparation import load_table
+        from xt.training.tables import load_table
 
         table = load_table(config.data, config.model.head)
         table.check_files()
@@ -129,7 +129,8 @@ def _untrained(config: "RunConfig", images: list[str], bars: ProgressBars) -> "X
 
     from xt.cli.train import StageBars
     from xt.data.table import ImageTable
-    from xt.training.preparation import load_splits, prepare_model, resolve_classes
+    from xt.training.preparation import prepare_model, resolve_classes
+    from xt.training.tables import load_splits
 
     torch.manual_seed(config.train.seed)
     if config.data.table is not None or config.data.folder is not None:

@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
     from xt.configuration import DataConfig
     from xt.data.dataset import Reading
     from xt.training.checkpoints import load_trained
-    from xt.training.preparation import load_table
+    from xt.training.tables import load_table
 
     if arguments.out is not None:
         from xt.output import check_writable_folder

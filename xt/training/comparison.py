@@ -23,7 +23,8 @@ from xt.data.dense_table import DENSE_TASKS
 from xt.errors import ConfigError, XTError
 from xt.output import check_writable_folder, write_atomically
 from xt.training.callbacks import write_curves
-from xt.training.preparation import LAST, load_splits
+from xt.training.preparation import LAST
+from xt.training.tables import load_splits
 
 Progress = Callable[[str, str, int, int, dict[str, float]], None]
 """Called as (contestant, what, done, total, values)."""

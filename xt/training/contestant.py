@@ -15,7 +15,8 @@ from xt.errors import XTError
 from xt.memory import peak_bytes, peak_device_bytes
 from xt.training.evaluation import evaluate, write_evaluation
 from xt.training.metrics import deciding_metric
-from xt.training.preparation import load_splits, reading
+from xt.training.preparation import reading
+from xt.training.tables import load_splits
 
 _SECONDS_BETWEEN_REPORTS = 0.2
 

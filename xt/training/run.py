@@ -34,8 +34,9 @@ from xt.training.metrics import deciding_metric
 from xt.training.mixing import Mixing
 from xt.training.module import TrainingModule
 from xt.training.optimiser import learning_rate_factor, make_optimiser
-from xt.training.preparation import LAST, load_splits, prepare_model, reading, resolve_classes
+from xt.training.preparation import LAST, prepare_model, reading, resolve_classes
 from xt.training.resuming import AtomicCheckpoints, WithinEpoch
+from xt.training.tables import load_splits
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,171 @@
+"""The table that a configuration names, in its three parts."""
+
+from typing import Any
+
+from xt.configuration import DataConfig
+from xt.data.augmentation import Augmentation
+from xt.data.coco import read_coco_table
+from xt.data.dense_table import DENSE_TASKS, read_mask_table, read_point_table, read_scene_table
+from xt.data.inaturalist import read_inaturalist
+from xt.data.splits import Splits, divide
+from xt.data.table import ImageTable, read_folder, read_table
+from xt.data.token_store import TokenStore
+from xt.errors import ConfigError
+from xt.model import ModelConfig
+
+
+def load_table(
+    data: DataConfig,
+    task: str,
+    class_names: tuple[str, ...] | None = None,
+    model: ModelConfig | None = None,
+) -> ImageTable:
+    """The table or folder that the configuration names.
+
+    Args:
+        class_names: of a model that is there already; they come before the configuration's.
+        model: that the table is for, which masks and points need.
+    """
+    names = class_names or data.class_names
+    if task in DENSE_TASKS:
+        return _load_dense_table(data, task, names, model or ModelConfig(encoder="", head=task))
+    _check_answers_only(data, task)
+    if data.inaturalist is not None:
+        return _load_inaturalist(data, data.inaturalist, task, names)
+    if data.folder is not None:
+        if task != "classification":
+            raise ConfigError(
+                f"data.folder gives one class per image, model.head is {task!r}; use data.table"
+            )
+        return read_folder(
+            data.folder,
+            class_names=names,
+            split_names=(data.train_split, data.validation_split, data.test_split),
+        )
+    if data.table is None:
+        raise ConfigError(
+            "neither data.table nor data.folder was given; one of them says where the images are"
+        )
+    return read_table(
+        data.table,
+        task=task,
+        image_column=data.image_column,
+        label_columns=data.label_columns,
+        label_separator=data.label_separator,
+        class_names=names,
+        split_column=data.split_column,
+        root=data.root,
+    )
+
+
+def _load_inaturalist(data: DataConfig, folder: str, task: str, names: tuple[str, ...] | None) -> ImageTable:
+    if task != "classification":
+        raise ConfigError(
+            f"data.inaturalist gives one class per image, but model.head is {task!r}; set it to 'classification'"
+        )
+    return read_inaturalist(
+        folder,
+        classes=data.inaturalist_classes,
+        class_names=names,
+        train_split=data.train_split,
+        validation_split=data.validation_split,
+    )
+
+
+def _load_dense_table(
+    data: DataConfig, task: str, names: tuple[str, ...] | None, model: ModelConfig
+) -> ImageTable:
+    if data.folder is not None or data.tokens is not None or data.view != "whole":
+        raise ConfigError(
+            f"model.head {task!r} takes whole images with their pixels from data.table (or data.scenes, data.coco): "
+            "leave out data.folder, data.tokens and data.view"
+        )
+    if (task == "detection") != bool(data.coco):
+        raise ConfigError(
+            f"data.coco and model.head 'detection' go together, but model.head is {task!r} and data.coco "
+            f"{', '.join(data.coco) or 'not given'}; `xt convert-labels` makes such files"
+        )
+    if task == "detection":
+        return read_coco_table(data.coco, data.images, class_names=names)
+    if data.scenes is not None and task != "points":
+        raise ConfigError(
+            f"data.scenes are labelled with points, but model.head is {task!r}; set it to 'points'"
+        )
+    if data.scenes is not None:
+        return read_scene_table(
+            data.scenes,
+            data.scene_labels,
+            channels=data.scene_channels,
+            confidences=data.scene_confidences,
+            class_names=names,
+        )
+    if data.table is None:
+        raise ConfigError("no data.table was given; it says where the images and their labels are")
+    columns: dict[str, Any] = {
+        "image_column": data.image_column,
+        "split_column": data.split_column,
+        "root": data.root,
+    }
+    if task == "segmentation":
+        # How many classes a mask has cannot be known without reading it.
+        names = names or tuple(model.class_names or map(str, range(model.num_classes)))
+        return read_mask_table(
+            data.table,
+            class_names=names,
+            mask_column=data.mask_column,
+            values=data.mask_values,
+            nodata=data.mask_nodata,
+            **columns,
+        )
+    return read_point_table(
+        data.table,
+        class_names=names,
+        attributes=model.head_options.get("attributes"),
+        class_column=None if data.label_columns == _default_data("label_columns") else data.label_columns[0],
+        points_column=data.points_column,
+        **columns,
+    )
+
+
+def _check_answers_only(data: DataConfig, task: str) -> None:
+    """Refuse settings that only masks and points have."""
+    given = [f"data.augmentation.{name}" for name in ("label_centred", "windows") if _is_set(data, name)]
+    given += ["data.scenes"] if data.scenes is not None else []
+    given += ["data.coco"] if data.coco else []
+    if given:
+        raise ConfigError(
+            f"{given[0]} is for the heads {', '.join(DENSE_TASKS)}, but model.head is {task!r}; leave it out"
+        )
+
+
+def _is_set(data: DataConfig, name: str) -> bool:
+    return bool(getattr(data.augmentation, name) != getattr(Augmentation(), name))
+
+
+def load_splits(
+    data: DataConfig,
+    task: str,
+    class_names: tuple[str, ...] | None = None,
+    model: ModelConfig | None = None,
+) -> Splits:
+    """The table's three parts, all their files being there; arguments as of `load_table`."""
+    splits = divide(
+        load_table(data, task, class_names, model),
+        train_split=data.train_split,
+        validation_split=data.validation_split,
+        test_split=data.test_split,
+        validation_fraction=data.validation_fraction,
+        test_fraction=data.test_fraction,
+        seed=data.split_seed,
+    )
+    store = None if data.tokens is None else TokenStore(data.tokens)
+    for part in (splits.train, splits.validation, splits.test):
+        if part is not None and store is None:
+            part.check_files()
+        elif part is not None and store is not None:
+            store.check_images(part.paths, part.source)
+    return splits
+
+
+def _default_data(name: str) -> object:
+    return DataConfig.__dataclass_fields__[name].default
