@@ -14,7 +14,7 @@ from tests.small_models import SMALL_ENCODERS, small_model
 from xt.errors import ConfigError, ShapeError
 from xt.footprint import Footprint, footprint
 from xt.memory import SavedBytes
-from xt.planning.costs import Costs, encoder_footprints, mixing_footprint, of_regions
+from xt.planning.costs import Costs, encoder_footprints, mixing_footprint, of_regions, passes
 from xt.region_batch import default_region_batch, one_region, power_of_two
 
 
@@ -177,7 +177,7 @@ def test_times_come_from_the_device_that_is_here():
     assert measured.measured
     for plan in (rough, measured):
         inference, none, all_kept = plan.inference, plan.training("none"), plan.training("all")
-        assert 0 < inference.seconds < all_kept.seconds <= none.seconds
+        assert 0 < inference.seconds <= all_kept.seconds <= none.seconds
     assert "rough" in str(rough)
     assert "rough" not in str(measured)
     assert planned("40GB").inference.seconds is None
@@ -272,10 +272,9 @@ def test_answers_about_every_place_are_planned_too(head):
     dense, whole = planned_for(head), planned_for("classification")
     assert dense.training("none").peak_bytes > whole.training("none").peak_bytes
     assert planned_for(head, halo=32).training("none").peak_bytes > dense.training("none").peak_bytes
-    # The regions are gone through twice, but for answers that need no context.
-    twice, once = (planned_for(head, context, device="cpu").inference.seconds for context in ("full", "none"))
-    assert once < 0.7 * twice
     model = small_model(context="full", head=head)
+    # The regions are gone through twice, but for answers that need no context.
+    assert (passes(model), passes(small_model(context="none", head=head))) == (2, 1)
     measured = xt.plan(model, (640, 900), "cpu", region_batch=4, measure=True)
     assert measured.training("all").seconds > 0
 

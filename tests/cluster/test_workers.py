@@ -1,7 +1,5 @@
 """Units over processes that are killed, refuse, and stay busy."""
 
-import time
-
 import pytest
 
 from tests.cluster.toy_work import ToyWork, begun
@@ -65,10 +63,10 @@ def test_two_workers_share_the_work_and_one_image_kills_none_but_itself(tmp_path
     ],
 )
 def test_a_refusal_ends_the_run_at_once(tmp_path, names, settings, expected):
-    started = time.monotonic()
     with pytest.raises(XTError, match=expected):
         do(tmp_path, names, num_workers=2, **settings)
-    assert time.monotonic() - started < 50, "and does not wait for a worker that is busy"
+    if "slow-b" in names:
+        assert "slow-b ended" not in begun(tmp_path), "and does not wait for a worker that is busy"
 
 
 def test_progress_is_told(tmp_path):

@@ -46,6 +46,7 @@ class ToyWork:
             os.kill(os.getpid(), signal.SIGKILL)
         if kind == "slow":
             time.sleep(60)
+            self.note_line(f"{unit.image} ended")
         if kind == "pair":
             while len({name for name in begun(self.folder) if name.startswith("pair")}) < 2:
                 time.sleep(0.05)
@@ -64,11 +65,14 @@ class ToyWork:
     def note(self, unit: WorkUnit) -> int:
         """How often this unit was begun, this time included."""
         name = f"{unit.image} {unit.band} {unit.is_cut}"
+        self.note_line(name)
+        return begun(self.folder).count(name)
+
+    def note_line(self, line: str) -> None:
         with (self.folder / "log").open("a") as file:
-            file.write(f"{name}\n")
-        return (self.folder / "log").read_text().splitlines().count(name)
+            file.write(f"{line}\n")
 
 
 def begun(folder: Path) -> list[str]:
-    """What was begun, in this order."""
+    """What was begun, in this order, and which slow ones came to their end."""
     return (folder / "log").read_text().splitlines()
