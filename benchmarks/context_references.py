@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from xt.context_encoders import create_context_encoder, mamba, mamba2
-from xt.context_encoders.recurrent import Mixer, RecurrentEncoder, TwoWayLayer
+from xt.context_encoders.recurrent import Mixer, RecurrentEncoder, State, TwoWayLayer
 
 
 class Unsegmented(nn.Module):
@@ -31,16 +31,23 @@ class Unsegmented(nn.Module):
         return mixer(tokens, *mixer.initial_state(tokens))[0]
 
 
-class TokenByToken(Unsegmented):
+class TokenByToken(Mixer):
     """All of a mixer, projections included, for one token after the other: `step` of the `mamba_ssm` package."""
 
-    def mix(self, mixer: Mixer, tokens: Tensor) -> Tensor:
-        state, outputs = mixer.initial_state(tokens), []
+    def __init__(self, mixer: Mixer) -> None:
+        super().__init__()
+        self.mixer = mixer
+
+    def initial_state(self, tokens: Tensor) -> State:
+        return self.mixer.initial_state(tokens)
+
+    def forward(self, tokens: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
+        outputs = []
         for token in tokens.split(1, dim=1):
-            output, *after = mixer(token, *state)
+            output, *after = self.mixer(token, *state)
             state = tuple(after)
             outputs.append(output)
-        return torch.cat(outputs, dim=1)
+        return (torch.cat(outputs, dim=1), *state)
 
 
 def _recurrent(name: str, dim: int, depth: int) -> RecurrentEncoder:
@@ -92,9 +99,16 @@ def mamba2_step(dim: int, depth: int) -> nn.Module:
 
 
 def mamba2_token(dim: int, depth: int) -> nn.Module:
-    """Our Mamba-2 with everything but the norms a token at a time."""
+    """Our Mamba-2 with everything but the norms a token at a time.
+
+    In our segments, computed again in the backward pass as ours are: in one graph 16,384 tokens would take 50 GB.
+    """
     mamba2.chunked_scan = step_by_step  # type: ignore[assignment]
-    return TokenByToken(_recurrent("mamba2", dim, depth))
+    encoder = _recurrent("mamba2", dim, depth)
+    for layer in encoder.layers:
+        assert isinstance(layer, TwoWayLayer)
+        layer.ahead, layer.back = TokenByToken(layer.ahead), TokenByToken(layer.back)
+    return encoder
 
 
 class Mamba2Scan(nn.Module):
@@ -138,14 +152,23 @@ def mamba2_scan_step(dim: int, depth: int) -> nn.Module:
 
 
 class TransformersMamba(nn.Module):
-    """`transformers.MambaModel` over embeddings: one direction, so half of our work."""
+    """`transformers.MambaModel` over embeddings: one direction, so half of our work.
 
-    def __init__(self, dim: int, depth: int) -> None:
+    Its loop over tokens takes each out of a tensor of the whole sequence, and the backward pass through that fills a
+    gradient as large for every token: the time of a training step grows with the square of the length.
+
+    Args:
+        mambapy: scan by the `mambapy` package's parallel scan instead.
+    """
+
+    def __init__(self, dim: int, depth: int, mambapy: bool = False) -> None:
         super().__init__()
         from transformers import MambaConfig, MambaModel  # type: ignore[import-not-found,unused-ignore]
 
         self.model: Any = MambaModel(
-            MambaConfig(hidden_size=dim, num_hidden_layers=depth, state_size=16, vocab_size=8)
+            MambaConfig(
+                hidden_size=dim, num_hidden_layers=depth, state_size=16, vocab_size=8, use_mambapy=mambapy
+            )
         )
 
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
@@ -178,6 +201,12 @@ class TransformersLongformer(nn.Module):
         return self.model(
             inputs_embeds=tokens, attention_mask=attended, global_attention_mask=everywhere
         ).last_hidden_state
+
+
+def transformers_mambapy(dim: int, depth: int) -> nn.Module:
+    import mambapy.pscan  # type: ignore[import-not-found,unused-ignore]  # noqa: F401 - else it would quietly loop
+
+    return TransformersMamba(dim, depth, mambapy=True)
 
 
 transformers_mamba = TransformersMamba
