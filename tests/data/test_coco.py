@@ -93,6 +93,10 @@ def test_other_names_give_other_numbers(tmp_path: Path) -> None:
     # A class that the file does not know gets a number that nothing else has.
     assert named.category_ids == (17, 91, 90, 3)
     assert instances.named(instances.class_names) is instances
+    # A number may be 0, as many programs begin.
+    from_zero = [{"id": 0, "name": "fork"}, {"id": 1, "name": "car"}]
+    other = read_instances(write(tmp_path / "0.json", categories=from_zero, annotations=[]))
+    assert other.named(["car", "fork", "dog"]).category_ids == (1, 0, 2)
     with pytest.raises(TableError, match=r"i\.json has boxes of the category 'cat'.*did you mean 'cats'"):
         instances.named(["car", "cats", "fork"])
 

@@ -115,6 +115,8 @@ def test_the_boxes_of_an_image_end_at_its_borders():
     found = boxes_of_image([left, right], 100, 100)
     np.testing.assert_array_equal(found.edges, [[90, 90, 100, 100], [0, 0, 20, 20.5]])
     np.testing.assert_array_equal(found.scores, [0.8, 0.5])
+    # COCO's small and large are of what is left, as in a file of results.
+    np.testing.assert_array_equal(found.areas, [100, 410])
 
 
 @pytest.mark.parametrize("threshold", [0, 1, -0.1, float("nan")])

@@ -11,6 +11,7 @@ outlines (polygons, run lengths) nothing is read: its box counts. Source: https:
 """
 
 import difflib
+import itertools
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -77,16 +78,15 @@ class Instances:
         moved = np.array([place.get(name, -1) for name in self.class_names], dtype=np.int64)
         ids = dict(zip(self.class_names, self.category_ids, strict=True))
         # A class that the file does not know gets a number beyond its own.
-        free = iter(range(max(self.category_ids, default=0) + 1, 2**31))
+        free = itertools.count(max(self.category_ids, default=0) + 1)
+        numbers = tuple(ids[name] if name in ids else next(free) for name in names)
         tables = tuple(
             BoxTable.of(
                 table.edges, moved[table.labels], scores=table.scores, crowd=table.crowd, areas=table.areas
             )
             for table in self.boxes
         )
-        return Instances(
-            self.source, self.images, tables, names, tuple(ids.get(name) or next(free) for name in names)
-        )
+        return Instances(self.source, self.images, tables, names, numbers)
 
 
 def read_instances(path: str | Path) -> Instances:

@@ -54,12 +54,16 @@ def boxes_of_image(
 ) -> BoxTable:
     """The boxes of an image from those of its regions: cut at the image's borders, merged, best first.
 
+    Their areas are those of what is left of them, as in a file of results, of which COCO's numbers for small, medium
+    and large objects are made.
+
     Args:
         tables: of the regions, as a detection head decodes them.
         height, width: of the image, in pixels.
         iou_threshold, limit: see `merge_boxes`.
     """
     found = BoxTable.concatenate(tables).clipped(height, width)
+    found = BoxTable.of(found.edges, found.labels, scores=found.scores)
     found = found.select((found.heights > 0) & (found.widths > 0))
     found = found.select(merge_boxes(found, iou_threshold, limit))
     return found.select(np.argsort(-found.scores, kind="stable"))
