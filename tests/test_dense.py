@@ -119,6 +119,24 @@ def test_several_images_of_different_size_and_no_context(keep):
         assert_same_gradients(model, loss, unstreamed_loss(model, images, masks, 4, seed))
 
 
+@pytest.mark.parametrize(("features", "choices"), [("device", 2), ("none", 4)])
+def test_the_gradient_of_a_share_of_the_batches_is_exact_on_average(features, choices):
+    """Of two region batches one carries gradient, chosen in each map apart; kept maps need no second choice."""
+    model = make_model(context="full", **SEGMENTATION).eval()
+    image, mask = make_image(REGION, 2 * REGION), make_mask(REGION, 2 * REGION)
+    model.streaming = Streaming(region_batch=1, features=features)
+    parameters = list(model.region_encoder.backbone.parameters())
+
+    def gradients(fraction):
+        loss = model.loss([image], [mask], gradient_fraction=fraction)
+        return torch.cat([gradient.flatten() for gradient in torch.autograd.grad(loss, parameters)])
+
+    torch.manual_seed(0)
+    drawn = torch.stack([gradients(0.5) for _ in range(30)]).unique(dim=0)
+    assert len(drawn) == choices
+    torch.testing.assert_close(drawn.mean(dim=0), gradients(1.0), rtol=1e-9, atol=1e-12)
+
+
 def test_swin_reads_a_halo_too():
     model = make_model(
         "swin_tiny_patch4_window7_224",

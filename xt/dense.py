@@ -270,12 +270,15 @@ class DensePass:
 
     def _map(self, step: nn.Module, batches: Any, what: str, *gathered: Gathered) -> Any:
         settings = self.settings
+        # Where feature maps are kept, the second map does not compute the region encoder: nothing is to be saved there.
+        fraction = 1.0 if isinstance(step, SumsFromMaps) else settings.gradient_fraction
         return streamed_map(
             step,
             batches,
             gathered=gathered,
             keep=settings.keep,
-            gradient_fraction=settings.gradient_fraction,
+            gradient_fraction=fraction,
+            choice_seed=self.seed + (what == "decode"),
             progress=lambda doing, done, total: self._report(
                 what if doing == "encode" else doing, done, total
             ),

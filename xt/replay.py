@@ -93,6 +93,7 @@ class Replay:
         gradient_fraction: float,
         progress: Progress | None,
         seed: int | None,
+        choice_seed: int | None = None,
         numbers: range | None = None,
         first_region: int = 0,
     ) -> None:
@@ -109,7 +110,8 @@ class Replay:
         # by the same amount whatever the number of batches, and nothing has to be stored for the replay.
         self.seed = new_seed() if seed is None else seed
         self.autocast = autocast_state(self.device)
-        chosen = _some_of(len(region_batches), gradient_fraction, self.seed)
+        choice_seed = self.seed if choice_seed is None else choice_seed
+        chosen = _some_of(len(region_batches), gradient_fraction, choice_seed)
         self.scale = len(region_batches) / len(chosen)
         self.with_gradient = [number for number in chosen if number in self.numbers]
         self.single = False

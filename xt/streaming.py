@@ -81,6 +81,7 @@ def streamed_map(
     gradient_fraction: float = 1.0,
     progress: Progress | None = None,
     seed: int | None = None,
+    choice_seed: int | None = None,
     numbers: range | None = None,
     first_region: int = 0,
 ) -> Any:
@@ -94,6 +95,8 @@ def streamed_map(
         gathered: handed to the function behind the batch's own tensors, each region its rows.
         keep: see `Streaming`, as the two below.
         seed: of what the function draws, for a map that must draw as another one did; None for a new one.
+        choice_seed: of which batches carry gradient, for a map whose gradients are multiplied by another one's: only if
+            the two choose apart from each other is the expected product the exact one. None for `seed`.
         numbers: the batches to go through, as when several processes share them out; None for all. Each is computed as
             it is in a map of all of them, so the parts' outputs and gradients put together are that map's.
         first_region: number of these batches' first region, which says what it is given of `gathered`.
@@ -128,6 +131,7 @@ def streamed_map(
         gradient_fraction,
         progress,
         seed,
+        choice_seed,
         numbers,
         first_region,
     )
@@ -157,7 +161,7 @@ def streamed_outputs(
     Raises:
         DeviceMemoryError: not even one region fits on the device.
     """
-    replay = Replay(function, region_batches, [], gathered, 0, 1.0, None, 0, numbers, first_region)
+    replay = Replay(function, region_batches, [], gathered, 0, 1.0, None, 0, None, numbers, first_region)
     replay.device = device or replay.device
     for outputs in replay.outputs():
         yield outputs[0] if replay.single else outputs
