@@ -7,6 +7,7 @@ import pytest
 from rasterio.warp import transform
 
 import xt
+from tests.prediction.places import LOCAL
 from xt.data.point_files import read_points
 from xt.errors import TableError
 from xt.images.array import ArrayImage
@@ -59,10 +60,11 @@ def test_without_classes_all_are_of_one(tmp_path):
         (MapImage((0.5, 0.2, 733601.0, 0.1, -0.5, 3725139.0)), write_points),
         (MapImage((1e-4, 0, -0.78, 0, -1e-4, 38.1), "EPSG:4326"), write_points),
         (MapImage(UTM, None), write_points),
+        (MapImage(LOCAL["transform"], LOCAL["crs"]), write_points),
         (PLAIN, write_points),
         (MapImage(UTM), write_point_table),
     ],
-    ids=["map", "sheared map", "degrees", "map without a name", "QuPath", "CSV"],
+    ids=["map", "sheared map", "degrees", "map without a name", "local", "QuPath", "CSV"],
 )
 def test_what_is_written_is_read_again(tmp_path, image, writer):
     rng = np.random.default_rng(0)
@@ -136,6 +138,18 @@ def test_of_polygons_the_centre_of_gravity(tmp_path):
     np.testing.assert_allclose(points.y - 2e6, [5 / 6, 5 / 6], atol=1e-8)
 
 
+def test_a_multipoint_of_one_is_a_point(tmp_path):
+    path = tmp_path / "p.geojson"
+    geometry = {"type": "MultiPoint", "coordinates": [[3.0, 4.5]]}
+    path.write_text(json.dumps({"features": [{"geometry": geometry, "properties": {}}]}))
+    points = read_points(path)
+    assert (points.y.tolist(), points.x.tolist()) == ([4.5], [3.0])
+    geometry["coordinates"].append([5.0, 6.0])
+    path.write_text(json.dumps({"features": [{"geometry": geometry, "properties": {}}]}))
+    with pytest.raises(TableError, match="a feature is a MultiPoint"):
+        read_points(path)
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
@@ -174,6 +188,8 @@ def test_coordinate_systems_that_cannot_be(tmp_path):
         read_points(file).on(MapImage(UTM), ("point",))
     named = {"crs": {"type": "name", "properties": {"name": "urn:ogc:def:crs:EPSG::99999"}}}
     file = write(tmp_path / "b.geojson", json.dumps({"features": [feature]} | named))
+    with pytest.raises(TableError, match=r"has no coordinate system to turn it into"):
+        read_points(file).on(MapImage(LOCAL["transform"], LOCAL["crs"]), ("point",))
     with pytest.raises(
         TableError, match=r"names the coordinate system 'urn:ogc:def:crs:EPSG::99999', which is unknown"
     ):

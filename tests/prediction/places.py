@@ -16,6 +16,12 @@ OWN = {
     "crs": rasterio.CRS.from_string("+proj=tmerc +lat_0=40 +lon_0=-75.3 +k=0.9999 +datum=WGS84").to_wkt(),
     "transform": (0.5, 0.0, 1000.0, 0.0, -0.5, 2000.0),
 }
+# Metres from some corner, as drone software has them: no place on Earth.
+LOCAL = {
+    "crs": 'LOCAL_CS["Local Coordinates (m)",UNIT["metre",1,AUTHORITY["EPSG","9001"]],AXIS["Easting",EAST],'
+    'AXIS["Northing",NORTH]]',
+    "transform": (0.5, 0.0, 100.0, 0.0, -0.5, 2000.0),
+}
 SLIDE = {"microns_per_pixel": (0.5, 0.25)}
 
 

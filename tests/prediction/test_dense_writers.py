@@ -12,7 +12,7 @@ from rasterio.transform import Affine
 from rasterio.warp import transform as warp
 
 import xt
-from tests.prediction.places import LATLON, OWN, SLIDE, SOUTH_UP, TURNED, UTM, Pixels, features
+from tests.prediction.places import LATLON, LOCAL, OWN, SLIDE, SOUTH_UP, TURNED, UTM, Pixels, features
 from xt.errors import ConfigError, OutputError
 from xt.prediction.coordinates import place_of
 from xt.prediction.dense_writers import (
@@ -172,7 +172,7 @@ def points() -> dict[str, np.ndarray]:
     }
 
 
-@pytest.mark.parametrize("where", [UTM, TURNED, LATLON])
+@pytest.mark.parametrize("where", [UTM, TURNED, LATLON, LOCAL])
 def test_points_lie_on_the_map_to_a_thousandth_of_a_pixel(where, tmp_path):
     image = Pixels(np.zeros((200, 50), np.uint8), **where)
     write_points(points(), image, tmp_path / "p.geojson", NAMES)

@@ -104,8 +104,16 @@ class PointFile:
 
     def _on_map(self, image: LargeImage) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(x, y) in the image's own coordinate system."""
+        from rasterio.crs import CRS
+        from rasterio.errors import CRSError
+        from rasterio.warp import transform
+
         system = self.system
-        if system == _OWN_MAP or (system == _UNNAMED and image.crs is None) or not len(self.x):
+        wanted = None if image.crs is None else CRS.from_user_input(image.crs)
+        if wanted is not None and not (wanted.is_projected or wanted.is_geographic):
+            # A local one, of drone software: nothing can be turned into it.
+            wanted = None
+        if system == _OWN_MAP or (system == _UNNAMED and wanted is None) or not len(self.x):
             return self.x, self.y
         if system == _UNNAMED:
             # RFC 7946: without a name the coordinates are degrees.
@@ -115,21 +123,17 @@ class PointFile:
                     f"({self.x[0]:g}, {self.y[0]:g}) is not; add a 'crs' member, as QGIS and ogr2ogr write it"
                 )
             system = _DEGREES
-        if image.crs is None:
+        if wanted is None:
             raise TableError(
                 f"{self.source} is in {system}, but {image.name} has no coordinate system to turn it into"
             )
-        from rasterio.crs import CRS
-        from rasterio.errors import CRSError
-        from rasterio.warp import transform
-
         try:
             source = CRS.from_user_input(system)
         except CRSError:
             raise TableError(
                 f"{self.source} names the coordinate system {system!r}, which is unknown"
             ) from None
-        x, y = transform(source, CRS.from_user_input(image.crs), self.x, self.y)
+        x, y = transform(source, wanted, self.x, self.y)
         return np.asarray(x, np.float64), np.asarray(y, np.float64)
 
 
@@ -225,6 +229,9 @@ def _row(feature: Mapping[str, Any]) -> dict[str, Any]:
         properties = {**measurements, **properties}
     geometry = feature["geometry"]
     kind, coordinates = geometry["type"], geometry["coordinates"]
+    if kind == "MultiPoint" and len(coordinates) == 1:
+        # As QGIS writes a layer that could hold several.
+        kind, coordinates = "Point", coordinates[0]
     if kind == "Point":
         x, y = coordinates[:2]
     elif kind in ("Polygon", "MultiPolygon"):

@@ -23,7 +23,7 @@ class Place:
     Attributes:
         transform: from (x, y) in pixels to a map's, as `LargeImage.transform`; None where there is no map: a slide or
             a photo.
-        crs: of the map as rasterio writes it, None if unknown.
+        crs: of the map as rasterio writes it, None if unknown or tied to no place on Earth.
         crs_name: the name by which GeoJSON readers know it ("urn:ogc:def:crs:EPSG::32618"); None where it has none.
             Then coordinates are turned into degrees of longitude and latitude, as RFC 7946 has them.
     """
@@ -77,15 +77,19 @@ class Place:
 
 def place_of(image: "LargeImage") -> Place:
     """Where an image lies: on a map if it has a transform."""
-    return Place(transform=image.transform, crs=image.crs, crs_name=_crs_name(image.crs))
-
-
-def _crs_name(crs: str | None) -> str | None:
-    if crs is None:
-        return None
+    if image.crs is None:
+        return Place(transform=image.transform)
     from rasterio.crs import CRS
 
-    authority = CRS.from_string(crs).to_authority()
+    crs = CRS.from_string(image.crs)
+    name = _crs_name(crs.to_authority())
+    # Drone software writes local systems: metres from some corner, which no degrees can be made of.
+    has_degrees = crs.is_projected or crs.is_geographic
+    known = image.crs if name is not None or has_degrees else None
+    return Place(transform=image.transform, crs=known, crs_name=name)
+
+
+def _crs_name(authority: tuple[str, str] | None) -> str | None:
     if authority is None:
         return None
     # GeoJSON has longitude first, as CRS84 says and EPSG:4326 does not.
