@@ -114,6 +114,18 @@ def test_the_model_answers_from_the_store_as_from_pixels(
         small_model(tokens_per_region=1)(stored)
 
 
+def test_a_halo_is_read_and_belongs_to_the_encoder(images: list[Path], tmp_path: Path) -> None:
+    model, plain = small_model(halo=32).eval(), small_model().eval()
+    store = encode(tmp_path / "s.zarr", model, images, dtype="float32")
+    with torch.no_grad():
+        stored = model([store.image(path) for path in images])
+        torch.testing.assert_close(stored, model([open_image(path) for path in images]), **EXACT)
+    with pytest.raises(CheckpointError, match=r"its model\.halo is 32, here it is 0"):
+        store.check_settings(plain)
+    with pytest.raises(CheckpointError, match=r"its model\.halo is 0, here it is 32"):
+        encode(tmp_path / "p.zarr", plain, images[:1]).check_settings(model)
+
+
 def test_all_flips_and_turns_are_those_of_the_pixels(model: XT, images: list[Path], tmp_path: Path) -> None:
     store = encode(tmp_path / "s.zarr", model, images[:1], dtype="float32", views=8)
     stored, opened = store.image(images[0]), open_image(images[0])

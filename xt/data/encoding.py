@@ -127,7 +127,12 @@ def encoded_batches(model: XT, image: LargeImage, grid: RegionGrid) -> Iterator[
     """(regions, N, C) features of one region batch after the other."""
     encoder, settings = model.region_encoder, model.streaming
     reader = RegionReader(
-        [image], [grid], region_batch=model.region_batch, device=model.device, threads=settings.threads
+        [image],
+        [grid],
+        region_batch=model.region_batch,
+        halo=encoder.halo,
+        device=model.device,
+        threads=settings.threads,
     )
     # One object for all batches: the map remembers by it how many regions fit on the device.
     features, parameters = encoder.features, list(encoder.backbone.parameters())

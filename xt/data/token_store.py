@@ -112,11 +112,12 @@ class TokenStore:
         """
         ours = settings_of(model) | {"nodata": None if nodata is None else str(float(nodata))}
         theirs = self.settings | {"nodata": None if self.nodata is None else str(self.nodata)}
-        for name, value in ours.items():
-            if theirs[name] != value:
+        for name in {**ours, **theirs}:
+            value, there = ours.get(name, 0), theirs.get(name, 0)
+            if there != value:
                 section = "data" if name == "nodata" else "model"
                 raise CheckpointError(
-                    f"{self.path} was made by another region encoder: its {section}.{name} is {theirs[name]}, here it "
+                    f"{self.path} was made by another region encoder: its {section}.{name} is {there}, here it "
                     f"is {value}; set it to that, or encode the images again into another store"
                 )
 
@@ -235,6 +236,9 @@ def settings_of(model: "XT") -> dict[str, Any]:
     }
     settings |= {name: getattr(encoder, name) for name in ("region_size", "in_channels", "tokens_per_region")}
     settings["encoder_options"] = dict(config.encoder_options)
+    if config.halo:
+        # Only then, so that stores of models without one keep the identity that they have always had.
+        settings["halo"] = config.halo
     result: dict[str, Any] = json.loads(json.dumps(settings))
     return result
 
