@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from xt.images.finaliser_lock import FinaliserLock
 from xt.images.storage import LEAST_CACHE_BYTES
 
 # Regions are read row by row: with the blocks of one row of regions in memory each is made once.
@@ -34,7 +35,7 @@ class BlockCache:
     def __init__(self, limit: int = LEAST_CACHE_BYTES) -> None:
         self.limit = limit
         self.bytes = 0
-        self._lock = threading.Lock()
+        self._lock = FinaliserLock()
         self._blocks: OrderedDict[tuple[Hashable, ...], _Block] = OrderedDict()
 
     def get(self, key: tuple[Hashable, ...], make: Callable[[], np.ndarray]) -> np.ndarray:
@@ -60,10 +61,12 @@ class BlockCache:
             self.limit = max(self.limit, min(wanted, MOST_BLOCKS_BYTES))
 
     def drop(self, owner: Hashable) -> None:
-        """Forget an image's blocks."""
-        with self._lock:
-            for key in [key for key in self._blocks if key[0] == owner]:
-                self._remove(key)
+        """Forget an image's blocks; may be called by a finaliser."""
+        self._lock.do(lambda: self._forget(owner))
+
+    def _forget(self, owner: Hashable) -> None:
+        for key in [key for key in self._blocks if key[0] == owner]:
+            self._remove(key)
 
     def _shrink(self) -> None:
         # The newest block stays, however large it is; blocks that are being made take no room yet.
@@ -79,7 +82,7 @@ class BlockCache:
 
     def forget_after_fork(self) -> None:
         # Locks may have been held by threads that do not exist in the forked process.
-        self._lock = threading.Lock()
+        self._lock = FinaliserLock()
         self._blocks = OrderedDict()
         self.bytes = 0
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import os
 import threading
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Generic, TypeVar
 
 from xt.errors import ImageError
+from xt.images.finaliser_lock import FinaliserLock
 
 Handle = TypeVar("Handle")
 
@@ -27,50 +28,59 @@ class _IdleHandles:
     """All idle handles of the process, least recently used first; the lock is held for bookkeeping only."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = FinaliserLock()
         self._handles: OrderedDict[int, tuple[HandlePool[Any], Any]] = OrderedDict()
-        self._process = os.getpid()
+        self._surplus: deque[tuple[HandlePool[Any], Any]] = deque()
 
     def put(self, pool: HandlePool[Any], handle: Any) -> None:
         """Keep a handle for the next read, and close the oldest ones beyond the limit."""
-        surplus = []
         with self._lock:
             if pool.closed:
-                surplus.append((pool, handle))
+                self._surplus.append((pool, handle))
             else:
                 self._handles[id(handle)] = (pool, handle)
             while len(self._handles) > MAX_IDLE_HANDLES:
-                surplus.append(self._handles.popitem(last=False)[1])
-        for owner, old in surplus:
-            owner.close_handle(old)
+                self._surplus.append(self._handles.popitem(last=False)[1])
+        self._close_surplus()
 
     def take(self, pool: HandlePool[Any]) -> Any | None:
         """The pool's handle that was returned last, or None."""
         with self._lock:
-            for key in reversed(self._handles):
-                if self._handles[key][0] is pool:
-                    return self._handles.pop(key)[1]
-        return None
+            key = next((key for key in reversed(self._handles) if self._handles[key][0] is pool), None)
+            handle = None if key is None else self._handles.pop(key)[1]
+        self._close_surplus()
+        return handle
 
     def close_all(self, pool: HandlePool[Any]) -> None:
-        """Close the pool's idle handles, and any that is returned from now on."""
-        with self._lock:
-            pool.closed = True
-            mine = [key for key, (owner, _) in self._handles.items() if owner is pool]
-            handles = [self._handles.pop(key)[1] for key in mine]
-        for handle in handles:
-            pool.close_handle(handle)
+        """Close the pool's idle handles, and any that is returned from now on; may be called by a finaliser."""
+        pool.closed = True
+        self._lock.do(lambda: self._give_up(pool))
+        self._close_surplus()
 
     def count(self, pool: HandlePool[Any]) -> int:
         with self._lock:
             return sum(owner is pool for owner, _ in self._handles.values())
 
+    def _give_up(self, pool: HandlePool[Any]) -> None:
+        for key in [key for key, (owner, _) in self._handles.items() if owner is pool]:
+            self._surplus.append(self._handles.pop(key))
+
+    def _close_surplus(self) -> None:
+        """Outside the lock, as it takes its time."""
+        while self._surplus:
+            try:
+                pool, handle = self._surplus.popleft()
+            except IndexError:
+                return  # another thread was faster
+            pool.close_handle(handle)
+
     def forget_after_fork(self) -> None:
         # A forked process shares the file positions of its parent, so that using its handles would disturb
         # the parent's reads; they are left alone. The lock may have been held by a thread that is gone.
-        self._abandoned = self._handles
-        self._lock = threading.Lock()
+        self._abandoned = self._handles, self._surplus
+        self._lock = FinaliserLock()
         self._handles = OrderedDict()
+        self._surplus = deque()
 
 
 _idle = _IdleHandles()

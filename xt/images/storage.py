@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from xt.images.finaliser_lock import FinaliserLock
+
 # GDAL would otherwise keep up to 5 % of the machine's memory as decoded blocks. What regions in reading order share is
 # a row of blocks, so a cache of one row decodes each block once; it is the process's, and the widest image's.
 LEAST_CACHE_BYTES = 16 * 2**20
@@ -86,7 +88,7 @@ class DecodedImages:
 
     def __init__(self, limit: int = DECODED_BYTES) -> None:
         self.limit = limit
-        self._lock = threading.Lock()
+        self._lock = FinaliserLock()
         self._images: OrderedDict[Hashable, _Decoded] = OrderedDict()
 
     def get(self, key: Hashable, decode: Callable[[], np.ndarray]) -> np.ndarray:
@@ -103,8 +105,8 @@ class DecodedImages:
         return pixels
 
     def drop(self, key: Hashable) -> None:
-        with self._lock:
-            self._images.pop(key, None)
+        """Forget an image; may be called by a finaliser."""
+        self._lock.do(lambda: self._images.pop(key, None))
 
     @property
     def bytes(self) -> int:
@@ -119,7 +121,7 @@ class DecodedImages:
 
     def forget_after_fork(self) -> None:
         # Locks may have been held by threads that do not exist in the forked process.
-        self._lock = threading.Lock()
+        self._lock = FinaliserLock()
         self._images = OrderedDict()
 
 
