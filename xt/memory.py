@@ -2,17 +2,22 @@
 
 import os
 import sys
-from collections.abc import Iterable
-from pathlib import Path
+from collections.abc import Iterable, Iterator
+from pathlib import Path, PurePosixPath
 from types import TracebackType
 
 import torch
 from torch import Tensor
 
 _CPU_MESSAGES = ("not enough memory", "can't allocate memory")
-_CGROUPS = (
-    ("memory.max", "memory.current"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+# Linux' control groups, by which containers and batch systems limit memory: in version 2 and in version 1.
+_OWN_GROUPS = Path("/proc/self/cgroup")
+_GROUPS = Path("/sys/fs/cgroup")
+# Files of a group: its limit, what it takes, and what of that are copies of files, which the system drops when memory
+# is wanted. After a large image has been read these fill whatever the limit leaves.
+_GROUP_FILES = (
+    ("memory.max", "memory.current", ("inactive_file", "active_file")),
+    ("memory.limit_in_bytes", "memory.usage_in_bytes", ("total_inactive_file", "total_active_file")),
 )
 
 
@@ -97,10 +102,35 @@ def _free_on_machine() -> int:
 
 
 def _free_in_container() -> int:
-    for limit, usage in _CGROUPS:
+    """What the limits of this process's control groups leave; 2^63 without any."""
+    return min(
+        (free for group in _own_groups() if (free := _free_in_group(group)) is not None), default=2**63
+    )
+
+
+def _own_groups() -> Iterator[Path]:
+    """The groups that the process is in, and those around them: each may have a limit."""
+    try:
+        lines = _OWN_GROUPS.read_text().splitlines()
+    except OSError:
+        return  # not Linux
+    for line in lines:
+        _, controllers, name = line.split(":", 2)
+        if controllers and "memory" not in controllers.split(","):
+            continue
+        folder = _GROUPS / "memory" if controllers else _GROUPS
+        own = PurePosixPath(name.lstrip("/"))
+        # In a container the name may be that outside of it, and only the outermost folder be there.
+        yield from (folder / group for group in (own, *own.parents))
+
+
+def _free_in_group(folder: Path) -> int | None:
+    """None if there is no such folder, or no limit ("max")."""
+    for limit, taken, files in _GROUP_FILES:
         try:
-            texts = [(Path("/sys/fs/cgroup") / name).read_text().strip() for name in (limit, usage)]
-            return int(texts[0]) - int(texts[1])
+            room = int((folder / limit).read_text()) - int((folder / taken).read_text())
+            counts = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            return room + sum(int(counts.get(name, 0)) for name in files)
         except (OSError, ValueError):
-            continue  # no such file, or no limit ("max")
-    return 2**63
+            continue
+    return None
