@@ -7,6 +7,7 @@ import pytest
 import xt
 from tests.prediction.dense_models import dense_model, scene
 from tests.prediction.interruption import BATCHES_OF_5, stopped
+from xt.errors import ConfigError
 from xt.heads.point_table import PointTable
 from xt.prediction.dense_predictor import DensePredictor
 from xt.prediction.dense_task import DenseOptions
@@ -73,3 +74,26 @@ def test_points_of_low_scores_may_be_left_out(model, tmp_path):
             scores[least] = [(row["y"], row["x"], row["score"]) for row in csv.DictReader(file)]
     assert scores[0.7] == [point for point in scores[0.0] if float(point[2]) >= 0.7]
     assert 0 < len(scores[0.7]) < len(scores[0.0])
+
+
+@pytest.mark.parametrize(
+    ("head", "options", "message"),
+    [
+        ("points", {"merge_radius": -1.0}, "merge_radius must be at least 0 pixels, got -1.0"),
+        ("points", {"merge_radius": float("nan")}, "merge_radius must be at least 0 pixels, got nan"),
+        ("segmentation", {"outlines": (3,)}, "there is no class 3 to outline: the classes are 0 to 2"),
+    ],
+)
+def test_what_cannot_be_written_is_refused_before_the_work(tmp_path, head, options, message):
+    with pytest.raises(ConfigError, match=message):
+        DensePredictor(dense_model(head), "cpu").predict(
+            scene(70, 70), tmp_path / "scene", DenseOptions(**options)
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_attribute_cannot_take_the_name_of_a_column():
+    with pytest.raises(
+        ConfigError, match="an attribute cannot be called 'score', as y, x, .* meaning already"
+    ):
+        dense_model("points", head_options={"attributes": {"score": "number"}})

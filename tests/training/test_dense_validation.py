@@ -10,17 +10,22 @@ import numpy as np
 import pytest
 import torch
 
+import xt
+from tests.prediction.dense_models import dense_model, scene
 from tests.training.dense_toy import CLASSES, dense_config, dense_table
 from tests.training.toy import MODEL
 from xt.configuration import EvaluationConfig
 from xt.data.dataset import Reading
 from xt.data.dense_dataset import DenseBatch, open_labelled
+from xt.data.labelled import Labelled
 from xt.data.table import ImageTable
-from xt.heads import BoxTable, DenseHead
+from xt.heads import BoxTable, DenseHead, DetectionHead, PointHead, PointTable
 from xt.metrics.boxes import BoxScores
 from xt.metrics.points import PointScores
 from xt.metrics.segmentation import SegmentationScores
 from xt.model import XT, build_model, create_model
+from xt.prediction.dense_predictor import DensePredictor
+from xt.prediction.dense_task import DenseOptions
 from xt.streaming import Streaming
 from xt.training.dense_evaluation import evaluate_dense
 from xt.training.dense_metrics import DenseScores, count_image
@@ -109,6 +114,27 @@ def test_validation_tells_the_loss_that_training_has(dense: Path, head: str, con
     assert np.std(losses) > 0
     for pair in pairs:
         pair.close()
+
+
+@pytest.mark.parametrize("head", ["points", "detection"])
+def test_what_is_measured_is_what_is_predicted_also_around_places_without_data(
+    tmp_path: Path, head: str
+) -> None:
+    model = dense_model(head)
+    assert isinstance(model.head, DetectionHead | PointHead)
+    model.head.score_threshold = 0.3
+    pixels = scene()
+    pixels[pixels == 127] = 126
+    pixels[:130, :200] = 127
+    with xt.open_image(pixels, nodata=127) as image:
+        result = DensePredictor(model, "cpu").predict(image, tmp_path / "scene", DenseOptions(least_score=0))
+        target = BoxTable.empty() if head == "detection" else PointTable.empty()
+        config = EvaluationConfig(max_detections=(1, 10, 10_000))
+        found = count_image(model, Labelled(image, target), DenseScores(model, config, sync=False))
+    assert isinstance(found, BoxTable | PointTable)
+    y, x = found.centres.T if isinstance(found, BoxTable) else (found.y, found.x)
+    assert not ((y < 120) & (x < 190)).any()
+    assert len(found) == sum(result.counts.values()) > 100
 
 
 def _counting(update: Any, updates: list[int]) -> Any:

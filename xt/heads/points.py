@@ -15,6 +15,8 @@ from xt.heads.point_table import PointTable
 from xt.regions import Region
 
 _OFFSETS = 2
+# Columns of the tables and parts of the loss, which an attribute's name would hide.
+_TAKEN = ("y", "x", "map_y", "map_x", "score", "label", "class", "heat", "offset")
 _RARE = -math.log((1 - 0.01) / 0.01)  # so that an untrained model finds points hardly anywhere
 
 
@@ -28,14 +30,14 @@ class PointHead(DenseHead):
         geometry: what is handed in.
         num_classes: K.
         attributes: name -> "yes_no" (a probability; 0, 1 or NaN in targets) or "number" (positive, in its own unit;
-            NaN in targets where unknown).
+            NaN in targets where unknown). Not called as a column that tables of points have anyway.
         radius: around a point, within which the heat map is not held to be wrong, in pixels.
         score_threshold: in [0, 1], of what is reported.
         loss_weights: of "heat", "offset" and attributes by name; 1 where not given.
         width: of the decoder, in channels.
 
     Raises:
-        ConfigError: an attribute is of another kind.
+        ConfigError: an attribute is of another kind, or called as something else is.
     """
 
     def __init__(
@@ -53,6 +55,11 @@ class PointHead(DenseHead):
         for name, kind in attributes.items():
             if kind not in ("yes_no", "number"):
                 raise ConfigError(f"the attribute {name!r} must be 'yes_no' or 'number', got {kind!r}")
+            if name in _TAKEN:
+                raise ConfigError(
+                    f"an attribute cannot be called {name!r}, as {', '.join(_TAKEN)} have a meaning already: give its "
+                    "column another name"
+                )
         self.stride = self.decoder.stride
         self.num_classes = num_classes
         self.attributes = attributes

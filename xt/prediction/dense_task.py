@@ -53,6 +53,8 @@ class DenseOptions:
     def __post_init__(self) -> None:
         if self.least_area < 1:
             raise ConfigError(f"least_area must be at least 1 pixel, got {self.least_area}")
+        if self.merge_radius is not None and not self.merge_radius >= 0:
+            raise ConfigError(f"merge_radius must be at least 0 pixels, got {self.merge_radius}")
         if self.merge_iou is not None and not 0 < self.merge_iou < 1:
             raise ConfigError(f"merge_iou must be between 0 and 1, got {self.merge_iou}")
         if not 0 <= self.least_score <= 1:

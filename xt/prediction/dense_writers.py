@@ -91,16 +91,25 @@ def write_outlines(
         ConfigError: there is no such class.
         OutputError: as of `write_mask`.
     """
-    for label in labels:
-        if not 0 <= label < len(class_names):
-            raise ConfigError(
-                f"there is no class {label} to outline: the classes are 0 to {len(class_names) - 1}"
-            )
+    check_outlined(labels, class_names)
     colours = class_colours(len(class_names))
     with feature_collection(destination, place_of(mask), class_names, colours) as features:
         for outline in outlines(mask, labels, least_area):
             features.add_outline(outline)
         return features.count
+
+
+def check_outlined(labels: Collection[int], class_names: Sequence[str]) -> None:
+    """Refuse a class to outline that there is not.
+
+    Raises:
+        ConfigError: names it.
+    """
+    for label in labels:
+        if not 0 <= label < len(class_names):
+            raise ConfigError(
+                f"there is no class {label} to outline: the classes are 0 to {len(class_names) - 1}"
+            )
 
 
 def write_points(

@@ -45,10 +45,7 @@ class DetectionTask(DenseTask):
         """What the image has of each box, if there is data at its centre."""
         rows = []
         for table, region in zip(predictions, regions, strict=True):
-            found = table.clipped(*image.shape)
-            found = found.select((found.heights >= _SMALLEST) & (found.widths >= _SMALLEST))
-            y, x = found.centres.T
-            found = found.select(on_data(y, x, region, image))
+            found = boxes_on_data(table, region, image)
             rows.append(np.column_stack([found.edges, found.scores, found.labels]))
         return np.concatenate(rows)
 
@@ -81,3 +78,11 @@ class DetectionTask(DenseTask):
             title=title,
             microns_per_pixel=image.microns_per_pixel[1] if image.microns_per_pixel else None,
         )
+
+
+def boxes_on_data(table: BoxTable, region: Region, image: "LargeImage") -> BoxTable:
+    """A region's boxes cut at the image's borders, those without data at their centre left out."""
+    found = table.clipped(*image.shape)
+    found = found.select((found.heights >= _SMALLEST) & (found.widths >= _SMALLEST))
+    y, x = found.centres.T
+    return found.select(on_data(y, x, region, image))

@@ -15,7 +15,13 @@ from xt.output import remove_leftovers_of
 from xt.prediction.decoded_image import NOTHING, DecodedImage
 from xt.prediction.dense_overlay import write_mask_overlay
 from xt.prediction.dense_task import DenseOptions, DenseResult, DenseTask
-from xt.prediction.dense_writers import CERTAIN, write_mask, write_outlines, write_probabilities
+from xt.prediction.dense_writers import (
+    CERTAIN,
+    check_outlined,
+    write_mask,
+    write_outlines,
+    write_probabilities,
+)
 from xt.prediction.region_store import RegionStore
 from xt.prediction.thumbnail import thumbnail
 from xt.regions import Region, RegionGrid
@@ -46,6 +52,7 @@ class SegmentationTask(DenseTask):
                 f"masks have 8 bits, for {NOTHING} classes and one number for nothing; this model has "
                 f"{model.config.num_classes} classes"
             )
+        check_outlined(options.outlines, self.class_names)
         self.num_bands = 1 + model.config.num_classes if options.probabilities else 1
 
     @property

@@ -1,7 +1,7 @@
 """What segmentations, points and boxes are measured by, counted while a scene is decoded."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -17,10 +17,15 @@ from xt.metrics.boxes import BoxScores
 from xt.metrics.points import PointScores
 from xt.metrics.segmentation import SegmentationScores
 from xt.model import XT
+from xt.prediction.dense_task import on_data
+from xt.prediction.detection_task import boxes_on_data
 from xt.prediction.merge_boxes import boxes_of_image
 from xt.prediction.merge_points import merge_points
 from xt.regions import Region
 from xt.streaming import Progress
+
+if TYPE_CHECKING:
+    from xt.dense import DecodedRegions
 
 _THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(2, 20))
 
@@ -149,8 +154,8 @@ def count_image(
 ) -> PointTable | BoxTable | None:
     """Decode an image region batch by region batch and count what is said about it; no graph is kept.
 
-    Points are as `xt predict` gives them: those outside the image left out, those found twice made one. So are boxes,
-    of which the last of `evaluation.max_detections` are kept.
+    Points are as `xt predict` finds them: those outside the image or where it has no data left out, those found twice
+    made one. So are boxes, whatever their score, of which the last of `evaluation.max_detections` are kept.
 
     Args:
         loss: of this image, which is then summed up on the way.
@@ -162,8 +167,7 @@ def count_image(
     assert isinstance(head, DenseHead)
     decoded = model.decode(pair.image, progress=progress, on_predictions=None if loss is None else loss.add)
     if not isinstance(pair.target, LargeImage):
-        tables = [table for _, predictions in decoded for table in predictions]
-        found = _boxes_or_points(head, tables, pair.image.shape, scores.config)
+        found = _boxes_or_points(head, decoded, pair.image, scores.config)
         scores.update(found, pair.target, pair.image)
         return found
     for regions, predictions in decoded:
@@ -178,10 +182,14 @@ def region_targets(head: DenseHead, target: Any, regions: Sequence[Region]) -> T
 
 
 def _boxes_or_points(
-    head: DenseHead, tables: list[Any], shape: tuple[int, int], config: EvaluationConfig
+    head: DenseHead, decoded: "Iterable[DecodedRegions]", image: LargeImage, config: EvaluationConfig
 ) -> PointTable | BoxTable:
+    regions = ((region, table) for some in decoded for region, table in zip(*some, strict=True))
     if isinstance(head, DetectionHead):
-        return boxes_of_image(tables, *shape, head.iou_threshold, config.max_detections[-1])
+        boxes = [boxes_on_data(table, region, image) for region, table in regions]
+        return boxes_of_image(boxes, *image.shape, head.iou_threshold, config.max_detections[-1])
     assert isinstance(head, PointHead)
-    found = PointTable.concatenate(tables).within(0, 0, *shape)
+    found = PointTable.concatenate(
+        [table.select(on_data(table.y, table.x, region, image)) for region, table in regions]
+    )
     return found.select(merge_points(found.y, found.x, found.scores, head.radius))
