@@ -158,6 +158,80 @@ def test_kept_graphs_go_first_when_memory_runs_out():
     assert (module.inner.with_graph, module.inner.without) == (2 + 3, 1)
 
 
+class ReadOnce:
+    """Batches on their way to a device that has no room for the one read at a chosen time."""
+
+    def __init__(self, parts, fails):
+        self.parts = parts
+        self.fails = fails
+        self.count = 0
+
+    def __len__(self):
+        return len(self.parts)
+
+    def __getitem__(self, number):
+        return self.parts[number]
+
+    def select(self, numbers):
+        for number in numbers:
+            self.count += 1
+            if self.count in self.fails:
+                raise torch.OutOfMemoryError("CUDA out of memory (not really)")
+            yield self.parts[number]
+
+
+@pytest.mark.parametrize("fails", [{2}, {3}, {4}, {2, 4}])
+def test_kept_graphs_go_when_there_is_no_memory_to_read(fails):
+    module, parts = network(dropout=0.5).train(), batches(4, 4, 4, 4)
+    expected = loss_and_gradients(module, parts)
+    region_batches = ReadOnce(parts, fails)
+    result = loss_and_gradients(module, region_batches, keep="all")
+    torch.testing.assert_close(result, expected, **EXACT)
+    assert region_batches.count > len(parts)
+
+
+def test_no_memory_to_read_and_nothing_to_let_go():
+    with pytest.raises(DeviceMemoryError, match="as a region batch was brought there: set a smaller"):
+        loss_and_gradients(network(), ReadOnce(batches(4, 4), {2}))
+
+
+def normalised():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Linear(5, 7), nn.BatchNorm1d(7), nn.GELU(), nn.Linear(7, 3)).double()
+
+
+class ExhaustedAtTheEnd(Exhausted):
+    """Runs out of memory when its batch norm has counted already."""
+
+    def forward(self, part):
+        result = self.inner(part)
+        self.count += 1
+        if self.count in self.calls:
+            raise torch.OutOfMemoryError("CUDA out of memory (not really)")
+        return result
+
+
+@pytest.mark.parametrize("call", [2, 3])
+def test_batch_norm_counts_once_what_is_tried_twice(call):
+    parts, inner, twin = batches(8, 8, 8), normalised(), normalised()
+    expected = loss_and_gradients(twin, parts)
+    module = ExhaustedAtTheEnd(inner, {call})
+    torch.testing.assert_close(loss_and_gradients(module, parts, keep="all"), expected, **EXACT)
+    torch.testing.assert_close(dict(inner.named_buffers()), dict(twin.named_buffers()), **EXACT)
+
+
+@pytest.mark.parametrize("call", [2, 5])
+def test_a_batch_that_is_normalised_as_one_is_not_cut(call):
+    parts, twin = batches(8, 8, 8), normalised()
+    module = Exhausted(normalised(), {call})
+    with pytest.raises(DeviceMemoryError, match=r"batch norms are in training.*set region_batch=4"):
+        loss_and_gradients(module, parts)
+    module = Exhausted(normalised().eval(), {call})
+    with pytest.warns(RegionBatchWarning):
+        result = loss_and_gradients(module, parts)
+    torch.testing.assert_close(result, loss_and_gradients(twin.eval(), parts), **EXACT)
+
+
 def test_other_errors_are_not_mistaken_for_a_lack_of_memory():
     class Broken(nn.Module):
         def forward(self, part):

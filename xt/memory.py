@@ -2,12 +2,15 @@
 
 import os
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path, PurePosixPath
 from types import TracebackType
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
+
+Result = TypeVar("Result")
 
 _CPU_MESSAGES = ("not enough memory", "can't allocate memory")
 # Linux' control groups, by which containers and batch systems limit memory: in version 2 and in version 1.
@@ -57,6 +60,16 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     # The CPU's allocator has no exception of its own.
     return isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU_MESSAGES)
+
+
+def unless_out_of_memory(compute: Callable[..., Result], *arguments: Any) -> Result | None:
+    """The result, or None if the device ran out of memory; nothing of the attempt is held on to."""
+    try:
+        return compute(*arguments)
+    except (RuntimeError, MemoryError) as error:
+        if not is_out_of_memory(error):
+            raise
+        return None
 
 
 class SavedBytes:

@@ -12,8 +12,15 @@ import torch
 from torch import Tensor
 
 from xt.errors import DeviceMemoryError, RegionBatchWarning
-from xt.memory import SavedBytes, free_bytes, is_out_of_memory
-from xt.replay_conditions import DrawsOfWholeBatch, autocast_state, frozen_statistics, random_state
+from xt.memory import SavedBytes, free_bytes, unless_out_of_memory
+from xt.replay_conditions import (
+    DrawsOfWholeBatch,
+    autocast_state,
+    frozen_statistics,
+    normalises_by_batch,
+    random_state,
+    statistics_counted_once,
+)
 from xt.streamed_tensors import Collected, Gathered, Gradients, Outputs
 
 Progress = Callable[[str, int, int], None]
@@ -114,6 +121,8 @@ class Replay:
         chosen = _some_of(len(region_batches), gradient_fraction, choice_seed)
         self.scale = len(region_batches) / len(chosen)
         self.with_gradient = [number for number in chosen if number in self.numbers]
+        # Then a part of a region batch gives something else than its rows in the whole.
+        self.by_batch = normalises_by_batch(function)
         self.single = False
         self.graph_bytes = 0
         self.kept: dict[int, _Computed] = {}
@@ -124,7 +133,7 @@ class Replay:
         if not self.numbers:
             return self._nothing()
         collected, region = Collected(len(self.numbers)), self.first_region
-        for done, (number, batch) in enumerate(_read(self.region_batches, self.numbers), start=1):
+        for done, (number, batch) in enumerate(self._read(self.numbers), start=1):
             self.places[number] = _Place(region, collected.rows)
             for piece, outputs in self._in_pieces(number, batch, self._encode):
                 collected.add(outputs, piece.share)
@@ -138,7 +147,7 @@ class Replay:
     def outputs(self) -> Iterator[Outputs]:
         """The outputs piece by piece; nothing is collected."""
         region = self.first_region
-        for number, batch in _read(self.region_batches, self.numbers):
+        for number, batch in self._read(self.numbers):
             self.places[number] = _Place(region, 0)
             for piece, computed in self._in_pieces(number, batch, self._compute):
                 yield computed.outputs
@@ -149,7 +158,7 @@ class Replay:
         sums = Gradients(parameters, self.gathered, self.scale)
         with torch.enable_grad(), torch.autocast(**self.autocast), frozen_statistics(self.function):
             done = self._backward_kept(gradients, sums)
-            for number, batch in _read(self.region_batches, [n for n in self.with_gradient if n not in done]):
+            for number, batch in self._read([n for n in self.with_gradient if n not in done]):
                 self._backward_again(number, batch, gradients, sums)
                 done.add(number)
                 self._report("backward", len(done), len(self.with_gradient))
@@ -179,7 +188,8 @@ class Replay:
         gathered = [given.piece(piece.start, piece.stop).detach() for given in self.gathered]
         for given, rows in zip(self.gathered, gathered, strict=True):
             rows.requires_grad_(torch.is_grad_enabled() and given.values.requires_grad)
-        result = self.function(*piece.arguments, *gathered)
+        with statistics_counted_once(self.function):
+            result = self.function(*piece.arguments, *gathered)
         self.single = isinstance(result, Tensor)
         return _Computed((result,) if isinstance(result, Tensor) else tuple(result), gathered)
 
@@ -213,7 +223,7 @@ class Replay:
                 continue  # let go meanwhile, as memory ran out
             start, row = self.places[number]
             stop = self.places[number + 1].region
-            part = _unless_out_of_memory(sums.part, *computed, computed.rows_of(gradients, row))
+            part = unless_out_of_memory(sums.part, *computed, computed.rows_of(gradients, row))
             if part is None:
                 self._make_room(len(computed.outputs[0]))
                 continue
@@ -234,6 +244,19 @@ class Replay:
             sums.add(part, piece.start, piece.stop)
             row += rows
 
+    def _read(self, numbers: Sequence[int]) -> Iterator[tuple[int, Any]]:
+        """The batches of these numbers; where there is no memory to bring one to the device, kept graphs are let go."""
+        done = 0
+        while done < len(numbers):
+            batches = _select(self.region_batches, numbers[done:])
+            while done < len(numbers):
+                batch = unless_out_of_memory(next, batches)
+                if batch is None:
+                    self._make_room_to_read()
+                    break
+                yield numbers[done], batch
+                done += 1
+
     def _in_pieces(
         self, number: int, batch: Any, compute: Callable[["_Piece"], Result]
     ) -> Iterator[tuple["_Piece", Result]]:
@@ -244,14 +267,14 @@ class Replay:
         arguments = batch if isinstance(batch, tuple) else (batch,)
         start, size = 0, len(arguments[0])
         while start < size:
-            stop = min(start + _regions_that_fit.get(self.function, size), size)
+            stop = min(start + self._most_regions(size), size)
             whole = stop - start == size
             rows = arguments if whole else [None if part is None else part[start:stop] for part in arguments]
             first = self.places[number].region
             piece = _Piece(number, rows, first + start, first + stop, (stop - start) / size)
             draws = nullcontext() if whole else DrawsOfWholeBatch(start, stop, size)
             with random_state(self.seed + number, self.device), draws:
-                result = _unless_out_of_memory(compute, piece)
+                result = unless_out_of_memory(compute, piece)
             if result is None:
                 del piece, rows
                 self._make_room(stop - start)
@@ -259,19 +282,39 @@ class Replay:
             yield piece, result
             start = stop
 
-    def _make_room(self, regions: int) -> None:
-        """Memory ran out at that many regions: let go of the kept graphs, or try half as many from now on."""
+    def _most_regions(self, size: int) -> int:
+        """Regions at a time, of a batch of that size."""
+        return size if self.by_batch else _regions_that_fit.get(self.function, size)
+
+    def _let_go(self) -> bool:
+        """Memory ran out: let go of the kept graphs; whether there were any."""
         had_graphs = bool(self.kept)
         self.kept.clear()
         self.room = 0
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
-        if had_graphs:
+        return had_graphs
+
+    def _make_room_to_read(self) -> None:
+        if not self._let_go():
+            raise DeviceMemoryError(
+                f"{self.device} ran out of memory as a region batch was brought there: set a smaller region_batch"
+            )
+
+    def _make_room(self, regions: int) -> None:
+        """Memory ran out at that many regions: let go of the kept graphs, or try half as many from now on."""
+        if self._let_go():
             return
         if regions == 1:
             raise DeviceMemoryError(
                 f"{_describe(self.function)} ran out of memory on {self.device} with a single region: take a smaller "
                 "region size or region encoder; `xt plan` tells what fits"
+            )
+        if self.by_batch:
+            raise DeviceMemoryError(
+                f"{_describe(self.function)} ran out of memory on {self.device} with {regions} regions at a time, and "
+                "its batch norms are in training: fewer regions would be normalised otherwise, which the step cannot "
+                f"change half-way; set region_batch={(regions + 1) // 2}, or put the batch norms in evaluation mode"
             )
         _regions_that_fit[self.function] = (regions + 1) // 2
         warnings.warn(
@@ -286,11 +329,10 @@ class Replay:
             self.progress(what, done, total)
 
 
-def _read(region_batches: RegionBatches, numbers: Sequence[int]) -> Iterator[tuple[int, Any]]:
+def _select(region_batches: RegionBatches, numbers: Sequence[int]) -> Iterator[Any]:
     """The batches of these numbers, read ahead if they can be."""
     select = getattr(region_batches, "select", None)
-    batches = select(numbers) if select else (region_batches[number] for number in numbers)
-    return zip(numbers, batches, strict=True)
+    return iter(select(numbers) if select else (region_batches[number] for number in numbers))
 
 
 def _some_of(total: int, fraction: float, seed: int) -> list[int]:
@@ -299,17 +341,9 @@ def _some_of(total: int, fraction: float, seed: int) -> list[int]:
     return sorted(random.Random(seed).sample(range(total), count))
 
 
-def _unless_out_of_memory(compute: Callable[..., Result], *arguments: Any) -> Result | None:
-    """The result, or None if the device ran out of memory; nothing of the attempt is held on to."""
-    try:
-        return compute(*arguments)
-    except (RuntimeError, MemoryError) as error:
-        if not is_out_of_memory(error):
-            raise
-        return None
-
-
 def _describe(function: Callable[..., Tensor]) -> str:
-    name = getattr(function, "name", type(function).__name__)
-    size = getattr(function, "region_size", None)
+    # Of a method, or of a module around it, the region encoder is what a user knows.
+    encoder = getattr(function, "region_encoder", getattr(function, "__self__", function))
+    name = getattr(encoder, "name", type(encoder).__name__)
+    size = getattr(encoder, "region_size", None)
     return f"{name} with regions of {size} pixels" if size else str(name)

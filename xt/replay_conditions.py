@@ -45,6 +45,33 @@ def frozen_statistics(function: Callable[..., Tensor]) -> Iterator[None]:
             module.track_running_stats = True
 
 
+@contextmanager
+def statistics_counted_once(function: Callable[..., Tensor]) -> Iterator[None]:
+    """What batch norms have counted is taken back if there is an error, so that another attempt counts it anew."""
+    modules = function.modules() if isinstance(function, nn.Module) else ()
+    counts = [
+        buffer
+        for module in modules
+        if isinstance(module, _BatchNorm) and module.training and module.track_running_stats
+        for buffer in module.buffers(recurse=False)
+    ]
+    with torch.no_grad():
+        before = [buffer.clone() for buffer in counts]
+    try:
+        yield
+    except BaseException:
+        with torch.no_grad():
+            for buffer, value in zip(counts, before, strict=True):
+                buffer.copy_(value)
+        raise
+
+
+def normalises_by_batch(function: Callable[..., Tensor]) -> bool:
+    """Whether the regions of a batch share their mean and deviation, so that it matters which are together."""
+    modules = function.modules() if isinstance(function, nn.Module) else ()
+    return any(isinstance(m, _BatchNorm) and (m.training or m.running_mean is None) for m in modules)
+
+
 class DrawsOfWholeBatch(TorchDispatchMode):
     """Give rows `start` to `stop` of a batch of `size` the draws they have when the whole batch is computed.
 
