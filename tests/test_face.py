@@ -9,6 +9,8 @@ import torch
 import xt
 from tests.shared_data import shared_data
 from xt.context_encoders import create_context_encoder
+from xt.data.dense_table import read_mask_table
+from xt.data.table import read_table
 from xt.heads import create_head
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -35,6 +37,20 @@ def test_five_lines_train_on_a_real_file(file):
     parameters = list(names["model"].parameters())
     assert all(torch.isfinite(parameter.grad).all() for parameter in parameters)
     assert parameters[0].grad.abs().sum() > 0, "the first layer of the region encoder got no gradient"
+
+
+def test_the_tables_of_the_readme_have_the_columns_that_are_read(tmp_path):
+    labels, masks = re.findall(
+        r"```\n(\w+,\w+,split\n.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL
+    )
+    (tmp_path / "slides.csv").write_text(labels)
+    assert read_table(tmp_path / "slides.csv").class_names == ("normal", "tumour")
+    (tmp_path / "scenes.csv").write_text(masks)
+    for name in ("scenes/a.tif", "masks/a.tif"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).touch()
+    table = read_mask_table(tmp_path / "scenes.csv", class_names=["ground", "building"])
+    assert [str(path) for path in table.paths] == [str(tmp_path / "scenes/a.tif")]
 
 
 @pytest.mark.parametrize("file", [SCENE, SLIDE])

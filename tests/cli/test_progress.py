@@ -16,6 +16,7 @@ def test_in_a_log_file_only_the_end_and_some_lines_between_are_shown():
         bar = bars.add("slide[1].svs", unit="regions")
         for done in range(1, 101):
             bar.update(done, 100)
+        bar.update(100, 100)  # said twice, shown once
     assert log.getvalue() == "slide[1].svs: 100 of 100 regions, 0 s\n"
 
     bars, log = bars_in_a_log(seconds_between_lines=0)

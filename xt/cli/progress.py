@@ -82,6 +82,7 @@ class Bar:
             task,
         )
         self._done = 0.0
+        self._has_ended = False
         self._started = self._last_line = time.monotonic()
 
     def update(self, done: float, total: float | None = None) -> None:
@@ -93,6 +94,9 @@ class Bar:
             return
         now = time.monotonic()
         ended = self._total is not None and done >= self._total
+        if ended and self._has_ended:
+            return
+        self._has_ended = ended
         if ended or now - self._last_line >= self._bars.seconds_between_lines:
             self._last_line = now
             self._bars.print(self._line(now))

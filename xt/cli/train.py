@@ -1,5 +1,6 @@
 """`xt train CONFIG.yaml [--resume] [--devices N] [--nodes M] [--region-parallel R] [--section.key=value ...]`."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -73,25 +74,28 @@ def in_words(summary: dict[str, object]) -> str:
 
 
 class StageBars:
-    """A progress bar for each stage of a run, with the newest numbers beside it."""
+    """A progress bar for each stage of a run, and a line of numbers for each epoch."""
 
     def __init__(self, bars: ProgressBars, prefix: str = "") -> None:
         self.bars = bars
         self.prefix = prefix
         self.stages: dict[str, Bar] = {}
-        self._shown: dict[str, float] = {}
 
     def __call__(self, what: str, done: int, total: int, values: dict[str, float]) -> None:
         if what not in self.stages:
             self.stages[what] = self.bars.add(f"{self.prefix}{what}", total=total)
-        # What could not be measured differs from itself at every step.
-        values = {name: value for name, value in values.items() if value == value}
-        validated = {name: value for name, value in values.items() if name.startswith("val/")}
-        if validated and validated != self._shown:
-            self._shown = validated
-            numbers = ", ".join(f"{name} {value:.4g}" for name, value in values.items() if "(" not in name)
-            self.bars.print(f"{self.prefix}{done} of {total}: {numbers}")
+        if "epoch" in values:
+            self._print_epoch(values)
         self.stages[what].update(done, total)
+
+    def _print_epoch(self, values: dict[str, float]) -> None:
+        numbers = [
+            f"{name} {value:.4g}"
+            for name, value in values.items()
+            # Neither the number of one of the classes nor what could not be measured.
+            if name not in ("epoch", "seconds") and "(" not in name and not math.isnan(value)
+        ]
+        self.bars.print(f"{self.prefix}epoch {values['epoch']:.0f}: {', '.join(numbers)}")
 
 
 def _in_full(argument: str) -> str:

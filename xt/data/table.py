@@ -289,7 +289,8 @@ def _check_column(frame: pd.DataFrame, column: str, path: Path) -> None:
     guess = next((name for name in columns if near and name.lower() == near[0]), None)
     raise TableError(
         f"{path} has no column {column!r}; its columns are {_some(columns)}"
-        + (f"; did you mean {guess!r}?" if guess else "")
+        + (f"; did you mean {guess!r}?" if guess else ";")
+        + " which columns are read is set by data.image_column and the settings beside it"
     )
 
 

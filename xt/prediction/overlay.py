@@ -68,7 +68,7 @@ def _draw_relevance(axes: "Axes", picture: NDArray[np.float32], relevance: Relev
     sides = zip(relevance.values.shape, relevance.pixel_shape, strict=True)
     rows, columns = (count * side for count, side in sides)
     axes.imshow(colours, extent=(0, columns, rows, 0), interpolation="nearest")
-    skipped = "; pale: skipped" if np.isnan(relevance.values).any() else ""
+    skipped = "; grey: skipped" if np.isnan(relevance.values).any() else ""
     axes.set_title(f"relevance of each token{skipped}", fontsize=9)
     frame(axes, relevance.image_shape)
     _draw_colour_bar(axes, ScalarMappable(Normalize(0, top), _COLOURS), beyond)

@@ -14,7 +14,10 @@ from xt.output import write_atomically
 from xt.training.module import TrainingModule
 
 Report = Callable[[str, int, int, dict[str, float]], None]
-"""Called as (what, done, total, values): what is going on, how far it is, and the newest numbers."""
+"""Called as (what, done, total, values): what is going on, how far it is, and the newest numbers.
+
+After each epoch of training, `values` has its number under "epoch" and the numbers of its row in `curves.csv`.
+"""
 
 
 class TrainingClock(Callback):
@@ -59,20 +62,7 @@ class CurveWriter(Callback):
         self.rows: list[dict[str, float]] = []
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        row: dict[str, float] = {
-            "epoch": trainer.current_epoch + 1,
-            "seconds": round(_ours(pl_module).elapsed_s, 3),
-        }
-        loss = _ours(pl_module).epoch_loss.mean
-        if loss is not None:
-            row["train/loss"] = loss
-        for name, value in trainer.callback_metrics.items():
-            if name.startswith("val/"):
-                row[name] = float(value)
-        # Metrics of a validation that did not run this epoch would be those of an earlier one.
-        if (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) and not trainer.should_stop:
-            row = {name: value for name, value in row.items() if not name.startswith("val/")}
-        self.rows.append(row)
+        self.rows.append(_row_of_epoch(trainer, _ours(pl_module)))
         if trainer.is_global_zero:
             write_curves(self.path, self.rows)
 
@@ -94,22 +84,39 @@ class ProgressReport(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self._take(trainer)
-        self.report("train", *self._how_far(trainer, _ours(pl_module), batch_idx), dict(self.values))
+        self.report("train", *self._how_far(trainer, _ours(pl_module), batch_idx + 1), dict(self.values))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self._take(trainer)
+        module = _ours(pl_module)
+        how_far = self._how_far(trainer, module, int(trainer.num_training_batches))
+        self.report("train", *how_far, _row_of_epoch(trainer, module))
 
-    def _how_far(self, trainer: Trainer, module: TrainingModule, batch_idx: int) -> tuple[int, int]:
+    def _how_far(self, trainer: Trainer, module: TrainingModule, batches: int) -> tuple[int, int]:
         if module.max_seconds is not None:
             total = max(round(module.max_seconds), 1)
             return total if trainer.should_stop else min(int(module.elapsed_s), total), total
         per_epoch = int(trainer.num_training_batches)
-        return trainer.current_epoch * per_epoch + batch_idx + 1, per_epoch * (trainer.max_epochs or 1)
+        return trainer.current_epoch * per_epoch + batches, per_epoch * (trainer.max_epochs or 1)
 
     def _take(self, trainer: Trainer) -> None:
         for name, value in trainer.callback_metrics.items():
             if name in ("train/loss_step", "val/loss") or name.startswith("val/"):
                 self.values[name.removesuffix("_step")] = float(value)
+
+
+def _row_of_epoch(trainer: Trainer, module: TrainingModule) -> dict[str, float]:
+    """The epoch's number, the training time so far, and what was measured in it."""
+    row: dict[str, float] = {"epoch": trainer.current_epoch + 1, "seconds": round(module.elapsed_s, 3)}
+    loss = module.epoch_loss.mean
+    if loss is not None:
+        row["train/loss"] = loss
+    # Metrics of a validation that did not run this epoch would be those of an earlier one.
+    if (trainer.current_epoch + 1) % (trainer.check_val_every_n_epoch or 1) and not trainer.should_stop:
+        return row
+    validated = {
+        name: float(value) for name, value in trainer.callback_metrics.items() if name.startswith("val/")
+    }
+    return row | validated
 
 
 def _ours(module: LightningModule) -> TrainingModule:

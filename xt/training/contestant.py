@@ -22,14 +22,14 @@ _SECONDS_BETWEEN_REPORTS = 0.2
 
 
 class Speaker:
-    """Prints progress, but not oftener than anyone can see."""
+    """Prints progress, but not oftener than anyone can see; every epoch's numbers."""
 
     def __init__(self) -> None:
         self._last = 0.0
 
     def __call__(self, what: str, done: int, total: int, values: dict[str, float]) -> None:
         now = time.monotonic()
-        if done >= total or now - self._last >= _SECONDS_BETWEEN_REPORTS:
+        if done >= total or "epoch" in values or now - self._last >= _SECONDS_BETWEEN_REPORTS:
             self._last = now
             say({"progress": [what, done, total, values]})
 
