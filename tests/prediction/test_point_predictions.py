@@ -94,6 +94,6 @@ def test_what_cannot_be_written_is_refused_before_the_work(tmp_path, head, optio
 
 def test_an_attribute_cannot_take_the_name_of_a_column():
     with pytest.raises(
-        ConfigError, match="an attribute cannot be called 'score', as y, x, .* meaning already"
+        ConfigError, match=r"an attribute cannot be called 'score', as y, x, .* meaning already"
     ):
         dense_model("points", head_options={"attributes": {"score": "number"}})

@@ -123,6 +123,7 @@ def test_what_is_measured_is_what_is_predicted_also_around_places_without_data(
     model = dense_model(head)
     assert isinstance(model.head, DetectionHead | PointHead)
     model.head.score_threshold = 0.3
+    model.streaming = Streaming(region_batch=5)
     pixels = scene()
     pixels[pixels == 127] = 126
     pixels[:130, :200] = 127
