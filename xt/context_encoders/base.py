@@ -38,6 +38,10 @@ class ContextEncoder(nn.Module, ABC):
             ShapeError: the shapes do not fit each other or this encoder's width.
         """
         self._check(tokens, positions, mask)
+        if not tokens.numel():
+            return tokens
+        if not positions.is_floating_point():
+            positions = positions.float()
         if mask is None or bool(mask.all()):
             return self.encode(tokens, positions)
         lengths = mask.sum(dim=1)

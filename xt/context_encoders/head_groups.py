@@ -219,7 +219,7 @@ class _HeadGroups(torch.autograd.Function):
             del tables, found
             for total, part in zip(sums[split - 3 : split], (content, position, weight), strict=True):
                 total[group] += part
-            _project_back(ctx, layer, group, of_tables, sums, token_gradient, further_gradient)
+            _project_back(ctx, tokens, further, group, of_tables, sums, token_gradient, further_gradient)
         return None, None, None, None, token_gradient, further_gradient, *sums
 
 
@@ -252,7 +252,8 @@ def _pick(heads: Tensor, further: Tensor, group: slice, width: int) -> Tensor:
 
 def _project_back(
     ctx: Any,
-    layer: HeadGroupLayer,
+    tokens: Tensor,
+    further: Tensor,
     group: slice,
     of_tables: Sequence[Tensor],
     sums: list[Tensor],
@@ -260,7 +261,7 @@ def _project_back(
     further_gradient: Tensor,
 ) -> None:
     """Push the gradients of some heads' tables through projections and norm, and add them up."""
-    tokens, further, *_ = ctx.saved_tensors
+    layer: HeadGroupLayer = ctx.layer
     rows = layer.rows_of_weights(group)
     by_image = [part.unflatten(0, (len(tokens), -1)) for part in of_tables]
     norm = list(layer.attention_norm.parameters())

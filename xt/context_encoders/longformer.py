@@ -179,7 +179,8 @@ class GlobalAttention(nn.Module):
         sums = sums + weighted(few, query, top)
         average = (sums[..., :-1] / sums[..., -1:]).unflatten(1, by_head)
         result = torch.einsum("bhgc,hdc->bghd", average, value.to(average.dtype))
-        return self.projection(result.flatten(2))
+        # Sums over many tokens are in float32 at least, whatever the tokens are in.
+        return self.projection(result.flatten(2).to(self.projection.weight.dtype))
 
     @torch.no_grad()
     def _highest(

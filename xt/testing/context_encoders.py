@@ -12,6 +12,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 
 from xt.context_encoders import ContextEncoder
 
@@ -102,8 +103,8 @@ class ContextEncoderContract:
 
     def test_any_length(self) -> None:
         encoder = self.make().eval()
-        for length in (1, 2, 3, self.length * 7):
-            tokens, positions = self._tokens(1, torch.float32, length)
+        for length in (0, 1, 2, 3, self.length * 7):
+            tokens, positions = (values[:, :length] for values in self._tokens(1, torch.float32, length or 1))
             with torch.no_grad():
                 result = encoder(tokens, positions)
             assert result.shape == tokens.shape
@@ -170,6 +171,28 @@ class ContextEncoderContract:
             spread = encoder(tokens, positions * torch.tensor([1.0, 2.0]))
         assert torch.allclose(moved, before, rtol=1e-6, atol=1e-9) == (self.relative or not self.mixes)
         assert torch.allclose(spread, before, rtol=1e-6, atol=1e-9) != self.mixes
+
+    def test_positions_may_be_whole_numbers(self) -> None:
+        encoder = self.make().eval()
+        tokens, positions = self._tokens(1, torch.float32)
+        with torch.no_grad():
+            torch.testing.assert_close(encoder(tokens, positions.long()), encoder(tokens, positions))
+
+    def test_bfloat16_weights(self) -> None:
+        encoder = self.make().bfloat16()
+        tokens, positions = self._tokens(1, torch.bfloat16)
+        result = encoder(tokens.requires_grad_(), positions)
+        result.pow(2).sum().backward()
+        assert result.dtype == torch.bfloat16
+        assert tokens.grad is not None
+        assert tokens.grad.isfinite().all()
+
+    def test_may_be_checkpointed(self) -> None:
+        encoder = self._exact()
+        tokens, positions = self._tokens(2)
+        expected = _with_gradients(encoder, encoder(tokens.requires_grad_(), positions), tokens)
+        again = checkpoint(encoder, tokens, positions, use_reentrant=False)
+        torch.testing.assert_close(_with_gradients(encoder, again, tokens), expected)
 
     def test_saved_and_loaded_is_the_same(self) -> None:
         encoder = self._exact().eval()
