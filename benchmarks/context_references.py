@@ -69,7 +69,7 @@ def mamba_step(dim: int, depth: int) -> nn.Module:
             outputs.append((out[:, None] @ state)[:, 0])
         return torch.stack(outputs, dim=1), state
 
-    mamba.selective_scan = scan  # type: ignore[assignment]
+    mamba.selective_scan = scan
     return Unsegmented(_recurrent("mamba", dim, depth))
 
 
@@ -94,7 +94,7 @@ def step_by_step(
 
 def mamba2_step(dim: int, depth: int) -> nn.Module:
     """Our Mamba-2 without segments, its scan replaced by its recurrence, a token at a time."""
-    mamba2.chunked_scan = step_by_step  # type: ignore[assignment]
+    mamba2.chunked_scan = step_by_step
     return Unsegmented(_recurrent("mamba2", dim, depth))
 
 
@@ -103,7 +103,7 @@ def mamba2_token(dim: int, depth: int) -> nn.Module:
 
     In our segments, computed again in the backward pass as ours are: in one graph 16,384 tokens would take 50 GB.
     """
-    mamba2.chunked_scan = step_by_step  # type: ignore[assignment]
+    mamba2.chunked_scan = step_by_step
     encoder = _recurrent("mamba2", dim, depth)
     for layer in encoder.layers:
         assert isinstance(layer, TwoWayLayer)
@@ -204,7 +204,7 @@ class TransformersLongformer(nn.Module):
 
 
 def transformers_mambapy(dim: int, depth: int) -> nn.Module:
-    import mambapy.pscan  # type: ignore[import-not-found,unused-ignore]  # noqa: F401 - else it would quietly loop
+    import mambapy.pscan  # type: ignore[import-not-found,import-untyped,unused-ignore]  # noqa: F401 - else it would quietly loop
 
     return TransformersMamba(dim, depth, mambapy=True)
 
