@@ -162,6 +162,8 @@ def predict(run: Path, scene: Path, work: Path) -> Path:
         "--overwrite",
         "--device",
         "cpu",
+        "--least-score",
+        "0",
     ]
     if xt(command) != 0:
         raise SystemExit(1)

@@ -180,6 +180,33 @@ def test_an_interrupted_image_goes_on_to_the_same_boxes(folder, out, tmp_path, m
         assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
 
+def test_boxes_of_low_scores_are_written_for_who_wants_them(folder, out, tmp_path, capsys):
+    """What a detector hardly believes in is left out, which is said; average precision is given it."""
+    dense_model("detection", head_options={"width": 8, "score_threshold": 0.05}).save(
+        out.parent / "m.safetensors"
+    )
+    command = (out.parent / "m.safetensors", folder / "scene.tif", "--out", out, "--no-overlay")
+    given = instances(tmp_path / "instances.json")
+    found, said = {}, {}
+    for options in ((), ("--instances", given), ("--least-score", 0), ("--least-score", 0.7)):
+        assert predict(*command, *options) == 0
+        found[options] = rows_of(out / "scene.boxes.csv")
+        said[options] = capsys.readouterr().out
+        (row,) = table(out)
+        # Of one line in the terminal's width.
+        assert (row["boxes_left_out"] != "0") == ("left out: boxes with a score below" in said[options])
+    usual, for_precision, everything, few = found.values()
+    assert for_precision == everything
+    assert usual == [box for box in everything if float(box["score"]) >= 0.5]
+    assert 0 < len(few) < len(usual) < len(everything)
+    first, *_, last = said.values()
+    left_out = re.search(
+        r"below 0\.5, ([\d,]+) before those of one object are merged; --least-score 0", first
+    )
+    assert int(left_out[1].replace(",", "")) > len(everything) - len(usual)
+    assert "left out: boxes with a score below 0.7" in last
+
+
 def test_overlaps_and_scores_are_settings(folder, out, capsys):
     command = (folder / "detection.safetensors", folder / "scene.tif", "--out", out, "--no-overlay")
     counts = []

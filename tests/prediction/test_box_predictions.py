@@ -73,6 +73,14 @@ def test_boxes_of_low_scores_may_be_left_out(model, tmp_path):
     kept = everything.select(everything.scores >= 0.7)
     assert 20 < len(kept) < len(everything)
     np.testing.assert_array_equal(some.edges, kept.edges)
+    model.head.score_threshold = 0.05
+    try:
+        usual = predicted(model, image, tmp_path / "usual")
+        every = predicted(model, image, tmp_path / "every", least_score=0)
+    finally:
+        model.head.score_threshold = 0.65
+    np.testing.assert_array_equal(usual.edges, every.select(every.scores >= 0.5).edges)
+    assert 0 < len(usual) < len(every)
     with pytest.raises(ConfigError, match=r"least_score must be in \[0, 1\], got 50"):
         DenseOptions(least_score=50)
 

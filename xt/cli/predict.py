@@ -76,7 +76,9 @@ def run(arguments: argparse.Namespace) -> int:
             failed = _predict_all(predict_one, todo, results)
         folder_files.write_scenes(results)
         folder_files.write_detections(results, instances)
-    _report(len(images), len(todo), failed, results.table)
+    entries = [entry for path in images if (entry := results.entry(path)) is not None]
+    note = predict_dense.left_out([entry["row"] for entry in entries], arguments)
+    _report(len(images), len(todo), failed, results.table, note)
     return 1 if failed else 0
 
 
@@ -102,7 +104,7 @@ def _predict_all(predict_one: PredictOne, images: list[str], results: "ResultFol
     return failed
 
 
-def _report(num_images: int, num_todo: int, failed: dict[str, str], table: Path) -> None:
+def _report(num_images: int, num_todo: int, failed: dict[str, str], table: Path, note: str | None) -> None:
     done, earlier = num_todo - len(failed), num_images - num_todo
     parts = [f"{done} predicted"] if done or not earlier else []
     parts += [f"{earlier} done before"] if earlier else []
@@ -110,6 +112,8 @@ def _report(num_images: int, num_todo: int, failed: dict[str, str], table: Path)
     print(f"{num_images} image{'s' if num_images != 1 else ''}: {', '.join(parts)}")
     if table.exists():
         print(f"results: {table}")
+    if note is not None:
+        print(note)
     for path, reason in failed.items():
         # A reason usually names its file.
         print(f"failed: {reason}" if path in reason else f"failed: {path}: {reason}", file=sys.stderr)

@@ -1,7 +1,7 @@
 """The part of `xt predict` for segmentations, points and boxes: their options, their files, scenes of several files."""
 
 import argparse
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from xt.prediction.dense_predictor import DensePredictor
     from xt.prediction.dense_task import DenseOptions
 
+# Of predictions.csv, behind what is counted.
+_LEFT_OUT = "_left_out"
 # Options, and the heads that they are for.
 _OPTIONS = {
     "probabilities": ("segmentation",),
@@ -51,7 +53,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     group.add_argument(
         "--least-score", type=float, metavar="SCORE",
-        help="leave out points and boxes of lower scores; without it, as the model's head says",
+        help="leave out points and boxes of lower scores; without it, 0.5 for boxes (with --instances none are left "
+        "out) and for points as the model's head says",
     )  # fmt: skip
     group.add_argument(
         "--instances", metavar="JSON",
@@ -100,9 +103,27 @@ def settings(arguments: argparse.Namespace) -> dict[str, object]:
         "least_area": arguments.least_area,
         "merge_radius": arguments.merge_radius,
         "merge_iou": arguments.merge_iou,
-        "least_score": arguments.least_score,
+        "least_score": _least_score(arguments),
     }
     return {name: value for name, value in given.items() if value is not None}
+
+
+def left_out(rows: Iterable[Mapping[str, Any]], arguments: argparse.Namespace) -> str | None:
+    """What the results of these rows of predictions.csv lack for its low score, as a sentence; None for nothing."""
+    from xt.prediction.detection_task import LEAST_SCORE
+
+    counts: dict[str, int] = {}
+    for row in rows:
+        for unit in ("points", "boxes"):
+            counts[unit] = counts.get(unit, 0) + int(row.get(f"{unit}{_LEFT_OUT}", 0))
+    for unit, count in counts.items():
+        if count:
+            least = LEAST_SCORE if arguments.least_score is None else arguments.least_score
+            return (
+                f"left out: {unit} with a score below {least:g}, {count:,} before those of one object are merged; "
+                "--least-score 0 writes them too"
+            )
+    return None
 
 
 def read_instances(arguments: argparse.Namespace) -> "Instances | None":
@@ -157,6 +178,8 @@ def _predict_one(
             task.draw(result, image, results.path(path, endings["overlay"]), title)
         height, width = image.shape
         counts = {f"{task.unit}({name})": count for name, count in result.counts.items()}
+        if task.name in _OPTIONS["least_score"]:
+            counts[f"{task.unit}{_LEFT_OUT}"] = result.left_out
         results.add(path, endings, {"height": height, "width": width, **counts}, settings(arguments))
 
 
@@ -212,9 +235,18 @@ def dense_options(predictor: "DensePredictor", arguments: argparse.Namespace) ->
         least_area=1 if arguments.least_area is None else arguments.least_area,
         merge_radius=arguments.merge_radius,
         merge_iou=arguments.merge_iou,
-        least_score=arguments.least_score or 0.0,
+        least_score=_least_score(arguments),
         restart=arguments.restart or arguments.overwrite,
     )
+
+
+def _least_score(arguments: argparse.Namespace) -> float | None:
+    """None for what is usual for the model's task."""
+    if arguments.least_score is None and arguments.instances is not None:
+        # Who has the labels' file measures average precision, which boxes of any score belong to.
+        return 0.0
+    least: float | None = arguments.least_score
+    return least
 
 
 def _scenes(folder: str, channels: list[str]) -> list[str]:

@@ -38,7 +38,8 @@ class DenseOptions:
         merge_radius: points closer than this, in pixels, are one (the better one); None for what the model's head says.
         merge_iou: of two boxes of one class whose intersection is more than this part of their union, between 0 and 1,
             the better one is kept; None for what the model's head says.
-        least_score: of points and boxes, in [0, 1]; those the model's head leaves out stay out.
+        least_score: of points and boxes, in [0, 1]; those the model's head leaves out stay out. None for all points of
+            the head, and for boxes of at least `detection_task.LEAST_SCORE`.
         restart: begin anew where a partial result lies.
     """
 
@@ -47,7 +48,7 @@ class DenseOptions:
     least_area: int = 1
     merge_radius: float | None = None
     merge_iou: float | None = None
-    least_score: float = 0.0
+    least_score: float | None = None
     restart: bool = False
 
     def __post_init__(self) -> None:
@@ -57,7 +58,7 @@ class DenseOptions:
             raise ConfigError(f"merge_radius must be at least 0 pixels, got {self.merge_radius}")
         if self.merge_iou is not None and not 0 < self.merge_iou < 1:
             raise ConfigError(f"merge_iou must be between 0 and 1, got {self.merge_iou}")
-        if not 0 <= self.least_score <= 1:
+        if self.least_score is not None and not 0 <= self.least_score <= 1:
             raise ConfigError(f"least_score must be in [0, 1], got {self.least_score}")
 
 
@@ -70,12 +71,14 @@ class DenseResult:
         task: "segmentation", "points" or "detection".
         files: those that were written, by keys of the task's `endings`.
         counts: of pixels, points or boxes, by class name.
+        left_out: points or boxes whose score is too low, before those found twice are one.
     """
 
     name: str
     task: str
     files: Mapping[str, Path] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
+    left_out: int = 0
 
 
 class DenseTask(ABC):
@@ -160,22 +163,26 @@ class DenseTask(ABC):
             remove_leftovers_of(cls.file(destination, what))
 
     def result(
-        self, image: "LargeImage", files: Mapping[str, Path], counts: NDArray[np.integer]
+        self, image: "LargeImage", files: Mapping[str, Path], counts: NDArray[np.integer], left_out: int = 0
     ) -> DenseResult:
         """With these files; `counts` of each class in order."""
         by_name = {name: int(count) for name, count in zip(self.class_names, counts, strict=True)}
-        return DenseResult(name=image.name, task=self.name, files=files, counts=by_name)
+        return DenseResult(name=image.name, task=self.name, files=files, counts=by_name, left_out=left_out)
 
 
-def stored_columns(store: RegionStore, columns: Sequence[str], least_score: float) -> dict[str, Rows]:
-    """By column, the rows of a store to which arrays (rows, columns) were appended, those of a lower score left out."""
+def stored_columns(
+    store: RegionStore, columns: Sequence[str], least_score: float
+) -> tuple[dict[str, Rows], int]:
+    """The rows of a store to which arrays (rows, columns) were appended, by column, without those of a lower score;
+    and how many these are."""
     batches = [
         store.batch(number, np.float64).reshape(-1, len(columns)) for number in range(store.num_batches)
     ]
     rows = np.concatenate(batches) if batches else np.empty((0, len(columns)))
     # Before anything is merged: a row is dropped only for one of a higher score, so this changes nothing above it.
-    rows = rows[rows[:, list(columns).index("score")] >= least_score]
-    return {name: rows[:, number] for number, name in enumerate(columns)}
+    good = rows[:, list(columns).index("score")] >= least_score
+    kept = rows[good]
+    return {name: kept[:, number] for number, name in enumerate(columns)}, len(rows) - len(kept)
 
 
 def on_data(y: Rows, x: Rows, region: Region, image: "LargeImage") -> NDArray[np.bool_]:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from xt.images import LargeImage
     from xt.model import XT
 
+LEAST_SCORE = 0.5
+"""Of boxes that are written where nobody says otherwise. A detector names hundreds that it hardly believes in: average
+precision wants them, people do not."""
+
 _COLUMNS = ("y0", "x0", "y1", "x1", "score", "label")
 # Of files, in pixels: smaller boxes would be nothing there.
 _SMALLEST = 1e-3
@@ -36,6 +40,7 @@ class DetectionTask(DenseTask):
         super().__init__(model, options)
         assert isinstance(model.head, DetectionHead)
         self.iou_threshold = model.head.iou_threshold if options.merge_iou is None else options.merge_iou
+        self.least_score = LEAST_SCORE if options.least_score is None else options.least_score
 
     @property
     def choice(self) -> Any:
@@ -58,14 +63,15 @@ class DetectionTask(DenseTask):
         tags: Mapping[str, str],
         progress: Callable[[float], object] | None = None,
     ) -> DenseResult:
-        rows = stored_columns(store, _COLUMNS, self.chosen.least_score)
+        rows, left_out = stored_columns(store, _COLUMNS, self.least_score)
         edges = np.column_stack([rows[name] for name in _COLUMNS[:4]])
         boxes = BoxTable.of(edges, rows["label"], scores=rows["score"])
         boxes = boxes_of_image([boxes], *image.shape, self.iou_threshold)
         files = {what: self.file(destination, what) for what in self.endings}
         write_boxes(boxes, image, files["boxes"], self.class_names)
         write_box_table(boxes, files["table"], self.class_names)
-        return self.result(image, files, np.bincount(boxes.labels, minlength=len(self.class_names)))
+        counts = np.bincount(boxes.labels, minlength=len(self.class_names))
+        return self.result(image, files, counts, left_out)
 
     @classmethod
     def draw(cls, result: DenseResult, image: "LargeImage", destination: Path, title: str) -> None:

@@ -62,14 +62,14 @@ class PointTask(DenseTask):
         tags: Mapping[str, str],
         progress: Callable[[float], object] | None = None,
     ) -> DenseResult:
-        points = stored_columns(store, self.columns, self.chosen.least_score)
+        points, left_out = stored_columns(store, self.columns, self.chosen.least_score or 0.0)
         kept = merge_points(points["y"], points["x"], points["score"], self.radius)
         points = {name: values[kept] for name, values in points.items()}
         files = {what: self.file(destination, what) for what in self.endings}
         write_points(points, image, files["points"], self.class_names)
         write_point_table(points, image, files["table"], self.class_names)
         counts = np.bincount(points["label"].astype(np.int64), minlength=len(self.class_names))
-        return self.result(image, files, counts)
+        return self.result(image, files, counts, left_out)
 
     @classmethod
     def draw(cls, result: DenseResult, image: "LargeImage", destination: Path, title: str) -> None:
