@@ -216,6 +216,26 @@ def test_images_that_do_not_fit_are_refused():
         model(open_image(np.full((9, 9, 3), np.nan, dtype=np.float32)))
 
 
+def test_one_path_or_array_is_one_image(tmp_path):
+    model = small_model().eval()
+    pixels = np.random.default_rng(0).integers(0, 255, (70, 90, 3), dtype=np.uint8)
+    np.testing.assert_array_equal(model(pixels).detach(), model([open_image(pixels)]).detach())
+    with pytest.raises(ImageError, match=r"there is no file .*missing\.tif"):
+        model(str(tmp_path / "missing.tif"))
+    with pytest.raises(PixelError, match=r"integers or real floats, not torch\.complex64"):
+        model(torch.zeros(1, 3, 9, 9, dtype=torch.complex64))
+
+
+def test_grids_of_other_images_are_refused():
+    model, pixels = small_model(), np.zeros((100, 100, 3), dtype=np.uint8)
+    image, other = open_image(pixels), RegionGrid(height=300, width=200, region_size=64)
+    with pytest.raises(ShapeError, match="each image needs its grid, got 1 images and 2 grids"):
+        model(image, grids=[other, other])
+    for given in (image, torch.from_numpy(pixels).permute(2, 0, 1)[None]):
+        with pytest.raises(ShapeError, match="is 100 x 100 pixels, its grid is of an image of 300 x 200"):
+            model(given, grids=[other])
+
+
 def test_an_image_without_foreground_is_refused():
     model = small_model(foreground="nodata")
     empty = open_image(np.zeros((100, 100, 3), dtype=np.uint8), nodata=0)

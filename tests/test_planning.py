@@ -204,6 +204,17 @@ def test_an_image_is_planned_with_its_foreground():
     assert xt.plan(model, (128, 256), "1GB").regions == 8
 
 
+def test_a_photograph_is_planned_as_the_square_it_becomes(tmp_path):
+    model = small_model(image_size=128, context="none")
+    assert xt.plan(model, (128, 256), "1GB").regions == 4
+    assert xt.plan(model, xt.open_image(np.zeros((128, 256, 3), np.uint8)), "1GB").regions == 4
+
+
+def test_a_tuple_of_files_is_a_stack(tmp_path):
+    bands = tuple(np.zeros((64, 100, channels), np.uint8) for channels in (1, 2))
+    assert xt.plan(small_model(context="none"), bands, "1GB").regions == 2
+
+
 def test_a_configuration_will_do():
     config = small_model(context="none").config
     assert xt.plan(config, (100, 100), "1GB").regions == 4

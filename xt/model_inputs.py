@@ -1,12 +1,13 @@
 """What a model is given: images in whatever form, and whether it can take them."""
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
 
 from xt.encoded_images import EncodedImage
-from xt.errors import ConfigError, ImageError, ShapeError
+from xt.errors import ConfigError, ImageError, PixelError, ShapeError
 from xt.images import LargeImage, open_image
 from xt.model_config import ModelConfig
 from xt.regions import RegionGrid
@@ -14,13 +15,20 @@ from xt.regions import RegionGrid
 
 def as_images(images: Any) -> list[Any]:
     """A list of images: of one, or of several, encoded before or in whatever form `open_image` takes."""
-    if isinstance(images, LargeImage | EncodedImage):
+    if isinstance(images, EncodedImage):
         return [images]
+    if isinstance(images, LargeImage | str | os.PathLike) or getattr(images, "ndim", 4) < 4:
+        return [open_image(images)]
     return [image if isinstance(image, EncodedImage) else open_image(image) for image in images]
 
 
 def check_tensor(images: Tensor) -> None:
     """Refuse a tensor that is not a batch of images, or whose pixels want gradients."""
+    if images.is_complex():
+        raise PixelError(
+            f"pixels are integers or real floats, not {images.dtype}: take their amplitude, or their two parts as "
+            "channels"
+        )
     if images.dim() != 4:
         raise ShapeError(f"expected a tensor (images, channels, height, width), got {tuple(images.shape)}")
     if images.requires_grad:
@@ -33,21 +41,29 @@ def check_inputs(images: list[Any] | Tensor, grids: Sequence[RegionGrid], config
     """Refuse images that a model of this configuration cannot take.
 
     Raises:
-        ShapeError: there are none, or one has another number of channels.
+        ShapeError: there are none, one has another number of channels, or the grids are not theirs.
         ImageError: there is nothing to look at in one.
     """
     names = [f"image {number}" for number in range(len(images))]
     if isinstance(images, Tensor):
-        channels = [images.shape[1]] * len(images)
+        channels, shapes = [images.shape[1]] * len(images), [tuple(images.shape[2:])] * len(images)
     else:
         names, channels = [image.name for image in images], [image.channels for image in images]
+        shapes = [image.shape for image in images]
     if not names:
         raise ShapeError("expected at least one image, got none")
-    for name, count, grid in zip(names, channels, grids, strict=True):
+    if len(grids) != len(names):
+        raise ShapeError(f"each image needs its grid, got {len(names)} images and {len(grids)} grids")
+    for name, count, shape, grid in zip(names, channels, shapes, grids, strict=True):
         if count != config.in_channels:
             raise ShapeError(
                 f"{name} has {count} channels, the model takes {config.in_channels}: "
                 f"create it with in_channels={count}"
+            )
+        if shape != (grid.height, grid.width):
+            raise ShapeError(
+                f"{name} is {shape[0]} x {shape[1]} pixels, its grid is of an image of {grid.height} x {grid.width}: "
+                "take RegionGrid.from_image(image, region_size)"
             )
         if len(grid) == 0:
             raise ImageError(

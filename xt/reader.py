@@ -241,7 +241,7 @@ class TensorRegions:
     """
 
     def __init__(self, tensor: Tensor, grids: Sequence[RegionGrid], region_batch: int, halo: int = 0) -> None:
-        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+        if tensor.is_floating_point() and not _is_finite(tensor):
             raise PixelError(
                 "the tensor of images holds NaN or infinite values: repair them, or fill them in"
             )
@@ -249,10 +249,8 @@ class TensorRegions:
         self._size = size + 2 * halo
         self._halo = halo
         self._height, self._width = tensor.shape[2:]
-        margins = (halo, halo + -self._width % size, halo, halo + -self._height % size)
-        self._overhangs = any(margins)
-        # Regions at (y, x) start at the same (y, x) of the padded tensor, their halo included.
-        self._tensor = F.pad(tensor, margins) if self._overhangs else tensor
+        self._overhangs = bool(halo or self._width % size or self._height % size)
+        self._tensor = tensor
         self._regions = [ImageRegion(number, region) for number, grid in enumerate(grids) for region in grid]
         self._region_batch = region_batch
 
@@ -260,10 +258,8 @@ class TensorRegions:
         return -(-len(self._regions) // self._region_batch)
 
     def __getitem__(self, number: int) -> RegionBatch:
-        places, size = self.regions_of(number), self._size
-        pixels = torch.stack(
-            [self._tensor[image, :, r.y : r.y + size, r.x : r.x + size] for image, r in places]
-        )
+        places = self.regions_of(number)
+        pixels = torch.stack([self._window(image, region) for image, region in places])
         if not self._overhangs:
             return RegionBatch(pixels, None)
         inside = torch.zeros_like(pixels, dtype=torch.bool)
@@ -273,6 +269,14 @@ class TensorRegions:
             inside[slot, :, top:bottom, left:right] = True
         return RegionBatch(pixels, inside)
 
+    def _window(self, image: int, region: Region) -> Tensor:
+        """(C, window, window): a region with its halo, zero where it reaches beyond the image."""
+        top, left = region.y - self._halo, region.x - self._halo
+        bottom, right = top + self._size, left + self._size
+        there = self._tensor[image, :, max(top, 0) : bottom, max(left, 0) : right]
+        margins = (max(-left, 0), max(right - self._width, 0), max(-top, 0), max(bottom - self._height, 0))
+        return F.pad(there, margins) if any(margins) else there
+
     def regions_of(self, batch: int) -> list[ImageRegion]:
         """Which regions a batch holds."""
         return self._regions[batch * self._region_batch : (batch + 1) * self._region_batch]
@@ -280,6 +284,11 @@ class TensorRegions:
     def first_region(self, batch: int) -> int:
         """How many regions come before a batch; before that behind the last, all."""
         return min(batch * self._region_batch, len(self._regions))
+
+
+def _is_finite(images: Tensor) -> bool:
+    # Channel by channel, as looking takes memory for what is looked at.
+    return bool(torch.stack([torch.isfinite(plane).all() for image in images for plane in image]).all())
 
 
 def _check_finite(image: LargeImage, top: int, left: int, usable: NDArray[np.bool_]) -> None:

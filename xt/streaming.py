@@ -191,7 +191,7 @@ def _room(keep: Keep) -> float | None:
 
 
 def _check(keep: Keep, gradient_fraction: float) -> None:
-    if keep not in ("auto", "none", "all") and not (isinstance(keep, int) and keep >= 0):
+    if keep not in ("auto", "none", "all") and not (type(keep) is int and keep >= 0):
         raise ConfigError(f"keep must be 'auto', 'none', 'all' or a number of bytes, got {keep!r}")
     if not 0 < gradient_fraction <= 1:
         raise ConfigError(f"gradient_fraction must be above 0 and at most 1, got {gradient_fraction}")

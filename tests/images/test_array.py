@@ -114,3 +114,11 @@ def test_any_window_of_any_size(height: int, width: int, window: tuple[int, int,
     expected = padded[y + 10 : y + 10 + rows, x + 10 : x + 10 + columns]
     image = xt.open_image(pixels, nodata=3)
     np.testing.assert_array_equal(image.read(y, x, rows, columns), expected)
+
+
+def test_the_least_float32_as_people_write_it_is_a_nodata_value() -> None:
+    lowest = np.finfo(np.float32).min
+    image = xt.open_image(np.array([[lowest, 0]], np.float32), nodata=-3.4028235e38)
+    assert image.read_valid(0, 0, 1, 2)[1].ravel().tolist() == [False, True]
+    with pytest.raises(ConfigError, match="cannot occur"):
+        xt.open_image(np.zeros((2, 2), np.float32), nodata=-1e39)

@@ -255,12 +255,12 @@ def is_data(pixels: np.ndarray, nodata: float | None) -> NDArray[np.bool_]:
 
 
 def check_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:
-    """Pixels are integers, floats or booleans.
+    """Pixels are integers, floats or booleans, of at most 64 bits.
 
     Raises:
         PixelError: they are anything else.
     """
-    if dtype.kind not in "buif":
+    if dtype.kind not in "buif" or dtype.itemsize > 8:
         hint = "; take its amplitude or its two parts as bands first" if dtype.kind == "c" else ""
         raise PixelError(f"{name} has pixels of type {dtype}, but integers or real floats are expected{hint}")
     return dtype
@@ -280,7 +280,9 @@ def check_nodata(nodata: float | None, dtype: np.dtype[Any], name: str) -> float
 def fits(value: float, dtype: np.dtype[Any]) -> bool:
     """Whether a pixel type can hold the value."""
     if dtype.kind == "f":
-        return not math.isfinite(value) or abs(value) <= float(np.finfo(dtype).max)
+        # -3.4028235e38, as people write the least float32, is beyond it, and comes to lie on it.
+        with np.errstate(over="ignore"):
+            return not math.isfinite(value) or bool(np.isfinite(dtype.type(value)))
     if dtype.kind == "b":
         return value in (0, 1)
     limits = np.iinfo(dtype)

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from numbers import Integral
 from typing import Literal, get_args
 
 import torch
@@ -331,14 +332,18 @@ def _grid(
     model: XT, image: tuple[int, int] | LargeImage | str | os.PathLike[str]
 ) -> tuple[LargeImage | None, RegionGrid, int]:
     """The image if there is one, its grid, and the bytes of a pixel with its mask, all channels together."""
-    if isinstance(image, tuple):
+    region_size, side = model.region_encoder.region_size, model.config.image_size
+    if isinstance(image, tuple) and all(isinstance(length, Integral) for length in image):
         if len(image) != 2 or min(image) < 1:
             raise ShapeError(f"expected an image's (height, width) in pixels, got {image}")
-        size = model.region_encoder.region_size
-        grid = RegionGrid(height=image[0], width=image[1], region_size=size, order=model.config.order)
+        # A photograph becomes a square, whatever its size.
+        height, width = image if side is None else (side, side)
+        grid = RegionGrid(height=height, width=width, region_size=region_size, order=model.config.order)
         return None, grid, 2 * model.config.in_channels
     opened = open_image(image)
     grid = model.grid(opened)
+    if side is not None:
+        return None, grid, 2 * model.config.in_channels
     model.check([opened], [grid])
     return opened, grid, (opened.dtype.itemsize + 1) * opened.channels
 
