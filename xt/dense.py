@@ -216,8 +216,8 @@ class DensePass:
                 if not bool(torch.isfinite(predictions).all()):
                     raise PixelError(
                         f"the model's answer for {self.name} is not a number near y={some[0].y}, x={some[0].x}: either "
-                        "the image holds NaN or infinite pixels that are not declared as nodata, or the checkpoint's "
-                        "weights are damaged"
+                        "the image holds NaN or huge (1e19) pixels that are not declared as nodata, or the "
+                        "checkpoint's weights are damaged"
                     )
                 skipped = before - self.share.first_region
                 self._report("decode", skipped + done, skipped + len(regions))

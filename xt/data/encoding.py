@@ -221,6 +221,6 @@ def _in_dtype(features: NDArray[np.float32], dtype: np.dtype, name: str) -> NDAr
             f"{name} has features up to {largest:.3g}, too large for {dtype}: encode with --dtype float32"
         )
     raise PixelError(
-        f"the region encoder's answer for {name} is not a number: either the image holds NaN or infinite pixels that "
-        "are not declared as nodata, or the weights are damaged"
+        f"the region encoder's answer for {name} is not a number: either the image holds NaN or huge (1e19) "
+        "pixels that are not declared as nodata, or the weights are damaged"
     )

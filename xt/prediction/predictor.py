@@ -127,7 +127,7 @@ class Predictor:
             probabilities = model.image_head.probabilities(logits)
         if not bool(torch.isfinite(logits).all()):
             raise PixelError(
-                f"the model's answer for {image.name} is not a number: either the image holds NaN or infinite "
+                f"the model's answer for {image.name} is not a number: either the image holds NaN or huge (1e19) "
                 "pixels that are not declared as nodata, or the checkpoint's weights are damaged"
             )
         weights = _array(relevance.weights[0])
