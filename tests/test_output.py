@@ -132,6 +132,9 @@ try:
             with rasterio.open(temporary, "w", driver="GTiff", width=512, height=512, count=1, dtype="uint8",
                                tiled=True, blockxsize=256, blockysize=256) as file:
                 file.write(pixels)
+        elif sys.argv[2] == "torch":
+            import torch
+            torch.save(torch.from_numpy(pixels), temporary)
         else:
             temporary.write_bytes(pixels.tobytes())
 except OutputError as error:
@@ -140,14 +143,26 @@ except OutputError as error:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit on the size of files")
-@pytest.mark.parametrize("writer", ["rasterio", "plain"])
+@pytest.mark.parametrize("writer", ["rasterio", "torch", "plain"])
 def test_a_real_limit_of_space_while_writing(tmp_path, writer):
     destination = tmp_path / "map.tif"
     done = subprocess.run(
         [sys.executable, "-c", LIMITED, str(destination), writer], capture_output=True, text=True, check=True
     )
     assert f"Could not write {destination}" in done.stdout
+    assert writer != "torch" or "a size limit was reached" in done.stdout
     assert files_in(tmp_path) == []
+
+
+def test_writing_does_not_look_through_the_folder_which_may_hold_a_hundred_thousand_results(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(Path, "glob", lambda *_: pytest.fail("looked through the folder"))
+    with atomic_path(tmp_path / "map.tif") as temporary:
+        temporary.write_bytes(b"x")
+        temporary.with_name(temporary.name + ".aux.xml").touch()
+    monkeypatch.undo()
+    assert files_in(tmp_path) == ["map.tif"]
 
 
 def test_check_makes_the_folder_and_leaves_it_empty(tmp_path):

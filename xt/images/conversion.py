@@ -122,7 +122,7 @@ def _write(
     from rasterio.enums import Resampling
     from rasterio.errors import NotGeoreferencedWarning
 
-    # Named so that it goes where the temporary file goes.
+    # Named so that it goes where the temporary file goes when something fails.
     plain = temporary.with_name(temporary.name + ".plain.tif")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
@@ -140,6 +140,8 @@ def _write(
             arranged = partial(shutil.copy, plain, temporary, driver="COG", **options)
             _watch(arranged, temporary, (0, plain.stat().st_size), (_REDUCED, 1.0), report)
             _check_written(temporary)
+            plain.unlink()
+            plain.with_name(plain.name + ".aux.xml").unlink(missing_ok=True)
         except XTError:
             raise
         except Exception as error:
