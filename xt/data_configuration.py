@@ -31,8 +31,8 @@ class DataConfig:
     """Segmentation: the masks' pixel value of each class, in the classes' order, such as [0, 255]; without it, they are
     class numbers."""
     mask_nodata: float | None = None
-    """Segmentation: the masks' pixel value where nothing is known, for files that do not say so themselves; 255
-    (`model.head_options.ignore_index`) means so anyway."""
+    """Segmentation: the masks' pixel value where nothing is known, for files that do not say so themselves, or that
+    say so of a class; 255 (`model.head_options.ignore_index`) means so anyway."""
     points_column: str = "points"
     """Points: column of the paths of GeoJSON or CSV files (columns y and x in pixels, or map_y and map_x, or latitude
     and longitude); the class is their column `class` or `label`, or what `label_columns` says."""

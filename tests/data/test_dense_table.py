@@ -7,7 +7,7 @@ import tifffile
 
 from tests.training.dense_toy import dense_table
 from xt.data.dataset import Reading
-from xt.data.dense_dataset import DenseDataset, check_labelled
+from xt.data.dense_dataset import DenseDataset, check_labelled, open_labelled
 from xt.data.dense_table import read_mask_table, read_point_table, read_scene_table
 from xt.data.splits import divide
 from xt.errors import ConfigError, ShapeError, TableError
@@ -81,6 +81,32 @@ def test_tables_that_lack_something(tmp_path, text, message):
 def test_values_for_each_class(table):
     with pytest.raises(ConfigError, match=r"data\.mask_values has 2 values for 3 classes \(a, b, c\)"):
         read_mask_table(table, class_names=("a", "b", "c"), values=(0, 255))
+
+
+def test_a_class_that_the_mask_s_file_calls_nodata_is_not_forgotten(tmp_path):
+    import rasterio
+
+    pixels = np.zeros((1, 60, 70), np.uint8)
+    pixels[:, 10:20] = 255
+    size = {"driver": "GTiff", "height": 60, "width": 70, "count": 1, "dtype": "uint8", "crs": "EPSG:32618"}
+    place = rasterio.Affine(1, 0, 5e5, 0, -1, 4e6)
+    for name, further in (("a", {}), ("mask", {"nodata": 0})):
+        with rasterio.open(tmp_path / f"{name}.tif", "w", transform=place, **size, **further) as file:
+            file.write(pixels)
+    (tmp_path / "t.csv").write_text("image,mask\na.tif,mask.tif\n")
+    classes = {"class_names": ("ground", "building"), "values": (0, 255)}
+    message = r"mask\.tif says that nothing is known where it is 0, which is the class 'ground': set data\.mask_nodata"
+    with pytest.raises(TableError, match=message):
+        open_labelled(read_mask_table(tmp_path / "t.csv", **classes), 0, READING)
+    with pytest.raises(TableError, match="which is the class 'ground'"):
+        open_labelled(read_mask_table(tmp_path / "t.csv", class_names=("ground", "building")), 0, READING)
+    known = {}
+    for nodata in (0, 7):
+        table = read_mask_table(tmp_path / "t.csv", **classes, nodata=nodata)
+        pair = open_labelled(table, 0, READING)
+        known[nodata] = int(pair.target.read_valid(0, 0, 60, 70)[1].sum())
+        pair.close()
+    assert known == {0: 700, 7: 4200}
 
 
 def test_all_labels_are_checked_before_anything_is_computed(table, tmp_path):

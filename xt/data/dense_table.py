@@ -46,7 +46,7 @@ def read_mask_table(
             f"data.mask_values has {len(values)} values for {len(class_names)} classes ({', '.join(class_names)})"
         )
     paths, masks, splits = read_paths(path, image_column, mask_column, split_column, root)
-    targets = [MaskTarget(mask, values, nodata) for mask in masks]
+    targets = [MaskTarget(mask, values, nodata, class_names) for mask in masks]
     return ImageTable(str(path), paths, as_targets(targets), tuple(class_names), splits)
 
 

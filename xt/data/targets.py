@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xt.data.point_files import PointFile
-from xt.errors import ShapeError
+from xt.errors import ShapeError, TableError
 from xt.heads.box_table import BoxTable
 from xt.heads.point_table import PointTable
 from xt.images import LargeImage, open_image
@@ -32,7 +32,7 @@ class Target(ABC):
         Raises:
             ShapeError: the mask has another size than the image, or more than one channel; or the boxes are those of an
                 image of another size.
-            TableError: a point lies outside of the image.
+            TableError: a point lies outside of the image, or a mask's value for nodata is that of a class.
         """
 
 
@@ -42,24 +42,48 @@ class MaskTarget(Target):
     Args:
         values: of the file's pixels, the one of each class in the classes' order; None where they are class numbers.
         nodata: of pixels that nothing is said about, for files that do not say so.
+        class_names: in the order of the class numbers.
     """
 
-    def __init__(self, path: Path, values: Sequence[int] | None = None, nodata: float | None = None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        values: Sequence[int] | None = None,
+        nodata: float | None = None,
+        class_names: Sequence[str] = (),
+    ) -> None:
         self.path: Path = path
         self.values = values
         self.nodata = nodata
+        self.class_names = tuple(class_names)
 
     def on(self, image: LargeImage) -> LargeImage:
         mask = open_image(self.path, nodata=self.nodata)
+        try:
+            self._check(mask, image)
+        except BaseException:
+            mask.close()
+            raise
+        return mask if self.values is None else ClassNumbers(mask, self.values)
+
+    def _check(self, mask: LargeImage, image: LargeImage) -> None:
         if mask.channels != 1 or mask.shape != image.shape:
             height, width = mask.shape
             channels = f"{mask.channels} channel{'s' if mask.channels > 1 else ''}"
-            mask.close()
             raise ShapeError(
                 f"{self.path} is {height} x {width} pixels of {channels}; the mask of {image.name} must be "
                 f"{image.shape[0]} x {image.shape[1]} of one channel, which holds class numbers"
             )
-        return mask if self.values is None else ClassNumbers(mask, self.values)
+        values = range(len(self.class_names)) if self.values is None else self.values
+        of_class = dict(zip(values, self.class_names, strict=False))
+        # As programs write it that take the background for nothing: of that class nothing would ever be learned.
+        if self.nodata is None and mask.nodata in of_class:
+            nodata = int(mask.nodata)
+            raise TableError(
+                f"{self.path} says that nothing is known where it is {nodata}, which is the class "
+                f"{of_class[nodata]!r}: set data.mask_nodata to a value that no class has, such as 255, or to "
+                f"{nodata} if that is meant"
+            )
 
 
 class PointTarget(Target):
