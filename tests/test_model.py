@@ -172,16 +172,26 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path):
         load_model(tmp_path / "other.safetensors")
 
 
-def test_weights_of_another_model_are_refused(tmp_path):
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"dim": 64}, "are not those of the model it describes"),
+        (
+            {"invented": 1},
+            r"model\.safetensors describes is not known here .*'invented'.*another version of xt",
+        ),
+    ],
+)
+def test_weights_of_another_model_are_refused(tmp_path, changed, message):
     path = tmp_path / "model.safetensors"
     small_model().save(path)
     with safetensors.safe_open(path, framework="pt") as file:
         metadata = file.metadata()
-    config = json.loads(metadata["config"]) | {"dim": 64}
+    config = json.loads(metadata["config"]) | changed
     safetensors.torch.save_file(
         safetensors.torch.load_file(path), path, metadata | {"config": json.dumps(config)}
     )
-    with pytest.raises(CheckpointError, match="are not those of the model it describes"):
+    with pytest.raises(CheckpointError, match=message):
         load_model(path)
 
 

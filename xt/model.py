@@ -349,8 +349,15 @@ def load_model(path: str | PathLike[str]) -> XT:
             f"{path} is a safetensors file, but not of an xt model (its format is {metadata.get('format')!r}, "
             f"expected {_FORMAT!r})"
         )
+    try:
+        config = ModelConfig(**json.loads(metadata["config"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"the model that {path} describes is not known here ({error}): it was written by another version of xt, "
+            "or something has changed the file"
+        ) from error
     # Weights come from the file, so the pretrained ones need not be fetched.
-    model = build_model(replace(ModelConfig(**json.loads(metadata["config"])), pretrained=False))
+    model = build_model(replace(config, pretrained=False))
     try:
         model.load_state_dict(safetensors.torch.load_file(path))
     except RuntimeError as error:
