@@ -75,16 +75,11 @@ def main() -> None:
     elif arguments.command == "far":
         far_comparison()
     else:
-        rows = measure(arguments)
-        if arguments.command == "compare":
-            from common import write_results
-
-            print(f"results: {write_results('context_compare', rows, dim=DIM, depth=DEPTH)}")
+        measure(arguments)
 
 
-def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
-    """Measure each point in a process of its own, and write it down at once; all rows of this run."""
-    rows = []
+def measure(arguments: argparse.Namespace) -> None:
+    """Measure each point in a process of its own, and write it down at once."""
     for encoder in arguments.encoders:
         for mode in arguments.modes:
             for length in arguments.lengths:
@@ -101,14 +96,12 @@ def measure(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                     print(f"{encoder:24} {mode:8} {length:9}  does not fit in memory or time", flush=True)
                     break
                 _write(row)
-                rows.append(row)
                 print(
                     f"{encoder:24} {mode:8} {length:9} {row['seconds']:9.2f} s {row['processor_seconds']:9.2f} s cpu "
                     f"{row['microseconds_per_token']:8.1f} us/token {row['peak_mb']:9.1f} MB "
                     f"{row['peak_bytes_per_token']:8.0f} bytes/token",
                     flush=True,
                 )
-    return rows
 
 
 def _run(settings: dict[str, Any], timeout: float) -> dict[str, Any] | None:
