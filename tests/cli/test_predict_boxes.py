@@ -151,6 +151,17 @@ def test_one_image_of_a_file_of_instances_for_two(folder, out, tmp_path, capsys)
     assert "lists one image for" in message
 
 
+@pytest.mark.parametrize("workers", [(), ("--workers", 1)])
+def test_a_grey_photo_is_one_of_three_equal_channels(folder, out, tmp_path, workers):
+    grey = scene(150, 200)[..., 0]
+    Image.fromarray(grey).save(tmp_path / "grey.png")
+    Image.fromarray(grey).convert("RGB").save(tmp_path / "rgb.png")
+    images = tmp_path / "grey.png", tmp_path / "rgb.png"
+    assert predict(folder / "detection.safetensors", *images, "--out", out, "--no-overlay", *workers) == 0
+    found = rows_of(out / "grey.boxes.csv")
+    assert found == rows_of(out / "rgb.boxes.csv") != []
+
+
 def test_without_any_box_the_file_is_an_empty_list(folder, out, tmp_path):
     head = {"width": 8, "score_threshold": 1.0}
     dense_model("detection", head_options=head).save(tmp_path / "strict.safetensors")

@@ -168,7 +168,7 @@ def _predict_one(
     bars: "Bars",
     arguments: argparse.Namespace,
 ) -> None:
-    with stages(bars, results.path(path, "").name) as report, open_scene_or_image(path) as image:
+    with stages(bars, results.path(path, "").name) as report, opened(path, predictor) as image:
         result = predictor.predict(image, results.path(path, ""), options, report, given=path)
         task = predictor.task
         endings = {what: task.endings[what] for what in result.files}
@@ -200,15 +200,19 @@ def stages(bars: "Bars", name: str) -> Iterator[Callable[[str, int, int], None]]
             bar.remove()
 
 
-def open_scene_or_image(path: str) -> "LargeImage":
-    """An image; of xView3's files -32768 is nodata, whatever they say."""
+def opened(path: str, predictor: "DensePredictor") -> "LargeImage":
+    """An image as in training: of xView3's files -32768 is nodata, whatever they say; detectors get grey ones coloured,
+    as there are some among COCO's."""
+    from xt.data.grey import in_colour
     from xt.data.xview3 import CHANNELS, NODATA
     from xt.images import open_image, stack_parts
     from xt.prediction.inputs import image_name
 
     parts = stack_parts(path)
     is_scene = {image_name(part) for part in parts} <= set(CHANNELS.values())
-    return open_image(path, nodata=NODATA) if is_scene else open_image(path)
+    image = open_image(path, nodata=NODATA) if is_scene else open_image(path)
+    model = predictor.model.config
+    return in_colour(image, model.in_channels) if model.head == "detection" else image
 
 
 def dense_options(predictor: "DensePredictor", arguments: argparse.Namespace) -> "DenseOptions":
