@@ -15,6 +15,7 @@ from xt.errors import ConfigError
 from xt.model_config import ModelConfig
 from xt.streaming import Keep
 
+_LARGEST_SEED = 2**32 - 1
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "64-true"]
 
 
@@ -89,7 +90,7 @@ class TrainConfig:
     compile: bool = False
     """Whether torch.compile makes the region encoder faster; the first step then takes minutes."""
     seed: int = 0
-    """Seed of weights, order, augmentation and dropout, >= 0."""
+    """Seed of weights, order, augmentation and dropout, in [0, 2**32 - 1]."""
     resume: str = "none"
     """'none' starts anew, 'auto' goes on from the run folder's last checkpoint if there is one, else a
     checkpoint."""
@@ -111,7 +112,7 @@ class TrainConfig:
             in_range("train.region_batch", self.region_batch, 1)
         in_range("train.gradient_clip", self.gradient_clip, 0)
         in_range("train.gradient_fraction", self.gradient_fraction, 0, 1, lower_open=True)
-        in_range("train.seed", self.seed, 0)
+        in_range("train.seed", self.seed, 0, _LARGEST_SEED)
         if self.max_seconds is not None:
             in_range("train.max_seconds", self.max_seconds, 0, lower_open=True)
         if isinstance(self.devices, int):

@@ -2,8 +2,10 @@
 
 import csv
 import json
+import re
 import signal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,10 @@ from xt.configuration_parser import load_config
 from xt.data.statistics import pixel_statistics
 from xt.errors import CheckpointError, ConfigError, OutputError, TableError, XTError
 from xt.model import load_model
+from xt.output import lock_folder
+from xt.training.callbacks import TrainingClock
 from xt.training.checkpoints import load_trained
+from xt.training.module import TrainingModule
 from xt.training.preparation import load_encoder
 from xt.training.run import RunResult, train
 
@@ -257,8 +262,53 @@ def test_other_tasks(table: Path, tmp_path: Path, head: str, metric: str) -> Non
     assert f"val/{metric}" in result.curves[0]
 
 
+def test_one_class_is_nothing_to_tell_apart(table: Path, tmp_path: Path) -> None:
+    one = table.parent / "one.csv"
+    one.write_text(re.sub("red|green|blue", "red", table.read_text()))
+    with pytest.raises(
+        ConfigError, match=r"one\.csv has only one class, red, but a classification needs at least"
+    ):
+        train(toy_config(one, tmp_path / "run"))
+
+
+def test_one_run_at_a_time_in_a_folder(table: Path, tmp_path: Path) -> None:
+    lock = lock_folder(tmp_path, "train")
+    with pytest.raises(OutputError, match="another `xt train` is writing to"):
+        train(toy_config(table, tmp_path))
+    assert lock is not None
+    lock.close()
+
+
+def test_the_time_is_that_of_the_slowest_process() -> None:
+    """Or learning rates would differ, and the processes' weights with them."""
+
+    class TwoProcesses:
+        root_device = torch.device("cpu")
+
+        def reduce(self, value: torch.Tensor, reduce_op: str) -> torch.Tensor:
+            assert reduce_op == "max"
+            return torch.maximum(value, torch.tensor(70.0, dtype=value.dtype))
+
+    module = TrainingModule(
+        toy_model(), make_optimiser=lambda _: torch.optim.SGD([]), learning_rate=float, max_seconds=100
+    )
+    trainer: Any = SimpleNamespace(strategy=TwoProcesses(), should_stop=False)
+    clock = TrainingClock(100)
+    clock.on_train_start(trainer, module)
+    clock.on_train_batch_end(trainer, module, None, None, 0)
+    assert module.elapsed_s == 70.0
+    assert not trainer.should_stop
+    module.elapsed_s = 200.0
+    clock.on_train_batch_end(trainer, module, None, None, 1)
+    assert trainer.should_stop
+
+
 def test_no_validation_images(tmp_path: Path) -> None:
     table = toy_table(tmp_path / "data", train=8, val=0, test=0)
+    # As a killed run leaves it.
+    left = tmp_path / "run" / "checkpoints" / ".last.xt-part-0123abcd.ckpt"
+    left.parent.mkdir(parents=True)
+    left.touch()
     result = train(toy_config(table, tmp_path / "run", train={"epochs": 1}))
     assert "validation" not in result.metrics
     assert [path.name for path in (tmp_path / "run" / "checkpoints").iterdir()] == ["last.ckpt"]
@@ -290,6 +340,13 @@ def test_no_validation_images(tmp_path: Path) -> None:
             r"24 of 24 images are not on disk: /nowhere/train_0\.tif",
         ),
         ({"model": {"head": "multilabel"}}, TableError, r"'label' must hold a finite number"),
+        (
+            {"train": {"accelerator": "gpuu"}},
+            ConfigError,
+            r"train\.accelerator 'gpuu', .* do not fit this machine",
+        ),
+        ({"train": {"strategy": "pdd"}}, ConfigError, r"train\.strategy 'pdd' do not fit this machine"),
+        ({"train": {"nodes": 2}}, ConfigError, r"train\.nodes is 2, but nothing tells .* torchrun or srun"),
     ],
 )
 def test_what_does_not_fit_is_said_before_the_first_step(

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from xt.output import write_atomically
@@ -22,6 +23,8 @@ After each epoch of training, `values` has its number under "epoch" and the numb
 
 class TrainingClock(Callback):
     """Measures training time without validation in `module.elapsed_s`, and ends the run when it is used up.
+
+    With a limit it is the same time in all processes of a run.
 
     Args:
         max_seconds: None for no limit.
@@ -46,9 +49,11 @@ class TrainingClock(Callback):
         module.elapsed_s += now - self._since
         self._since = now
         if self.max_seconds is not None:
-            # One slow process ends the run for all, or the others would wait for its gradients for ever.
-            over = trainer.strategy.reduce_boolean_decision(module.elapsed_s >= self.max_seconds, all=False)
-            trainer.should_stop = trainer.should_stop or over
+            # In all processes that of the slowest: the learning rate follows it, and from different rates the weights
+            # would part; and one process that ended alone would leave the others waiting for its gradients.
+            elapsed = torch.tensor(module.elapsed_s, dtype=torch.float64, device=trainer.strategy.root_device)
+            module.elapsed_s = float(trainer.strategy.reduce(elapsed, reduce_op="max"))
+            trainer.should_stop = trainer.should_stop or module.elapsed_s >= self.max_seconds
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._since = time.perf_counter()

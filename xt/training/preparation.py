@@ -31,10 +31,16 @@ def resolve_classes(config: RunConfig, table: ImageTable) -> RunConfig:
     """The configuration with the classes of the data.
 
     Raises:
-        ConfigError: the configuration says another number of classes, or other names.
+        ConfigError: the configuration says another number of classes, or other names; or a
+            classification has only one class.
     """
     names = table.class_names
     given = config.model
+    if given.head == "classification" and len(names) < 2:
+        raise ConfigError(
+            f"{table.source} has only one class, {_some(names)}, but a classification needs at least two: check the "
+            "labels and data.label_columns"
+        )
     if given.num_classes not in (len(names), _default("num_classes")):
         raise ConfigError(
             f"model.num_classes is {given.num_classes}, but {table.source} has {len(names)}: {_some(names)}; "

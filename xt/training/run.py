@@ -14,29 +14,26 @@ from typing import Any
 
 import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
-from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from xt.configuration import RunConfig, TrainConfig, parse_interval
+from xt.configuration import RunConfig, TrainConfig
 from xt.configuration_parser import config_to_dict, config_to_yaml
 from xt.data.table import ImageTable
-from xt.errors import CheckpointError, ConfigError, OutputError
+from xt.errors import CheckpointError, OutputError
 from xt.heads import DenseHead
 from xt.memory import peak_bytes, peak_device_bytes
 from xt.model import XT
-from xt.output import check_writable_folder, write_atomically
-from xt.training.callbacks import CurveWriter, ProgressReport, Report, TrainingClock
+from xt.output import check_writable_folder, lock_folder, remove_leftovers, write_atomically
+from xt.training.callbacks import CurveWriter, ProgressReport, Report
 from xt.training.dense_evaluation import evaluate_dense
 from xt.training.evaluation import evaluate
 from xt.training.loading import TrainingData, check_labels, training_data
-from xt.training.metrics import deciding_metric
 from xt.training.mixing import Mixing
 from xt.training.module import TrainingModule
 from xt.training.optimiser import learning_rate_factor, make_optimiser
 from xt.training.preparation import LAST, prepare_model, reading, resolve_classes
-from xt.training.resuming import AtomicCheckpoints, WithinEpoch
 from xt.training.tables import load_splits
+from xt.training.trainer import make_trainer
 
 
 @dataclass(frozen=True)
@@ -83,11 +80,9 @@ def train(
     """
     out = Path(config.train.out)
     resume_from = _resume_from(config.train, out)
-    if _rank() == 0:
-        check_writable_folder(out)
-    else:
+    if _rank() != 0:
         report = None
-    with _quiet():
+    with _own_folder(out), _quiet():
         seed_everything(config.train.seed, verbose=False)
         splits = load_splits(config.data, config.model.head, model=config.model)
         config = resolve_classes(config, splits.train)
@@ -104,7 +99,7 @@ def train(
         module = _module(model, config)
         curves = CurveWriter(out / "curves.csv")
         reports = [] if report is None else [ProgressReport(report)]
-        trainer, best = _trainer(config, out, data, [curves, *callbacks, *reports])
+        trainer, best = make_trainer(config, out, data, [curves, *callbacks, *reports])
         if trainer.is_global_zero:
             write_atomically(out / "config.yaml", config_to_yaml(config))
         if config.train.precision == "64-true":
@@ -176,73 +171,6 @@ def _module(model: XT, config: RunConfig) -> TrainingModule:
     )
 
 
-def _trainer(
-    config: RunConfig, out: Path, data: TrainingData, callbacks: list[Callback]
-) -> tuple[Trainer, ModelCheckpoint]:
-    settings = config.train
-    metric, mode = deciding_metric(config.model.head)
-    folder = out / LAST.parent
-    best = ModelCheckpoint(
-        folder,
-        filename="best",
-        monitor=f"val/{metric}" if data.validation is not None else None,
-        mode=mode,
-        save_top_k=1 if data.validation is not None else 0,
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-        every_n_epochs=settings.validate_every,
-    )
-    last = ModelCheckpoint(
-        folder,
-        filename=LAST.stem,
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-        every_n_epochs=1,
-    )
-    interval = parse_interval(settings.checkpoint_every)
-    within_epoch = [] if interval is None else [WithinEpoch(out / LAST, interval)]
-    accelerator = settings.accelerator
-    on_cpu = accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available())
-    trainer = Trainer(
-        accelerator="cpu" if on_cpu else accelerator,
-        devices=1 if on_cpu and settings.devices == "auto" else settings.devices,
-        num_nodes=settings.nodes,
-        strategy=settings.strategy,
-        plugins=[AtomicCheckpoints()],
-        precision=_precision(settings),
-        max_epochs=settings.epochs,
-        accumulate_grad_batches=settings.accumulate,
-        gradient_clip_val=settings.gradient_clip or None,
-        check_val_every_n_epoch=settings.validate_every,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1,
-        use_distributed_sampler=False,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        logger=TensorBoardLogger(out, name="tensorboard", version=""),
-        callbacks=[
-            TrainingClock(settings.max_seconds),
-            *callbacks,
-            best,
-            last,
-            *within_epoch,
-        ],
-    )
-    if trainer.world_size % settings.region_parallel:
-        raise ConfigError(
-            f"train.region_parallel is {settings.region_parallel}, which does not divide the {trainer.world_size} "
-            "processes of this run (train.devices on each of train.nodes)"
-        )
-    return trainer, best
-
-
-def _precision(settings: TrainConfig) -> Any:
-    if settings.precision != "auto":
-        return settings.precision
-    on_cuda = settings.accelerator != "cpu" and torch.cuda.is_available()
-    return "bf16-mixed" if on_cuda and torch.cuda.is_bf16_supported() else "32-true"
-
-
 def _fit(trainer: Trainer, module: TrainingModule, data: TrainingData, resume_from: Path | None) -> None:
     handler = signal.getsignal(signal.SIGINT)
     try:
@@ -255,6 +183,25 @@ def _fit(trainer: Trainer, module: TrainingModule, data: TrainingData, resume_fr
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)
+
+
+@contextmanager
+def _own_folder(out: Path) -> Iterator[None]:
+    """The run folder, made if it is not there, without what killed runs left half-written, and with no other run in it.
+
+    Of a distributed run's processes only the main one writes to it.
+    """
+    if _rank() != 0:
+        yield
+        return
+    lock = lock_folder(check_writable_folder(out), "train")
+    try:
+        for folder in (out, out / LAST.parent):
+            remove_leftovers(folder)
+        yield
+    finally:
+        if lock is not None:
+            lock.close()
 
 
 def _rank() -> int:

@@ -1,0 +1,120 @@
+"""Lightning's trainer as a run's configuration wants it: devices, precision, checkpoints."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.utilities.exceptions import MisconfigurationException
+
+from xt.configuration import RunConfig, TrainConfig, parse_interval
+from xt.errors import ConfigError
+from xt.training.callbacks import TrainingClock
+from xt.training.loading import TrainingData
+from xt.training.metrics import deciding_metric
+from xt.training.preparation import LAST
+from xt.training.resuming import AtomicCheckpoints, WithinEpoch
+
+# By one of these a machine knows which of several it is: torchrun, Slurm, LSF, MPI, or what was set by hand.
+_LAUNCHERS = (
+    "GROUP_RANK",
+    "SLURM_PROCID",
+    "JSM_NAMESPACE_RANK",
+    "OMPI_COMM_WORLD_RANK",
+    "PMI_RANK",
+    "NODE_RANK",
+)
+
+
+def make_trainer(
+    config: RunConfig, out: Path, data: TrainingData, callbacks: list[Callback]
+) -> tuple[Trainer, ModelCheckpoint]:
+    """The trainer, and the checkpoint that knows which epoch was best.
+
+    Raises:
+        ConfigError: the machine does not have the devices, or they do not fit each other.
+    """
+    settings = config.train
+    best, *others = _checkpoints(config, out, validates=data.validation is not None)
+    try:
+        trainer = Trainer(
+            **_devices(settings),
+            plugins=[AtomicCheckpoints()],
+            precision=_precision(settings),
+            max_epochs=settings.epochs,
+            accumulate_grad_batches=settings.accumulate,
+            gradient_clip_val=settings.gradient_clip or None,
+            check_val_every_n_epoch=settings.validate_every,
+            num_sanity_val_steps=0,
+            log_every_n_steps=1,
+            use_distributed_sampler=False,
+            enable_progress_bar=False,
+            enable_model_summary=False,
+            logger=TensorBoardLogger(out, name="tensorboard", version=""),
+            callbacks=[TrainingClock(settings.max_seconds), *callbacks, best, *others],
+        )
+    except (MisconfigurationException, ValueError) as error:
+        raise ConfigError(
+            f"train.accelerator {settings.accelerator!r}, train.devices {settings.devices} and train.strategy "
+            f"{settings.strategy!r} do not fit this machine or each other: {' '.join(str(error).split())}"
+        ) from error
+    if trainer.world_size % settings.region_parallel:
+        raise ConfigError(
+            f"train.region_parallel is {settings.region_parallel}, which does not divide the {trainer.world_size} "
+            "processes of this run (train.devices on each of train.nodes)"
+        )
+    return trainer, best
+
+
+def _checkpoints(config: RunConfig, out: Path, *, validates: bool) -> list[ModelCheckpoint]:
+    """Of the best epoch, of the last one, and within epochs."""
+    settings, folder = config.train, out / LAST.parent
+    metric, mode = deciding_metric(config.model.head)
+    best = ModelCheckpoint(
+        folder,
+        filename="best",
+        monitor=f"val/{metric}" if validates else None,
+        mode=mode,
+        save_top_k=1 if validates else 0,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+        every_n_epochs=settings.validate_every,
+    )
+    last = ModelCheckpoint(
+        folder,
+        filename=LAST.stem,
+        enable_version_counter=False,
+        save_on_train_epoch_end=True,
+        every_n_epochs=1,
+    )
+    interval = parse_interval(settings.checkpoint_every)
+    return [best, last] if interval is None else [best, last, WithinEpoch(out / LAST, interval)]
+
+
+def _devices(settings: TrainConfig) -> dict[str, Any]:
+    if settings.nodes > 1 and not any(name in os.environ for name in _LAUNCHERS):
+        raise ConfigError(
+            f"train.nodes is {settings.nodes}, but nothing tells this process which of the machines it is on: start it "
+            "on each of them with torchrun or srun, see docs/scale.md"
+        )
+    on_cpu = _is_on_cpu(settings)
+    return {
+        "accelerator": "cpu" if on_cpu else settings.accelerator,
+        "devices": 1 if on_cpu and settings.devices == "auto" else settings.devices,
+        "num_nodes": settings.nodes,
+        "strategy": settings.strategy,
+    }
+
+
+def _is_on_cpu(settings: TrainConfig) -> bool:
+    return settings.accelerator == "cpu" or (settings.accelerator == "auto" and not torch.cuda.is_available())
+
+
+def _precision(settings: TrainConfig) -> Any:
+    if settings.precision != "auto":
+        return settings.precision
+    is_bf16 = not _is_on_cpu(settings) and torch.cuda.is_available() and torch.cuda.is_bf16_supported()
+    return "bf16-mixed" if is_bf16 else "32-true"
