@@ -122,7 +122,7 @@ def _with_data(image: LargeImage, max_side: int) -> np.ndarray:
     if not image.has_nodata:
         raise ConfigError(
             f"{image.name} has no nodata value, so that nothing could be left out; "
-            "give it with open_image(path, nodata=...) or choose another foreground"
+            "say which value means nothing (nodata=, --nodata or data.nodata) or choose another foreground"
         )
     return low_resolution(image, max_side, lambda valid: np.asarray(valid.any(axis=2)), read=_read_data)
 

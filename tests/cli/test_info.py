@@ -24,7 +24,7 @@ def test_a_real_geotiff(capsys):
     assert "tiles of 512 x 512" in shown["stored as"]
     assert "282 x 563, 1 : 64" in shown["level 6"]
     assert "EPSG:4326" in shown["crs"]
-    assert "x_map = -180 + 0.01 x, y_map = 90 + -0.01 y" in shown["transform"]
+    assert "x_map = -180 + 0.01 x, y_map = 90 - 0.01 y" in shown["transform"]
     assert "10,011 (71 x 141 of 256 x 256 pixels)" in shown["regions"]
     assert "640,704 (64 a region)" in shown["tokens"]
 
@@ -56,6 +56,7 @@ def test_a_stack_with_its_channels(capsys, tmp_path):
     assert "file aligned to the reference" in shown["stored as"]
     # Depth covers columns 90 to 150 of rows 0 to 150.
     assert shown["regions"].split()[1:4] == ["4", "of", "20"]
+    assert shown["regions"].endswith("20.0% with data")
 
 
 def test_ome_files_with_their_channels(capsys):
@@ -85,7 +86,9 @@ def test_missing_image(capsys, tmp_path):
 
 def test_sizes_must_be_positive(capsys, tmp_path):
     assert main(["info", "x.tif", "--region-size", "0"]) == 2
-    assert "must be at least 1" in capsys.readouterr().err
+    assert "--region-size must be at least 1, got 0" in capsys.readouterr().err
+    assert main(["info", "x.tif", "--tokens-per-region", "3"]) == 2
+    assert "--tokens-per-region must be a square number (1, 4, 16 ...), got 3" in capsys.readouterr().err
 
 
 def test_does_not_wait_for_torch(tmp_path):

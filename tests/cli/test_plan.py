@@ -44,6 +44,16 @@ def test_a_checkpoint_and_a_file_as_json(capsys, tmp_path):
     assert found["steps"][0]["seconds"] > 0
 
 
+def test_a_named_encoder_takes_the_channels_of_the_file(capsys, tmp_path):
+    for name in ("a.tif", "b.tif"):
+        Image.fromarray(np.zeros((64, 64), np.uint8)).save(tmp_path / name)
+    stack = f"{tmp_path / 'a.tif'}|{tmp_path / 'b.tif'}"
+    for image in (tmp_path / "a.tif", stack):
+        status, shown = plan(capsys, "--image", image, *SMALL, "--device", "2GB")
+        assert status == 0
+        assert "convnext_atto, none; 1 region of 64 pixels at a time" in shown
+
+
 def test_a_configuration_with_changes(capsys, tmp_path):
     path = tmp_path / "config.yaml"
     path.write_text(

@@ -1,6 +1,7 @@
 """`xt info IMAGE`: what an image is, and what it becomes: regions and tokens."""
 
 import argparse
+import math
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
@@ -39,8 +40,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from xt.images import open_image
 
-    if arguments.region_size < 1 or (arguments.tokens_per_region or 1) < 1:
-        raise ConfigError("--region-size and --tokens-per-region must be at least 1")
+    if arguments.region_size < 1:
+        raise ConfigError(f"--region-size must be at least 1, got {arguments.region_size}")
+    tokens = arguments.tokens_per_region
+    if tokens is not None and (tokens < 1 or math.isqrt(tokens) ** 2 != tokens):
+        raise ConfigError(f"--tokens-per-region must be a square number (1, 4, 16 ...), got {tokens}")
     for number, path in enumerate(arguments.images):
         with open_image(path, nodata=arguments.nodata) as image:
             lines = [*_description(image), *_regions(image, arguments)]
@@ -79,8 +83,10 @@ def _names(names: tuple[str, ...]) -> str:
 def _formula(transform: tuple[float, ...]) -> str:
     a, b, c, d, e, f = (f"{number:.9g}" for number in transform)
     if transform[1] == transform[3] == 0:
-        return f"x_map = {c} + {a} x, y_map = {f} + {e} y"
-    return f"x_map = {c} + {a} x + {b} y, y_map = {f} + {d} x + {e} y"
+        formula = f"x_map = {c} + {a} x, y_map = {f} + {e} y"
+    else:
+        formula = f"x_map = {c} + {a} x + {b} y, y_map = {f} + {d} x + {e} y"
+    return formula.replace("+ -", "- ")
 
 
 def _storage(image: "LargeImage") -> Iterator[str]:
@@ -122,7 +128,10 @@ def _regions(image: "LargeImage", arguments: argparse.Namespace) -> Iterator[tup
 
         grid = RegionGrid.from_image(image, size, foreground=foreground_mask(image, arguments.foreground))
         share = len(grid) / everything
-        yield "regions", f"{len(grid):,} of {everything:,} ({shape}), {share:.1%} with {arguments.foreground}"
+        wanted = {"nodata": "with data", "tissue": "with tissue"}.get(
+            arguments.foreground, f"in {arguments.foreground}"
+        )
+        yield "regions", f"{len(grid):,} of {everything:,} ({shape}), {share:.1%} {wanted}"
     yield "tokens", f"{len(grid) * tokens:,} ({tokens} a region)"
 
 

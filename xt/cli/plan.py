@@ -11,6 +11,7 @@ from xt.errors import ConfigError
 from xt.images.remote import is_remote
 
 if TYPE_CHECKING:
+    from xt.images import LargeImage
     from xt.model import XT
 
 
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
     from xt.planning.plan import plan
 
     image = _image(arguments.image)
-    model = _model(arguments).train()
+    model = _model(arguments, image).train()
     result = plan(
         model,
         image,
@@ -69,22 +70,25 @@ def run(arguments: argparse.Namespace) -> int:
     return 0 if any(step.fits for step in result.steps[-3:]) else 1
 
 
-def _image(text: str) -> tuple[int, int] | str:
-    """A size, or the path of a file."""
+def _image(text: str) -> "tuple[int, int] | LargeImage":
+    """A size, or a file."""
+    from xt.images import open_image, stack_parts
+
     size = re.fullmatch(r"(\d+)\s*[xX×]\s*(\d+)", text.strip())
     if size is None:
-        if not Path(text).exists() and not is_remote(text):
+        if not all(Path(part).exists() or is_remote(part) for part in stack_parts(text)):
             raise ConfigError(
                 f"--image {text}: expected height x width such as 29000x25000, or an image file"
             )
-        return text
+        return open_image(text)
     height, width = int(size[1]), int(size[2])
     if min(height, width) < 1:
         raise ConfigError(f"--image {text}: an image has at least one pixel")
     return height, width
 
 
-def _model(arguments: argparse.Namespace) -> "XT":
+def _model(arguments: argparse.Namespace, image: "tuple[int, int] | LargeImage") -> "XT":
+    """The model that is meant; one that is only named takes the image's channels."""
     from xt.model import build_model
     from xt.model_config import ModelConfig
 
@@ -103,6 +107,8 @@ def _model(arguments: argparse.Namespace) -> "XT":
         model.streaming = replace(model.streaming, region_batch=region_batch)
         return model
     if not path.exists():
+        if not isinstance(image, tuple):
+            given["in_channels"] = image.channels
         return build_model(ModelConfig(encoder=arguments.model, **given))
     if given:
         raise ConfigError(

@@ -12,7 +12,7 @@ def table(plan: "Plan") -> Iterator[str]:
     height, width = plan.image
     lines = {
         "image": f"{height:,} x {width:,} pixels (height x width)",
-        "model": f"{plan.model}; {plan.region_batch} regions of {plan.region_size} pixels at a time",
+        "model": f"{plan.model}; {_regions(plan)} of {plan.region_size} pixels at a time",
         "device": f"{plan.device}, {in_bytes(plan.memory_bytes)} free",
         "regions": f"{plan.regions:,}",
         "tokens": f"{plan.tokens:,}, {in_bytes(plan.token_bytes)}",
@@ -44,7 +44,7 @@ def advice_for(plan: "Plan") -> str:
         step = plan.steps[1] if training else plan.inference
         sentence = (
             f"{what} does not fit: it needs {in_bytes(step.peak_bytes)} of {in_bytes(plan.memory_bytes)} with "
-            f"{plan.region_batch} region{'s' * (plan.region_batch > 1)} at a time; {_change(plan)}"
+            f"{_regions(plan)} at a time; {_change(plan)}"
         )
         if training and plan.largest_inference:
             sentence += f"; inference fits, with region_batch={plan.largest_inference}"
@@ -55,6 +55,10 @@ def advice_for(plan: "Plan") -> str:
         return f"inference fits, with region_batch={plan.region_batch}"
     keep = "all" if plan.steps[-1].fits else "auto"
     return f"training fits, fastest with region_batch={plan.region_batch}, keep={keep!r}"
+
+
+def _regions(plan: "Plan") -> str:
+    return f"{plan.region_batch} region{'s' * (plan.region_batch > 1)}"
 
 
 def _change(plan: "Plan") -> str:
