@@ -1,5 +1,7 @@
 """Tables of masks and points, and folders of scenes: what is read, what is refused."""
 
+from dataclasses import replace
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -8,10 +10,13 @@ import tifffile
 from tests.training.dense_toy import dense_table
 from xt.data.dataset import Reading
 from xt.data.dense_dataset import DenseDataset, check_labelled, open_labelled
-from xt.data.dense_table import read_mask_table, read_point_table, read_scene_table
+from xt.data.dense_table import as_targets, read_mask_table, read_point_table, read_scene_table
 from xt.data.splits import divide
+from xt.data.targets import BoxTarget
 from xt.errors import ConfigError, ShapeError, TableError
+from xt.heads import BoxTable
 from xt.testing.xview3_scene import make_scenes
+from xt.training.loading import check_labels
 
 READING = Reading(region_size=64)
 
@@ -119,6 +124,51 @@ def test_all_labels_are_checked_before_anything_is_computed(table, tmp_path):
     with pytest.raises(ShapeError, match=r"small\.tif is 150 x 169 pixels"):
         check_labelled(masks, READING, lambda done, total: heard.append((done, total)))
     assert heard == [(1, 4)]
+
+
+@pytest.mark.parametrize("task", ["points", "detection"])
+def test_images_without_any_object_are_neither_learned_from_nor_chosen_by(tmp_path, task):
+    """Whatever a model says there, no epoch would be better than another, and the first would be kept."""
+    names = ("train", "val", "test")
+    boxes = BoxTable.of([[1, 1, 9, 9]])
+    crowd = BoxTable.of([[1, 1, 9, 9], [2, 2, 2, 5]], crowd=[True, False])
+    for name in names:
+        tifffile.imwrite(tmp_path / f"{name}.tif", np.zeros((70, 80, 3), np.uint8))
+    (tmp_path / "some.csv").write_text("y,x\n3,4\n")
+    (tmp_path / "none.csv").write_text("y,x\n")
+
+    def check(empty: str) -> None:
+        rows = [f"{name}.tif,{'none' if name == empty else 'some'}.csv,{name}" for name in names]
+        (tmp_path / "t.csv").write_text("\n".join(["image,points,split", *rows]))
+        table = read_point_table(tmp_path / "t.csv")
+        if task == "detection":
+            targets = [
+                BoxTarget(crowd if name == empty else boxes, tmp_path / "i.json", None, 1, (1,))
+                for name in names
+            ]
+            table = replace(table, targets=as_targets(targets))
+        check_labels(divide(table), READING, None)
+
+    check("none of them")
+    check("test")
+    with pytest.raises(
+        TableError, match=r"none of the 1 validation images has a labelled object by which the best"
+    ):
+        check("val")
+    with pytest.raises(
+        TableError, match=r"none of the 1 training images has a labelled object to learn from; label"
+    ):
+        check("train")
+
+
+def test_distances_on_a_map_need_one(tmp_path):
+    tifffile.imwrite(tmp_path / "a.tif", np.zeros((70, 80, 3), np.uint8))
+    (tmp_path / "p.csv").write_text("y,x\n3,4\n")
+    (tmp_path / "t.csv").write_text("image,points\na.tif,p.csv\n")
+    table = read_point_table(tmp_path / "t.csv")
+    assert check_labelled(table, READING) == 1
+    with pytest.raises(ConfigError, match=r"distance_unit is 'map', but .*a\.tif does not say where it lies"):
+        check_labelled(table, READING, on_map=True)
 
 
 def test_points_that_lie_on_no_image(tmp_path):

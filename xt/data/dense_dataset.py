@@ -11,7 +11,7 @@ from xt.data.dataset import Reading, TableDataset
 from xt.data.labelled import Labelled, MaskPlaces, PointPlaces, random_window
 from xt.data.table import ImageTable
 from xt.data.targets import PointTarget
-from xt.errors import TableError
+from xt.errors import ConfigError, TableError
 from xt.heads.box_table import BoxTable
 from xt.heads.point_table import PointTable
 from xt.images import LargeImage
@@ -105,19 +105,40 @@ def open_labelled(table: ImageTable, place: int, reading: Reading) -> Labelled:
 
 
 def check_labelled(
-    table: ImageTable, reading: Reading, progress: Callable[[int, int], None] | None = None
-) -> None:
+    table: ImageTable,
+    reading: Reading,
+    progress: Callable[[int, int], None] | None = None,
+    *,
+    on_map: bool = False,
+) -> int | None:
     """Open every image with its labels, without reading pixels.
 
     Args:
         progress: called with images done and images in all.
+        on_map: whether distances are going to be measured in map units.
+    Returns:
+        How many points or boxes there are to be found; None of masks.
     Raises:
         ShapeError, TableError: the labels of an image are not of this image, or no point of the table lies on any.
+        ConfigError: distances on the map are wanted, and an image lies on none.
     """
-    given = lying = 0
+    given = lying = found = 0
+    masks = False
     for place in range(len(table)):
         pair = open_labelled(table, place, reading)
         target = table.targets[place]
+        if isinstance(pair.target, BoxTable):
+            found += int((~with_area(pair.target).crowd).sum())
+        elif isinstance(pair.target, PointTable):
+            found += len(pair.target)
+        else:
+            masks = True
+        if on_map and pair.image.transform is None:
+            pair.close()
+            raise ConfigError(
+                f"evaluation.distance_unit is 'map', but {pair.image.name} does not say where it lies; set it to "
+                "'pixels'"
+            )
         if isinstance(target, PointTarget) and isinstance(pair.target, PointTable):
             given, lying = given + len(target.file.y), lying + len(pair.target)
         pair.close()
@@ -127,6 +148,7 @@ def check_labelled(
         raise TableError(
             f"{table.source}: none of the points lies on its image; check coordinate systems, and the order of x and y"
         )
+    return None if masks else found
 
 
 def collate_dense(items: Sequence[DenseItem]) -> DenseBatch:

@@ -13,6 +13,7 @@ from xt.data.dense_table import DENSE_TASKS
 from xt.data.photo_dataset import PhotoBatch, PhotoDataset, photo_loader
 from xt.data.splits import Splits
 from xt.data.table import ImageTable
+from xt.errors import TableError
 from xt.training.callbacks import Report
 from xt.training.resuming import ResumableLoader
 
@@ -133,12 +134,27 @@ def evaluation_batches(table: ImageTable, how: Reading, batch_size: int) -> Data
     return DataLoader(ImageDataset(table, how), batch_size, collate_fn=together)
 
 
-def check_labels(splits: Splits, how: Reading, report: Report | None) -> None:
-    """Refuse labels that are not of their images, before anything is computed."""
-    for part in (splits.train, splits.validation, splits.test):
-        if part is not None:
-            check_labelled(
-                part,
-                how,
-                None if report is None else lambda done, total: report("check labels", done, total, {}),
+def check_labels(splits: Splits, how: Reading, report: Report | None, *, on_map: bool = False) -> None:
+    """Refuse labels that are not of their images, before anything is computed.
+
+    Args:
+        on_map: whether distances are going to be measured in map units.
+    Raises:
+        TableError: labels do not fit, or there is not one point or box to learn from, or to choose an epoch by.
+        ConfigError: distances on the map are wanted, and an image lies on none.
+    """
+    progress = None if report is None else lambda done, total: report("check labels", done, total, {})
+    parts = {
+        "training": (splits.train, "to learn from"),
+        "validation": (splits.validation, "by which the best epoch could be chosen"),
+        "test": (splits.test, ""),
+    }
+    for name, (part, purpose) in parts.items():
+        if part is None:
+            continue
+        found = check_labelled(part, how, progress, on_map=on_map and name != "training")
+        if found == 0 and purpose:
+            raise TableError(
+                f"{part.source}: none of the {len(part)} {name} images has a labelled object {purpose}; label some, or "
+                f"divide the images otherwise ({splits.how})"
             )

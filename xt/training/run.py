@@ -92,7 +92,8 @@ def train(
             _check_same_model(stored, config, resume_from)
         model, config = prepare_model(config, splits.train, report)
         if isinstance(model.head, DenseHead):
-            check_labels(splits, reading(config, model), report)
+            on_map = config.model.head == "points" and config.evaluation.distance_unit == "map"
+            check_labels(splits, reading(config, model), report, on_map=on_map)
         data = training_data(config, splits, reading(config, model))
         if config.optim.encoder_lr_factor == 0:
             model.region_encoder.backbone.requires_grad_(False)
