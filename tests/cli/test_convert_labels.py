@@ -194,3 +194,20 @@ def test_blood_cells_are_all_there(tmp_path: Path) -> None:
         "BloodImage_00343.xml: RBC y=328 to 328, x=180 to 180 has no area",
         "BloodImage_00338.xml: RBC y=336 to 336, x=503 to 503 has no area",
     ]
+
+
+def test_labels_of_yolo_without_an_image_are_reported_and_marks_of_editors_are_not_read(
+    images: Path, tmp_path: Path
+) -> None:
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    (labels / "classes.txt").write_text("nut\n")
+    (labels / "a.txt").write_bytes("\ufeff0 0.5 0.5 0.5 0.5\n".encode())
+    (labels / "of_another_split.txt").write_text("0 0.5 0.5 0.5 0.5\n")
+    found = read_yolo(labels, images, class_names=["nut"])
+    assert [len(table) for table in found.boxes] == [1, 0, 0]
+    assert found.left_out == (f"of_another_split.txt: {images} has no image of this name",)
+    assert read_yolo(labels, images, class_names=["nut"], names=["a"]).left_out == ()
+    (labels / "b.txt").write_bytes(b"\xe9")
+    with pytest.raises(TableError, match=r"b\.txt is not a text file of labels \('utf-8' codec"):
+        read_yolo(labels, images, class_names=["nut"])

@@ -45,7 +45,7 @@ class Conversion:
     """What came of files of boxes.
 
     Attributes:
-        left_out: a sentence for each box that is none.
+        left_out: a sentence for each box that is none, and for each file without an image.
         cut: how many boxes reached beyond their image and were cut at its border.
     """
 

@@ -2,10 +2,11 @@
 
     class x_centre y_centre width height
 
-An image without a text file, or with an empty one, has no objects.
+An image without a text file, or with an empty one, has no objects. A text file without an image is reported.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from xt.data.box_conversion import Conversion, LabelledBox, LabelledImage, files_by_stem, together
@@ -15,6 +16,8 @@ from xt.images import open_image
 
 # Shares may lie beyond 0 and 1 by what writers round.
 _ROUNDING = 1e-3
+# The classes' names, which labelling programs put beside the labels.
+_NAMES = "classes"
 
 
 def read_yolo(
@@ -50,12 +53,23 @@ def read_yolo(
         boxes = _read(file[0], shape, class_names) if file else []
         source = file[0].name if file else path.name
         labelled.append(LabelledImage(path.relative_to(folder).as_posix(), shape, boxes, source))
-    return together(labelled, class_names)
+    lost = [
+        f"{files[0].name}: {folder} has no image of this name"
+        for stem, files in texts.items()
+        if names is None and stem not in there and stem != _NAMES
+    ]
+    found = together(labelled, class_names)
+    return replace(found, left_out=(*lost, *found.left_out))
 
 
 def _read(path: Path, shape: tuple[int, int], class_names: Sequence[str]) -> list[LabelledBox]:
     boxes = []
-    for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+    try:
+        # Some editors begin a file with a mark.
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise TableError(f"{path} is not a text file of labels ({error})") from None
+    for number, line in enumerate(lines, start=1):
         words = line.split()
         if not words:
             continue
