@@ -13,8 +13,12 @@ from PIL import Image
 
 from tests.shared_data import shared_data
 from tests.small_model import small_model
+from xt.cli import folder_files
 from xt.cli.main import main
+from xt.cluster.manifest import MANIFEST, Manifest
+from xt.cluster.units import Outcome, WorkUnit
 from xt.prediction import Predictor
+from xt.prediction.results import TOGETHER, file_sha256
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +152,13 @@ def test_another_checkpoint_is_refused(checkpoint, images, out, tmp_path, capsys
     assert predict(other, images / "photo.png", "--out", out) == 2
     assert f"{out} holds results of another checkpoint" in capsys.readouterr().err
     assert len(table(out)) == 3
+    # A folder's own records tell of nothing that is thrown away, nor bring it back.
+    assert {MANIFEST, folder_files.SCENES, folder_files.DETECTIONS, folder_files.DETECTIONS_IMAGES} == set(
+        TOGETHER
+    )
+    with Manifest(out, file_sha256(other)) as manifest:
+        entry = {"stem": "gone", "version": [], "row": {"image": "gone.tif", "predicted": "x"}}
+        manifest.add(Outcome(unit=WorkUnit(image="gone.tif", stem="gone")), entry)
     assert predict(other, images / "photo.png", "--out", out, "--overwrite") == 0
     assert "p(x)" in table(out)[0]
     assert files(out) == {"predictions.csv", "predictions.json", "photo.relevance.tif", "photo.overlay.png"}

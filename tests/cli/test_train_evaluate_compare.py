@@ -111,6 +111,17 @@ def test_evaluate(run: Path, table: Path, tmp_path: Path, capsys: pytest.Capture
     last = run / "checkpoints" / "last.ckpt"
     assert main(["evaluate", str(last), str(table), "--split", "all"]) == 0
     assert "all 39 images" in capsys.readouterr().out
+    image = table.parent / "test_0.tif"
+    assert main(["predict", str(last), str(image), "--out", str(tmp_path / "p"), "--no-overlay"]) == 0
+    assert (tmp_path / "p" / "test_0.relevance.tif").exists()
+    refused = {
+        "--device=gpu": "there is no device 'gpu'",
+        "--batch-size=0": "--batch-size must be at least 1, got 0",
+        "--distance=3": "--distance is for points, but this model's head is 'classification'",
+    }
+    for option, message in refused.items():
+        assert main(["evaluate", str(run), str(table), option]) == 2
+        assert message in capsys.readouterr().err
 
 
 def test_evaluate_a_folder_per_class(

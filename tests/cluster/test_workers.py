@@ -3,9 +3,10 @@
 import pytest
 
 from tests.cluster.toy_work import ToyWork, begun
+from xt.cluster import processes
 from xt.cluster.processes import local_handles
-from xt.cluster.units import Outcome, Plan, units_of
-from xt.cluster.workers import Workers
+from xt.cluster.units import Outcome, Plan, WorkUnit, units_of
+from xt.cluster.workers import WorkerLostError, Workers
 from xt.errors import XTError
 
 
@@ -67,6 +68,32 @@ def test_a_refusal_ends_the_run_at_once(tmp_path, names, settings, expected):
         do(tmp_path, names, num_workers=2, **settings)
     if "slow-b" in names:
         assert "slow-b ended" not in begun(tmp_path), "and does not wait for a worker that is busy"
+
+
+def test_a_worker_that_is_ended_while_it_begins_ends(tmp_path, monkeypatch):
+    """As by Ctrl-C in the first moment."""
+    (handle,) = local_handles(ToyWork(tmp_path), [None])
+    begin = processes._processes.Process.start
+
+    def interrupted(process):
+        handle.close()
+        begin(process)
+
+    monkeypatch.setattr(processes._processes.Process, "start", interrupted)
+    with pytest.raises(WorkerLostError, match="lost 1 times at a"):
+        handle.do(WorkUnit(image="a", stem="a"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_machine_that_can_begin_no_process_says_so(tmp_path, monkeypatch):
+    (handle,) = local_handles(ToyWork(tmp_path), [None])
+
+    def refused(_):
+        raise OSError(12, "Cannot allocate memory")
+
+    monkeypatch.setattr(processes._processes.Process, "start", refused)
+    with pytest.raises(WorkerLostError, match="lost 3 times at a "):
+        handle.do(WorkUnit(image="a", stem="a"))
 
 
 def test_progress_is_told(tmp_path):

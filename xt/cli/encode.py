@@ -55,15 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import torch
-
     from xt.data.encoding import open_for_encoding
+    from xt.prediction.predictor import choose_device
 
+    device = choose_device(arguments.device)
     config, trained = _source(arguments)
     images = _images(arguments, config)
     with ProgressBars() as bars:
         model = trained or _untrained(config, images, bars)
-        model.to(arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")).eval()
+        model.to(device).eval()
         if arguments.region_batch is not None:
             model.streaming = replace(model.streaming, region_batch=arguments.region_batch)
         with open_for_encoding(

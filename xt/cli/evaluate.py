@@ -7,12 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from xt.cli.progress import ProgressBars
 from xt.cli.train import StageBars, in_words
+from xt.errors import ConfigError
 
 if TYPE_CHECKING:
     from xt.configuration import DataConfig, EvaluationConfig, RunConfig
     from xt.data.dataset import Reading
     from xt.data.table import ImageTable
     from xt.model import XT
+
+# Options, and the heads that they are for.
+_OPTIONS = {
+    "distance": ("points",),
+    "distance_unit": ("points",),
+    "score_threshold": ("points",),
+    "max_detections": ("detection",),
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,18 +71,21 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import torch
-
     from xt.configuration import DataConfig
     from xt.data.dataset import Reading
+    from xt.prediction.predictor import choose_device
     from xt.training.checkpoints import load_trained
     from xt.training.tables import load_table
 
+    if arguments.batch_size < 1:
+        raise ConfigError(f"--batch-size must be at least 1, got {arguments.batch_size}")
+    device = choose_device(arguments.device)
     if arguments.out is not None:
         from xt.output import check_writable_folder
 
         check_writable_folder(arguments.out)
     model, config = load_trained(arguments.checkpoint)
+    _check_options(arguments, model.config.head)
     data = _data(DataConfig() if config is None else config.data, arguments)
     names = model.config.class_names
     if data.inaturalist is not None and config is None and names is not None:
@@ -84,7 +96,6 @@ def run(arguments: argparse.Namespace) -> int:
         table, arguments.split, data.test_split if data.inaturalist is None else data.validation_split
     )
     table.check_files()
-    device = arguments.device or ("cuda" if torch.cuda.is_available() else "cpu")
     model.to(device)
     if arguments.region_batch is not None:
         model.streaming = replace(model.streaming, region_batch=arguments.region_batch)
@@ -103,6 +114,15 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.out is not None:
         print(f"wrote {arguments.out}")
     return 0
+
+
+def _check_options(arguments: argparse.Namespace, head: str) -> None:
+    """Refuse options that mean nothing for a model with this head."""
+    for name, heads in _OPTIONS.items():
+        if head not in heads and getattr(arguments, name) is not None:
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is for {' and '.join(heads)}, but this model's head is {head!r}"
+            )
 
 
 def _measure(
@@ -179,7 +199,8 @@ def _data(trained: "DataConfig", arguments: argparse.Namespace) -> "DataConfig":
 
 def _select(table: "ImageTable", split: str | None, default: str) -> tuple["ImageTable", str]:
     if split == "all" or (split is None and table.splits is None):
-        return table, f"all {len(table)} images"
+        return table, "the one image" if len(table) == 1 else f"all {len(table)} images"
     name = split or default
     part = table.split(name)
-    return part, f"the {len(part)} images of the split {name!r}"
+    images = "the one image" if len(part) == 1 else f"the {len(part)} images"
+    return part, f"{images} of the split {name!r}"

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "checkpoint", help="a model.safetensors as `xt train` writes it, or the folder it lies in"
+        "checkpoint", help="a run folder, its model.safetensors, or a .ckpt of a run that is not finished"
     )
     parser.add_argument(
         "files", nargs="+", metavar="FILES",

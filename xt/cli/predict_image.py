@@ -38,8 +38,9 @@ def load(checkpoint: Path, arguments: argparse.Namespace) -> "XT":
     from dataclasses import replace
 
     from xt.model import load_model
+    from xt.training.checkpoints import load_trained
 
-    model = load_model(checkpoint)
+    model = load_trained(checkpoint)[0] if checkpoint.suffix == ".ckpt" else load_model(checkpoint)
     if arguments.region_batch is not None:
         model.streaming = replace(model.streaming, region_batch=arguments.region_batch)
     predict_dense.check_options(arguments, model.config.head)

@@ -59,22 +59,27 @@ class ProcessHandle:
         return message
 
     def _start(self) -> Connection:
-        self._pipe, theirs = _processes.Pipe()
-        self._process = _processes.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
-        self._process.start()
+        pipe, theirs = _processes.Pipe()
+        process = _processes.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
+        process.start()
         # So that the pipe ends with the process.
         theirs.close()
+        # Only now, as what has not begun cannot be killed by `close`, which another thread may call at any time.
+        self._pipe, self._process = pipe, process
         if self._closed:
-            self._process.kill()
-        return self._pipe
+            process.kill()
+        return pipe
 
     def _end(self) -> int | None:
-        """Forget a process that is gone; its exit status."""
-        if self._pipe is not None:
-            self._pipe.close()
-        self._process.join(_SECONDS_TO_END)
-        code: int | None = self._process.exitcode
+        """Forget a process that is gone; its exit status, None if it could not even begin."""
+        process, pipe = self._process, self._pipe
         self._process, self._pipe = None, None
+        if pipe is not None:
+            pipe.close()
+        if process is None:
+            return None
+        process.join(_SECONDS_TO_END)
+        code: int | None = process.exitcode
         return code
 
 

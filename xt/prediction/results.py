@@ -24,6 +24,8 @@ _SHARE_OF_WRITES = 20
 # Of records that do not name the files.
 _FIRST_FILES = (".relevance.tif", ".overlay.png")
 _SIDE_FILES = (".mask.tif.aux.xml",)
+# What the command line writes of all images together, and would else tell of results that are not there any more.
+TOGETHER = ("manifest.jsonl", "detections.json", "detections.images.json", "xview3.csv")
 
 
 class ResultFolder:
@@ -217,8 +219,9 @@ class ResultFolder:
         for entry in (record or {"images": {}})["images"].values():
             for suffix in (*entry.get("files", _FIRST_FILES), *_SIDE_FILES):
                 (self.folder / f"{entry['stem']}{suffix}").unlink(missing_ok=True)
-        (self.folder / TABLE).unlink(missing_ok=True)
-        (self.folder / RECORD).unlink(missing_ok=True)
+        # The record last: of a discarding that was cut short it still tells.
+        for name in (*TOGETHER, TABLE, RECORD):
+            (self.folder / name).unlink(missing_ok=True)
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

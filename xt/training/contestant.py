@@ -38,14 +38,17 @@ def say(message: dict[str, Any]) -> None:
     print(json.dumps(message), flush=True)
 
 
-def run(path: Path) -> dict[str, Any]:
-    """Train and evaluate; what `xt.training.comparison.compare` returns for one contestant."""
+def run(path: Path) -> dict[str, Any] | None:
+    """Train and evaluate; what `xt.training.comparison.compare` returns for one contestant, None in all but one of
+    several processes that train it."""
     from xt.training.run import train
 
     started = time.perf_counter()
     config = load_config(path)
     speaker = Speaker()
     trained = train(config, report=speaker, evaluate_test=False)
+    if not trained.is_main:
+        return None
     config, model = trained.config, trained.model
     test = load_splits(config.data, config.model.head, tuple(config.model.class_names or ())).test
     assert test is not None
@@ -69,7 +72,9 @@ def run(path: Path) -> dict[str, Any]:
 
 def main() -> int:
     try:
-        say({"result": run(Path(sys.argv[1]))})
+        result = run(Path(sys.argv[1]))
+        if result is not None:
+            say({"result": result})
     except XTError as error:
         say({"error": {"kind": type(error).__name__, "message": str(error)}})
         return 2
