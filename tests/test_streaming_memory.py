@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import xt.replay
-from tests.small_models import small_model
+from tests.small_models import SMALL_ENCODERS, small_model
 from tests.test_streaming import EXACT, batches, loss_and_gradients, network
 from xt.errors import ConfigError, DeviceMemoryError, RegionBatchWarning
 from xt.memory import SavedBytes, free_bytes, is_out_of_memory
@@ -282,6 +282,32 @@ def test_rows_of_a_batch_draw_what_they_draw_in_the_whole_batch():
         torch.manual_seed(0)
         with DrawsOfWholeBatch(start, stop, 8):
             assert torch.equal(draws(stop - start), whole[start:stop])
+
+
+def test_fused_dropout_draws_what_it_draws_in_the_whole_batch():
+    values = torch.rand(8, 33, dtype=torch.float64)
+    torch.manual_seed(1)
+    whole = torch.native_dropout(values, 0.3, True)
+    torch.manual_seed(1)
+    with DrawsOfWholeBatch(3, 5, 8):
+        part = torch.native_dropout(values[3:5], 0.3, True)
+    torch.testing.assert_close(part, tuple(given[3:5] for given in whole), **EXACT)
+
+
+@pytest.mark.parametrize("encoder", SMALL_ENCODERS)
+def test_every_kind_of_region_encoder_goes_on_when_memory_runs_out(encoder):
+    """Fused attention counts as random, also with its dropout off; without a graph other operations are seen."""
+    inner = small_model(encoder, context="none").double().region_encoder
+    parts = [torch.rand(3, 3, 64, 64, dtype=torch.float64) for _ in range(2)]
+    expected = loss_and_gradients(inner.train(), parts)
+    with pytest.warns(RegionBatchWarning):
+        result = loss_and_gradients(Exhausted(inner, {2}), parts)
+    torch.testing.assert_close(result, expected, **EXACT)
+    with torch.inference_mode():
+        whole = streamed_map(inner.eval(), parts)
+        with pytest.warns(RegionBatchWarning):
+            tokens = streamed_map(Exhausted(inner, {2}), parts)
+    torch.testing.assert_close(tokens, whole, **EXACT)
 
 
 def test_draws_that_cannot_be_cut_are_refused():

@@ -89,13 +89,13 @@ class DrawsOfWholeBatch(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
-        if torch.Tag.nondeterministic_seeded not in func.tags:
+        if torch.Tag.nondeterministic_seeded not in func.tags or _draws_nothing(func, args, kwargs):
             return func(*args, **kwargs)
         name = func._schema.name
-        if name == "aten::native_dropout" and args[2]:
-            # Fused dropout: its mask alone is drawn for the whole batch.
+        if name == "aten::native_dropout":
+            # Fused dropout, as on CUDA: its mask is drawn by itself, for the whole batch.
             values, probability = args[0], args[1]
-            kept = self._draw(values, lambda whole: whole.bernoulli_(1 - probability)).bool()
+            kept = self._draw(values, lambda whole: func(whole, probability, True)[1])
             return values * kept / (1 - probability), kept
         if name.endswith("_") and isinstance(args[0], Tensor):
             return args[0].copy_(self._draw(args[0], lambda whole: func(whole, *args[1:], **kwargs)))
@@ -113,3 +113,10 @@ class DrawsOfWholeBatch(TorchDispatchMode):
             )
         whole = draw(rows.new_empty(self.size * per_region, *rows.shape[1:]))
         return whole[self.start * per_region : self.stop * per_region]
+
+
+def _draws_nothing(func: Any, args: Any, kwargs: Any) -> bool:
+    """Whether a random operation has its dropout off, as fused attention mostly has."""
+    names = [argument.name for argument in func._schema.arguments]
+    given = dict(zip(names, args, strict=False)) | kwargs
+    return ("dropout_p" in names and not given.get("dropout_p")) or given.get("train") is False
