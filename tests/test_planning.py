@@ -11,6 +11,7 @@ import xt
 import xt.planning.costs
 import xt.region_batch
 from tests.small_models import SMALL_ENCODERS, small_model
+from xt.context_encoders import CONTEXT_ENCODERS
 from xt.errors import ConfigError, ShapeError
 from xt.footprint import Footprint, footprint
 from xt.memory import SavedBytes
@@ -272,6 +273,12 @@ def test_an_encoder_that_looks_at_values_gets_the_usual_region_batch():
         ConfigError, match="convnext_atto with transformer_xl cannot be planned, as what it does depends"
     ):
         xt.plan(model, (100, 100), "1GB")
+
+
+@pytest.mark.parametrize("context", sorted(CONTEXT_ENCODERS))
+def test_every_context_encoder_is_planned(context):
+    plan = xt.plan(small_model(context=context), (640, 900), "2GB")
+    assert plan.inference.peak_bytes < plan.training("none").peak_bytes
 
 
 @pytest.mark.parametrize("head", ["segmentation", "points", "detection"])

@@ -101,7 +101,7 @@ def test_evaluate_is_pycocotools_on_the_file_it_writes(
     printed = capsys.readouterr().out
     assert f"all 3 images of {truth}" in printed
     assert "ar_100" in printed
-    assert "100 max_detections" in printed
+    assert "max_detections 100" in printed
     metrics = json.loads((tmp_path / "metrics.json").read_text())
     assert metrics == pytest.approx(run.metrics["test"])
     with redirect_stdout(io.StringIO()):

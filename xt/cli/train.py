@@ -66,7 +66,10 @@ def in_words(summary: dict[str, object]) -> str:
         if value is None or name.endswith("_interval") or (len(summary) > _MANY and "(" in name):
             # Nothing to measure; what stands behind the number it belongs to; or a number of one of many classes.
             continue
-        parts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{value} {name}")
+        if name == "images":
+            parts.append(f"{value} image{'s' if value != 1 else ''}")
+        else:
+            parts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
         interval = summary.get(f"{name}_interval")
         if isinstance(interval, list):
             parts[-1] += f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"

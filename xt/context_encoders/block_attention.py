@@ -140,10 +140,11 @@ class _BlockAttention(torch.autograd.Function):
             gathered = _gather(queries, rows.queries), _gather(keys, rows.keys), _gather(values, rows.keys)
             attended = _attend(attend, rows, places, blocks.rows_per_place, *gathered, *weights)
             if result is None:
-                result = attended.new_zeros(*queries.shape[:2], attended.shape[-1])
+                # One row more, for what belongs to no query.
+                result = attended.new_zeros(len(queries) + 1, queries.shape[1], attended.shape[-1])
             _put_back(result, rows, attended)
         assert result is not None, "there are no blocks"
-        return result
+        return result[:-1]
 
     @staticmethod
     @once_differentiable
@@ -223,6 +224,6 @@ def _attend(
 def _put_back(result: Tensor, rows: Rows, attended: Tensor) -> None:
     index, values = rows.queries.flatten(), attended.transpose(1, 2).flatten(0, 1).to(result.dtype)
     if rows.there is not None:
-        there = rows.there.flatten()
-        index, values = index[there], values[there]
+        # To leave them out would make the shape depend on values: a GPU would wait, and `xt plan` could not follow.
+        index = index.masked_fill(~rows.there.flatten(), len(result) - 1)
     result[index] = values

@@ -199,7 +199,8 @@ def check_paths(paths: Sequence[Path], source: str, what: str) -> None:
         some = ", ".join(files[:3]) + (", ..." if len(files) > 3 else "")
         raise TableError(
             f"{source}: {len(missing)} of {len(paths)} {what} are not on disk: {some}; "
-            "relative paths start from the table's folder, or from data.root if that is set"
+            "relative paths start from the table's folder, or from data.root (data.images for COCO's files, --root of "
+            "`xt evaluate`) if that is set"
         )
 
 
