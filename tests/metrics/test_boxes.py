@@ -99,6 +99,16 @@ def test_the_twelve_numbers_are_those_of_pycocotools() -> None:
         assert numbers[f"ap({label})"] == pytest.approx(precision[:, :, label, 0, 2].mean())
 
 
+def test_classes_that_are_found_and_are_not_there_have_no_part() -> None:
+    found, true = scene(np.random.default_rng(3), 40, 3)
+    true = true.select(true.labels != 1)
+    numbers = ours([found], [true], 5)
+    assert [numbers[name] for name in NAMES] == pytest.approx(
+        by_hand([found], [true], 5).stats.tolist(), abs=1e-12
+    )
+    assert [np.isnan(numbers[f"ap({label})"]) for label in range(5)] == [False, True, False, True, True]
+
+
 def test_boxes_cut_at_the_image_s_border_count_as_what_is_left_of_them() -> None:
     # In vain: small as it is written, of medium size as it was found.
     head = BoxTable.of([[-20, -20, 20, 20], [50, 50, 60, 60]], scores=[0.9, 0.8])

@@ -19,6 +19,7 @@ from xt.data.dataset import Reading
 from xt.errors import ConfigError, ShapeError
 from xt.heads import PointTable
 from xt.images import open_image
+from xt.regions import Region
 from xt.testing.xview3_scene import make_scenes
 from xt.training.comparison import compare
 from xt.training.dense_evaluation import evaluate_dense
@@ -91,7 +92,7 @@ class _Saying:
         return getattr(self.model, name)
 
     def decode(self, image: Any, **_: Any) -> Any:
-        yield [], [self.found, self.found.shifted(1.0, 0.0)]
+        yield [Region(0, 0, 64, 64)] * 2, [self.found, self.found.shifted(1.0, 0.0)]
 
 
 def test_points_are_merged_and_matched_by_distance_in_pixels_or_on_the_map(

@@ -121,8 +121,10 @@ def coco_numbers(
     Args:
         found, true: (N, 9) image, label, score, y0, x0, y1, x1, crowd, area each.
     """
-    names = [f"ap({name})" for name in class_names] if len(class_names) > 1 else []
-    precision, recalls = _curves(found, true, len(class_names), max_detections)
+    # Of a class without a true box nothing can be said: it has no part in any mean, and takes as much time as others.
+    classes = np.unique(true[:, _LABEL])
+    found = found[np.isin(found[:, _LABEL], classes)]
+    precision, recalls = _curves(found, true, classes, max_detections)
     last = recalls[-1]
     numbers = {
         "ap": _mean(precision[:, :, :, _ALL]),
@@ -139,11 +141,15 @@ def coco_numbers(
         "ar_medium": _mean(last[:, :, _MEDIUM]),
         "ar_large": _mean(last[:, :, _LARGE]),
     }
-    return numbers | {name: _mean(precision[:, :, label, _ALL]) for label, name in enumerate(names)}
+    if len(class_names) > 1:
+        numbers |= {f"ap({name})": float("nan") for name in class_names}
+        for place, label in enumerate(classes.astype(int).tolist()):
+            numbers[f"ap({class_names[label]})"] = _mean(precision[:, :, place, _ALL])
+    return numbers
 
 
 def _curves(
-    found: NDArray[np.float64], true: NDArray[np.float64], classes: int, caps: tuple[int, ...]
+    found: NDArray[np.float64], true: NDArray[np.float64], classes: NDArray[np.float64], caps: tuple[int, ...]
 ) -> tuple[NDArray[np.float64], list[NDArray[np.float64]]]:
     """Precision (IoUs, recalls, classes, areas) with the last cap, and recall (IoUs, classes, areas) with each.
 
@@ -174,7 +180,7 @@ def _best(found: NDArray[np.float64], cap: int) -> NDArray[np.float64]:
 
 
 def _evaluated(
-    found: NDArray[np.float64], true: NDArray[np.float64], classes: int, caps: Sequence[int]
+    found: NDArray[np.float64], true: NDArray[np.float64], classes: NDArray[np.float64], caps: Sequence[int]
 ) -> "COCOeval":
     try:
         from pycocotools.coco import COCO
@@ -186,7 +192,7 @@ def _evaluated(
     images = np.unique(np.concatenate([found[:, _IMAGE], true[:, _IMAGE]])).astype(int).tolist()
     listed = {
         "images": [{"id": number} for number in images],
-        "categories": [{"id": number, "name": str(number)} for number in range(classes)],
+        "categories": [{"id": number, "name": str(number)} for number in classes.astype(int).tolist()],
     }
     # It tells the terminal what it does.
     with redirect_stdout(io.StringIO()):
