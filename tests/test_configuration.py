@@ -73,7 +73,23 @@ def test_there_and_back(tmp_path: Path) -> None:
         ("", ["--optim.lr=fast"], r"the command line: optim\.lr must be a number, got 'fast'"),
         ("train:\n  epochs: 2.5\n", [], r"train\.epochs must be a whole number, got '2\.5'"),
         ("data:\n  view: half\n", [], r"data\.view must be one of whole, downsample, crop, got 'half'"),
-        ("data:\n  label_columns: 3\n", [], r"data\.label_columns must be a list, each a text, got '3'"),
+        (
+            "data:\n  label_columns: 3\n",
+            [],
+            r"data\.label_columns must be a list, each a text, got '3'; put such a text into quotes",
+        ),
+        (
+            "data:\n  class_names: [no, yes]\n",
+            [],
+            r"class_names must be .*, got '\[False, True\]'; put such a text into quotes",
+        ),
+        ("", ["--train.keep=much"], r"train\.keep must be one of .* or a whole number, got 'much'$"),
+        (
+            "train: {seed: 1}\ntrain: {epochs: 3}\n",
+            [],
+            r"run\.yaml is not valid YAML: 'train' is there twice",
+        ),
+        ("optim:\n  lr: 1\n  warmup: 0\n  lr: 2\n", [], r"'lr' is there twice; put together .* line \d"),
         ("train:\n  max_seconds: long\n", [], r"train\.max_seconds must be a number or nothing \(null\)"),
         ("optim: 3\n", [], r"run\.yaml: optim must be a section with keys such as 'lr', got 3"),
         (
@@ -116,7 +132,7 @@ def test_keep_takes_words_and_bytes(tmp_path: Path) -> None:
 
 
 def test_missing_file(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"none\.yaml: expected a readable YAML file \(FileNotFoundError"):
+    with pytest.raises(ConfigError, match=r"none\.yaml: there is no such configuration file"):
         load_config(tmp_path / "none.yaml")
 
 

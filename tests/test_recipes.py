@@ -114,7 +114,7 @@ def test_a_base_stands_below_a_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("base: none.yaml\n", r"none\.yaml: expected a readable YAML file"),
+        ("base: none.yaml\n", r"none\.yaml: there is no such configuration file"),
         ("base: [a]\n", r"base must be the path of another configuration file, got \['a'\]"),
         ("base: run.yaml\n", r"run\.yaml: base run\.yaml leads back to the file itself"),
         ("base: other.yaml\n", r"other\.yaml: base run\.yaml leads back to the file itself"),

@@ -96,11 +96,12 @@ def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any
 
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such configuration file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise ConfigError(
-            f"{path}: expected a readable YAML file ({error.__class__.__name__}: {error})"
-        ) from None
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{path}: expected a readable YAML file ({reason})") from None
     except yaml.YAMLError as error:
         raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
     if values is None:
@@ -110,6 +111,21 @@ def _read_yaml(path: Path) -> dict[str, Any]:
             f"{path}: expected sections such as 'model:' and 'data:', got {type(values).__name__}"
         )
     return values
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which a key stands once: of two, the first would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                problem=f"{twice[0]!r} is there twice; put together what belongs to it",
+                problem_mark=node.start_mark,
+            )
+        found: dict[Any, Any] = super().construct_mapping(node, deep)
+        return found
 
 
 def _build(values: Mapping[str, Any], overrides: Sequence[str], source: str) -> RunConfig:
@@ -242,9 +258,12 @@ def _type_error(message: str, place: str) -> ConfigError:
         return ConfigError(f"{place}: {' '.join(message.split())}")
     name = match.group(1)
     kind = dict(_all_keys(RunConfig)).get(name)
-    value = re.findall(r"Got value: (.*)", message)
+    value = re.findall(r"(?:Got|Given) value: (.*)", message)
     came = f", got {value[-1]!r}" if value else f" ({' '.join(message.split())})"
-    return ConfigError(f"{place}: {name} must be {_in_words(kind)}{came}")
+    # YAML makes numbers of classes such as 0 and 1, and false and true of no and yes.
+    is_no_text = value and re.fullmatch(r"[\[(]?(-?\d|True|False).*", value[-1])
+    hint = "; put such a text into quotes" if is_no_text and "a text" in _in_words(kind) else ""
+    return ConfigError(f"{place}: {name} must be {_in_words(kind)}{came}{hint}")
 
 
 def _in_words(kind: Any) -> str:
