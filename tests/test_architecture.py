@@ -41,9 +41,10 @@ MAY_IMPORT = {
     "encoded_images": {"region_encoders", "region_parallel", "regions", "streaming"},
     "context_encoders": {"registry", "replay_conditions"},
     "heads": {"registry", "regions"},
+    "region_targets": {"heads", "reader", "regions"},
     "dense": {
-        "heads", "memory", "reader", "region_encoders", "region_parallel", "regions", "replay", "replay_conditions",
-        "sequences", "streamed_tensors", "streaming",
+        "heads", "memory", "region_encoders", "region_parallel", "region_targets", "regions", "replay",
+        "replay_conditions", "sequences", "streamed_tensors", "streaming",
     },
     "authors": {"output"},
     "model_inputs": {"encoded_images", "images", "model_config", "regions"},
@@ -67,7 +68,7 @@ MAY_IMPORT = {
     "prediction": {"heads", "images", "output", "regions", "model", "streaming"},
     "training": {
         "configuration", "configuration_parser", "data", "heads", "images", "memory", "metrics", "model",
-        "model_config", "output", "pixels", "prediction", "regions", "streaming",
+        "model_config", "output", "pixels", "prediction", "regions", "registry", "streaming",
     },
     "testing": {"images", "context_encoders", "output"},
     "demo": {"*"},

@@ -1,5 +1,8 @@
 """Dense heads streamed: the same losses, gradients and answers as in one piece."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -135,6 +138,22 @@ def test_the_gradient_of_a_share_of_the_batches_is_exact_on_average(features, ch
     drawn = torch.stack([gradients(0.5) for _ in range(30)]).unique(dim=0)
     assert len(drawn) == choices
     torch.testing.assert_close(drawn.mean(dim=0), gradients(1.0), rtol=1e-9, atol=1e-12)
+
+
+@pytest.mark.parametrize("features", ["device", "none"])
+def test_a_model_is_left_as_it_was_and_let_go(features):
+    model = make_model(context="full", **SEGMENTATION)
+    model.train()
+    model.region_encoder.eval()
+    modes = [module.training for module in model.modules()]
+    names = list(model.state_dict())
+    model.loss([make_image()], [make_mask()], features=features).backward()
+    assert [module.training for module in model.modules()] == modes
+    assert list(model.state_dict()) == names
+    encoder = weakref.ref(model.region_encoder)
+    del model
+    gc.collect()
+    assert encoder() is None
 
 
 def test_swin_reads_a_halo_too():

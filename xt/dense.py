@@ -7,25 +7,21 @@
 Neither pixels nor predictions of a whole image ever exist in memory.
 """
 
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from itertools import islice
 from typing import TYPE_CHECKING, Any, NamedTuple
-from weakref import WeakKeyDictionary
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from xt.errors import ConfigError, PixelError, ShapeError
 from xt.heads import DenseHead
 from xt.heads.context_map import neighbouring_tokens
 from xt.memory import free_bytes
-from xt.reader import RegionReader, TensorRegions
 from xt.region_encoders import RegionEncoder
 from xt.region_parallel import share_of
+from xt.region_targets import OnlyTargets, RegionTargets, WithTargets
 from xt.regions import Region, RegionGrid
 from xt.replay import new_seed
 from xt.replay_conditions import frozen_statistics
@@ -38,9 +34,6 @@ if TYPE_CHECKING:
 
 # The share of the free memory that feature maps and their gradients may take, with features="auto".
 _SHARE = 0.4
-_TARGETS_AHEAD = 2
-
-Regions = RegionReader | TensorRegions
 
 
 class DecodedRegions(NamedTuple):
@@ -122,10 +115,6 @@ class SumsFromMaps(nn.Module):
         return self.head.statistics(self.head(maps, context), targets.to(device))
 
 
-# One module for each model and job, so that how many regions fit on the device is remembered from step to step.
-_jobs: "WeakKeyDictionary[DenseHead, dict[Any, nn.Module]]" = WeakKeyDictionary()
-
-
 class DensePass:
     """One pass of a dense model over some images.
 
@@ -199,8 +188,8 @@ class DensePass:
         gathered = [self._around(context)] if self.has_context else []
         step = self._job(Decode, True)
         numbers = self.share.numbers[first:]
-        regions = [place.region for number in numbers for place in self.regions.regions_of(number)]
-        before = self.regions.first_region(numbers.start)
+        regions = (place.region for number in numbers for place in self.regions.regions_of(number))
+        before, after = self.regions.first_region(numbers.start), self.regions.first_region(numbers.stop)
         done = 0
         with torch.no_grad():
             for predictions in streamed_outputs(
@@ -211,7 +200,7 @@ class DensePass:
                 first_region=before,
                 device=self.model.device,
             ):
-                some = regions[done : done + len(predictions)]
+                some = list(islice(regions, len(predictions)))
                 done += len(some)
                 if not bool(torch.isfinite(predictions).all()):
                     raise PixelError(
@@ -220,7 +209,7 @@ class DensePass:
                         "checkpoint's weights are damaged"
                     )
                 skipped = before - self.share.first_region
-                self._report("decode", skipped + done, skipped + len(regions))
+                self._report("decode", skipped + done, skipped + after - before)
                 if on_predictions is not None:
                     on_predictions(some, predictions)
                 yield DecodedRegions(some, self.head.decode(predictions, some))
@@ -260,13 +249,13 @@ class DensePass:
         return places[self.share.largest(fits.index(True))]
 
     def _job(self, kind: type[nn.Module], *arguments: Any) -> nn.Module:
-        jobs = _jobs.setdefault(self.head, {})
-        encoder = self.model.region_encoder
-        key = kind, *arguments
-        if key not in jobs:
-            parts = {Encode: (encoder,), SumsFromMaps: (self.head,)}.get(kind, (encoder, self.head))
-            jobs[key] = kind(*parts, *arguments)
-        return jobs[key].train(self.model.training)
+        """Always the same module for the same work, so that how many regions fit on the device is remembered."""
+        encoder, head = self.model.region_encoder, self.head
+        parts = {Encode: (encoder,), SumsFromMaps: (head,)}.get(kind, (encoder, head))
+        key = kind, *parts, *arguments
+        if key not in self.model.dense_jobs:
+            self.model.dense_jobs[key] = kind(*parts, *arguments)
+        return self.model.dense_jobs[key]
 
     def _map(self, step: nn.Module, batches: Any, what: str, *gathered: Gathered) -> Any:
         settings = self.settings
@@ -303,76 +292,3 @@ class DensePass:
                     f"{target.name} is {shape[0]} x {shape[1]} pixels, its image {grid.height} x {grid.width}: "
                     "a mask has the size of its image"
                 )
-
-
-class RegionTargets:
-    """The targets of region batches, made by threads ahead of their use.
-
-    Args:
-        targets: one for each image, as the head takes them.
-    """
-
-    def __init__(self, regions: Regions, head: DenseHead, targets: Sequence[Any], threads: int) -> None:
-        self.regions = regions
-        self.head = head
-        self.targets = targets
-        self.threads = threads
-
-    def __len__(self) -> int:
-        return len(self.regions)
-
-    def __getitem__(self, number: int) -> Tensor:
-        return torch.from_numpy(np.stack([self._of(*place) for place in self.regions.regions_of(number)]))
-
-    def select(self, numbers: Iterable[int]) -> Iterator[Tensor]:
-        """The targets of these batches, in this order, made ahead."""
-        waiting: deque[Future[Tensor]] = deque()
-        with ThreadPoolExecutor(self.threads, thread_name_prefix="xt-targets") as pool:
-            for number in numbers:
-                waiting.append(pool.submit(self.__getitem__, number))
-                if len(waiting) > _TARGETS_AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-
-    def _of(self, image: int, region: Region) -> NDArray:
-        return self.head.region_target(self.targets[image], region)
-
-
-class WithTargets:
-    """Region batches as (pixels, valid, targets)."""
-
-    def __init__(self, regions: Regions, targets: RegionTargets) -> None:
-        self.regions = regions
-        self.targets = targets
-
-    def __len__(self) -> int:
-        return len(self.regions)
-
-    def __getitem__(self, number: int) -> tuple[Any, ...]:
-        return *self.regions[number], self.targets[number]
-
-    def select(self, numbers: Sequence[int]) -> Iterator[tuple[Any, ...]]:
-        batches = (
-            self.regions.select(numbers)
-            if isinstance(self.regions, RegionReader)
-            else (self.regions[number] for number in numbers)
-        )
-        for batch, targets in zip(batches, self.targets.select(numbers), strict=True):
-            yield *batch, targets
-
-
-class OnlyTargets:
-    """Region batches as (targets,), where the pixels have been turned to feature maps already."""
-
-    def __init__(self, targets: RegionTargets) -> None:
-        self.targets = targets
-
-    def __len__(self) -> int:
-        return len(self.targets)
-
-    def __getitem__(self, number: int) -> tuple[Tensor]:
-        return (self.targets[number],)
-
-    def select(self, numbers: Sequence[int]) -> Iterator[tuple[Tensor]]:
-        return ((targets,) for targets in self.targets.select(numbers))

@@ -74,6 +74,8 @@ class XT(nn.Module):
         self.head = head
         self.config = config
         self.streaming = Streaming()
+        # What `xt.dense` does with regions, made of these parts; a plain dictionary, as they are no parts themselves.
+        self.dense_jobs: dict[Any, nn.Module] = {}
 
     @property
     def tokens_per_side(self) -> int:
