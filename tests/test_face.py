@@ -10,7 +10,7 @@ import xt
 from tests.shared_data import shared_data
 from xt.context_encoders import create_context_encoder
 from xt.data.dense_table import read_mask_table
-from xt.data.table import read_table
+from xt.data.table_files import read_table
 from xt.heads import create_head
 
 ROOT = Path(__file__).resolve().parents[1]

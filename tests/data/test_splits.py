@@ -68,3 +68,18 @@ def test_no_fraction_no_split() -> None:
 def test_too_few_images() -> None:
     with pytest.raises(TableError, match="2 images are too few to leave one for"):
         divide(_table(np.array([0, 1])), validation_fraction=0.1, test_fraction=0.1)
+
+
+def test_splits_of_other_names_are_not_left_out_without_a_word() -> None:
+    table = _table(np.array([0, 1, 2, 0]), ("train", "validation", "test", "validation"))
+    with pytest.warns(
+        UserWarning, match=r"images of the splits 'validation' \(2\) are left out; .* 'train', 'val'"
+    ):
+        assert divide(table).validation is None
+
+
+def test_an_image_in_two_parts_is_noticed() -> None:
+    paths = (Path("a.tif"), Path("b.tif"), Path("a.tif"))
+    table = ImageTable("t.csv", paths, np.array([0, 1, 0]), ("a", "b", "c"), ("train", "train", "test"))
+    with pytest.warns(UserWarning, match=r"1 images are in more than one of .* such as a\.tif"):
+        divide(table)

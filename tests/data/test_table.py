@@ -8,7 +8,9 @@ import pytest
 
 import xt
 from tests.images.files import smooth, write_raster
-from xt.data.table import ImageTable, read_folder, read_image_paths, read_table
+from xt.data.class_folders import read_folder
+from xt.data.table import ImageTable, names_of_labels
+from xt.data.table_files import read_image_paths, read_table
 from xt.errors import TableError
 
 
@@ -50,6 +52,18 @@ def test_labels_stay_texts(tmp_path: Path) -> None:
 def test_given_class_names_decide_the_order(tmp_path: Path) -> None:
     path = _csv(tmp_path / "t.csv", "image,label\na.tif,x\nb.tif,y\n")
     assert read_table(path, class_names=("y", "z", "x")).targets.tolist() == [2, 0]
+
+
+def test_blanks_behind_commas_are_none_of_the_names(tmp_path: Path) -> None:
+    path = tmp_path / "t.csv"
+    path.write_bytes('\ufeffimage, label , split\na.tif, "x, y", train\n'.encode())
+    table = read_table(path)
+    assert (table.class_names, table.splits) == (("x, y",), ("train",))
+
+
+def test_labels_are_sorted_by_value_only_if_all_are_numbers() -> None:
+    assert names_of_labels(["10", "9", "-1"], None) == ("-1", "9", "10")
+    assert names_of_labels(["10", "9", "--1"], None) == ("--1", "10", "9")
 
 
 def test_several_columns_are_multilabel(tmp_path: Path) -> None:
@@ -96,6 +110,21 @@ def test_numbers_are_regression(tmp_path: Path) -> None:
         ("path,label\na.tif,x\n", {}, r"has no column 'image'; .* data\.image_column"),
         ("image,label\na.tif,x\n", {"split_column": "fold"}, r"has no column 'fold'"),
         ("image,label\n", {}, r"has no rows"),
+        (
+            "image;label\na.tif;x\n",
+            {},
+            r"first line, 'image;label', is one column; columns are separated by",
+        ),
+        (
+            "image,label\na.tif,x,\nb.tif,y,\n",
+            {},
+            r"its rows have more fields than its first line has names; is",
+        ),
+        (
+            "image,label\nsite 1, a.tif,x\n",
+            {},
+            r"its rows have more fields than its first line has names; is",
+        ),
         ("", {}, r"is empty; expected a first line"),
         ("image,label\na.tif,\nb.tif,x\n", {}, r"column 'label' is empty in row 0"),
         (

@@ -12,7 +12,7 @@ import xt
 from tests.images.files import smooth, write_raster
 from tests.images.http_server import FileServer, serving
 from xt.cli.main import main
-from xt.data.table import read_image_paths, read_table
+from xt.data.table_files import read_image_paths, read_table
 from xt.errors import ImageError
 from xt.images.remote import gdal_path, is_remote, name_of, url_of, why_not
 from xt.prediction.inputs import identity, image_stem

@@ -101,7 +101,7 @@ def _source(arguments: argparse.Namespace) -> "tuple[RunConfig, XT | None]":
 
 def _images(arguments: argparse.Namespace, config: "RunConfig") -> list[str]:
     """Every image once; what is no image or table is told at once, what is damaged only when its turn comes."""
-    from xt.data.table import read_image_paths
+    from xt.data.table_files import read_image_paths
     from xt.prediction.inputs import find_images, identity
 
     if not arguments.images:

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from xt.data.point_files import ONLY_CLASS, PointFile, read_points
-from xt.data.table import ImageTable, names_of_labels, read_paths
+from xt.data.table import ImageTable, names_of_labels
+from xt.data.table_files import read_paths
 from xt.data.targets import KnownPoints, MaskTarget, PointTarget, Target
 from xt.data.xview3 import find_scenes, read_labels, scene_image
 from xt.errors import ConfigError, TableError

@@ -1,6 +1,9 @@
 """Dividing images into training, validation and test, by a table's column or by chance."""
 
+import warnings
+from collections import Counter
 from dataclasses import dataclass
+from itertools import chain
 
 import numpy as np
 
@@ -34,16 +37,21 @@ def divide(
     Args:
         validation_fraction: share of the images, in [0, 1); only for a division by chance.
         seed: the same seed divides the same table in the same way.
+    Warns where images have no part in the run, and where one is in two parts.
+
     Raises:
         TableError: a split is empty.
     """
     if table.splits is not None:
         known = set(table.splits)
-        return Splits(
-            train=table.split(train_split),
-            validation=table.split(validation_split) if validation_split in known else None,
-            test=table.split(test_split) if test_split in known else None,
-            how="by the split column",
+        _warn_of_others(table, table.splits, (train_split, validation_split, test_split))
+        return _checked(
+            Splits(
+                train=table.split(train_split),
+                validation=table.split(validation_split) if validation_split in known else None,
+                test=table.split(test_split) if test_split in known else None,
+                how="by the split column",
+            )
         )
     validation, test = _by_chance(table, validation_fraction, test_fraction, np.random.default_rng(seed))
     rest = np.setdiff1d(np.arange(len(table)), np.concatenate([validation, test]))
@@ -55,12 +63,38 @@ def divide(
                 f"{table.source}: {len(table)} images are too few to leave one for {name}; give more images, "
                 "another fraction (0 for none), or a split column"
             )
-    return Splits(
-        train=table.subset(rest),
-        validation=table.subset(validation) if len(validation) else None,
-        test=table.subset(test) if len(test) else None,
-        how=f"by chance (seed {seed})",
+    return _checked(
+        Splits(
+            train=table.subset(rest),
+            validation=table.subset(validation) if len(validation) else None,
+            test=table.subset(test) if len(test) else None,
+            how=f"by chance (seed {seed})",
+        )
     )
+
+
+def _warn_of_others(table: ImageTable, splits: tuple[str, ...], wanted: tuple[str, str, str]) -> None:
+    others = Counter(split for split in splits if split not in wanted)
+    if others:
+        there = ", ".join(f"{split!r} ({count})" for split, count in sorted(others.items()))
+        warnings.warn(
+            f"{table.source}: images of the splits {there} are left out; training, validation and test are called "
+            f"{', '.join(map(repr, wanted))} (data.train_split, data.validation_split, data.test_split)",
+            stacklevel=3,
+        )
+
+
+def _checked(splits: Splits) -> Splits:
+    """The same, with a warning if what is measured would have been seen in training."""
+    parts = [set(part.paths) for part in (splits.train, splits.validation, splits.test) if part is not None]
+    doubles = sorted(path for path, count in Counter(chain(*parts)).items() if count > 1)
+    if doubles:
+        warnings.warn(
+            f"{splits.train.source}: {len(doubles)} images are in more than one of training, validation and test, such "
+            f"as {doubles[0]}, so that what is measured is too good: take rows out that stand there twice",
+            stacklevel=3,
+        )
+    return splits
 
 
 def _by_chance(

@@ -4,14 +4,20 @@ from typing import Any
 
 from xt.configuration import DataConfig
 from xt.data.augmentation import Augmentation
+from xt.data.class_folders import read_folder
 from xt.data.coco import read_coco_table
 from xt.data.dense_table import DENSE_TASKS, read_mask_table, read_point_table, read_scene_table
 from xt.data.inaturalist import read_inaturalist
 from xt.data.splits import Splits, divide
-from xt.data.table import ImageTable, read_folder, read_table
+from xt.data.table import ImageTable
+from xt.data.table_files import read_table
 from xt.data.token_store import TokenStore
 from xt.errors import ConfigError
+from xt.heads import DENSE_HEADS, HEADS
 from xt.model import ModelConfig
+from xt.registry import nearest
+
+_HEADS = (*HEADS, *DENSE_HEADS)
 
 
 def load_table(
@@ -27,6 +33,10 @@ def load_table(
         model: that the table is for, which masks and points need.
     """
     names = class_names or data.class_names
+    if task not in _HEADS:
+        raise ConfigError(
+            f"unknown model.head {task!r}{nearest(task, _HEADS)}; there are {', '.join(_HEADS)}"
+        )
     if task in DENSE_TASKS:
         return _load_dense_table(data, task, names, model or ModelConfig(encoder="", head=task))
     _check_answers_only(data, task)
