@@ -44,15 +44,14 @@ def divide(
     """
     if table.splits is not None:
         known = set(table.splits)
-        _warn_of_others(table, table.splits, (train_split, validation_split, test_split))
-        return _checked(
-            Splits(
-                train=table.split(train_split),
-                validation=table.split(validation_split) if validation_split in known else None,
-                test=table.split(test_split) if test_split in known else None,
-                how="by the split column",
-            )
+        splits = Splits(
+            train=table.split(train_split),
+            validation=table.split(validation_split) if validation_split in known else None,
+            test=table.split(test_split) if test_split in known else None,
+            how="by the split column",
         )
+        _warn_of_others(table, table.splits, (train_split, validation_split, test_split))
+        return _checked(splits)
     validation, test = _by_chance(table, validation_fraction, test_fraction, np.random.default_rng(seed))
     rest = np.setdiff1d(np.arange(len(table)), np.concatenate([validation, test]))
     parts = {"train": rest, "validation": validation, "test": test}
@@ -90,8 +89,8 @@ def _checked(splits: Splits) -> Splits:
     doubles = sorted(path for path, count in Counter(chain(*parts)).items() if count > 1)
     if doubles:
         warnings.warn(
-            f"{splits.train.source}: {len(doubles)} images are in more than one of training, validation and test, such "
-            f"as {doubles[0]}, so that what is measured is too good: take rows out that stand there twice",
+            f"{splits.train.source} has images in more than one of training, validation and test ({len(doubles)}, such "
+            f"as {doubles[0]}), so that what is measured is too good: take rows out that stand there twice",
             stacklevel=3,
         )
     return splits
