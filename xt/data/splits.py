@@ -34,11 +34,11 @@ def divide(
 ) -> Splits:
     """The table's own splits if it has them, else a division by chance that keeps every class's share.
 
+    Warns where images have no part in the run, and where one is in two parts.
+
     Args:
         validation_fraction: share of the images, in [0, 1); only for a division by chance.
         seed: the same seed divides the same table in the same way.
-    Warns where images have no part in the run, and where one is in two parts.
-
     Raises:
         TableError: a split is empty.
     """
