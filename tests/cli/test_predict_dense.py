@@ -288,3 +288,25 @@ def test_a_broken_scene_does_not_stop_the_others(folder, out, tmp_path, capsys):
     assert predict(*command, "--no-overlay") == 1
     assert "2 images: 1 predicted, 1 failed" in capsys.readouterr().out
     assert [row["mask"] for row in table(out)] == ["scene.mask.tif"]
+
+
+@pytest.mark.parametrize("workers", [(), ("--workers", 1)])
+def test_what_was_nothing_in_training_is_nothing(folder, out, tmp_path, workers):
+    """Files need not say so: the run's configuration does, and the command line if it is another value."""
+    pixels = scene(100, 150)
+    pixels[pixels == 127] = 126
+    pixels[:, :70] = 127
+    write(tmp_path / "scene.tif", pixels)
+    dense_model().save(tmp_path / "model.safetensors")
+    (tmp_path / "config.yaml").write_text(
+        "model: {encoder: convnext_atto}\ndata: {table: t.csv, nodata: 127}\n"
+    )
+    command = (tmp_path / "model.safetensors", tmp_path / "scene.tif", "--out", out, "--no-overlay", *workers)
+    nothing = {}
+    for options in ((), ("--nodata", 3), ()):
+        assert predict(*command, *options) == 0
+        with rasterio.open(out / "scene.mask.tif") as mask:
+            nothing[options] = mask.read(1) == 255
+    assert nothing[()][:, :70].all()
+    assert not nothing[()][:, 70:].any()
+    assert not nothing["--nodata", 3].any()

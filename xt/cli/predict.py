@@ -25,6 +25,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--out", required=True, type=Path, metavar="DIR", help="where the results go; made if missing"
     )
+    parser.add_argument(
+        "--nodata", type=float, metavar="VALUE",
+        help="pixel value that means 'nothing here', for files that do not say; without it as in training, if "
+        "config.yaml lies beside the checkpoint",
+    )  # fmt: skip
     parser.add_argument("--region-batch", type=int, metavar="N", help="regions on the device at one time")
     parser.add_argument("--device", help="cuda, cuda:1, cpu ...; the first GPU if there is one, else the CPU")
     parser.add_argument("--no-overlay", dest="overlay", action="store_false", help="write no PNG overlays")

@@ -99,6 +99,7 @@ def wanted_endings(arguments: argparse.Namespace) -> set[str]:
 def settings(arguments: argparse.Namespace) -> dict[str, object]:
     """What makes another result of the same image and model."""
     given = {
+        "nodata": arguments.nodata,
         "outlines": sorted(arguments.outlines or []) or None,
         "least_area": arguments.least_area,
         "merge_radius": arguments.merge_radius,
@@ -168,7 +169,7 @@ def _predict_one(
     bars: "Bars",
     arguments: argparse.Namespace,
 ) -> None:
-    with stages(bars, results.path(path, "").name) as report, opened(path, predictor) as image:
+    with stages(bars, results.path(path, "").name) as report, opened(path, predictor, arguments) as image:
         result = predictor.predict(image, results.path(path, ""), options, report, given=path)
         task = predictor.task
         endings = {what: task.endings[what] for what in result.files}
@@ -200,7 +201,7 @@ def stages(bars: "Bars", name: str) -> Iterator[Callable[[str, int, int], None]]
             bar.remove()
 
 
-def opened(path: str, predictor: "DensePredictor") -> "LargeImage":
+def opened(path: str, predictor: "DensePredictor", arguments: argparse.Namespace) -> "LargeImage":
     """An image as in training: of xView3's files -32768 is nodata, whatever they say; detectors get grey ones coloured,
     as there are some among COCO's."""
     from xt.data.grey import in_colour
@@ -210,7 +211,7 @@ def opened(path: str, predictor: "DensePredictor") -> "LargeImage":
 
     parts = stack_parts(path)
     is_scene = {image_name(part) for part in parts} <= set(CHANNELS.values())
-    image = open_image(path, nodata=NODATA) if is_scene else open_image(path)
+    image = open_image(path, nodata=NODATA if is_scene else arguments.known_nodata)
     model = predictor.model.config
     return in_colour(image, model.in_channels) if model.head == "detection" else image
 

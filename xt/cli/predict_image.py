@@ -33,14 +33,18 @@ PredictOne = Callable[[str, Results, Bars], None]
 
 
 def load(checkpoint: Path, arguments: argparse.Namespace) -> "XT":
-    """The model, with the command line's settings; options that are not for it are refused."""
+    """The model, with the command line's settings; options that are not for it are refused.
+
+    What images hold where they hold nothing is put into `arguments.known_nodata`: as given, or as in training.
+    """
     # Only now: a run that finds everything done, or is refused, does not wait for torch.
     from dataclasses import replace
 
-    from xt.model import load_model
     from xt.training.checkpoints import load_trained
 
-    model = load_trained(checkpoint)[0] if checkpoint.suffix == ".ckpt" else load_model(checkpoint)
+    model, config = load_trained(checkpoint)
+    trained = None if config is None else config.data.nodata
+    arguments.known_nodata = trained if arguments.nodata is None else arguments.nodata
     if arguments.region_batch is not None:
         model.streaming = replace(model.streaming, region_batch=arguments.region_batch)
     predict_dense.check_options(arguments, model.config.head)
@@ -74,12 +78,14 @@ def prepared(predictor: "Predictor", arguments: argparse.Namespace) -> PredictOn
     """What predicts an image with one answer and writes its files."""
 
     def predict_one(path: str, results: Results, bars: Bars) -> None:
-        _predict_answer(predictor, path, results, arguments.overlay, bars)
+        _predict_answer(predictor, path, results, bars, arguments)
 
     return predict_one
 
 
-def _predict_answer(predictor: "Predictor", path: str, results: Results, overlay: bool, bars: Bars) -> None:
+def _predict_answer(
+    predictor: "Predictor", path: str, results: Results, bars: Bars, arguments: argparse.Namespace
+) -> None:
     """One answer about an image, with its relevance map."""
     from xt.images import open_image
     from xt.prediction.inputs import image_name
@@ -87,11 +93,11 @@ def _predict_answer(predictor: "Predictor", path: str, results: Results, overlay
     from xt.prediction.thumbnail import thumbnail
     from xt.prediction.writers import write_relevance
 
-    name = image_name(path)
+    name, overlay = image_name(path), arguments.overlay
     bar = bars.add(name, unit="regions")
     files = {"relevance": ".relevance.tif"} | ({"overlay": ".overlay.png"} if overlay else {})
     try:
-        with open_image(path) as image:
+        with open_image(path, arguments.known_nodata) as image:
             prediction = predictor.predict(image, progress=bar.update)
             write_relevance(
                 prediction.relevance,
@@ -110,6 +116,7 @@ def _predict_answer(predictor: "Predictor", path: str, results: Results, overlay
                 )
         column = "value" if prediction.task == "regression" else "p"
         scores = {f"{column}({name})": f"{score:.6g}" for name, score in prediction.scores.items()}
-        results.add(path, files, {"predicted": prediction.label, **scores})
+        values = {"predicted": prediction.label, **scores}
+        results.add(path, files, values, predict_dense.settings(arguments))
     finally:
         bar.remove()

@@ -234,13 +234,13 @@ class _DenseWork:
         destination = results.path(unit.image, "")
         with predict_dense.stages(bars, unit.stem) as progress:
             if unit.band is not None:
-                with predict_dense.opened(unit.image, self.predictor) as image:
+                with predict_dense.opened(unit.image, self.predictor, self.arguments) as image:
                     self.predictor.predict_band(
                         image, destination, Band(*unit.band), options, progress, given=unit.image
                     )
                 return Done()
             if not unit.is_cut:
-                with predict_dense.opened(unit.image, self.predictor) as image:
+                with predict_dense.opened(unit.image, self.predictor, self.arguments) as image:
                     bands = self.predictor.cut(
                         image, destination, self.arguments.band_regions, options, progress, given=unit.image
                     )

@@ -45,6 +45,8 @@ def image_identity(image: "LargeImage", given: Any) -> dict[str, Any]:
     values = {
         "name": [identity(path) for path in files] or image.name,
         "shape": [*image.shape, image.channels, str(image.dtype)],
+        # As text, for what is not a number does not equal itself.
+        "nodata": str(image.nodata),
         "versions": versions,
     }
     if not versions or None in versions:
