@@ -134,6 +134,27 @@ def test_a_resumed_run_equals_an_uninterrupted_one(table: Path, tmp_path: Path) 
     assert [row["val/loss"] for row in whole.curves] == [row["val/loss"] for row in resumed.curves]
 
 
+@pytest.mark.parametrize("place", ["moved", "another"])
+def test_the_best_epoch_is_found_again_where_the_run_lies_now(
+    table: Path, tmp_path: Path, place: str
+) -> None:
+    """And stays the best one: here, one that cannot be beaten."""
+    first = train(toy_config(table, tmp_path / "first", train={"epochs": 1}), evaluate_test=False)
+    there = (tmp_path / "first").rename(tmp_path / "there")
+    last = there / "checkpoints" / "last.ckpt"
+    checkpoint = torch.load(last, weights_only=True)
+    (state,) = (value for name, value in checkpoint["callbacks"].items() if name.startswith("BestEpoch"))
+    state["best_model_score"] = torch.tensor(2.0)
+    torch.save(checkpoint, last)
+    out, resume = (there, "auto") if place == "moved" else (tmp_path / "another", str(last))
+    for epochs in (1, 2):
+        config = toy_config(table, out, train={"epochs": epochs, "resume": resume})
+        second = train(config, evaluate_test=False)
+        assert second.metrics["epochs"] == epochs
+        for name, value in first.model.state_dict().items():
+            assert torch.equal(value, second.model.state_dict()[name]), name
+
+
 def test_the_seed_decides_everything(table: Path, tmp_path: Path) -> None:
     losses = []
     for name, seed in (("a", 0), ("b", 0), ("c", 1)):

@@ -70,6 +70,50 @@ class AtomicCheckpoints(TorchCheckpointIO):
             torch.save(checkpoint, temporary)
 
 
+class BestEpoch(ModelCheckpoint):
+    """The checkpoint of the best epoch, which a run that goes on finds again though its folder was moved or copied.
+
+    Args:
+        folder: where it is written.
+        resume_from: the checkpoint that the run goes on from; the best one until then lies beside it.
+        settings: of `ModelCheckpoint`.
+    """
+
+    def __init__(self, folder: Path, resume_from: Path | None, **settings: Any) -> None:
+        super().__init__(folder, enable_version_counter=False, save_on_train_epoch_end=True, **settings)
+        self._before = folder if resume_from is None else resume_from.parent.absolute()
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        best = self._before / Path(state_dict["best_model_path"]).name
+        if not best.is_file():
+            # Of a run that has none yet, or whose checkpoint was taken out alone: the next epoch is the best one.
+            return
+        path = str(best)
+        found: dict[str, Any] = {
+            "dirpath": self.dirpath,
+            "best_model_path": path,
+            "kth_best_model_path": path,
+        }
+        found["best_k_models"] = {path: state_dict["best_model_score"]}
+        super().load_state_dict(state_dict | found)
+
+
+class EveryEpoch(ModelCheckpoint):
+    """The checkpoint of the last epoch; nothing needs to be remembered of it."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(
+            path.parent,
+            filename=path.stem,
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,
+            every_n_epochs=1,
+        )
+
+    def state_dict(self) -> dict[str, Any]:
+        return {}
+
+
 class WithinEpoch(ModelCheckpoint):
     """Checkpoints between those at the ends of epochs, in the same file.
 

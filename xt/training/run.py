@@ -100,7 +100,7 @@ def train(
         module = _module(model, config)
         curves = CurveWriter(out / "curves.csv")
         reports = [] if report is None else [ProgressReport(report)]
-        trainer, best = make_trainer(config, out, data, [curves, *callbacks, *reports])
+        trainer, best = make_trainer(config, out, data, [curves, *callbacks, *reports], resume_from)
         if trainer.is_global_zero:
             write_atomically(out / "config.yaml", config_to_yaml(config))
         if config.train.precision == "64-true":

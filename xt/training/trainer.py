@@ -16,7 +16,7 @@ from xt.training.callbacks import TrainingClock
 from xt.training.loading import TrainingData
 from xt.training.metrics import deciding_metric
 from xt.training.preparation import LAST
-from xt.training.resuming import AtomicCheckpoints, WithinEpoch
+from xt.training.resuming import AtomicCheckpoints, BestEpoch, EveryEpoch, WithinEpoch
 
 # By one of these a machine knows which of several it is: torchrun, Slurm, LSF, MPI, or what was set by hand.
 _LAUNCHERS = (
@@ -30,15 +30,21 @@ _LAUNCHERS = (
 
 
 def make_trainer(
-    config: RunConfig, out: Path, data: TrainingData, callbacks: list[Callback]
+    config: RunConfig,
+    out: Path,
+    data: TrainingData,
+    callbacks: list[Callback],
+    resume_from: Path | None = None,
 ) -> tuple[Trainer, ModelCheckpoint]:
     """The trainer, and the checkpoint that knows which epoch was best.
 
+    Args:
+        resume_from: the checkpoint that the run will go on from.
     Raises:
         ConfigError: the machine does not have the devices, or they do not fit each other.
     """
     settings = config.train
-    best, *others = _checkpoints(config, out, validates=data.validation is not None)
+    best, *others = _checkpoints(config, out, resume_from, validates=data.validation is not None)
     try:
         trainer = Trainer(
             **_devices(settings),
@@ -69,27 +75,22 @@ def make_trainer(
     return trainer, best
 
 
-def _checkpoints(config: RunConfig, out: Path, *, validates: bool) -> list[ModelCheckpoint]:
+def _checkpoints(
+    config: RunConfig, out: Path, resume_from: Path | None, *, validates: bool
+) -> list[ModelCheckpoint]:
     """Of the best epoch, of the last one, and within epochs."""
-    settings, folder = config.train, out / LAST.parent
+    settings = config.train
     metric, mode = deciding_metric(config.model.head)
-    best = ModelCheckpoint(
-        folder,
+    best = BestEpoch(
+        out / LAST.parent,
+        resume_from,
         filename="best",
         monitor=f"val/{metric}" if validates else None,
         mode=mode,
         save_top_k=1 if validates else 0,
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
         every_n_epochs=settings.validate_every,
     )
-    last = ModelCheckpoint(
-        folder,
-        filename=LAST.stem,
-        enable_version_counter=False,
-        save_on_train_epoch_end=True,
-        every_n_epochs=1,
-    )
+    last = EveryEpoch(out / LAST)
     interval = parse_interval(settings.checkpoint_every)
     return [best, last] if interval is None else [best, last, WithinEpoch(out / LAST, interval)]
 
