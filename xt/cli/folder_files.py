@@ -1,13 +1,11 @@
 """What `xt predict` writes once for all images of a folder: xView3's prediction file, COCO's file of detections."""
 
-import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from xt.errors import ConfigError
-from xt.output import atomic_path
 
 if TYPE_CHECKING:
     from xt.data.coco import Instances
@@ -66,9 +64,8 @@ def write_detections(results: "ResultFolder", instances: "Instances | None") -> 
     rows = [row for row in results.rows if results.path(row["image"], ".boxes.csv").exists()]
     if not rows:
         return
-    from xt.data.coco import CocoImage, result_rows, write_instances
+    from xt.data.coco import CocoImage, write_instances, write_results
     from xt.heads.box_table import BoxTable
-    from xt.prediction.box_writers import read_boxes
 
     names = _class_names(rows[0])
     paths = [row["image"] for row in rows]
@@ -82,20 +79,24 @@ def write_detections(results: "ResultFolder", instances: "Instances | None") -> 
         write_instances(images_file, images, [BoxTable.empty()] * len(images), names, category_ids)
     else:
         images_file.unlink(missing_ok=True)
-    separator = "[\n"
-    with (
-        atomic_path(results.folder / DETECTIONS) as temporary,
-        temporary.open("w", encoding="utf-8") as file,
-    ):
-        for number, path in zip(image_ids, paths, strict=True):
-            boxes = read_boxes(results.path(path, ".boxes.csv"))
-            for start in range(0, len(boxes), _BOXES_AT_ONCE):
-                some = boxes.select(range(start, min(start + _BOXES_AT_ONCE, len(boxes))))
-                for entry in result_rows(number, some, category_ids):
-                    entry["bbox"] = [round(value, 3) for value in entry["bbox"]]
-                    file.write(separator + json.dumps(entry))
-                    separator = ",\n"
-        file.write("[]\n" if separator == "[\n" else "\n]\n")
+    tables = (results.path(path, ".boxes.csv") for path in paths)
+    write_results(results.folder / DETECTIONS, _result_rows(tables, image_ids, category_ids))
+
+
+def _result_rows(
+    tables: Iterable[Path], image_ids: Sequence[int], category_ids: Sequence[int]
+) -> Iterator[dict[str, Any]]:
+    """Of the boxes in each image's table."""
+    from xt.data.coco import result_rows
+    from xt.prediction.box_writers import read_boxes
+
+    for table, number in zip(tables, image_ids, strict=True):
+        boxes = read_boxes(table)
+        for start in range(0, len(boxes), _BOXES_AT_ONCE):
+            some = boxes.select(range(start, min(start + _BOXES_AT_ONCE, len(boxes))))
+            for entry in result_rows(number, some, category_ids):
+                # As in the table.
+                yield entry | {"bbox": [round(value, 3) for value in entry["bbox"]]}
 
 
 def image_numbers(paths: Sequence[str], instances: "Instances | None") -> list[int]:

@@ -13,7 +13,7 @@ outlines (polygons, run lengths) nothing is read: its box counts. Source: https:
 import difflib
 import itertools
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,7 +25,7 @@ from xt.data.table import ImageTable, image_path
 from xt.data.targets import BoxTarget, Target
 from xt.errors import ConfigError, TableError
 from xt.heads.box_table import BoxTable
-from xt.output import write_atomically
+from xt.output import atomic_path, write_atomically
 
 # Of several files.
 _SPLITS = ("train", "val", "test")
@@ -208,6 +208,20 @@ def result_rows(image_id: int, boxes: BoxTable, category_ids: Sequence[int]) -> 
         {"image_id": image_id, "category_id": int(category_ids[label]), "bbox": bbox, "score": float(score)}
         for bbox, label, score in zip(coco_boxes(boxes), boxes.labels, boxes.scores, strict=True)
     ]
+
+
+def write_results(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write a file of results, atomically; the rows are taken one after the other and not held.
+
+    Args:
+        rows: see `result_rows`.
+    """
+    separator = "[\n"
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
+        for row in rows:
+            file.write(separator + json.dumps(row))
+            separator = ",\n"
+        file.write("[]\n" if separator == "[\n" else "\n]\n")
 
 
 def coco_boxes(boxes: BoxTable) -> list[list[float]]:

@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import math
+from collections.abc import Iterator
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from typing import Any
 import torch
 
 from xt.configuration import EvaluationConfig
-from xt.data.coco import result_rows
+from xt.data.coco import result_rows, write_results
 from xt.data.dataset import Reading
 from xt.data.dense_dataset import open_labelled
 from xt.data.table import ImageTable
@@ -111,13 +112,11 @@ def write_dense_evaluation(evaluation: DenseEvaluation, folder: Path) -> None:
         writer.writerow([path, *("" if math.isnan(value) else f"{value:.6g}" for value in row.values())])
     write_atomically(folder / "images.csv", text.getvalue())
     if evaluation.task == "detection":
-        write_atomically(folder / "detections.json", json.dumps(_results(evaluation)) + "\n")
+        write_results(folder / "detections.json", _results(evaluation))
 
 
-def _results(evaluation: DenseEvaluation) -> list[dict[str, Any]]:
-    rows: list[dict[str, Any]] = []
+def _results(evaluation: DenseEvaluation) -> Iterator[dict[str, Any]]:
     for target, found in zip(evaluation.table.targets, evaluation.found, strict=True):
         assert isinstance(target, BoxTarget)
         assert isinstance(found, BoxTable)
-        rows += result_rows(target.image_id, found, target.category_ids)
-    return rows
+        yield from result_rows(target.image_id, found, target.category_ids)
