@@ -13,7 +13,7 @@ from PIL import Image
 from tests.prediction.dense_models import dense_model, scene
 from tests.small_model import small_model
 from xt.cli.main import main
-from xt.cli.predict_workers import WorkMaker
+from xt.cli.predict_work import WorkMaker
 from xt.cluster.manifest import Manifest
 from xt.errors import CheckpointError, OutputError
 

@@ -7,5 +7,5 @@
     worker     what runs behind a handle, in another process
     manifest   a line for each outcome
 
-Nothing here knows what the work is: a worker is given a function that makes it (`xt.cli.predict_workers`).
+Nothing here knows what the work is: a worker is given a function that makes it (`xt.cli.predict_work`).
 """
