@@ -212,10 +212,13 @@ def test_boxes_of_low_scores_are_written_for_who_wants_them(folder, out, tmp_pat
     assert 0 < len(few) < len(usual) < len(everything)
     first, *_, last = said.values()
     left_out = re.search(
-        r"below 0\.5, ([\d,]+) before those of one object are merged; --least-score 0", first
+        r"below 0\.5; ([\d,]+) before those of one object are merged, --least-score 0", first
     )
     assert int(left_out[1].replace(",", "")) > len(everything) - len(usual)
     assert "left out: boxes with a score below 0.7" in last
+    assert predict(*command, "--least-score", 1) == 0
+    assert rows_of(out / "scene.boxes.csv") == []
+    assert "left out: all boxes, none has a score of 1;" in capsys.readouterr().out
 
 
 def test_overlaps_and_scores_are_settings(folder, out, capsys):

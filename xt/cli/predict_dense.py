@@ -113,17 +113,19 @@ def left_out(rows: Iterable[Mapping[str, Any]], arguments: argparse.Namespace) -
     """What the results of these rows of predictions.csv lack for its low score, as a sentence; None for nothing."""
     from xt.prediction.detection_task import LEAST_SCORE
 
-    counts: dict[str, int] = {}
-    for row in rows:
-        for unit in ("points", "boxes"):
-            counts[unit] = counts.get(unit, 0) + int(row.get(f"{unit}{_LEFT_OUT}", 0))
-    for unit, count in counts.items():
-        if count:
-            least = LEAST_SCORE if arguments.least_score is None else arguments.least_score
-            return (
-                f"left out: {unit} with a score below {least:g}, {count:,} before those of one object are merged; "
-                "--least-score 0 writes them too"
-            )
+    rows = list(rows)
+    for unit in ("points", "boxes"):
+        count = sum(int(row.get(f"{unit}{_LEFT_OUT}", 0)) for row in rows)
+        if not count:
+            continue
+        written = sum(int(row[name]) for row in rows for name in row if name.startswith(f"{unit}("))
+        least = LEAST_SCORE if arguments.least_score is None else arguments.least_score
+        which = (
+            f"{unit} with a score below {least:g}"
+            if written
+            else f"all {unit}, none has a score of {least:g}"
+        )
+        return f"left out: {which}; {count:,} before those of one object are merged, --least-score 0 writes them too"
     return None
 
 

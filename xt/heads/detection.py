@@ -41,7 +41,8 @@ class DetectionHead(DenseHead):
         num_classes: K.
         finest_stride: of the cells of the finest level, in pixels; 4 for objects of a few pixels.
         score_threshold: in [0, 1], of what is reported.
-        candidates: reported of a region at most, before `merge_boxes`.
+        candidates: cells of a region that may report a box, at most, the best ones; some 10 report one object before
+            `merge_boxes`, so that few of them find only a part of the objects where these crowd.
         iou_threshold: two boxes of a class with a larger one are one object, in (0, 1); for `merge_boxes`.
         radius: around an object's centre, within which cells find it, in cells.
         loss_weights: of "class", "box" and "centre"; 1 where not given.
@@ -62,7 +63,7 @@ class DetectionHead(DenseHead):
         num_classes: int,
         finest_stride: int = 8,
         score_threshold: float = 0.05,
-        candidates: int = 300,
+        candidates: int = 1000,
         iou_threshold: float = 0.6,
         radius: float = 1.5,
         loss_weights: Mapping[str, float] | None = None,
