@@ -35,14 +35,25 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     return _build(values, overrides, "the configuration" if path is None else str(path))
 
 
-def format_keys(usage: str) -> str:
-    """Every key with its meaning, range, type and default, as text for a terminal."""
+def format_keys(usage: str, about: str = "") -> str:
+    """Every key with its meaning, range, type and default, as text for a terminal.
+
+    Args:
+        about: the command's own options.
+    """
     from jsonargparse import set_parsing_settings
 
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = _parser()
     parser.usage = usage
-    text: str = parser.format_help()
+    parser.description = (
+        "CONFIG.yaml has the keys below in their sections (examples: configs/*.yaml); on the command line they come "
+        f"before the file's. {about}"
+    )
+    # jsonargparse offers a file for each section, too; here one file, and its base, has them all.
+    text: str = re.sub(
+        r"^  --[\w.]+ CONFIG\s+Path to a configuration file\.\n", "", parser.format_help(), flags=re.MULTILINE
+    )
     return text
 
 

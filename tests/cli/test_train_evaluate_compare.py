@@ -90,6 +90,10 @@ def test_train_without_a_configuration_and_help(capsys: pytest.CaptureFixture[st
     # Every key with what it means.
     assert "--data.augmentation.saturation" in printed
     assert "AdamW" in printed
+    # And none that would be refused.
+    assert "--resume is short for" in printed
+    assert "--model CONFIG" not in printed
+    assert "--data.augmentation CONFIG" not in printed
     assert main(["compare", "--help"]) == 0
     assert "--compare.budget" in capsys.readouterr().out
 
@@ -167,6 +171,8 @@ def test_evaluate_what_is_no_checkpoint(table: Path, capsys: pytest.CaptureFixtu
 
 
 def test_compare(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["compare", str(config), "--resume"]) == 2
+    assert "train.resume (--resume) has no meaning here" in capsys.readouterr().err
     assert main(["compare", str(config), "--compare.contestants=[crop]"]) == 0
     printed = capsys.readouterr().out
     assert "budget: 1 pass over the training images each; the same region encoder" in printed

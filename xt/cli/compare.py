@@ -8,6 +8,7 @@ from rich.table import Table
 
 from xt.cli.progress import ProgressBars
 from xt.cli.train import StageBars, config_of
+from xt.errors import ConfigError
 
 if TYPE_CHECKING:
     from xt.configuration import RunConfig
@@ -20,6 +21,10 @@ def run_raw(argv: Sequence[str]) -> int:
     config = config_of(argv, USAGE)
     if config is None:
         return 0
+    if config.train.resume != "none":
+        raise ConfigError(
+            "train.resume (--resume) has no meaning here: a comparison is made in one go; leave it out"
+        )
     from xt.training.comparison import budget_in_words, compare, rules_in_words
 
     print(f"budget: {budget_in_words(config)}; the same region encoder, context encoder and head for all")

@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 _MANY = 24
 USAGE = "xt train CONFIG.yaml [--resume] [--devices N] [--nodes M] [--region-parallel R] [--section.key=value ...]"
+_ABOUT = (
+    "--resume is short for --train.resume=auto; --devices, --nodes and --region-parallel for the keys of train that "
+    "are called so."
+)
 _SHORT = {
     "--devices": "--train.devices",
     "--nodes": "--train.nodes",
@@ -22,7 +26,7 @@ _SHORT = {
 
 def run_raw(argv: Sequence[str]) -> int:
     """Train as the configuration says; prints the metrics of the best epoch's model."""
-    config = config_of(argv, USAGE)
+    config = config_of(argv, USAGE, _ABOUT)
     if config is None:
         return 0
     from xt.training.run import train
@@ -40,7 +44,7 @@ def run_raw(argv: Sequence[str]) -> int:
     return 0
 
 
-def config_of(argv: Sequence[str], usage: str) -> "RunConfig | None":
+def config_of(argv: Sequence[str], usage: str, about: str = "") -> "RunConfig | None":
     """The configuration of a command line; None if it only asked for help, which is then printed.
 
     `--resume` is short for `--train.resume=auto`, and `--devices` for `--train.devices`, as some others.
@@ -48,7 +52,7 @@ def config_of(argv: Sequence[str], usage: str) -> "RunConfig | None":
     from xt.configuration_parser import format_keys, load_config
 
     if "-h" in argv or "--help" in argv:
-        print(format_keys(usage))
+        print(format_keys(usage, about))
         return None
     arguments = [_in_full(argument) for argument in argv]
     files, overrides = _files_and_overrides(arguments)
