@@ -22,6 +22,11 @@ LOCAL = {
     'AXIS["Northing",NORTH]]',
     "transform": (0.5, 0.0, 100.0, 0.0, -0.5, 2000.0),
 }
+# A satellite's view of the whole disk, whose corners are not on Earth.
+DISK = {
+    "crs": rasterio.CRS.from_string("+proj=geos +h=35785831 +lon_0=-75 +sweep=x +datum=WGS84").to_wkt(),
+    "transform": (50_000.0, 0.0, -5_500_000.0, 0.0, -50_000.0, 5_500_000.0),
+}
 SLIDE = {"microns_per_pixel": (0.5, 0.25)}
 
 

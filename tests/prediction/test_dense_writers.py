@@ -12,7 +12,8 @@ from rasterio.transform import Affine
 from rasterio.warp import transform as warp
 
 import xt
-from tests.prediction.places import LATLON, LOCAL, OWN, SLIDE, SOUTH_UP, TURNED, UTM, Pixels, features
+from tests.prediction.places import DISK, LATLON, LOCAL, OWN, SLIDE, SOUTH_UP, TURNED, UTM, Pixels, features
+from xt.data.point_files import read_points
 from xt.errors import ConfigError, OutputError
 from xt.prediction.coordinates import place_of
 from xt.prediction.dense_writers import (
@@ -194,6 +195,28 @@ def test_points_lie_on_the_map_to_a_thousandth_of_a_pixel(where, tmp_path):
     )
     for feature, row in zip(found, rows, strict=True):
         assert [float(row["map_x"]), float(row["map_y"])] == feature["geometry"]["coordinates"]
+
+
+def test_what_lies_beyond_the_map_is_written_without_a_place(tmp_path):
+    """The corners of a satellite's full disk are not on Earth, and what is found in its middle is not lost for them."""
+    image = Pixels(np.zeros((220, 220), np.uint8), **DISK)
+    found = {
+        "y": np.array([3.0, 110.0, 5.0, 90.0]),
+        "x": np.array([3.0, 110.0, 216.0, 120.0]),
+        "score": np.ones(4),
+        "label": np.array([0, 1, 2, 1]),
+    }
+    write_points(found, image, tmp_path / "p.geojson", NAMES)
+    write_point_table(found, image, tmp_path / "p.csv", NAMES)
+    geometries = [feature["geometry"] for feature in features(tmp_path / "p.geojson")["features"]]
+    assert [geometry is None for geometry in geometries] == [True, False, True, False]
+    assert geometries[1]["coordinates"] == pytest.approx([-75, 0], abs=1e-6)
+    with (tmp_path / "p.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["map_x"] == row["map_y"] == "" for row in rows] == [True, False, True, False]
+    assert [float(rows[3]["map_x"]), float(rows[3]["map_y"])] == geometries[3]["coordinates"]
+    points = read_points(tmp_path / "p.geojson").on(image, NAMES)
+    np.testing.assert_allclose(np.stack([points.y, points.x], axis=1), [[110, 110], [90, 120]], atol=2e-3)
 
 
 def test_points_of_a_slide_are_objects_of_qupath(tmp_path):

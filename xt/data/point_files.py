@@ -201,7 +201,8 @@ def _read_geojson(path: Path) -> tuple[pd.DataFrame, str]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         features = content if isinstance(content, list) else content["features"]
-        rows = [_row(feature) for feature in features]
+        # One without a geometry is known to lie nowhere.
+        rows = [_row(feature) for feature in features if feature.get("geometry") is not None]
     except FileNotFoundError:
         raise TableError(f"{path}: there is no such file of points") from None
     except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:

@@ -57,16 +57,17 @@ class Place:
         return min(max(0, math.ceil(-math.log10(pixel * _PART_OF_PIXEL))), 15)
 
     def coordinates(self, y: NDArray[np.floating], x: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(N, 2): x and y on the map, or longitude and latitude; where there is no map, x and y in pixels."""
+        """(N, 2): x and y on the map, or longitude and latitude; where there is no map, x and y in pixels.
+
+        NaN where the map's system has no degrees, as beyond the rim of a satellite's full disk.
+        """
         x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
         if self.transform is None:
             return np.stack([x, y], axis=-1)
         a, b, c, d, e, f = self.transform
         east, north = a * x + b * y + c, d * x + e * y + f
-        if self._in_degrees and len(east):
-            from rasterio.warp import transform
-
-            east, north = (np.asarray(values) for values in transform(self.crs, "EPSG:4326", east, north))
+        if self.crs is not None and self._in_degrees and len(east):
+            return _degrees(self.crs, east, north)
         return np.stack([east, north], axis=-1)
 
     @property
@@ -87,6 +88,26 @@ def place_of(image: "LargeImage") -> Place:
     has_degrees = crs.is_projected or crs.is_geographic
     known = image.crs if name is not None or has_degrees else None
     return Place(transform=image.transform, crs=known, crs_name=name)
+
+
+def _degrees(crs: str, east: NDArray[np.float64], north: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N, 2) longitude and latitude, NaN where there are none."""
+    from rasterio._err import CPLE_BaseError
+    from rasterio.warp import transform
+
+    try:
+        places = np.stack(
+            [np.asarray(values) for values in transform(crs, "EPSG:4326", east, north)], axis=-1
+        )
+    except CPLE_BaseError:
+        # One without fails all, and is not named.
+        if len(east) == 1:
+            return np.full((1, 2), np.nan)
+        half = len(east) // 2
+        parts = [_degrees(crs, east[some], north[some]) for some in (slice(half), slice(half, None))]
+        return np.concatenate(parts)
+    places[~np.isfinite(places).all(axis=1)] = np.nan
+    return places
 
 
 def _crs_name(authority: tuple[str, str] | None) -> str | None:

@@ -156,7 +156,12 @@ def write_point_table(
         for row in range(len(points["y"])):
             label = int(points["label"][row])
             where = [f"{points[axis][row]:.3f}" for axis in ("y", "x")]
-            where += [f"{coordinates[row, axis]:.{place.decimals}f}" for axis in (1, 0) if on_map]
+            map_y, map_x = coordinates[row, 1], coordinates[row, 0]
+            where += [
+                f"{value:.{place.decimals}f}" if np.isfinite(value) else ""
+                for value in (map_y, map_x)
+                if on_map
+            ]
             known = [_number(points[name][row]) for name in further]
             writer.writerow([*where, _number(points["score"][row]), label, class_names[label], *known])
     return Path(destination)

@@ -102,10 +102,18 @@ class FeatureWriter:
             classification = {"name": name, "color": list(self._colours[label])}
             properties = {"objectType": "detection", "classification": classification, "measurements": known}
         feature = {"type": "Feature", "geometry": geometry, "properties": properties}
-        self._file.write(",\n" if self.count else "\n")
-        # Not json.dump, which is in Python and takes five times as long.
-        self._file.write(json.dumps(feature, ensure_ascii=False, separators=(",", ":"), allow_nan=False))
+        try:
+            text = _json(feature)
+        except ValueError:
+            # A part of it has no coordinates; RFC 7946 calls that an unlocated feature.
+            text = _json(feature | {"geometry": None})
+        self._file.write((",\n" if self.count else "\n") + text)
         self.count += 1
+
+
+def _json(feature: dict[str, Any]) -> str:
+    # Not json.dump, which is in Python and takes five times as long.
+    return json.dumps(feature, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
 
 
 def _short(value: float) -> float:
