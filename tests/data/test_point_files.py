@@ -7,7 +7,7 @@ import pytest
 from rasterio.warp import transform
 
 import xt
-from tests.prediction.places import LOCAL
+from tests.prediction.places import DISK, LOCAL
 from xt.data.point_files import read_points
 from xt.errors import TableError
 from xt.images.array import ArrayImage
@@ -109,6 +109,13 @@ def test_map_columns_and_degrees_find_the_same_pixels(tmp_path):
     for file in files:
         points = read_points(file).on(image, ("point",))
         np.testing.assert_allclose(np.stack([points.y, points.x]), [y, x], atol=2e-3)
+
+
+def test_what_the_image_s_map_does_not_have_lies_beside_it(tmp_path):
+    """A table of places all over the world, for a satellite's view of one side of it."""
+    file = write(tmp_path / "p.csv", "latitude,longitude\n0,-75\n0,105\n-30,150\n")
+    points = read_points(file).on(MapImage(DISK["transform"], DISK["crs"], (220, 220)), ("point",))
+    assert (points.y.tolist(), points.x.tolist()) == (pytest.approx([110]), pytest.approx([110]))
 
 
 def test_on_a_map_what_lies_beside_the_image_is_left_out_in_pixels_refused(tmp_path):

@@ -23,6 +23,7 @@ from xt.data.table import class_indices
 from xt.errors import TableError
 from xt.heads.point_table import PointTable
 from xt.images import LargeImage
+from xt.images.projection import is_on_earth, transformed
 
 ONLY_CLASS = "point"
 """What the class is called where files name none."""
@@ -106,12 +107,10 @@ class PointFile:
         """(x, y) in the image's own coordinate system."""
         from rasterio.crs import CRS
         from rasterio.errors import CRSError
-        from rasterio.warp import transform
 
         system = self.system
         wanted = None if image.crs is None else CRS.from_user_input(image.crs)
-        if wanted is not None and not (wanted.is_projected or wanted.is_geographic):
-            # A local one, of drone software: nothing can be turned into it.
+        if wanted is not None and not is_on_earth(wanted):
             wanted = None
         if system == _OWN_MAP or (system == _UNNAMED and wanted is None) or not len(self.x):
             return self.x, self.y
@@ -133,8 +132,8 @@ class PointFile:
             raise TableError(
                 f"{self.source} names the coordinate system {system!r}, which is unknown"
             ) from None
-        x, y = transform(source, wanted, self.x, self.y)
-        return np.asarray(x, np.float64), np.asarray(y, np.float64)
+        # What has no place in the image's system lies beyond the image.
+        return transformed(source, wanted, self.x, self.y)
 
 
 def read_points(

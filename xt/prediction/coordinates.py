@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from xt.images.projection import is_on_earth, transformed
+
 if TYPE_CHECKING:
     from xt.images import LargeImage
     from xt.images.image import Transform
@@ -66,8 +68,8 @@ class Place:
             return np.stack([x, y], axis=-1)
         a, b, c, d, e, f = self.transform
         east, north = a * x + b * y + c, d * x + e * y + f
-        if self.crs is not None and self._in_degrees and len(east):
-            return _degrees(self.crs, east, north)
+        if self.crs is not None and self._in_degrees:
+            east, north = transformed(self.crs, "EPSG:4326", east, north)
         return np.stack([east, north], axis=-1)
 
     @property
@@ -84,30 +86,9 @@ def place_of(image: "LargeImage") -> Place:
 
     crs = CRS.from_string(image.crs)
     name = _crs_name(crs.to_authority())
-    # Drone software writes local systems: metres from some corner, which no degrees can be made of.
-    has_degrees = crs.is_projected or crs.is_geographic
-    known = image.crs if name is not None or has_degrees else None
+    # Of a local system no degrees can be made.
+    known = image.crs if name is not None or is_on_earth(crs) else None
     return Place(transform=image.transform, crs=known, crs_name=name)
-
-
-def _degrees(crs: str, east: NDArray[np.float64], north: NDArray[np.float64]) -> NDArray[np.float64]:
-    """(N, 2) longitude and latitude, NaN where there are none."""
-    from rasterio._err import CPLE_BaseError
-    from rasterio.warp import transform
-
-    try:
-        places = np.stack(
-            [np.asarray(values) for values in transform(crs, "EPSG:4326", east, north)], axis=-1
-        )
-    except CPLE_BaseError:
-        # One without fails all, and is not named.
-        if len(east) == 1:
-            return np.full((1, 2), np.nan)
-        half = len(east) // 2
-        parts = [_degrees(crs, east[some], north[some]) for some in (slice(half), slice(half, None))]
-        return np.concatenate(parts)
-    places[~np.isfinite(places).all(axis=1)] = np.nan
-    return places
 
 
 def _crs_name(authority: tuple[str, str] | None) -> str | None:
