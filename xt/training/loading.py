@@ -156,5 +156,5 @@ def check_labels(splits: Splits, how: Reading, report: Report | None, *, on_map:
         if found == 0 and purpose:
             raise TableError(
                 f"{part.source}: none of the {len(part)} {name} images has a labelled object {purpose}; label some, or "
-                f"divide the images otherwise ({splits.how})"
+                f"divide the images otherwise than {splits.how}"
             )
