@@ -40,10 +40,14 @@ def test_a_stopped_prediction_goes_on_where_it_was(model, tmp_path, monkeypatch,
 
     monkeypatch.setattr(model, "decode", decode_from)
     monkeypatch.setattr(model, "context", None)
+    # As one leaves it that was killed while it wrote, which it only does when all is decoded.
+    left = tmp_path / ".scene.mask.xt-part-0123abcd.tif"
+    left.touch()
     result = DensePredictor(model, "cpu", BATCHES_OF_5).predict(image, tmp_path / "scene", options)
     assert firsts == [batches], "and the tokens are not computed again"
     for what, path in result.files.items():
         np.testing.assert_array_equal(pixels_of(path), pixels_of(whole.files[what]))
+    assert left.exists() == (batches == 0)
     assert sorted(path.name for path in tmp_path.glob("scene*")) == [
         "scene.mask.tif", "scene.mask.tif.aux.xml", "scene.probabilities.tif",
     ]  # fmt: skip

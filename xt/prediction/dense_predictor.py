@@ -100,7 +100,9 @@ class DensePredictor:
             OutputError: the results cannot be written, or a partial result of another model or image is in the way.
         """
         with self._begun(image, destination, options, given, progress) as work:
-            work.task.remove_leftovers(Path(destination))
+            if work.store.num_batches:
+                # Only of an image that was begun before: a folder of 100,000 results takes long to look through.
+                work.task.remove_leftovers(Path(destination))
             self._decode_all(work, progress)
             tags = {"XT_IMAGE": image_name(work.image.name), "XT_CHECKPOINT": self.checkpoint}
             report = None if progress is None else lambda part: progress("write", round(100 * part), 100)
