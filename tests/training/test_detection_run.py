@@ -122,6 +122,20 @@ def test_evaluate_is_pycocotools_on_the_file_it_writes(
     assert float(rows[0]["ap50"]) > 0.5
 
 
+def test_where_nothing_is_labelled_boxes_are_found_and_nothing_is_measured(
+    run: RunResult, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    content = json.loads((folder / "test.json").read_text()) | {"annotations": []}
+    (tmp_path / "i.json").write_text(json.dumps(content))
+    command = ["evaluate", str(run.folder), str(tmp_path / "i.json"), "--root", str(folder)]
+    assert main([*command, "--out", str(tmp_path / "out"), "--device", "cpu"]) == 0
+    said = capsys.readouterr().out
+    assert "3 images, max_detections 100, nothing labelled there to measure by" in said
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert {metrics[name] for name in metrics if name.startswith("ap")} == {None}
+    assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) > 3
+
+
 def test_fewer_boxes_count_where_wanted(run: RunResult, folder: Path, tmp_path: Path) -> None:
     command = [
         "evaluate",

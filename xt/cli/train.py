@@ -77,6 +77,8 @@ def in_words(summary: dict[str, object]) -> str:
         interval = summary.get(f"{name}_interval")
         if isinstance(interval, list):
             parts[-1] += f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"
+    if not any(isinstance(value, float) for value in summary.values()):
+        parts.append("nothing labelled there to measure by")
     return ", ".join(parts)
 
 
