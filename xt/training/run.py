@@ -279,6 +279,8 @@ def _quiet() -> Iterator[None]:
             "No positive samples found in target",
             ".*Checkpoint directory .* exists and is not empty",
             ".*GPU available but not used",
+            # Of a loss that is the same in all processes already.
+            "It is recommended to use `self.log\\('train/loss_epoch'",
             ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated",
         ):
             warnings.filterwarnings("ignore", message=message)
