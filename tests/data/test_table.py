@@ -183,6 +183,9 @@ def test_a_folder_of_splits_of_classes(tmp_path: Path) -> None:
     table = read_folder(tmp_path, split_names=("train", "val", "test"))
     assert table.splits == ("train", "train", "test")
     assert table.split("test").targets.tolist() == [1]
+    (tmp_path / "validation" / "cat").mkdir(parents=True)
+    with pytest.warns(UserWarning, match=r"the folders 'validation' are left out; .* 'train', 'val', 'test'"):
+        assert read_folder(tmp_path, split_names=("train", "val", "test")).splits == table.splits
 
 
 def test_a_folder_without_images(tmp_path: Path) -> None:

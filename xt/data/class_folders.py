@@ -1,5 +1,6 @@
 """A folder with one sub-folder of images per class, as a table of images."""
 
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,12 +25,14 @@ def read_folder(
     if not path.is_dir():
         raise TableError(f"{path}: expected a folder with one sub-folder of images per class; there is none")
     divided = bool(split_names) and (path / split_names[0]).is_dir()
-    parts = (
-        [(name, path / name) for name in split_names if (path / name).is_dir()] if divided else [("", path)]
-    )
+    if divided:
+        parts = [(name, path / name) for name in split_names if (path / name).is_dir()]
+        _warn_of_others(path, split_names)
+    else:
+        parts = [("", path)]
     rows: list[tuple[Path, str, str]] = []
     for split, part in parts:
-        for folder in sorted(inner for inner in part.iterdir() if inner.is_dir() and inner.name[0] != "."):
+        for folder in _folders(part):
             rows += [(file, folder.name, split) for file in sorted(folder.rglob("*")) if _is_image(file)]
     if not rows:
         raise TableError(
@@ -41,6 +44,20 @@ def read_folder(
     return ImageTable(
         str(path), files, class_indices(labels, names, str(path)), names, tuple(splits) if divided else None
     )
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(inner for inner in path.iterdir() if inner.is_dir() and not inner.name.startswith("."))
+
+
+def _warn_of_others(path: Path, split_names: Sequence[str]) -> None:
+    others = [repr(folder.name) for folder in _folders(path) if folder.name not in split_names]
+    if others:
+        warnings.warn(
+            f"{path}: the folders {', '.join(others)} are left out; training, validation and test are called "
+            f"{', '.join(map(repr, split_names))} (data.train_split, data.validation_split, data.test_split)",
+            stacklevel=3,
+        )
 
 
 def _is_image(path: Path) -> bool:
