@@ -28,6 +28,15 @@ def test_wilson_s_interval_covers_95_of_100() -> None:
     assert wilson_interval(0, 0) == (0.0, 1.0)
 
 
+def test_one_label_of_yes_and_no() -> None:
+    metrics = make_metrics("multilabel", 1, "val/")
+    metrics.update(torch.tensor([[0.9], [0.2], [0.6], [0.4]]), torch.tensor([[1], [0], [0], [1]]))
+    found = {name: float(value) for name, value in metrics.compute().items()}
+    assert found == pytest.approx(
+        {"val/macro_f1": 0.5, "val/average_precision": 5 / 6, "val/exact_match": 0.5}
+    )
+
+
 def test_classes() -> None:
     metrics = make_metrics("classification", 8, "val/")
     logits = nn.functional.one_hot(torch.tensor([0, 1, 2, 3]), 8) * 3.0

@@ -6,6 +6,9 @@ from typing import Any
 
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection
 from torchmetrics.classification import (
+    BinaryAccuracy,
+    BinaryAveragePrecision,
+    BinaryF1Score,
     MulticlassAccuracy,
     MultilabelAveragePrecision,
     MultilabelExactMatch,
@@ -34,6 +37,13 @@ def make_metrics(task: str, num_classes: int, prefix: str = "", *, sync: bool = 
         metrics = {
             "rmse": MeanSquaredError(squared=False, sync_on_compute=sync),
             "mae": MeanAbsoluteError(sync_on_compute=sync),
+        }
+    elif task == "multilabel" and num_classes == 1:
+        # Of one label there is no mean over labels, and torchmetrics refuses to take it.
+        metrics = {
+            "macro_f1": BinaryF1Score(sync_on_compute=sync),
+            "average_precision": BinaryAveragePrecision(sync_on_compute=sync),
+            "exact_match": BinaryAccuracy(sync_on_compute=sync),
         }
     elif task == "multilabel":
         metrics = {
