@@ -9,9 +9,10 @@ import tifffile
 
 from tests.training.dense_toy import dense_table
 from xt.data.dataset import Reading
-from xt.data.dense_dataset import DenseDataset, check_labelled, open_labelled
+from xt.data.dense_dataset import DenseDataset, check_labelled, open_labelled, warn_of_crowded_images
 from xt.data.dense_table import as_targets, read_mask_table, read_point_table, read_scene_table
 from xt.data.splits import divide
+from xt.data.table import ImageTable
 from xt.data.targets import BoxTarget
 from xt.errors import ConfigError, ShapeError, TableError
 from xt.heads import BoxTable
@@ -159,6 +160,18 @@ def test_images_without_any_object_are_neither_learned_from_nor_chosen_by(tmp_pa
         TableError, match=r"none of the 1 training images has a labelled object to learn from; label"
     ):
         check("train")
+
+
+def test_more_objects_than_count_are_told_of(tmp_path):
+    """However good a model is, with COCO's cap it finds a tenth of a thousand cells."""
+    many = BoxTable.of([[y, 0, y + 2, 3] for y in range(12)], crowd=[False] * 11 + [True])
+    targets = [BoxTarget(boxes, tmp_path / "i.json", None, 1, (1,)) for boxes in (many, BoxTable.empty())]
+    table = ImageTable("i.json", (tmp_path / "a.tif", tmp_path / "b.tif"), as_targets(targets), ("cell",))
+    warn_of_crowded_images(table, 11)
+    with pytest.warns(
+        UserWarning, match=r"1 of 2 images have more than 10 objects, up to 11, of which no more than"
+    ):
+        warn_of_crowded_images(table, 10)
 
 
 def test_distances_on_a_map_need_one(tmp_path):

@@ -136,7 +136,10 @@ def test_where_nothing_is_labelled_boxes_are_found_and_nothing_is_measured(
     assert len(json.loads((tmp_path / "out" / "detections.json").read_text())) > 3
 
 
-def test_fewer_boxes_count_where_wanted(run: RunResult, folder: Path, tmp_path: Path) -> None:
+@pytest.mark.filterwarnings("default:.* images have more than 3 objects")
+def test_fewer_boxes_count_where_wanted(
+    run: RunResult, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     command = [
         "evaluate",
         str(run.folder),
@@ -147,6 +150,8 @@ def test_fewer_boxes_count_where_wanted(run: RunResult, folder: Path, tmp_path: 
         "cpu",
     ]
     assert main([*command, "--max-detections", "1", "2", "3"]) == 0
+    said = " ".join(capsys.readouterr().err.split())
+    assert "2 of 3 images have more than 3 objects, up to 6, of which no more than 3 can be found" in said
     rows = json.loads((tmp_path / "detections.json").read_text())
     for image in (100, 102):
         scores = [row["score"] for row in rows if row["image_id"] == image]

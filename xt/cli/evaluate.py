@@ -133,12 +133,14 @@ def _measure(
     arguments: argparse.Namespace,
 ) -> dict[str, Any]:
     """The metrics, which are also written with all that belongs to them if a folder was given."""
+    from xt.data.dense_dataset import warn_of_crowded_images
     from xt.heads import DenseHead
     from xt.training.dense_evaluation import evaluate_dense, write_dense_evaluation
     from xt.training.evaluation import evaluate, write_evaluation
 
     if isinstance(model.head, DenseHead):
         settings = _evaluation(config, arguments)
+        warn_of_crowded_images(table, settings.max_detections[-1])
         with ProgressBars() as bars:
             dense = evaluate_dense(model, table, how, settings, report=StageBars(bars))
         if arguments.out is not None:

@@ -1,5 +1,6 @@
 """Images with masks, points or boxes for a training loop, whole or as random windows; items cost next to nothing."""
 
+import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import NamedTuple
@@ -10,7 +11,7 @@ from xt.data.box_windows import BoxPlaces, with_area
 from xt.data.dataset import Reading, TableDataset
 from xt.data.labelled import Labelled, MaskPlaces, PointPlaces, random_window
 from xt.data.table import ImageTable
-from xt.data.targets import PointTarget
+from xt.data.targets import BoxTarget, PointTarget
 from xt.errors import ConfigError, TableError
 from xt.heads.box_table import BoxTable
 from xt.heads.point_table import PointTable
@@ -149,6 +150,23 @@ def check_labelled(
             f"{table.source}: none of the points lies on its image; check coordinate systems, and the order of x and y"
         )
     return None if masks else found
+
+
+def warn_of_crowded_images(table: ImageTable, most: int) -> None:
+    """Warn where images have more objects than boxes of an image count: the others are missed whatever a model says.
+
+    Args:
+        most: boxes of an image that count.
+    """
+    counts = [int((~target.boxes.crowd).sum()) for target in table.targets if isinstance(target, BoxTarget)]
+    crowded = [count for count in counts if count > most]
+    if crowded:
+        warnings.warn(
+            f"{table.source}: {len(crowded)} of {len(counts)} images have more than {most} objects, up to "
+            f"{max(crowded)}, of which no more than {most} can be found: raise the last of evaluation.max_detections "
+            "(--max-detections)",
+            stacklevel=2,
+        )
 
 
 def collate_dense(items: Sequence[DenseItem]) -> DenseBatch:

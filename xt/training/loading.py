@@ -8,7 +8,13 @@ from torch.utils.data import DataLoader
 
 from xt.configuration import RunConfig
 from xt.data.dataset import EpochSampler, ImageBatch, ImageDataset, Reading, collate
-from xt.data.dense_dataset import DenseBatch, DenseDataset, check_labelled, collate_dense
+from xt.data.dense_dataset import (
+    DenseBatch,
+    DenseDataset,
+    check_labelled,
+    collate_dense,
+    warn_of_crowded_images,
+)
 from xt.data.dense_table import DENSE_TASKS
 from xt.data.photo_dataset import PhotoBatch, PhotoDataset, photo_loader
 from xt.data.splits import Splits
@@ -134,11 +140,14 @@ def evaluation_batches(table: ImageTable, how: Reading, batch_size: int) -> Data
     return DataLoader(ImageDataset(table, how), batch_size, collate_fn=together)
 
 
-def check_labels(splits: Splits, how: Reading, report: Report | None, *, on_map: bool = False) -> None:
+def check_labels(
+    splits: Splits, how: Reading, report: Report | None, *, on_map: bool = False, most: int | None = None
+) -> None:
     """Refuse labels that are not of their images, before anything is computed.
 
     Args:
         on_map: whether distances are going to be measured in map units.
+        most: boxes of an image that are going to count; a warning says where there are more objects.
     Raises:
         TableError: labels do not fit, or there is not one point or box to learn from, or to choose an epoch by.
         ConfigError: distances on the map are wanted, and an image lies on none.
@@ -158,3 +167,5 @@ def check_labels(splits: Splits, how: Reading, report: Report | None, *, on_map:
                 f"{part.source}: none of the {len(part)} {name} images has a labelled object {purpose}; label some, or "
                 f"divide the images otherwise than {splits.how}"
             )
+        if most is not None and name != "training":
+            warn_of_crowded_images(part, most)

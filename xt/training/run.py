@@ -93,7 +93,8 @@ def train(
         model, config = prepare_model(config, splits.train, report)
         if isinstance(model.head, DenseHead):
             on_map = config.model.head == "points" and config.evaluation.distance_unit == "map"
-            check_labels(splits, reading(config, model), report, on_map=on_map)
+            most = config.evaluation.max_detections[-1]
+            check_labels(splits, reading(config, model), report, on_map=on_map, most=most)
         data = training_data(config, splits, reading(config, model))
         if config.optim.encoder_lr_factor == 0:
             model.region_encoder.backbone.requires_grad_(False)
