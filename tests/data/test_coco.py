@@ -57,6 +57,15 @@ def test_boxes_are_half_open_with_y_first_and_classes_from_0(tmp_path: Path) -> 
     assert not three.crowd.any()
 
 
+def test_numbers_of_64_bits_stay_what_they_are(tmp_path: Path) -> None:
+    number = 2**62 + 1
+    images = [{"id": number + n, "file_name": f"{n}.png"} for n in range(2)]
+    annotations = [{"id": number, "image_id": number + 1, "category_id": 3, "bbox": [1, 2, 3, 4]}]
+    instances = read_instances(write(tmp_path / "i.json", images=images, annotations=annotations))
+    assert [len(table) for table in instances.boxes] == [0, 1]
+    assert instances.images[1].number == number + 1
+
+
 def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     instances = read_instances(write(tmp_path / "i.json"))
     again = tmp_path / "again.json"

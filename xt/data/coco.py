@@ -106,6 +106,10 @@ def read_instances(path: str | Path) -> Instances:
         categories = sorted((int(entry["id"]), str(entry["name"])) for entry in content["categories"])
         annotations = content.get("annotations", [])
         rows = np.array([_row(entry) for entry in annotations], np.float64).reshape(-1, _COLUMNS)
+        # Apart from the rows: as floats, numbers of 64 bits, such as hashes, would be others.
+        image_ids, category_ids = (
+            [int(entry[name]) for entry in annotations] for name in ("image_id", "category_id")
+        )
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         what = f"no {error}" if isinstance(error, KeyError) else str(error)
         raise TableError(
@@ -118,8 +122,8 @@ def read_instances(path: str | Path) -> Instances:
     _check_different([image.number for image in images], "image id", source)
     _check_different(numbers, "category id", source)
     _check_different(names, "category name", source)
-    labels = _places(rows[:, 1], numbers, "category_id", source, rows)
-    of_image = _places(rows[:, 0], [image.number for image in images], "image_id", source, rows)
+    labels = _places(category_ids, numbers, "category_id", source, rows)
+    of_image = _places(image_ids, [image.number for image in images], "image_id", source, rows)
     tables = _tables(rows, labels, of_image, len(images), source)
     return Instances(source, images, tables, names, numbers)
 
@@ -246,17 +250,15 @@ def _image(entry: Mapping[str, Any]) -> CocoImage:
     return CocoImage(int(entry["id"]), str(entry["file_name"]), shape)
 
 
-_COLUMNS = 9
+_COLUMNS = 7
 
 
 def _row(entry: Mapping[str, Any]) -> tuple[float, ...]:
-    """image_id, category_id, y0, x0, y1, x1, area, iscrowd, id."""
+    """y0, x0, y1, x1, area, iscrowd, id."""
     x, y, width, height = entry["bbox"]
     area = entry.get("area")
-    return (
-        entry["image_id"], entry["category_id"], y, x, y + height, x + width,
-        width * height if area is None else area, bool(entry.get("iscrowd", 0)), entry.get("id", -1),
-    )  # fmt: skip
+    area = width * height if area is None else area
+    return y, x, y + height, x + width, area, bool(entry.get("iscrowd", 0)), entry.get("id", -1)
 
 
 def _check_different(values: Sequence[Any], what: str, source: str) -> None:
@@ -268,15 +270,15 @@ def _check_different(values: Sequence[Any], what: str, source: str) -> None:
 
 
 def _places(
-    values: NDArray[np.float64], known: Sequence[int], what: str, source: str, rows: NDArray[np.float64]
+    values: Sequence[int], known: Sequence[int], what: str, source: str, rows: NDArray[np.float64]
 ) -> NDArray[np.int64]:
     """Where in `known` each value is."""
     place = {number: index for index, number in enumerate(known)}
-    found = np.array([place.get(int(value), -1) for value in values], dtype=np.int64)
+    found = np.array([place.get(value, -1) for value in values], dtype=np.int64)
     if (found < 0).any():
         row = int(np.flatnonzero(found < 0)[0])
         raise TableError(
-            f"{source}: the annotation {int(rows[row, -1])} has the {what} {int(values[row])}, which the file "
+            f"{source}: the annotation {int(rows[row, -1])} has the {what} {values[row]}, which the file "
             "does not list"
         )
     return found
@@ -289,7 +291,7 @@ def _tables(
     count: int,
     source: str,
 ) -> tuple[BoxTable, ...]:
-    edges = rows[:, 2:6]
+    edges = rows[:, :4]
     wrong = ~np.isfinite(rows).all(axis=1) | (edges[:, 2:] < edges[:, :2]).any(axis=1)
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
@@ -298,7 +300,7 @@ def _tables(
             f"{source}: the box of the annotation {int(rows[row, -1])} is x={x0:g}, y={y0:g}, width={x1 - x0:g}, "
             f"height={y1 - y0:g}; expected finite numbers, none of the sides negative; mend it or take it out"
         )
-    everything = BoxTable.of(edges, labels, crowd=rows[:, 7], areas=rows[:, 6])
+    everything = BoxTable.of(edges, labels, crowd=rows[:, 5], areas=rows[:, 4])
     order = np.argsort(of_image, kind="stable")
     borders = np.searchsorted(of_image[order], np.arange(count + 1))
     return tuple(everything.select(order[borders[n] : borders[n + 1]]) for n in range(count))
