@@ -1,4 +1,6 @@
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -43,3 +45,20 @@ def test_runs_of_other_checkpoints_and_halves_of_lines_are_left_out(tmp_path):
 def test_where_nothing_can_be_written(tmp_path):
     with pytest.raises(OutputError, match=r"Could not write .*manifest\.jsonl: No such file"):
         Manifest(tmp_path / "missing", "abc")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a disk that is full")
+def test_a_full_disk_is_one_sentence(tmp_path):
+    def fill() -> None:
+        with Manifest(tmp_path, "abc") as manifest:
+            manifest._file.close()
+            manifest._file = os.fdopen(os.open("/dev/full", os.O_WRONLY), "wb")
+            manifest.add(Outcome(unit=UNIT))
+
+    sentence = r"Could not write .*manifest\.jsonl: No space left on device\. Make room"
+    with pytest.raises(OutputError, match=sentence):
+        fill()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / MANIFEST).symlink_to("/dev/full")
+    with pytest.raises(OutputError, match=sentence):
+        Manifest(tmp_path / "full", "abc")

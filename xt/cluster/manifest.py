@@ -5,6 +5,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -37,16 +38,28 @@ class Manifest:
         self.run = secrets.token_hex(8)
         try:
             self._file = self.path.open("a+b")
-            self._file.seek(0, os.SEEK_END)
-            if self._file.tell():
-                self._file.seek(-1, os.SEEK_END)
-                if self._file.read(1) != b"\n":
-                    # Half a line of a run that was killed.
-                    self._file.write(b"\n")
         except OSError as error:
             raise _explained(error, self.path) from error
-        self._write({"format": _FORMAT, "run": self.run, "checkpoint": checkpoint, "time": _now()})
-        os.fsync(self._file.fileno())
+        try:
+            self._begin(checkpoint)
+        except OutputError:
+            self._close()
+            raise
+
+    def _begin(self, checkpoint: str) -> None:
+        if self._file.seek(0, os.SEEK_END):
+            self._file.seek(-1, os.SEEK_END)
+            if self._file.read(1) != b"\n":
+                # Half a line of a run that was killed.
+                self._file.write(b"\n")
+        # Workers on other machines look for this line.
+        first = {"format": _FORMAT, "run": self.run, "checkpoint": checkpoint, "time": _now()}
+        self._write(first, sync=True)
+
+    def _close(self) -> None:
+        # What a full disk did not take would be tried again, and its error would hide the one that tells more.
+        with suppress(OSError):
+            self._file.close()
 
     def __enter__(self) -> "Manifest":
         return self
@@ -54,7 +67,7 @@ class Manifest:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._file.close()
+        self._close()
 
     def add(self, outcome: Outcome, result: Mapping[str, Any] | None = None) -> None:
         """Note an outcome.
@@ -77,11 +90,13 @@ class Manifest:
             line["result"] = result
         self._write(line)
 
-    def _write(self, line: Mapping[str, Any]) -> None:
+    def _write(self, line: Mapping[str, Any], *, sync: bool = False) -> None:
         try:
             # In one piece, so that a killed run leaves whole lines and at most one half.
             self._file.write(json.dumps(line, ensure_ascii=False).encode() + b"\n")
             self._file.flush()
+            if sync:
+                os.fsync(self._file.fileno())
         except OSError as error:
             raise _explained(error, self.path) from error
 
