@@ -1,6 +1,7 @@
 """Real trainings of a small model: it learns, leaves what it should, and goes on where it was."""
 
 import csv
+import errno
 import json
 import re
 import signal
@@ -222,6 +223,15 @@ def test_an_interrupt_is_an_interrupt(table: Path, tmp_path: Path) -> None:
     with pytest.raises(KeyboardInterrupt):
         train(toy_config(table, tmp_path / "run"), callbacks=[Interrupt()])
     assert signal.getsignal(signal.SIGINT) is handler
+
+
+def test_a_disk_that_is_full_for_the_logs_is_one_sentence(table: Path, tmp_path: Path) -> None:
+    class Full(Callback):
+        def on_train_batch_end(self, *_: Any) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OutputError, match=r"Could not write the logs .* No space left on device\. Make room"):
+        train(toy_config(table, tmp_path / "run"), callbacks=[Full()])
 
 
 def test_a_frozen_region_encoder_stays(table: Path, tmp_path: Path) -> None:

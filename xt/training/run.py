@@ -1,5 +1,6 @@
 """A training run, from its configuration to `model.safetensors`."""
 
+import errno
 import json
 import logging
 import os
@@ -19,7 +20,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from xt.configuration import RunConfig, TrainConfig
 from xt.configuration_parser import config_to_dict, config_to_yaml
 from xt.data.table import ImageTable
-from xt.errors import CheckpointError, OutputError
+from xt.errors import CheckpointError, OutputError, XTError
 from xt.heads import DenseHead
 from xt.memory import peak_bytes, peak_device_bytes
 from xt.model import XT
@@ -182,6 +183,13 @@ def _fit(trainer: Trainer, module: TrainingModule, data: TrainingData, resume_fr
         if not trainer.interrupted:
             raise
         raise KeyboardInterrupt from None
+    except OSError as error:
+        # From TensorBoard's writer, which may notice it long before the next checkpoint.
+        if isinstance(error, XTError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise OutputError(
+            f"Could not write the logs of the run: {error.strerror}. Make room, then go on with it (--resume)."
+        ) from error
     finally:
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGINT, handler)
