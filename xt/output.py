@@ -127,18 +127,25 @@ def remove_leftovers(folder: str | os.PathLike[str]) -> int:
     count = 0
     for left in Path(folder).glob(f".*{_MARK}*"):
         with suppress(OSError):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+            _remove(left)
             count += 1
     return count
 
 
 def remove_leftovers_of(destination: str | os.PathLike[str]) -> None:
-    """Remove what killed processes left while they wrote this one file; only where nobody is writing it."""
+    """Remove what killed processes left while they wrote this one file or folder; only where nobody is writing it."""
     final = Path(destination)
     beginning = _temporary_for(final).name.split(_MARK)[0]
     for left in final.parent.glob(f"{_escaped(beginning + _MARK)}*"):
         with suppress(OSError):
-            left.unlink()
+            _remove(left)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
 
 
 def lock_folder(folder: str | os.PathLike[str], command: str) -> IO[bytes] | None:

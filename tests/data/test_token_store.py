@@ -208,9 +208,12 @@ with encoding.open_for_encoding({str(tmp_path / "s.zarr")!r}, model) as store:
     assert len(list(left[0].glob("c/*/0/0"))) >= 6, "there was nothing in it to be mistaken for an image"
     with pytest.raises(TableError, match=r"0\.tif is not in .*s\.zarr: run `xt encode` again"):
         store.image(images[0])
+    # As one leaves it that was killed while it made the store.
+    (tmp_path / ".s.xt-part-0123abcd.zarr" / "encoder").mkdir(parents=True)
     encode(tmp_path / "s.zarr", model, images[:1])
     assert images[0] in store
     assert not list(store.path.glob(".*.xt-part-*"))
+    assert not list(tmp_path.glob(".*.xt-part-*"))
     with open_image(images[0]) as image:
         direct = np.concatenate(list(encoded_batches(model, image, model.grid(image))))
     np.testing.assert_allclose(store.image(images[0]).read_features(0, 12), direct, rtol=2e-3, atol=1e-3)

@@ -25,7 +25,13 @@ from xt.data.token_store import (
 from xt.errors import ConfigError, PixelError
 from xt.images import LargeImage, open_image
 from xt.model import XT
-from xt.output import atomic_folder, check_writable_folder, lock_folder, remove_leftovers
+from xt.output import (
+    atomic_folder,
+    check_writable_folder,
+    lock_folder,
+    remove_leftovers,
+    remove_leftovers_of,
+)
 from xt.reader import RegionReader
 from xt.regions import RegionGrid
 from xt.streaming import streamed_map
@@ -79,6 +85,7 @@ def open_for_encoding(
     lock = lock_folder(path / "encoder", "encode")
     try:
         remove_leftovers(path)
+        remove_leftovers_of(path)
         yield store
     finally:
         if lock is not None:
