@@ -157,6 +157,8 @@ def count_image(
     Points are as `xt predict` finds them: those outside the image or where it has no data left out, those found twice
     made one. So are boxes, whatever their score, of which the last of `evaluation.max_detections` are kept.
 
+    Pixels of a mask count where the model looks: those of regions that its foreground leaves out do not.
+
     Args:
         loss: of this image, which is then summed up on the way.
 
