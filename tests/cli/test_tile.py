@@ -10,6 +10,9 @@ from xt.cli.main import main
 def test_a_png_becomes_a_tiled_pyramid(tmp_path, capsys):
     pixels = np.random.default_rng(0).integers(0, 256, (1100, 700, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(tmp_path / "photo.png")
+    # As a killed run leaves them.
+    for name in (".photo.xt-part-0123abcd.tif", ".photo.xt-part-0123abcd.tif.plain.tif"):
+        (tmp_path / name).touch()
     assert main(["tile", str(tmp_path / "photo.png"), str(tmp_path / "photo.tif")]) == 0
     with rasterio.open(tmp_path / "photo.tif") as file:
         assert file.block_shapes[0] == (512, 512)

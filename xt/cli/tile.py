@@ -23,7 +23,10 @@ def run(arguments: argparse.Namespace) -> int:
 
     from xt.errors import SlowImageWarning
     from xt.images import conversion
+    from xt.output import remove_leftovers_of
 
+    # As large as the image, and hidden.
+    remove_leftovers_of(arguments.destination)
     with ProgressBars() as bars, warnings.catch_warnings():
         # The advice in that warning is what is being done.
         warnings.simplefilter("ignore", SlowImageWarning)
