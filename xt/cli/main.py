@@ -27,7 +27,7 @@ COMMANDS = {
     "evaluate": ("xt.cli.evaluate", "measure a checkpoint on a table of labelled images"),
     "predict": (
         "xt.cli.predict",
-        "predict images with a checkpoint: answers with relevance maps, masks, points",
+        "predict images with a checkpoint: answers with relevance maps, masks, points, boxes",
     ),
     "encode": ("xt.cli.encode", "encode the regions of images once, to train context encoder and head from"),
     "compare": ("xt.cli.compare", "train down-sampling, cropping and xT on the same data: one table"),
