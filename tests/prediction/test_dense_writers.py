@@ -230,10 +230,17 @@ def test_points_of_a_slide_are_objects_of_qupath(tmp_path):
     assert (tmp_path / "p.csv").read_text().splitlines()[0] == "y,x,score,label,class,length"
 
 
-def test_what_cannot_be_written_leaves_nothing(tmp_path):
+def test_what_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     image = Pixels(np.zeros((20, 50), np.uint8), **UTM)
     with pytest.raises(OutputError, match=r"the folder .*nowhere does not exist"):
         write_points(points(), image, tmp_path / "nowhere" / "p.geojson", NAMES)
+
+    def full(*_, **__):
+        raise OutputError("the disk is full")
+
+    monkeypatch.setattr("xt.prediction.dense_writers.tile", full)
+    with pytest.raises(OutputError, match="the disk is full"):
+        write_mask(image, tmp_path / "m.tif", NAMES, {})
     wrong = points() | {"label": np.array([0, 99, 0])}
     with pytest.raises(IndexError):
         write_points(wrong, image, tmp_path / "p.geojson", NAMES)

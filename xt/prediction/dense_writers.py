@@ -55,8 +55,9 @@ def write_mask(
     palette = {number: (*colour, 255) for number, colour in enumerate(colours)}
     palette[NOTHING] = (255, 255, 255, 0)
     notes = Notes(palette=palette, bands=("class",), tags=_tags(class_names, tags))
+    written = tile(mask, destination, progress, notes=notes)
     write_atomically(f"{destination}.aux.xml", _category_names(class_names))
-    return tile(mask, destination, progress, notes=notes)
+    return written
 
 
 def write_probabilities(
