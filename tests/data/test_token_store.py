@@ -126,6 +126,18 @@ def test_a_halo_is_read_and_belongs_to_the_encoder(images: list[Path], tmp_path:
         encode(tmp_path / "p.zarr", plain, images[:1]).check_settings(model)
 
 
+def test_an_array_whose_description_is_cut_off_is_encoded_again(
+    model: XT, images: list[Path], tmp_path: Path
+) -> None:
+    store = encode(tmp_path / "s.zarr", model, images[:1])
+    description = store.place(images[0], 0) / "zarr.json"
+    description.write_text(description.read_text()[:40])
+    assert images[0] not in store
+    with pytest.raises(TableError, match=r"is not in .*run `xt encode` again"):
+        store.image(images[0])
+    assert images[0] in encode(tmp_path / "s.zarr", model, images[:1])
+
+
 def test_all_flips_and_turns_are_those_of_the_pixels(model: XT, images: list[Path], tmp_path: Path) -> None:
     store = encode(tmp_path / "s.zarr", model, images[:1], dtype="float32", views=8)
     stored, opened = store.image(images[0]), open_image(images[0])

@@ -166,11 +166,12 @@ class TokenStore:
 
     def _attributes(self, image: str | os.PathLike[str], view: int) -> dict[str, Any] | None:
         # Read past Zarr, which takes ten times as long: a table may have a hundred thousand images.
+        # What cannot be read counts as missing: `xt encode` makes it anew.
         try:
             content = (self.place(image, view) / "zarr.json").read_text(encoding="utf-8")
-        except OSError:
+            attributes: dict[str, Any] = json.loads(content)["attributes"]
+        except (OSError, ValueError, KeyError):
             return None
-        attributes: dict[str, Any] = json.loads(content)["attributes"]
         return attributes
 
 
