@@ -188,8 +188,8 @@ class _Parts:
         except RuntimeError as error:
             raise ConfigError(
                 f"{model.config.encoder} with {model.config.context} cannot be planned, as what it does depends on "
-                f"values, not on shapes alone ({error}); plan it with other context_options, or another context encoder, "
-                "to see what the regions need"
+                f"values, not on shapes alone ({error}); plan it with other context_options, or another context "
+                "encoder, to see what the regions need"
             ) from error
 
     def costs(self, region_batch: int) -> Costs:
