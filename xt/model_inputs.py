@@ -57,8 +57,8 @@ def check_inputs(images: list[Any] | Tensor, grids: Sequence[RegionGrid], config
     for name, count, shape, grid in zip(names, channels, shapes, grids, strict=True):
         if count != config.in_channels:
             raise ShapeError(
-                f"{name} has {count} channels, the model takes {config.in_channels}: "
-                f"create it with in_channels={count}"
+                f"{name} has {count} channel{'s' if count != 1 else ''}, the model takes {config.in_channels}: "
+                f"give it images of {config.in_channels}, or create it with in_channels={count}"
             )
         if shape != (grid.height, grid.width):
             raise ShapeError(

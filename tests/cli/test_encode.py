@@ -132,7 +132,7 @@ def test_one_broken_image_does_not_stop_the_others(
     assert encode(checkpoint, images, "--out", tmp_path / "s.zarr") == 1
     printed = capsys.readouterr()
     assert "5 images: 3 encoded, 2 failed" in printed.out
-    assert "grey.tif has 1 channels, the model takes 3" in printed.err
+    assert "grey.tif has 1 channel, the model takes 3" in printed.err
     assert printed.err.count("failed: ") == 4
     assert "Traceback" not in printed.err
     assert len(list((tmp_path / "s.zarr").glob("*-0"))) == 3

@@ -3,7 +3,7 @@ import os
 import pytest
 
 from xt.errors import ImageError
-from xt.prediction.inputs import find_images
+from xt.prediction.inputs import find_images, image_stem
 
 
 @pytest.fixture
@@ -65,3 +65,17 @@ def test_zarr_folders_are_images(folder):
     slash = os.sep
     assert find_images(["zarrs"]) == [f"zarrs{slash}scan.zarr"]
     assert find_images(["zarrs/plain", "zarrs/s*.zarr"]) == ["zarrs/plain", f"zarrs{slash}scan.zarr"]
+
+
+@pytest.mark.parametrize(
+    ("path", "expected"),
+    [
+        ("scenes/s3_VH.tif|scenes/s3_VV.tif", "s3"),
+        ("before/tile_7.tif|after/tile_7.tif", "tile_7"),
+        ("scenes/s3/VH_dB.tif|scenes/s3/VV_dB.tif", "s3"),
+        ("scenes/s3/VH.tif|scenes/s3/depth.tif", "s3"),
+        ("s3://bucket/a/s3_VH.tif|s3://bucket/b/s3_VV.tif", "s3"),
+    ],
+)
+def test_a_stack_is_called_by_what_its_files_share(path, expected):
+    assert image_stem(path) == expected

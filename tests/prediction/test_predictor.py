@@ -80,7 +80,7 @@ def test_classes_without_names_are_numbered():
 
 
 def test_wrong_channels():
-    with pytest.raises(ShapeError, match="array 300x200x1 has 1 channels, the model takes 3"):
+    with pytest.raises(ShapeError, match="array 300x200x1 has 1 channel, the model takes 3"):
         Predictor(small_model(), "cpu").predict(PIXELS[..., :1])
 
 

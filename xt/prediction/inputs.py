@@ -2,7 +2,9 @@
 
 import glob
 import os
+import re
 from collections.abc import Sequence
+from itertools import takewhile
 from pathlib import Path
 
 from xt.errors import ImageError
@@ -46,10 +48,17 @@ def image_name(path: str) -> str:
 
 
 def image_stem(path: str) -> str:
-    """What an image is called in the names of its results: a file by itself, a stack by the folder of its files."""
+    """What an image is called in the names of its results: a file by itself, a stack by what its files' names begin
+    with (s3_VH.tif and s3_VV.tif: s3), or else by their folder."""
     parts = stack_parts(path)
     if len(parts) == 1:
         return Path(image_name(path)).stem or "image"
+    # Whole words only: VH and VV have but a letter in common.
+    words = [re.split(r"([_. -]+)", Path(image_name(part)).stem) for part in parts]
+    shared = takewhile(lambda there: len(set(there)) == 1, zip(*words, strict=False))
+    beginning = "".join(word for word, *_ in shared).rstrip("_. -")
+    if beginning:
+        return beginning
     if any(map(is_remote, parts)):
         folders = {url_of(part).split("?")[0].rsplit("/", 1)[0] for part in parts}
         return folders.pop().rsplit("/", 1)[-1] if len(folders) == 1 else "stack"
