@@ -209,7 +209,7 @@ def test_what_does_not_fit_together_is_refused():
 def test_images_that_do_not_fit_are_refused():
     model = small_model()
     with pytest.raises(
-        ShapeError, match="array 9x9x4 has 4 channels, the model takes 3: .* create it with in_channels=4"
+        ShapeError, match=r"array 9x9x4 has 4 channels, the model takes 3: .* create it with in_channels=4"
     ):
         model(open_image(np.zeros((9, 9, 4), dtype=np.uint8)))
     with pytest.raises(ShapeError, match="expected at least one image"):
