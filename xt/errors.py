@@ -45,6 +45,10 @@ class SlowImageWarning(UserWarning):
     """A large file is stored so that every window costs a large part of it; `xt tile` converts it."""
 
 
+class DataWarning(UserWarning):
+    """Images or labels say something that is probably not meant, though work with them can go on."""
+
+
 class DeviceMemoryError(XTError, RuntimeError):
     """Not even one region at a time fits into the device's memory."""
 
