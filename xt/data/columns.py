@@ -1,7 +1,10 @@
-"""Columns of tables that users bring: numbers with gaps, and yes or no with gaps."""
+"""Columns of tables that users bring: names of classes, numbers with gaps, and yes or no with gaps."""
 
 import difflib
+import math
 import os
+import re
+import unicodedata
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,8 @@ Table = pd.DataFrame | Mapping[str, Any] | Sequence[Mapping[str, Any]] | str | o
 _YES = frozenset(["true", "yes", "1", "1.0", "t"])
 _NO = frozenset(["false", "no", "0", "0.0", "f"])
 _UNKNOWN = frozenset(["", "nan", "none", "na", "null", "<na>", "nat"])
+# A whole number with a point behind it, as text.
+_WHOLE = re.compile(r"^(-?(?:0|[1-9]\d*))\.0*$")
 
 
 def as_frame(table: Table, name: str) -> tuple[pd.DataFrame, str]:
@@ -55,11 +60,35 @@ def require(frame: pd.DataFrame, columns: Sequence[str], source: str) -> None:
             )
 
 
+def class_name(value: Any) -> str:
+    """What a class is called that a file gives as text or as a number; "" where it gives none.
+
+    1, 1.0, "1" and "1.0" are one class, "1", wherever they stand: pandas makes 1.0 of 1 in a column with gaps. "007"
+    and "1.5" are what they are.
+    """
+    if value is None or value is pd.NA or value is pd.NaT:
+        return ""
+    # NumPy's numbers, too, and those that its arrays of objects hold.
+    value = value.item() if isinstance(value, np.generic) else value
+    if isinstance(value, float):
+        if math.isnan(value):
+            return ""
+        return str(int(value)) if value.is_integer() else str(value)
+    # One letter may be written as two code points, as in names of folders made on a Mac.
+    text = unicodedata.normalize("NFC", str(value).strip().strip("\ufeff").strip())
+    return _WHOLE.sub(r"\1", text)
+
+
 def texts(frame: pd.DataFrame, column: str) -> NDArray[np.object_]:
     """The column as text without blanks around it, "" where it is empty or missing."""
     if column not in frame:
         return np.full(len(frame), "", object)
     return np.array(["" if pd.isna(value) else str(value).strip() for value in frame[column]], object)
+
+
+def class_names(frame: pd.DataFrame, column: str) -> NDArray[np.object_]:
+    """The column as names of classes, see `class_name`."""
+    return np.array([class_name(value) for value in frame[column]], object)
 
 
 def numbers(frame: pd.DataFrame, column: str, source: str, *, gaps: bool = True) -> NDArray[np.float64]:

@@ -8,7 +8,6 @@
 A file is read once; where its points lie in an image is known only when the image is open.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +17,9 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from xt.data.columns import as_frame, numbers, texts, yes_or_no
+from xt.data.columns import as_frame, class_names, numbers, yes_or_no
 from xt.data.table import class_indices
+from xt.data.text_files import read_json
 from xt.errors import TableError
 from xt.heads.point_table import PointTable
 from xt.images import LargeImage
@@ -188,23 +188,23 @@ def _axes(frame: pd.DataFrame, path: Path) -> tuple[tuple[str, str], str]:
 def _classes(frame: pd.DataFrame, column: str | None, source: str) -> NDArray[np.object_]:
     if column is None:
         column = next((name for name in _CLASS_COLUMNS if name in frame), None)
-        return np.full(len(frame), "", object) if column is None else texts(frame, column)
+        return np.full(len(frame), "", object) if column is None else class_names(frame, column)
     if column not in frame and len(frame):
         there = ", ".join(str(name) for name in frame.columns)
         raise TableError(f"{source} has no column {column!r} for the class; it has {there}")
-    return texts(frame, column)
+    return class_names(frame, column) if column in frame else np.full(len(frame), "", object)
 
 
 def _read_geojson(path: Path) -> tuple[pd.DataFrame, str]:
     """A row a feature, with columns y and x and the properties; and the coordinate system."""
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json(path, "file of points")
         features = content if isinstance(content, list) else content["features"]
         # One without a geometry is known to lie nowhere.
         rows = [_row(feature) for feature in features if feature.get("geometry") is not None]
-    except FileNotFoundError:
-        raise TableError(f"{path}: there is no such file of points") from None
-    except (OSError, ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
+    except TableError:
+        raise
+    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
         raise TableError(
             f"{path} is not a GeoJSON collection of points or polygons ({type(error).__name__}: {error})"
         ) from None

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from xt.data.columns import class_name
 from xt.errors import TableError
 from xt.images import stack_parts
 from xt.images.remote import is_remote
@@ -108,12 +109,13 @@ def image_path(base: Path, value: str) -> Path:
 
 
 def class_indices(labels: Sequence[str], class_names: Sequence[str], source: str) -> np.ndarray:
-    """(N,) int64: each label's place in `class_names`.
+    """(N,) int64: each label's place in `class_names`, both being named by `class_name`.
 
     Raises:
         TableError: a label is not among the names; says which, in which rows, and what the names are.
     """
-    place = {name: index for index, name in enumerate(class_names)}
+    place = {class_name(name): index for index, name in enumerate(class_names)}
+    labels = [class_name(label) for label in labels]
     unknown = {label: row for row, label in reversed(list(enumerate(labels))) if label not in place}
     if unknown:
         first, row = min(unknown.items(), key=lambda item: item[1])
@@ -127,10 +129,10 @@ def class_indices(labels: Sequence[str], class_names: Sequence[str], source: str
 
 
 def names_of_labels(labels: Iterable[str], given: Sequence[str] | None) -> tuple[str, ...]:
-    """The names given, or those that occur, sorted: by value if all are whole numbers."""
+    """The names given, or those that occur (see `class_name`), sorted: by value if all are whole numbers."""
     if given is not None:
         return tuple(given)
-    found = set(labels)
+    found = {class_name(label) for label in labels}
     if all(re.fullmatch(r"-?\d+", label) for label in found):
         return tuple(sorted(found, key=lambda label: (int(label), label)))
     return tuple(sorted(found))
