@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import warnings
 from collections.abc import Callable, Mapping
@@ -234,7 +235,7 @@ def _copy_notes(image: LargeImage, dataset: Any) -> None:
     """What a file says about its pixels besides their values."""
     if isinstance(image, RasterImage):
         with rasterio_dataset(image) as original:
-            dataset.update_tags(**original.tags())
+            dataset.update_tags(**_sensible(original.tags()))
             dataset.descriptions = original.descriptions
             dataset.colorinterp = original.colorinterp
             if original.colorinterp[0].name == "palette":
@@ -249,6 +250,17 @@ def _copy_notes(image: LargeImage, dataset: Any) -> None:
         dataset.update_tags(
             TIFFTAG_YRESOLUTION=f"{y:.10g}", TIFFTAG_XRESOLUTION=f"{x:.10g}", TIFFTAG_RESOLUTIONUNIT="3"
         )
+
+
+def _sensible(tags: Mapping[str, str]) -> dict[str, str]:
+    """Without a resolution that is none, such as 1 / 0 pixels a centimetre."""
+    names = ("TIFFTAG_XRESOLUTION", "TIFFTAG_YRESOLUTION")
+    try:
+        if all(0 < float(tags[name]) < math.inf for name in names if name in tags):
+            return dict(tags)
+    except ValueError:
+        pass
+    return {name: value for name, value in tags.items() if name not in names}
 
 
 def _add_notes(notes: Notes, dataset: Any) -> None:

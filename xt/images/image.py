@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from xt.images.views import AtLevel, Crop, Flip, Rotate
 
 Transform = tuple[float, float, float, float, float, float]
+# Of a pixel's side in micrometres: a hundredth of an atom, and a kilometre.
+_SHORTEST, _LONGEST = 1e-6, 1e9
+_ROUNDING = 1e-12
 
 
 class LargeImage(ABC):
@@ -32,10 +35,11 @@ class LargeImage(ABC):
         shape: (height, width) at level 0.
         level_shapes: (height, width) of each level; level 0 first.
         levels: downsample factor of each level against level 0; `levels[0] == 1.0`.
-        microns_per_pixel: (y, x) at level 0, where the file says so.
+        microns_per_pixel: (y, x) at level 0, where the file says so; of what is no length, such as 0, infinity or NaN,
+            it is taken to say nothing.
         crs: coordinate system as rasterio writes it (an authority code, else WKT).
         transform: (a, b, c, d, e, f) with x_map = a*x + b*y + c and y_map = d*x + e*y + f; (x, y) = (0, 0) is
-            the outer corner of the top left pixel.
+            the outer corner of the top left pixel. One by which pixels have no area is none.
         nodata: the value of pixels that hold nothing; `read_valid` tells which they are in any image.
         fill: what is read outside the image.
         channel_names: one a channel, where the file says so.
@@ -62,9 +66,9 @@ class LargeImage(ABC):
         self.channels = int(channels)
         self.dtype = np.dtype(dtype)
         self.levels = tuple(levels) if levels is not None else _factors(self.level_shapes)
-        self.microns_per_pixel = microns_per_pixel
+        self.microns_per_pixel = lengths_or_none(microns_per_pixel)
         self.crs = crs
-        self.transform = transform
+        self.transform = invertible(transform)
         self.nodata = nodata
         self.fill = fill if fill is not None else nodata if nodata is not None else 0
         self.channel_names = None if channel_names is None else tuple(channel_names)
@@ -245,6 +249,23 @@ class LargeImage(ABC):
 def to_level(coordinate: int, factor: float) -> int:
     """The pixel of a level nearest to a level-0 coordinate (halves go up)."""
     return coordinate if factor == 1.0 else math.floor(coordinate / factor + 0.5)
+
+
+def lengths_or_none(lengths: tuple[float, float] | None) -> tuple[float, float] | None:
+    """Sides of a pixel, or None where they cannot be: zero, negative, infinite, not a number, or beyond all scales."""
+    if lengths is None or not all(_SHORTEST <= length <= _LONGEST for length in lengths):
+        return None
+    return float(lengths[0]), float(lengths[1])
+
+
+def invertible(transform: Transform | None) -> Transform | None:
+    """A transform, or None where it cannot be one: not finite, or its pixels have no area."""
+    if transform is None or not all(map(math.isfinite, transform)):
+        return None
+    a, b, _, d, e, _ = transform
+    area = a * e - b * d
+    # An area of zero, but for rounding: rows and columns run the same way, or not at all.
+    return transform if abs(area) > _ROUNDING * math.hypot(a, d) * math.hypot(b, e) else None
 
 
 def is_data(pixels: np.ndarray, nodata: float | None) -> NDArray[np.bool_]:

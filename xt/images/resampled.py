@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xt.errors import ConfigError, ShapeError
-from xt.images.image import LargeImage, Transform, fits
+from xt.images.image import LargeImage, Transform, fits, invertible, lengths_or_none
 from xt.images.views import View
 
 Resampling = Literal["bilinear", "nearest"]
@@ -180,7 +180,7 @@ def at_resolution(
         raise ConfigError("at_resolution takes either microns_per_pixel or map_units_per_pixel")
     if microns_per_pixel is not None:
         asked, unit = _pair(microns_per_pixel), "micrometres"
-        own = image.microns_per_pixel
+        own = lengths_or_none(image.microns_per_pixel)
         if own is None:
             hint = (
                 "it lies on a map: ask for map_units_per_pixel"
@@ -191,10 +191,11 @@ def at_resolution(
     else:
         assert map_units_per_pixel is not None
         asked, unit = _pair(map_units_per_pixel), "map units"
-        if image.transform is None:
+        transform = invertible(image.transform)
+        if transform is None:
             hint = "ask for microns_per_pixel" if image.microns_per_pixel else "it has no coordinates"
             raise ConfigError(f"{image.name} does not say how many map units a pixel is; {hint}")
-        own = map_units(image.transform)
+        own = map_units(transform)
     size = f"{asked[0]:g}" if asked[0] == asked[1] else f"{asked[0]:g} x {asked[1]:g}"
     low = AtResolution(
         image, (asked[0] / own[0], asked[1] / own[1]), f"at {size} {unit} per pixel", resampling
