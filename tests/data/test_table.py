@@ -228,3 +228,15 @@ def test_zarr_folders_are_images(tmp_path: Path) -> None:
     (tmp_path / "cat" / "tokens.zarr" / "zarr.json").write_text("{}")
     (tmp_path / "cat" / "b.tif").touch()
     assert read_folder(tmp_path).paths == (tmp_path / "cat" / "a.ome.zarr", tmp_path / "cat" / "b.tif")
+
+
+def test_some_rows_alone_keep_their_numbers(tmp_path: Path) -> None:
+    path = _csv(tmp_path / "t.csv", "image,label,split\na.tif,x,train\nb.tif,y,val\n,x,train\nd.tif,z,val\n")
+    table = read_table(path, rows=[1, 3])
+    assert (table.rows, table.class_names, table.splits) == ((1, 3), ("y", "z"), ("val", "val"))
+    assert table.subset([1]).rows == (3,)
+    with pytest.raises(TableError, match=r"column 'image' is empty in row 2 \(counted from 0\)"):
+        read_table(path, rows=[2])
+    with pytest.raises(TableError, match=r"unknown label 'z' \(row 3\)"):
+        read_table(path, rows=[3], class_names=("x", "y"))
+    assert read_table(_csv(tmp_path / "s.csv", "image,label\na.tif,x\n")).rows == (0,)

@@ -32,12 +32,14 @@ def read_mask_table(
     root: str | Path | None = None,
     values: Sequence[int] | None = None,
     nodata: float | None = None,
+    rows: Sequence[int] | None = None,
 ) -> ImageTable:
     """Read a table with a mask beside each image; its targets are `MaskTarget`s.
 
     Args:
         class_names: in the order of the class numbers.
         values, nodata: of the masks, see `MaskTarget`.
+        rows: see `read_table`.
     Raises:
         TableError: the table, a column or a file is missing.
         ConfigError: there are more or fewer values than classes.
@@ -46,9 +48,11 @@ def read_mask_table(
         raise ConfigError(
             f"data.mask_values has {len(values)} values for {len(class_names)} classes ({', '.join(class_names)})"
         )
-    paths, masks, splits = read_paths(path, image_column, mask_column, split_column, root)
+    paths, masks, splits = read_paths(path, image_column, mask_column, split_column, root, rows)
     targets = [MaskTarget(mask, values, nodata, class_names) for mask in masks]
-    return ImageTable(str(path), paths, as_targets(targets), tuple(class_names), splits)
+    return ImageTable(
+        str(path), paths, as_targets(targets), tuple(class_names), splits, tuple(rows or range(len(paths)))
+    )
 
 
 def read_point_table(
@@ -61,16 +65,18 @@ def read_point_table(
     points_column: str = "points",
     split_column: str = "split",
     root: str | Path | None = None,
+    rows: Sequence[int] | None = None,
 ) -> ImageTable:
     """Read a table with a file of points beside each image; its targets are `PointTarget`s.
 
     Args:
         class_names: in the order of the model's outputs; without it those in the files, sorted.
         attributes, class_column: see `read_points`.
+        rows: see `read_table`.
     Raises:
         TableError: the table, a column or a file is missing, or a file is no file of points.
     """
-    paths, files, splits = read_paths(path, image_column, points_column, split_column, root)
+    paths, files, splits = read_paths(path, image_column, points_column, split_column, root, rows)
     # One file may serve several images.
     read: dict[Path, PointFile] = {}
     for file in dict.fromkeys(files):
@@ -78,7 +84,7 @@ def read_point_table(
     found = {name for points in read.values() for name in points.classes if name}
     names = names_of_labels(found or {ONLY_CLASS}, class_names)
     targets = [PointTarget(read[file], names) for file in files]
-    return ImageTable(str(path), paths, as_targets(targets), names, splits)
+    return ImageTable(str(path), paths, as_targets(targets), names, splits, tuple(rows or range(len(paths))))
 
 
 def read_scene_table(

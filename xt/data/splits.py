@@ -34,7 +34,7 @@ def divide(
 ) -> Splits:
     """The table's own splits if it has them, else a division by chance that keeps every class's share.
 
-    Warns where images have no part in the run, and where one is in two parts.
+    Warns where images have no part in the run.
 
     Args:
         validation_fraction: share of the images, in [0, 1); only for a division by chance.
@@ -44,14 +44,13 @@ def divide(
     """
     if table.splits is not None:
         known = set(table.splits)
-        splits = Splits(
+        _warn_of_others(table, table.splits, (train_split, validation_split, test_split))
+        return Splits(
             train=table.split(train_split),
             validation=table.split(validation_split) if validation_split in known else None,
             test=table.split(test_split) if test_split in known else None,
             how="by the split column",
         )
-        _warn_of_others(table, table.splits, (train_split, validation_split, test_split))
-        return _checked(splits)
     validation, test = _by_chance(table, validation_fraction, test_fraction, np.random.default_rng(seed))
     rest = np.setdiff1d(np.arange(len(table)), np.concatenate([validation, test]))
     parts = {"train": rest, "validation": validation, "test": test}
@@ -62,13 +61,11 @@ def divide(
                 f"{table.source}: {len(table)} images are too few to leave one for {name}; give more images, "
                 "another fraction (0 for none), or a split column"
             )
-    return _checked(
-        Splits(
-            train=table.subset(rest),
-            validation=table.subset(validation) if len(validation) else None,
-            test=table.subset(test) if len(test) else None,
-            how=f"by chance (seed {seed})",
-        )
+    return Splits(
+        train=table.subset(rest),
+        validation=table.subset(validation) if len(validation) else None,
+        test=table.subset(test) if len(test) else None,
+        how=f"by chance (seed {seed})",
     )
 
 
@@ -83,8 +80,8 @@ def _warn_of_others(table: ImageTable, splits: tuple[str, ...], wanted: tuple[st
         )
 
 
-def _checked(splits: Splits) -> Splits:
-    """The same, with a warning if what is measured would have been seen in training."""
+def warn_of_doubles(splits: Splits) -> None:
+    """Warn if what is measured would have been seen in training, by the images' paths."""
     parts = [set(part.paths) for part in (splits.train, splits.validation, splits.test) if part is not None]
     doubles = sorted(path for path, count in Counter(chain(*parts)).items() if count > 1)
     if doubles:
@@ -93,7 +90,6 @@ def _checked(splits: Splits) -> Splits:
             f"as {doubles[0]}), so that what is measured is too good: take rows out that stand there twice",
             stacklevel=3,
         )
-    return splits
 
 
 def _by_chance(

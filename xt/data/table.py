@@ -31,6 +31,7 @@ class ImageTable:
             (N,) `Target`s, see `xt.data.targets`.
         class_names: the K names of the model's outputs, in order.
         splits: the split's name of every image, if the table says.
+        rows: the place of every image in what was read, from 0.
     """
 
     source: str
@@ -38,6 +39,11 @@ class ImageTable:
     targets: np.ndarray
     class_names: tuple[str, ...]
     splits: tuple[str, ...] | None = None
+    rows: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if len(self.rows) != len(self.paths):
+            object.__setattr__(self, "rows", tuple(range(len(self.paths))))
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -51,6 +57,7 @@ class ImageTable:
             targets=self.targets[chosen],
             class_names=self.class_names,
             splits=None if self.splits is None else tuple(self.splits[index] for index in chosen),
+            rows=tuple(self.rows[index] for index in chosen),
         )
 
     def split(self, name: str) -> "ImageTable":
@@ -108,15 +115,20 @@ def image_path(base: Path, value: str) -> Path:
     return Path("|".join(str(_below(base, part)) for part in stack_parts(value)))
 
 
-def class_indices(labels: Sequence[str], class_names: Sequence[str], source: str) -> np.ndarray:
+def class_indices(
+    labels: Sequence[str], class_names: Sequence[str], source: str, rows: Sequence[int] | None = None
+) -> np.ndarray:
     """(N,) int64: each label's place in `class_names`, both being named by `class_name`.
 
+    Args:
+        rows: their numbers in the source, for messages; 0, 1, 2 ... without.
     Raises:
         TableError: a label is not among the names; says which, in which rows, and what the names are.
     """
     place = {class_name(name): index for index, name in enumerate(class_names)}
-    labels = [class_name(label) for label in labels]
-    unknown = {label: row for row, label in reversed(list(enumerate(labels))) if label not in place}
+    numbers = range(len(labels)) if rows is None else rows
+    named = list(zip(numbers, map(class_name, labels), strict=True))
+    unknown = {label: row for row, label in reversed(named) if label not in place}
     if unknown:
         first, row = min(unknown.items(), key=lambda item: item[1])
         near = difflib.get_close_matches(first, class_names, n=1)
@@ -125,7 +137,7 @@ def class_indices(labels: Sequence[str], class_names: Sequence[str], source: str
             f"{source}: unknown label {first!r} (row {row}){more}; the model knows {in_short(class_names)}"
             + (f"; did you mean {near[0]!r}?" if near else "")
         )
-    return np.array([place[label] for label in labels], dtype=np.int64)
+    return np.array([place[label] for _, label in named], dtype=np.int64)
 
 
 def names_of_labels(labels: Iterable[str], given: Sequence[str] | None) -> tuple[str, ...]:

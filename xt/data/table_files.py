@@ -28,6 +28,7 @@ def read_table(
     class_names: Sequence[str] | None = None,
     split_column: str = "split",
     root: str | Path | None = None,
+    rows: Sequence[int] | None = None,
 ) -> ImageTable:
     """Read a CSV or Parquet file with one row per image; files joined by "|" are one image, see `xt.stack`.
 
@@ -37,13 +38,14 @@ def read_table(
             if all are whole numbers).
         split_column: may be absent only if it is called `split`; then `splits` is None.
         root: where relative paths start; without it, the table's folder.
+        rows: read these alone, as if there were no others; their numbers in messages are those in the file.
     Raises:
         TableError: the file, a column or a label is missing or unknown.
     """
     path = Path(path)
     if task not in TASKS:
         raise ConfigError(f"label columns give targets for {', '.join(TASKS)}, not for {task!r}")
-    frame = _read_frame(path)
+    frame = _read_frame(path, rows)
     needed = [image_column, *label_columns] + ([split_column] if split_column != "split" else [])
     for column in needed:
         _check_column(frame, column, path)
@@ -53,11 +55,14 @@ def read_table(
     paths = tuple(image_path(base, value) for value in _texts(frame, image_column, path))
     targets, names = _targets(frame, path, task, label_columns, label_separator, class_names)
     splits = tuple(_texts(frame, split_column, path)) if split_column in frame else None
-    return ImageTable(str(path), paths, targets, names, splits)
+    return ImageTable(str(path), paths, targets, names, splits, tuple(frame.index))
 
 
 def read_image_paths(
-    path: str | Path, image_column: str = "image", root: str | Path | None = None
+    path: str | Path,
+    image_column: str = "image",
+    root: str | Path | None = None,
+    rows: Sequence[int] | None = None,
 ) -> tuple[Path, ...]:
     """The image paths alone of a CSV or Parquet file, as `read_table` finds them.
 
@@ -65,7 +70,7 @@ def read_image_paths(
         TableError: the file or the column is missing, or there are no rows.
     """
     path = Path(path)
-    frame = _read_frame(path)
+    frame = _read_frame(path, rows)
     _check_column(frame, image_column, path)
     if frame.empty:
         raise TableError(f"{path} has no rows; expected one row per image")
@@ -74,7 +79,12 @@ def read_image_paths(
 
 
 def read_paths(
-    path: str | Path, image_column: str, label_column: str, split_column: str, root: str | Path | None
+    path: str | Path,
+    image_column: str,
+    label_column: str,
+    split_column: str,
+    root: str | Path | None,
+    rows: Sequence[int] | None = None,
 ) -> tuple[tuple[Path, ...], tuple[Path, ...], tuple[str, ...] | None]:
     """The paths of images and of the files with their labels, and the splits' names if the table says, from a CSV or
     Parquet file; all else as in `read_table`.
@@ -82,9 +92,9 @@ def read_paths(
     Raises:
         TableError: the table, a column or a file with labels is missing, or there are no rows.
     """
-    images = read_image_paths(path, image_column, root)
+    images = read_image_paths(path, image_column, root, rows)
     path = Path(path)
-    frame = _read_frame(path)
+    frame = _read_frame(path, rows)
     for column in [label_column] + ([split_column] if split_column != "split" else []):
         _check_column(frame, column, path)
     base = path.parent if root is None else Path(root)
@@ -115,7 +125,7 @@ def _targets(
         names = names_of_labels((label for labels in sets for label in labels), class_names)
         targets = np.zeros((len(sets), len(names)), np.float32)
         for row, labels in enumerate(sets):
-            targets[row, class_indices(labels, names, str(path))] = 1
+            targets[row, class_indices(labels, names, str(path), [frame.index[row]] * len(labels))] = 1
         return targets, names
     if len(label_columns) > 1:
         raise TableError(
@@ -124,10 +134,15 @@ def _targets(
         )
     texts = _texts(frame, label_columns[0], path)
     names = names_of_labels(texts, class_names)
-    return class_indices(texts, names, str(path)), names
+    return class_indices(texts, names, str(path), list(frame.index)), names
 
 
-def _read_frame(path: Path) -> pd.DataFrame:
+def _read_frame(path: Path, rows: Sequence[int] | None = None) -> pd.DataFrame:
+    frame = _read_whole(path)
+    return frame if rows is None else frame.iloc[list(rows)]
+
+
+def _read_whole(path: Path) -> pd.DataFrame:
     if not path.is_file():
         raise TableError(f"{path}: there is no such table; expected a CSV or Parquet file")
     try:
@@ -184,7 +199,7 @@ def _texts(frame: pd.DataFrame, column: str, path: Path, allow_empty: bool = Fal
     if pd.api.types.is_float_dtype(values) and bool((values.dropna() % 1 == 0).all()):
         values = values.astype("Int64")
     texts = ["" if pd.isna(value) else str(value).strip() for value in values]
-    empty = [row for row, text in enumerate(texts) if not text]
+    empty = [row for row, text in zip(frame.index, texts, strict=True) if not text]
     if empty and not allow_empty:
         raise TableError(f"{path}: column {column!r} is empty in {_rows(empty)}; every image needs a value")
     return texts
@@ -196,7 +211,7 @@ def _numbers(frame: pd.DataFrame, column: str, path: Path) -> np.ndarray:
     if len(wrong):
         raise TableError(
             f"{path}: column {column!r} must hold a finite number for every image, got "
-            f"{str(frame[column].iloc[wrong[0]])!r} in {_rows(wrong.tolist())}"
+            f"{str(frame[column].iloc[wrong[0]])!r} in {_rows(frame.index[wrong].tolist())}"
         )
     return numbers
 
@@ -217,7 +232,7 @@ def _zeros_and_ones(
         raise TableError(
             f"{path}: multi-label columns hold 0 or 1, got {targets[row, column]:g} in column "
             f"{names[column]!r}, "
-            f"row {row}; for labels in one column set data.label_separator"
+            f"row {frame.index[row]}; for labels in one column set data.label_separator"
         )
     return targets, names
 

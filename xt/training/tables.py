@@ -1,5 +1,6 @@
 """The table that a configuration names, in its three parts."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from xt.configuration import DataConfig
@@ -8,7 +9,7 @@ from xt.data.class_folders import read_folder
 from xt.data.coco import read_coco_table
 from xt.data.dense_table import DENSE_TASKS, read_mask_table, read_point_table, read_scene_table
 from xt.data.inaturalist import read_inaturalist
-from xt.data.splits import Splits, divide
+from xt.data.splits import Splits, divide, warn_of_doubles
 from xt.data.table import ImageTable
 from xt.data.table_files import read_table
 from xt.data.token_store import TokenStore
@@ -25,12 +26,14 @@ def load_table(
     task: str,
     class_names: tuple[str, ...] | None = None,
     model: ModelConfig | None = None,
+    rows: Sequence[int] | None = None,
 ) -> ImageTable:
     """The table or folder that the configuration names.
 
     Args:
         class_names: of a model that is there already; they come before the configuration's.
         model: that the table is for, which masks and points need.
+        rows: of `data.table`, these alone; see `read_table`.
     """
     names = class_names or data.class_names
     if task not in _HEADS:
@@ -38,7 +41,7 @@ def load_table(
             f"unknown model.head {task!r}{nearest(task, _HEADS)}; there are {', '.join(_HEADS)}"
         )
     if task in DENSE_TASKS:
-        return _load_dense_table(data, task, names, model or ModelConfig(encoder="", head=task))
+        return _load_dense_table(data, task, names, model or ModelConfig(encoder="", head=task), rows)
     _check_answers_only(data, task)
     if data.inaturalist is not None:
         return _load_inaturalist(data, data.inaturalist, task, names)
@@ -65,6 +68,7 @@ def load_table(
         class_names=names,
         split_column=data.split_column,
         root=data.root,
+        rows=rows,
     )
 
 
@@ -83,7 +87,11 @@ def _load_inaturalist(data: DataConfig, folder: str, task: str, names: tuple[str
 
 
 def _load_dense_table(
-    data: DataConfig, task: str, names: tuple[str, ...] | None, model: ModelConfig
+    data: DataConfig,
+    task: str,
+    names: tuple[str, ...] | None,
+    model: ModelConfig,
+    rows: Sequence[int] | None,
 ) -> ImageTable:
     if data.folder is not None or data.tokens is not None or data.view != "whole":
         raise ConfigError(
@@ -115,6 +123,7 @@ def _load_dense_table(
         "image_column": data.image_column,
         "split_column": data.split_column,
         "root": data.root,
+        "rows": rows,
     }
     if task == "segmentation":
         # How many classes a mask has cannot be known without reading it.
@@ -159,15 +168,8 @@ def load_splits(
     model: ModelConfig | None = None,
 ) -> Splits:
     """The table's three parts, all their files being there; arguments as of `load_table`."""
-    splits = divide(
-        load_table(data, task, class_names, model),
-        train_split=data.train_split,
-        validation_split=data.validation_split,
-        test_split=data.test_split,
-        validation_fraction=data.validation_fraction,
-        test_fraction=data.test_fraction,
-        seed=data.split_seed,
-    )
+    splits = divided(load_table(data, task, class_names, model), data)
+    warn_of_doubles(splits)
     store = None if data.tokens is None else TokenStore(data.tokens)
     for part in (splits.train, splits.validation, splits.test):
         if part is not None and store is None:
@@ -175,6 +177,19 @@ def load_splits(
         elif part is not None and store is not None:
             store.check_images(part.paths, part.source)
     return splits
+
+
+def divided(table: ImageTable, data: DataConfig) -> Splits:
+    """The table's three parts as the configuration has them."""
+    return divide(
+        table,
+        train_split=data.train_split,
+        validation_split=data.validation_split,
+        test_split=data.test_split,
+        validation_fraction=data.validation_fraction,
+        test_fraction=data.test_fraction,
+        seed=data.split_seed,
+    )
 
 
 def _default_data(name: str) -> object:
