@@ -72,6 +72,8 @@ def _description(image: "LargeImage") -> Iterator[tuple[str, str]]:
         yield "crs", image.crs if len(image.crs) <= 80 else f"{image.crs[:77]}..."
     if image.transform is not None:
         yield "transform", _formula(image.transform)
+    if image.control is not None:
+        yield "located by", str(image.control)
     if image.nodata is not None:
         yield "nodata", f"{image.nodata:g}"
 

@@ -119,6 +119,7 @@ class ColourJitter(LargeImage):
             microns_per_pixel=source.microns_per_pixel,
             crs=source.crs,
             transform=source.transform,
+            control=source.control,
             nodata=source.nodata,
             fill=source.fill,
             channel_names=source.channel_names,

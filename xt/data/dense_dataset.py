@@ -134,7 +134,7 @@ def check_labelled(
             found += len(pair.target)
         else:
             masks = True
-        if on_map and pair.image.transform is None:
+        if on_map and pair.image.location is None:
             pair.close()
             raise ConfigError(
                 f"evaluation.distance_unit is 'map', but {pair.image.name} does not say where it lies; set it to "

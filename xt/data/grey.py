@@ -24,6 +24,7 @@ class Coloured(LargeImage):
             microns_per_pixel=source.microns_per_pixel,
             crs=source.crs,
             transform=source.transform,
+            control=source.control,
             nodata=source.nodata,
             fill=source.fill,
         )

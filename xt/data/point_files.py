@@ -85,23 +85,17 @@ class PointFile:
         return PointTable(y, x, labels, attributes=self.attributes).select(inside)
 
     def _in_pixels(self, image: LargeImage) -> bool:
-        return self.system == _PIXELS or (self.system == _UNNAMED and image.transform is None)
+        return self.system == _PIXELS or (self.system == _UNNAMED and image.location is None)
 
     def _pixels(self, image: LargeImage) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         if self._in_pixels(image):
             return self.y, self.x
-        if image.transform is None:
+        if image.location is None:
             raise TableError(
                 f"{self.source} has coordinates on a map ({self.system}), but {image.name} does not say where it lies; "
                 "give the points in pixels: a CSV file with columns y and x"
             )
-        x, y = self._on_map(image)
-        a, b, c, d, e, f = image.transform
-        determinant = a * e - b * d
-        return (
-            (a * (y - f) - d * (x - c)) / determinant,
-            (e * (x - c) - b * (y - f)) / determinant,
-        )
+        return image.location.to_pixels(*self._on_map(image))
 
     def _on_map(self, image: LargeImage) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """(x, y) in the image's own coordinate system."""

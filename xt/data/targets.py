@@ -169,6 +169,7 @@ class ClassNumbers(LargeImage):
             microns_per_pixel=source.microns_per_pixel,
             crs=source.crs,
             transform=source.transform,
+            control=source.control,
             nodata=_UNKNOWN,
         )
         self.source = source

@@ -163,7 +163,7 @@ def _open_file(path: str, nodata: float | None, plane: Plane) -> LargeImage:
         and image.microns_per_pixel is not None
         and (image.channels, image.dtype) == (3, "uint8")
         and image.crs is None
-        and image.transform is None
+        and image.location is None
         and image.nodata is None
     )
     if looks_like_slide:

@@ -217,7 +217,8 @@ def _profile(image: LargeImage, rows: int) -> dict[str, Any]:
         "width": image.shape[1],
         "count": image.channels,
         "dtype": _stored_dtype(image.dtype).name,
-        "crs": image.crs,
+        # Of control points it belongs to them.
+        "crs": None if image.control is not None else image.crs,
         "transform": None if image.transform is None else Affine(*image.transform),
         "nodata": image.nodata,
         "tiled": True,
@@ -240,11 +241,10 @@ def _copy_notes(image: LargeImage, dataset: Any) -> None:
             dataset.colorinterp = original.colorinterp
             if original.colorinterp[0].name == "palette":
                 dataset.write_colormap(1, original.colormap(1))
-            points, crs = original.gcps
-            if points and crs:
-                dataset.gcps = points, crs
     elif image.channel_names is not None:
         dataset.descriptions = image.channel_names
+    if image.transform is None and image.control is not None:
+        image.control.write_to(dataset)
     if image.microns_per_pixel is not None:
         y, x = (_MICRONS_PER_CENTIMETRE / microns for microns in image.microns_per_pixel)
         dataset.update_tags(

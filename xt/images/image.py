@@ -13,12 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xt.errors import ConfigError, ImageError, PixelError, ShapeError
+from xt.images.location import AffineLocation, Control, Location, Transform
 
 if TYPE_CHECKING:
     from xt.images.resampled import AtResolution, Resampling
     from xt.images.views import AtLevel, Crop, Flip, Rotate
 
-Transform = tuple[float, float, float, float, float, float]
 # Of a pixel's side in micrometres: a hundredth of an atom, and a kilometre.
 _SHORTEST, _LONGEST = 1e-6, 1e9
 _ROUNDING = 1e-12
@@ -40,6 +40,8 @@ class LargeImage(ABC):
         crs: coordinate system as rasterio writes it (an authority code, else WKT).
         transform: (a, b, c, d, e, f) with x_map = a*x + b*y + c and y_map = d*x + e*y + f; (x, y) = (0, 0) is
             the outer corner of the top left pixel. One by which pixels have no area is none.
+        control: what locates it instead, where the file has no transform: ground control points or rational
+            polynomials. `location` is the way between pixels and map whichever it has.
         nodata: the value of pixels that hold nothing; `read_valid` tells which they are in any image.
         fill: what is read outside the image.
         channel_names: one a channel, where the file says so.
@@ -56,6 +58,7 @@ class LargeImage(ABC):
         microns_per_pixel: tuple[float, float] | None = None,
         crs: str | None = None,
         transform: Transform | None = None,
+        control: Control | None = None,
         nodata: float | None = None,
         fill: float | None = None,
         channel_names: Sequence[str] | None = None,
@@ -69,6 +72,7 @@ class LargeImage(ABC):
         self.microns_per_pixel = lengths_or_none(microns_per_pixel)
         self.crs = crs
         self.transform = invertible(transform)
+        self.control = control
         self.nodata = nodata
         self.fill = fill if fill is not None else nodata if nodata is not None else 0
         self.channel_names = None if channel_names is None else tuple(channel_names)
@@ -98,6 +102,11 @@ class LargeImage(ABC):
         Args and errors: as of `read`.
         """
         return self._read_level_valid(*self._window(y, x, height, width, level))
+
+    @property
+    def location(self) -> Location | None:
+        """The way between its pixels and the map; None if it does not say where it lies."""
+        return self.control if self.transform is None else AffineLocation(self.transform, self.crs)
 
     @property
     def has_nodata(self) -> bool:

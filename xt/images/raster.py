@@ -17,7 +17,8 @@ import numpy as np
 
 from xt.errors import ImageError, MissingPackageError, SlowImageWarning
 from xt.images.handles import HandlePool
-from xt.images.image import LargeImage, Transform, check_dtype, check_nodata, fits
+from xt.images.image import LargeImage, check_dtype, check_nodata, fits
+from xt.images.location import Transform, control_of
 from xt.images.remote import gdal_path, is_over_network, opened_remotely, url_of, why_not
 from xt.images.storage import LEAST_CACHE_BYTES, SEQUENTIAL_DRIVERS, Storage, decoded_images
 
@@ -248,14 +249,17 @@ def describe(dataset: Any, path: str) -> dict[str, Any]:
     transform: Transform | None = None
     if not dataset.transform.is_identity:
         transform = tuple(dataset.transform)[:6]
+    control = control_of(dataset, path)
+    crs = dataset.crs.to_string() if dataset.crs else None if control is None else control.crs
     return {
         "channels": dataset.count,
         "dtype": dtype,
         "nodata": nodata,
-        "crs": dataset.crs.to_string() if dataset.crs else None,
+        "crs": crs,
         "transform": transform,
+        "control": control,
         "channel_names": _channel_names(dataset),
-        "microns_per_pixel": None if dataset.crs else _microns_per_pixel(dataset.tags()),
+        "microns_per_pixel": None if crs else _microns_per_pixel(dataset.tags()),
     }
 
 

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xt.errors import ConfigError, ShapeError
-from xt.images.image import LargeImage, Transform, fits, invertible, lengths_or_none
+from xt.images.image import LargeImage, fits, invertible, lengths_or_none
+from xt.images.location import Transform
 from xt.images.views import View
 
 Resampling = Literal["bilinear", "nearest"]

@@ -45,6 +45,7 @@ class StackImage(LargeImage):
             microns_per_pixel=reference.microns_per_pixel,
             crs=reference.crs,
             transform=reference.transform,
+            control=reference.control,
             nodata=_common_nodata(layers, dtype),
             channel_names=names,
         )

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xt.errors import ImageError, ShapeError
-from xt.images.image import LargeImage, Transform, to_level
+from xt.images.image import LargeImage, to_level
+from xt.images.location import Transform, compose
 
 
 class View(LargeImage):
@@ -38,6 +39,7 @@ class View(LargeImage):
             microns_per_pixel=microns_per_pixel,
             crs=image.crs,
             transform=None if image.transform is None else compose(image.transform, pixel_map),
+            control=None if image.control is None else image.control.seen_through(pixel_map),
             nodata=image.nodata,
             fill=image.fill,
             channel_names=image.channel_names,
@@ -188,20 +190,6 @@ class Rotate(View):
 
     def _turned(self, window: np.ndarray) -> np.ndarray:
         return _plain(np.rot90(window, self._turns))
-
-
-def compose(outer: Transform, inner: Transform) -> Transform:
-    """The transform that applies `inner` first, then `outer`."""
-    a, b, c, d, e, f = outer
-    ai, bi, ci, di, ei, fi = inner
-    return (
-        a * ai + b * di,
-        a * bi + b * ei,
-        a * ci + b * fi + c,
-        d * ai + e * di,
-        d * bi + e * ei,
-        d * ci + e * fi + f,
-    )
 
 
 def _part(start: int, stop: int, factor: float, size: int) -> tuple[int, int]:

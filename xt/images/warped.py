@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from xt.errors import ConfigError, ImageError
 from xt.images.blocks import block_cache, new_owner, read_blocks
 from xt.images.handles import HandlePool
-from xt.images.image import LargeImage, Transform, check_nodata
+from xt.images.image import LargeImage, check_nodata
+from xt.images.location import Transform, compose, inverse
 from xt.images.raster import cause_of, describe, open_for_facts, open_for_pixels
-from xt.images.views import compose
 
 # GDAL works out a warp block by block, and interpolates positions within each to an eighth of a source pixel: always
 # the same blocks are asked for, so that windows have no seams and can be put together in any way.
@@ -289,15 +289,12 @@ def _on_grid(description: str, shape: tuple[int, int], transform: Transform) -> 
 
     rasterio takes them too, but then leaves out ground control points.
     """
-    a, b, c, d, e, f = transform
-    area = a * e - b * d
-    inverse = (e / area, -b / area, (b * f - c * e) / area, -d / area, a / area, (c * d - a * f) / area)
     text = re.sub(r'rasterXSize="\d+"', f'rasterXSize="{shape[1]}"', description, count=1)
     text = re.sub(r'rasterYSize="\d+"', f'rasterYSize="{shape[0]}"', text, count=1)
     for tag, numbers in (
         ("GeoTransform", transform),
         ("DstGeoTransform", transform),
-        ("DstInvGeoTransform", inverse),
+        ("DstInvGeoTransform", inverse(transform)),
     ):
         a, b, c, d, e, f = numbers
         values = ",".join(repr(float(value)) for value in (c, a, b, f, d, e))

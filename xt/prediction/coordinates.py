@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from xt.images.location import Location
 from xt.images.projection import is_on_earth, transformed
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
-    from xt.images.image import Transform
 
 # Coordinates are written to this part of a pixel.
 _PART_OF_PIXEL = 1e-3
@@ -23,36 +23,32 @@ class Place:
     """Where an image lies.
 
     Attributes:
-        transform: from (x, y) in pixels to a map's, as `LargeImage.transform`; None where there is no map: a slide or
+        location: the way between pixels and the map, as `LargeImage.location`; None where there is no map: a slide or
             a photo.
+        pixel_area: in the middle of the image, in square map units; see `Location.pixel_area`.
         crs: of the map as rasterio writes it, None if unknown or tied to no place on Earth.
         crs_name: the name by which GeoJSON readers know it ("urn:ogc:def:crs:EPSG::32618"); None where it has none.
             Then coordinates are turned into degrees of longitude and latitude, as RFC 7946 has them.
     """
 
-    transform: "Transform | None" = None
+    location: Location | None = None
+    pixel_area: float = -1.0
     crs: str | None = None
     crs_name: str | None = None
 
     @property
     def is_map(self) -> bool:
-        return self.transform is not None
+        return self.location is not None
 
     @property
     def mirrored(self) -> bool:
         """Whether the map is a mirror image of the pixels as seen on a screen (a map with south at the top)."""
-        if self.transform is None:
-            return False
-        a, b, _, d, e, _ = self.transform
-        return a * e - b * d > 0
+        return self.is_map and self.pixel_area > 0
 
     @property
     def decimals(self) -> int:
         """Digits behind the point that tell a thousandth of a pixel apart."""
-        if self.transform is None:
-            return max(0, -round(math.log10(_PART_OF_PIXEL)))
-        a, b, _, d, e, _ = self.transform
-        pixel = math.sqrt(abs(a * e - b * d)) or 1.0
+        pixel = math.sqrt(abs(self.pixel_area)) or 1.0
         if self._in_degrees:
             # A degree is about 111 km; better too fine by a digit than too coarse.
             pixel /= 1e5
@@ -64,10 +60,9 @@ class Place:
         NaN where the map's system has no degrees, as beyond the rim of a satellite's full disk.
         """
         x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
-        if self.transform is None:
+        if self.location is None:
             return np.stack([x, y], axis=-1)
-        a, b, c, d, e, f = self.transform
-        east, north = a * x + b * y + c, d * x + e * y + f
+        east, north = self.location.to_map(y, x)
         if self.crs is not None and self._in_degrees:
             east, north = transformed(self.crs, "EPSG:4326", east, north)
         return np.stack([east, north], axis=-1)
@@ -79,16 +74,20 @@ class Place:
 
 
 def place_of(image: "LargeImage") -> Place:
-    """Where an image lies: on a map if it has a transform."""
-    if image.crs is None:
-        return Place(transform=image.transform)
+    """Where an image lies: on a map if it says so."""
+    location = image.location
+    if location is None:
+        return Place()
+    area = location.pixel_area(image.shape)
+    if location.crs is None:
+        return Place(location=location, pixel_area=area)
     from rasterio.crs import CRS
 
-    crs = CRS.from_string(image.crs)
+    crs = CRS.from_string(location.crs)
     name = _crs_name(crs.to_authority())
     # Of a local system no degrees can be made.
-    known = image.crs if name is not None or is_on_earth(crs) else None
-    return Place(transform=image.transform, crs=known, crs_name=name)
+    known = location.crs if name is not None or is_on_earth(crs) else None
+    return Place(location=location, pixel_area=area, crs=known, crs_name=name)
 
 
 def _crs_name(authority: tuple[str, str] | None) -> str | None:

@@ -35,6 +35,7 @@ class DecodedImage(LargeImage):
             microns_per_pixel=image.microns_per_pixel,
             crs=image.crs,
             transform=image.transform,
+            control=image.control,
             nodata=NOTHING,
         )
         self._store = store

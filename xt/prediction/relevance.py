@@ -7,12 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xt.errors import ShapeError
+from xt.images.location import Control, Transform, compose
 from xt.regions import RegionGrid
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
-
-Transform = tuple[float, float, float, float, float, float]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -30,6 +29,7 @@ class RelevanceMap:
             model, in pixels of what it was resized to.
         image_shape: (height, width) of the image; the map's last row and column may reach beyond it.
         transform: of the map, six numbers as `LargeImage.transform`; None without one.
+        control: of the map, what locates it where there is no transform, as `LargeImage.control`.
         crs: of the image.
         microns_per_pixel: (y, x) of the map.
         stretch: (y, x), by which the image is larger than what it was resized to for the model.
@@ -39,6 +39,7 @@ class RelevanceMap:
     pixel_size: float
     image_shape: tuple[int, int]
     transform: Transform | None = None
+    control: Control | None = None
     crs: str | None = None
     microns_per_pixel: tuple[float, float] | None = None
     stretch: tuple[float, float] = (1.0, 1.0)
@@ -74,18 +75,17 @@ def relevance_map(
     shape = (grid.height, grid.width) if image is None else image.shape
     stretch = (shape[0] / grid.height, shape[1] / grid.width)
     down, across = step * stretch[0], step * stretch[1]
+    transform = image.transform if image is not None else None
+    control = image.control if image is not None else None
+    # The origin is the outer corner of the top left pixel, so it stays; only the pixels grow.
+    grown: Transform = (across, 0, 0, 0, down, 0)
     return RelevanceMap(
         values=values[:height, :width].astype(np.float32),
         pixel_size=step,
         image_shape=shape,
-        transform=_scaled(image.transform, down, across) if image is not None and image.transform else None,
+        transform=None if transform is None else compose(transform, grown),
+        control=None if control is None else control.seen_through(grown),
         crs=image.crs if image is not None else None,
         microns_per_pixel=(mpp[0] * down, mpp[1] * across) if mpp is not None else None,
         stretch=stretch,
     )
-
-
-def _scaled(transform: Transform, down: float, across: float) -> Transform:
-    # The origin is the outer corner of the top left pixel, so it stays; only the pixels grow.
-    a, b, c, d, e, f = transform
-    return a * across, b * down, c, d * across, e * down, f

@@ -42,7 +42,7 @@ def _as_tiff(relevance: RelevanceMap, tags: Mapping[str, str]) -> bytes:
     height, width = relevance.values.shape
     layout = {"tiled": True, "blockxsize": _BLOCK, "blockysize": _BLOCK, "BIGTIFF": "IF_SAFER"}
     place = {} if relevance.transform is None else {"transform": Affine(*relevance.transform)}
-    if relevance.crs is not None:
+    if relevance.crs is not None and relevance.control is None:
         place["crs"] = rasterio.CRS.from_string(relevance.crs)
     with warnings.catch_warnings(), MemoryFile() as memory:
         # A map of a slide has no place on Earth, and need not.
@@ -53,6 +53,8 @@ def _as_tiff(relevance: RelevanceMap, tags: Mapping[str, str]) -> bytes:
         ) as file:  # fmt: skip
             file.write(relevance.values, 1)
             file.set_band_description(1, "relevance (1 = average token)")
+            if relevance.control is not None:
+                relevance.control.write_to(file)
             file.update_tags(TIFFTAG_SOFTWARE=f"xt {__version__}", **tags)
             if relevance.microns_per_pixel is not None:
                 y, x = (f"{10_000 / mpp:.9g}" for mpp in relevance.microns_per_pixel)

@@ -1,6 +1,7 @@
 """What segmentations, points and boxes are measured by, counted while a scene is decoded."""
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -78,7 +79,7 @@ class DenseScores(nn.Module):
                 metric.update(answers, target)
         elif isinstance(target, PointTable):
             for metric in self._each():
-                metric.update(answers, target, self._transform(image))
+                metric.update(self._placed(answers, image), self._placed(target, image))
         else:
             for metric in self._each():
                 metric.update(answers, target.to(answers.device))
@@ -108,14 +109,16 @@ class DenseScores(nn.Module):
     def _each(self) -> list[Metric]:
         return list(self.metrics)  # type: ignore[arg-type]
 
-    def _transform(self, image: LargeImage) -> Any:
+    def _placed(self, points: PointTable, image: LargeImage) -> PointTable:
+        """Points where distances are measured: in pixels or on the map."""
         if self.config.distance_unit == "pixels":
-            return None
-        if image.transform is None:
+            return points
+        if image.location is None:
             raise ConfigError(
                 f"evaluation.distance_unit is 'map', but {image.name} does not say where it lies; set it to 'pixels'"
             )
-        return image.transform
+        x, y = image.location.to_map(points.y, points.x)
+        return replace(points, y=y, x=x)
 
 
 class ImageLoss:
