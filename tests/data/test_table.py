@@ -91,9 +91,7 @@ def test_numbers_are_regression(tmp_path: Path) -> None:
     table = read_table(path, task="regression", label_columns=("age", "size"))
     assert table.targets.tolist() == [[1.5, 2], [-3, 1000]]
     assert table.class_names == ("age", "size")
-    with pytest.raises(
-        TableError, match=r"'age' must hold a finite number for every image, got 'old' in row 0"
-    ):
+    with pytest.raises(TableError, match=r"'age' must hold a finite number in every row, got 'old' in row 0"):
         read_table(
             _csv(tmp_path / "u.csv", "image,age\na.tif,old\n"), task="regression", label_columns=("age",)
         )
@@ -111,19 +109,9 @@ def test_numbers_are_regression(tmp_path: Path) -> None:
         ("image,label\na.tif,x\n", {"split_column": "fold"}, r"has no column 'fold'"),
         ("image,label\n", {}, r"has no rows"),
         (
-            "image;label\na.tif;x\n",
-            {},
-            r"first line, 'image;label', is one column; columns are separated by",
-        ),
-        (
-            "image,label\na.tif,x,\nb.tif,y,\n",
-            {},
-            r"its rows have more fields than its first line has names; is",
-        ),
-        (
             "image,label\nsite 1, a.tif,x\n",
             {},
-            r"its rows have more fields than its first line has names; is",
+            r"row 0 \(counted from 0\) has 3 cells, its first line has 2 names: 'site 1,a.tif,x'; is there a comma in",
         ),
         ("", {}, r"is empty; expected a first line"),
         ("image,label\na.tif,\nb.tif,x\n", {}, r"column 'label' is empty in row 0"),
@@ -145,7 +133,7 @@ def test_files_that_are_not_tables(tmp_path: Path) -> None:
     with pytest.raises(TableError, match=r"nothing\.csv: there is no such table"):
         read_table(tmp_path / "nothing.csv")
     (tmp_path / "t.parquet").write_bytes(b"not parquet")
-    with pytest.raises(TableError, match=r"t\.parquet is not a readable CSV or Parquet table"):
+    with pytest.raises(TableError, match=r"t\.parquet is not a readable Parquet table"):
         read_table(tmp_path / "t.parquet")
 
 

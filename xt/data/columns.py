@@ -13,6 +13,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from xt.data.csv_files import read_csv
 from xt.errors import TableError
 
 Table = pd.DataFrame | Mapping[str, Any] | Sequence[Mapping[str, Any]] | str | os.PathLike[str]
@@ -20,6 +21,9 @@ Table = pd.DataFrame | Mapping[str, Any] | Sequence[Mapping[str, Any]] | str | o
 _YES = frozenset(["true", "yes", "1", "1.0", "t"])
 _NO = frozenset(["false", "no", "0", "0.0", "f"])
 _UNKNOWN = frozenset(["", "nan", "none", "na", "null", "<na>", "nat"])
+# With one comma; what may as well be thousands.
+_COMMA = re.compile(r"^[+-]?\d+,\d+([eE][+-]?\d+)?$")
+_THOUSANDS = re.compile(r"^[+-]?[1-9]\d{0,2},\d{3}$")
 # A whole number with a point behind it, as text.
 _WHOLE = re.compile(r"^(-?(?:0|[1-9]\d*))\.0*$")
 
@@ -35,11 +39,28 @@ def as_frame(table: Table, name: str) -> tuple[pd.DataFrame, str]:
     if isinstance(table, pd.DataFrame):
         return table, name
     if isinstance(table, str | os.PathLike):
-        return _read(Path(table)), str(table)
+        return read_frame(table), str(table)
     try:
         return pd.DataFrame(dict(table) if isinstance(table, Mapping) else list(table)), name
     except (ValueError, TypeError) as error:
         raise TableError(f"{name} cannot be made a table: {error}") from None
+
+
+def read_frame(path: str | os.PathLike[str]) -> pd.DataFrame:
+    """A CSV (see `read_csv`: all as text) or Parquet file.
+
+    Raises:
+        TableError: there is no such file, or it is none of these.
+    """
+    path = Path(path)
+    if path.suffix.lower() not in (".parquet", ".pq"):
+        return read_csv(path)
+    if not path.is_file():
+        raise TableError(f"{path}: there is no such table; expected a CSV or Parquet file")
+    try:
+        return pd.read_parquet(path)
+    except (ValueError, OSError, NotImplementedError) as error:
+        raise TableError(f"{path} is not a readable Parquet table ({' '.join(str(error).split())})") from None
 
 
 def require(frame: pd.DataFrame, columns: Sequence[str], source: str) -> None:
@@ -86,32 +107,70 @@ def texts(frame: pd.DataFrame, column: str) -> NDArray[np.object_]:
     return np.array(["" if pd.isna(value) else str(value).strip() for value in frame[column]], object)
 
 
-def class_names(frame: pd.DataFrame, column: str) -> NDArray[np.object_]:
+def classes_of(frame: pd.DataFrame, column: str) -> NDArray[np.object_]:
     """The column as names of classes, see `class_name`."""
     return np.array([class_name(value) for value in frame[column]], object)
 
 
 def numbers(frame: pd.DataFrame, column: str, source: str, *, gaps: bool = True) -> NDArray[np.float64]:
-    """The column as numbers; NaN where it is empty or missing.
+    """The column as finite numbers; NaN where it is empty or missing.
+
+    Text is read where it can mean one number only: "16", and "10,5" in a column of decimal commas; "1,234" is refused.
 
     Raises:
-        TableError: an entry is not a number; or, without `gaps`, is empty or not finite.
+        TableError: an entry is not a finite number; or, without `gaps`, is empty.
     """
     if column not in frame:
         return np.full(len(frame), np.nan)
     given = frame[column]
-    values = pd.to_numeric(given, errors="coerce").to_numpy(np.float64, na_value=np.nan)
-    unknown = np.array([str(value).strip().lower() in _UNKNOWN for value in given], bool)
-    wrong = np.isnan(values) & ~unknown
-    if not gaps:
-        wrong |= ~np.isfinite(values)
+    values = _numbers(given)
+    commas = np.isnan(values)
+    commas[commas] = ["," in str(value) for value in given[commas]]
+    if commas.any():
+        values[commas] = _of_decimal_commas(given, commas, column, source)
+    wrong = ~np.isfinite(values)
+    if gaps:
+        wrong[wrong] = [str(value).strip().lower() not in _UNKNOWN for value in given[wrong]]
     if wrong.any():
         row = int(np.flatnonzero(wrong)[0])
+        where = "in every row that is not empty" if gaps else "in every row"
         raise TableError(
-            f"{source}: column {column!r} must hold {'a number' if gaps else 'a finite number'} in every row, got "
-            f"{_shown(given.iloc[row])} in row {row} (counted from 0)"
+            f"{source}: column {column!r} must hold a finite number {where}, got "
+            f"{_shown(given.iloc[row])} in row {given.index[row]} (counted from 0)"
         )
     return values
+
+
+def _numbers(given: pd.Series) -> NDArray[np.float64]:
+    try:
+        return pd.to_numeric(given, errors="coerce").to_numpy(np.float64, na_value=np.nan).copy()
+    except (TypeError, OverflowError, ValueError):
+        # Lists and the like, as JSON may hold them.
+        return np.array([_number(value) for value in given], np.float64)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value) if isinstance(value, str | int | float | np.number) else math.nan
+    except (ValueError, OverflowError):
+        return math.nan
+
+
+def _of_decimal_commas(
+    given: pd.Series, commas: NDArray[np.bool_], column: str, source: str
+) -> NDArray[np.float64]:
+    """Those entries that have a comma, if the column as a whole shows that it is a decimal one."""
+    words = [str(value).strip() for value in given]
+    marked = [(row, words[row]) for row in np.flatnonzero(commas)]
+    with_point = next((row for row, word in enumerate(words) if "." in word), None)
+    clear = any(_COMMA.match(word) and not _THOUSANDS.match(word) for _, word in marked)
+    for row, word in marked:
+        if not _COMMA.match(word) or not clear or with_point is not None:
+            raise TableError(
+                f"{source}: column {column!r} holds {word!r} in row {given.index[row]} (counted from 0), which could be a decimal "
+                "comma, one between thousands, or no number; write numbers with a point and without commas"
+            )
+    return np.array([float(word.replace(",", ".")) for _, word in marked], np.float64)
 
 
 def yes_or_no(frame: pd.DataFrame, column: str, source: str) -> NDArray[np.float64]:
@@ -125,21 +184,10 @@ def yes_or_no(frame: pd.DataFrame, column: str, source: str) -> NDArray[np.float
         if word not in _YES and word not in _NO and word not in _UNKNOWN:
             raise TableError(
                 f"{source}: column {column!r} must hold True, False or nothing, got "
-                f"{_shown(frame[column].iloc[row])} in row {row} (counted from 0)"
+                f"{_shown(frame[column].iloc[row])} in row {frame.index[row]} (counted from 0)"
             )
     return np.array([1.0 if word in _YES else 0.0 if word in _NO else np.nan for word in words], np.float64)
 
 
 def _shown(value: Any) -> str:
     return "nothing" if pd.isna(value) or not str(value).strip() else repr(str(value))
-
-
-def _read(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise TableError(f"{path}: there is no such table; expected a CSV file")
-    try:
-        return pd.read_csv(path, dtype=str, keep_default_na=False)
-    except pd.errors.EmptyDataError:
-        raise TableError(f"{path} is empty; expected a first line with the columns' names") from None
-    except (ValueError, OSError) as error:
-        raise TableError(f"{path} is not a readable CSV table ({' '.join(str(error).split())})") from None

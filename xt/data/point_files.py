@@ -17,7 +17,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from xt.data.columns import as_frame, class_names, numbers, yes_or_no
+from xt.data.columns import as_frame, classes_of, numbers, yes_or_no
 from xt.data.table import class_indices
 from xt.data.text_files import read_json
 from xt.errors import TableError
@@ -182,11 +182,11 @@ def _axes(frame: pd.DataFrame, path: Path) -> tuple[tuple[str, str], str]:
 def _classes(frame: pd.DataFrame, column: str | None, source: str) -> NDArray[np.object_]:
     if column is None:
         column = next((name for name in _CLASS_COLUMNS if name in frame), None)
-        return np.full(len(frame), "", object) if column is None else class_names(frame, column)
+        return np.full(len(frame), "", object) if column is None else classes_of(frame, column)
     if column not in frame and len(frame):
         there = ", ".join(str(name) for name in frame.columns)
         raise TableError(f"{source} has no column {column!r} for the class; it has {there}")
-    return class_names(frame, column) if column in frame else np.full(len(frame), "", object)
+    return classes_of(frame, column) if column in frame else np.full(len(frame), "", object)
 
 
 def _read_geojson(path: Path) -> tuple[pd.DataFrame, str]:

@@ -151,6 +151,9 @@ def names_of_labels(labels: Iterable[str], given: Sequence[str] | None) -> tuple
 
 
 def _below(base: Path, value: str) -> Path:
+    if "\\" in value and not (base / value).exists():
+        # As Windows parts folders; elsewhere a file may be called so, but hardly ever is.
+        value = value.replace("\\", "/")
     # `open_image` gives "https:/..." its second slash back.
     return Path(value) if is_remote(value) else base / value
 

@@ -5,13 +5,14 @@ or of numbers (regression).
 """
 
 import difflib
-import warnings
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from xt.data.columns import classes_of, numbers, read_frame, texts, yes_or_no
 from xt.data.table import ImageTable, check_paths, class_indices, image_path, in_short, names_of_labels
 from xt.errors import ConfigError, TableError
 
@@ -51,10 +52,9 @@ def read_table(
         _check_column(frame, column, path)
     if frame.empty:
         raise TableError(f"{path} has no rows; expected one row per image")
-    base = path.parent if root is None else Path(root)
-    paths = tuple(image_path(base, value) for value in _texts(frame, image_column, path))
+    paths = _paths(frame, image_column, path, root)
     targets, names = _targets(frame, path, task, label_columns, label_separator, class_names)
-    splits = tuple(_texts(frame, split_column, path)) if split_column in frame else None
+    splits = _splits(frame, split_column, path)
     return ImageTable(str(path), paths, targets, names, splits, tuple(frame.index))
 
 
@@ -74,8 +74,7 @@ def read_image_paths(
     _check_column(frame, image_column, path)
     if frame.empty:
         raise TableError(f"{path} has no rows; expected one row per image")
-    base = path.parent if root is None else Path(root)
-    return tuple(image_path(base, value) for value in _texts(frame, image_column, path))
+    return _paths(frame, image_column, path, root)
 
 
 def read_paths(
@@ -97,10 +96,9 @@ def read_paths(
     frame = _read_frame(path, rows)
     for column in [label_column] + ([split_column] if split_column != "split" else []):
         _check_column(frame, column, path)
-    base = path.parent if root is None else Path(root)
-    labels = tuple(image_path(base, value) for value in _texts(frame, label_column, path))
+    labels = _paths(frame, label_column, path, root)
     check_paths(labels, str(path), f"files in column {label_column!r}")
-    return images, labels, tuple(_texts(frame, split_column, path)) if split_column in frame else None
+    return images, labels, _splits(frame, split_column, path)
 
 
 def _targets(
@@ -113,14 +111,14 @@ def _targets(
 ) -> tuple[np.ndarray, tuple[str, ...]]:
     """Targets and class names as of `ImageTable`; arguments as of `read_table`."""
     if task == "regression":
-        numbers = [_numbers(frame, column, path) for column in label_columns]
-        return np.stack(numbers, axis=1), tuple(label_columns)
+        columns = [numbers(frame, column, str(path), gaps=False) for column in label_columns]
+        return np.stack(columns, axis=1).astype(np.float32), tuple(label_columns)
     if task == "multilabel" and label_separator is None:
         return _zeros_and_ones(frame, label_columns, class_names, path)
     if task == "multilabel":
         sets = [
             [part.strip() for part in text.split(label_separator) if part.strip()]
-            for text in _texts(frame, label_columns[0], path, allow_empty=True)
+            for text in texts(frame, label_columns[0])
         ]
         names = names_of_labels((label for labels in sets for label in labels), class_names)
         targets = np.zeros((len(sets), len(names)), np.float32)
@@ -132,52 +130,14 @@ def _targets(
             f"{path}: classification takes one label column, got {', '.join(label_columns)}; "
             "for several labels per image set model.head to 'multilabel'"
         )
-    texts = _texts(frame, label_columns[0], path)
-    names = names_of_labels(texts, class_names)
-    return class_indices(texts, names, str(path), list(frame.index)), names
+    labels = _filled(classes_of(frame, label_columns[0]), frame, label_columns[0], path)
+    names = names_of_labels(labels, class_names)
+    return class_indices(labels, names, str(path), list(frame.index)), names
 
 
 def _read_frame(path: Path, rows: Sequence[int] | None = None) -> pd.DataFrame:
-    frame = _read_whole(path)
+    frame = read_frame(path)
     return frame if rows is None else frame.iloc[list(rows)]
-
-
-def _read_whole(path: Path) -> pd.DataFrame:
-    if not path.is_file():
-        raise TableError(f"{path}: there is no such table; expected a CSV or Parquet file")
-    try:
-        if path.suffix.lower() in (".parquet", ".pq"):
-            return pd.read_parquet(path)
-        return _read_csv(path)
-    except pd.errors.EmptyDataError:
-        raise TableError(f"{path} is empty; expected a first line with the columns' names") from None
-    except pd.errors.ParserWarning:
-        raise TableError(
-            f"{path}: its rows have more fields than its first line has names; is there a comma at their ends, or "
-            "one in a file's name without quotes around it?"
-        ) from None
-    except (ValueError, OSError) as error:
-        raise TableError(
-            f"{path} is not a readable CSV or Parquet table ({' '.join(str(error).split())})"
-        ) from None
-
-
-def _read_csv(path: Path) -> pd.DataFrame:
-    separator = "\t" if path.suffix.lower() == ".tsv" else ","
-    with warnings.catch_warnings():
-        warnings.simplefilter("error", pd.errors.ParserWarning)
-        # As text: a label "007" or "NA" must stay what it is. Without `index_col`, pandas would take the first column
-        # for names of the rows, and all others for the one before, where rows have a field more than the first line.
-        frame = pd.read_csv(
-            path, dtype=str, keep_default_na=False, sep=separator, index_col=False, skipinitialspace=True
-        )
-    frame.columns = frame.columns.str.strip()
-    if len(frame.columns) == 1 and any(mark in frame.columns[0] for mark in ";\t,"):
-        raise TableError(
-            f"{path}: its first line, {frame.columns[0]!r}, is one column; columns are separated by commas, in a "
-            ".tsv file by tabs"
-        )
-    return frame
 
 
 def _check_column(frame: pd.DataFrame, column: str, path: Path) -> None:
@@ -193,27 +153,21 @@ def _check_column(frame: pd.DataFrame, column: str, path: Path) -> None:
     )
 
 
-def _texts(frame: pd.DataFrame, column: str, path: Path, allow_empty: bool = False) -> list[str]:
-    # Parquet may hold whole numbers as floats with gaps (3.0): they are the labels "3".
-    values = frame[column]
-    if pd.api.types.is_float_dtype(values) and bool((values.dropna() % 1 == 0).all()):
-        values = values.astype("Int64")
-    texts = ["" if pd.isna(value) else str(value).strip() for value in values]
-    empty = [row for row, text in zip(frame.index, texts, strict=True) if not text]
-    if empty and not allow_empty:
+def _paths(frame: pd.DataFrame, column: str, path: Path, root: str | Path | None) -> tuple[Path, ...]:
+    base = path.parent if root is None else Path(root)
+    return tuple(image_path(base, value) for value in _filled(texts(frame, column), frame, column, path))
+
+
+def _splits(frame: pd.DataFrame, column: str, path: Path) -> tuple[str, ...] | None:
+    return tuple(_filled(classes_of(frame, column), frame, column, path)) if column in frame else None
+
+
+def _filled(found: Sequence[str], frame: pd.DataFrame, column: str, path: Path) -> list[str]:
+    """A column's texts, if none is empty."""
+    empty = [row for row, text in zip(frame.index, found, strict=True) if not text]
+    if empty:
         raise TableError(f"{path}: column {column!r} is empty in {_rows(empty)}; every image needs a value")
-    return texts
-
-
-def _numbers(frame: pd.DataFrame, column: str, path: Path) -> np.ndarray:
-    numbers = pd.to_numeric(frame[column], errors="coerce").to_numpy(dtype=np.float32, na_value=np.nan)
-    wrong = np.flatnonzero(~np.isfinite(numbers))
-    if len(wrong):
-        raise TableError(
-            f"{path}: column {column!r} must hold a finite number for every image, got "
-            f"{str(frame[column].iloc[wrong[0]])!r} in {_rows(frame.index[wrong].tolist())}"
-        )
-    return numbers
+    return list(found)
 
 
 def _zeros_and_ones(
@@ -225,7 +179,7 @@ def _zeros_and_ones(
             f"{path}: the model knows the classes {in_short(names)}, the label columns are {in_short(columns)}; "
             "they must be the same"
         )
-    targets = np.stack([_numbers(frame, name, path) for name in names], axis=1)
+    targets = np.stack([_answers(frame, name, path) for name in names], axis=1)
     wrong = np.argwhere((targets != 0) & (targets != 1))
     if len(wrong):
         row, column = wrong[0]
@@ -235,6 +189,13 @@ def _zeros_and_ones(
             f"row {frame.index[row]}; for labels in one column set data.label_separator"
         )
     return targets, names
+
+
+def _answers(frame: pd.DataFrame, column: str, path: Path) -> np.ndarray:
+    """Numbers, or True and False in words."""
+    words = {word.lower() for word in texts(frame, column)}
+    read = yes_or_no if words <= {"true", "false", "yes", "no"} else partial(numbers, gaps=False)
+    return read(frame, column, str(path)).astype(np.float32)
 
 
 def _rows(rows: Sequence[int]) -> str:
