@@ -58,9 +58,14 @@ def read_frame(path: str | os.PathLike[str]) -> pd.DataFrame:
     if not path.is_file():
         raise TableError(f"{path}: there is no such table; expected a CSV or Parquet file")
     try:
-        return pd.read_parquet(path)
+        # Rows are counted from 0, whatever index pandas has saved.
+        frame = pd.read_parquet(path).reset_index(drop=True)
     except (ValueError, OSError, NotImplementedError) as error:
         raise TableError(f"{path} is not a readable Parquet table ({' '.join(str(error).split())})") from None
+    twice = frame.columns[frame.columns.duplicated()]
+    if len(twice):
+        raise TableError(f"{path} has the column {str(twice[0])!r} twice: take one out, or call it otherwise")
+    return frame
 
 
 def require(frame: pd.DataFrame, columns: Sequence[str], source: str) -> None:
@@ -167,8 +172,8 @@ def _of_decimal_commas(
     for row, word in marked:
         if not _COMMA.match(word) or not clear or with_point is not None:
             raise TableError(
-                f"{source}: column {column!r} holds {word!r} in row {given.index[row]} (counted from 0), which could be a decimal "
-                "comma, one between thousands, or no number; write numbers with a point and without commas"
+                f"{source}: column {column!r} holds {word!r} in row {given.index[row]} (counted from 0), which "
+                "could be a decimal comma, one between thousands, or no number; write numbers with a point and without commas"
             )
     return np.array([float(word.replace(",", ".")) for _, word in marked], np.float64)
 
