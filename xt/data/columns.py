@@ -173,7 +173,7 @@ def _of_decimal_commas(
         if not _COMMA.match(word) or not clear or with_point is not None:
             raise TableError(
                 f"{source}: column {column!r} holds {word!r} in row {given.index[row]} (counted from 0), which "
-                "could be a decimal comma, one between thousands, or no number; write numbers with a point and without commas"
+                "could be a decimal comma, one between thousands, or none; write numbers with a point and no commas"
             )
     return np.array([float(word.replace(",", ".")) for _, word in marked], np.float64)
 
