@@ -19,7 +19,8 @@ from xt.errors import ConfigError, ShapeError, XTError
 from xt.model_config import ModelConfig
 from xt.pixels import PixelScaling
 
-_OF_TIMM = (TypeError, RuntimeError, AttributeError, AssertionError, ValueError)
+# Region sizes looked at below and above one that does not fit.
+_TRIES = 3
 _NETWORK = ("httpx", "httpx2", "requests", "urllib3", "huggingface_hub")
 
 
@@ -41,7 +42,8 @@ class RegionEncoder(nn.Module):
         options: handed to timm, e.g. {"drop_path_rate": 0.1}.
 
     Raises:
-        ConfigError: timm has no such model, it has no feature maps, or the settings do not fit it.
+        ConfigError: timm has no such model, it has no feature maps, the settings do not fit it, or it would not see
+            all pixels of such regions.
     """
 
     backbone: Any  # timm's feature networks have no common type
@@ -71,7 +73,8 @@ class RegionEncoder(nn.Module):
             pixel_mean or _per_channel(native["mean"], in_channels),
             pixel_std or _per_channel(native["std"], in_channels),
         )
-        self.backbone = _create_backbone(name, self.window_size, in_channels, pretrained, dict(options or {}))
+        self._options = dict(options or {})
+        self.backbone = _create_backbone(name, self.window_size, in_channels, pretrained, self._options)
         self.memory_format = _memory_format(self.backbone)
         self.backbone.to(memory_format=self.memory_format)
         self.feature_dims: list[int] = self.backbone.feature_info.channels()
@@ -172,21 +175,62 @@ class RegionEncoder(nn.Module):
         return self.halo // stride
 
     def _check_feature_maps(self) -> int:
-        """Side of the last feature map, by one pass over an empty region."""
+        """Side of the last feature map; refused are regions that the network cannot take or does not wholly see."""
         was_training = self.backbone.training
-        empty = torch.zeros(1, self.in_channels, self.window_size, self.window_size)
         try:
-            with torch.no_grad():
-                last = self.backbone.eval()(empty)[-1]
-        except (RuntimeError, AssertionError, ValueError) as error:
+            maps = _look(self.backbone.eval(), self.in_channels, self.window_size)
+        except Exception as error:  # timm's networks raise whatever the misfit leads to
             raise ConfigError(
-                f"{self.name} cannot take regions of {self.region_size} pixels ({error}); multiples of its stride "
-                f"{self.strides[-1]} times its window usually fit"
+                f"{self.name} cannot take {self._regions()} ({' '.join(str(error).split())}){self._hint()}"
             ) from error
         finally:
             self.backbone.train(was_training)
+        if not _see_the_end(maps):
+            raise ConfigError(
+                f"{self.name} would not see the last rows and columns of {self._regions()}, as its strides do not "
+                f"divide them{self._hint()}"
+            )
         nhwc = getattr(self.backbone, "output_fmt", "NCHW") == "NHWC"
-        return int(last.shape[1] if nhwc else last.shape[2])
+        return int(maps[-1].shape[1] if nhwc else maps[-1].shape[2])
+
+    def _regions(self) -> str:
+        return f"regions of {self.region_size} pixels" + (f" with a halo of {self.halo}" if self.halo else "")
+
+    def _hint(self) -> str:
+        """The nearest region sizes that this network does take, below and above."""
+        stride = self.strides[-1]
+        below, above = self.region_size // stride, self.region_size // stride + 1
+        found = [
+            next((size * stride for size in sizes if self._would_take(size * stride)), None)
+            for sizes in (range(below, max(0, below - _TRIES), -1), range(above, above + _TRIES))
+        ]
+        sizes = [str(size) for size in found if size]
+        return f": set region_size to {' or '.join(sizes)}" if sizes else ""
+
+    def _would_take(self, region_size: int) -> bool:
+        window = region_size + 2 * self.halo
+        try:
+            backbone = _create_backbone(self.name, window, self.in_channels, False, self._options)
+            return _see_the_end(_look(backbone.eval(), self.in_channels, window))
+        except Exception:  # see `_check_feature_maps`
+            return False
+
+
+def _look(backbone: Any, channels: int, size: int) -> list[Tensor]:
+    """The feature maps of a region of zeros whose last pixel is not a number."""
+    region = torch.zeros(1, channels, size, size)
+    region[..., -1, -1] = torch.nan
+    with torch.no_grad():
+        return list(backbone(region))
+
+
+def _see_the_end(maps: Sequence[Tensor]) -> bool:
+    """Whether each map depends on the region's last pixel; if so, on all others, too.
+
+    NaN gets through every weight, even through those that a fresh network starts at zero. What a patch or a stride
+    that does not divide the region leaves out lies at its end.
+    """
+    return all(features.is_meta or bool(features.isnan().any()) for features in maps)
 
 
 def _memory_format(backbone: nn.Module) -> torch.memory_format:
@@ -225,9 +269,7 @@ def _create_backbone(
             except TypeError:
                 # Convolutional networks take any size and know no img_size.
                 return timm.create_model(name, **arguments)
-    except Exception as error:
-        if not (isinstance(error, _OF_TIMM) or _is_of_network(error)):
-            raise
+    except Exception as error:  # whatever an option that does not fit leads to
         raise _explain(error, name, region_size, pretrained) from error
 
 
