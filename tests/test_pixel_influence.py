@@ -140,7 +140,7 @@ def test_a_region_size_that_the_network_itself_refuses_is_one_sentence(name, siz
 def test_sizes_that_fit_are_tried_not_computed():
     # Its convolutions pad nothing: 299 fits, and no multiple of 32 near 100 does.
     with pytest.raises(
-        ConfigError, match="inception_v4 would not see .* of 100 pixels.* do not divide them$"
+        ConfigError, match=r"inception_v4 would not see .* of 100 pixels.* do not divide them$"
     ):
         RegionEncoder("inception_v4", 16, region_size=100)
 
@@ -154,6 +154,6 @@ def test_a_region_smaller_than_the_first_patch_is_refused():
 
 def test_a_halo_counts_with_the_region():
     with pytest.raises(
-        ConfigError, match="regions of 70 pixels with a halo of 16 .* region_size to 64 or 80$"
+        ConfigError, match=r"regions of 70 pixels with a halo of 16 .* region_size to 64 or 80$"
     ):
         RegionEncoder("test_vit", 16, region_size=70, halo=16)
