@@ -5,21 +5,23 @@ here, so that they are the same everywhere, but for what decoders of JPEG differ
 """
 
 import os
+import struct
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from xt.errors import ImageError, ShapeError
 from xt.images import LargeImage
+from xt.images.orientation import TURNS
 
 # Below what PIL takes for an attack; at 8 bits 200 MB.
 LARGEST_PIXELS = 1 << 26
 
 
 def read_photo(path: str | os.PathLike[str]) -> Image.Image:
-    """Decode an image file to 8-bit RGB, with PIL; nothing stays open.
+    """Decode an image file to 8-bit RGB, upright, with PIL; nothing stays open.
 
     Raises:
         ImageError: the file is missing, damaged, no image of 8 bits, or larger than a photograph can be.
@@ -32,7 +34,9 @@ def read_photo(path: str | os.PathLike[str]) -> Image.Image:
                     f"{os.fspath(path)} has pixels of more than 8 bits ({image.mode}), which a photograph has not; "
                     "without model.image_size any type is read"
                 )
-            return image.convert("RGB")
+            # Pillow turns a TIFF by itself, as it decodes it, and then knows of no tag any more.
+            image.load()
+            return _upright(image.convert("RGB"), _orientation(image))
     except UnidentifiedImageError:
         raise ImageError(
             f"{os.fspath(path)} is not an image that can be read whole; expected JPEG, PNG or the like"
@@ -68,6 +72,21 @@ def _photo_of(image: LargeImage) -> Image.Image:
     _check_size(image.name, height, width)
     pixels = image.read(0, 0, height, width)
     return Image.fromarray(pixels[..., 0] if image.channels == 1 else pixels[..., :3]).convert("RGB")
+
+
+def _orientation(image: Image.Image) -> int:
+    try:
+        number = image.getexif().get(ExifTags.Base.Orientation, 1)
+    except (OSError, SyntaxError, ValueError, TypeError, struct.error):
+        # Of no camera's making; the pixels are whole.
+        return 1
+    return number if number in TURNS else 1
+
+
+def _upright(photo: Image.Image, orientation: int) -> Image.Image:
+    if orientation == 1:
+        return photo
+    return Image.fromarray(np.ascontiguousarray(TURNS[orientation].pixels(np.asarray(photo))))
 
 
 def _check_size(name: str, height: int, width: int) -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import xt
 from xt.configuration import DataConfig
 from xt.data.coco import CocoImage, read_coco_table, read_instances, result_rows, write_instances
 from xt.data.dataset import Reading
@@ -173,6 +174,20 @@ def test_an_image_of_another_size_is_refused(folder: Path) -> None:
     table = read_coco_table([folder / "i.json"], [folder / "images"])
     with pytest.raises(ShapeError, match=r"lists .*a\.png as 60 x 40 pixels .*the file has 40 x 60"):
         open_labelled(table, 0, Reading(region_size=32))
+
+
+@pytest.mark.parametrize("orientation", [5, 6, 7, 8])
+def test_a_size_of_the_stored_pixels_is_told_from_another_image(orientation: int, tmp_path: Path) -> None:
+    tags = Image.Exif()
+    tags[0x0112] = orientation
+    Image.new("RGB", (60, 40)).save(tmp_path / "a.jpg", exif=tags)
+    with xt.open_image(tmp_path / "a.jpg") as image:
+        upright = BoxTarget(BoxTable.empty(), tmp_path / "i.json", (60, 40), 1, ())
+        assert len(upright.on(image)) == 0
+        stored = BoxTarget(BoxTable.empty(), tmp_path / "i.json", (40, 60), 1, ())
+        sentence = rf"lists .*a\.jpg as 40 x 60 .*as its pixels are stored.*tag in the file \({orientation}\) .*60 x 40"
+        with pytest.raises(ShapeError, match=sentence):
+            stored.on(image)
 
 
 def test_grey_images_are_coloured_where_the_others_are(folder: Path) -> None:

@@ -145,11 +145,19 @@ class BoxTarget(Target):
 
     def on(self, image: LargeImage) -> BoxTable:
         if self.shape is not None and tuple(self.shape) != image.shape:
-            raise ShapeError(
-                f"{self.path} lists {image.name} as {self.shape[0]} x {self.shape[1]} pixels (height x width), the "
-                f"file has {image.shape[0]} x {image.shape[1]}: its boxes would lie in the wrong place"
-            )
+            raise ShapeError(self._sizes_differ(image, self.shape))
         return self.boxes
+
+    def _sizes_differ(self, image: LargeImage, shape: tuple[int, int]) -> str:
+        said = f"{self.path} lists {image.name} as {shape[0]} x {shape[1]} pixels (height x width)"
+        size = f"{image.shape[0]} x {image.shape[1]}"
+        if image.orientation > 4 and tuple(shape) == image.shape[::-1]:
+            return (
+                f"{said}, as its pixels are stored, but the orientation tag in the file ({image.orientation}) turns "
+                f"them to {size}, and so it is read: boxes drawn on the stored pixels would lie in the wrong place; "
+                "draw them on the upright picture, or take the tag out of the file"
+            )
+        return f"{said}, the file has {size}: its boxes would lie in the wrong place"
 
 
 class ClassNumbers(LargeImage):

@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from xt.errors import ConfigError, ImageError
 from xt.images.array import ArrayImage, is_tensor
 from xt.images.image import LargeImage, fits
 from xt.images.ome import Plane
 from xt.images.remote import is_remote
+
+if TYPE_CHECKING:
+    from xt.images.raster import RasterImage
 
 Progress = Callable[[float], object]
 __all__ = ["LargeImage", "open_image", "stack", "stack_parts", "tile"]
@@ -145,7 +148,7 @@ def _open_file(path: str, nodata: float | None, plane: Plane) -> LargeImage:
     image = RasterImage(path, nodata)
     if elsewhere:
         _refuse_planes(path, plane)
-        return image
+        return _upright(image)
     if image.is_ome:
         from xt.images.ome_tiff import OmeTiffImage
 
@@ -165,11 +168,19 @@ def _open_file(path: str, nodata: float | None, plane: Plane) -> LargeImage:
         and image.crs is None
         and image.location is None
         and image.nodata is None
+        and image.orientation_tag == 1
     )
     if looks_like_slide:
         image.close()
         return slide.SlideImage(path, nodata)
-    return image
+    return _upright(image)
+
+
+def _upright(image: RasterImage) -> LargeImage:
+    """As the file's orientation tag says it is to be seen."""
+    from xt.images.orientation import Upright
+
+    return image if image.orientation_tag == 1 else Upright(image, image.orientation_tag)
 
 
 def _refuse_planes(path: str, plane: Plane) -> None:

@@ -45,7 +45,11 @@ class LargeImage(ABC):
         nodata: the value of pixels that hold nothing; `read_valid` tells which they are in any image.
         fill: what is read outside the image.
         channel_names: one a channel, where the file says so.
+        orientation: the tag of the file by which its pixels were turned to be upright, numbered as in EXIF and TIFF;
+            1 where they are as stored.
     """
+
+    orientation: int = 1
 
     def __init__(
         self,

@@ -5,13 +5,14 @@ from __future__ import annotations
 import functools
 import itertools
 import os
+import re
 import threading
 import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from xt.errors import ImageError, MissingPackageError, SlowImageWarning
 from xt.images.handles import HandlePool
 from xt.images.image import LargeImage, check_dtype, check_nodata, fits
 from xt.images.location import Transform, control_of
+from xt.images.orientation import GdalFile, read_orientation
 from xt.images.remote import gdal_path, is_over_network, opened_remotely, url_of, why_not
 from xt.images.storage import LEAST_CACHE_BYTES, SEQUENTIAL_DRIVERS, Storage, decoded_images
 
@@ -31,6 +33,9 @@ _OME_MARK = "<OME "
 _MARK = "XT_GDAL_IS_SET_UP"
 _MICRONS_PER_UNIT = {"2": 25_400.0, "3": 10_000.0}
 
+# Before the name of a TIFF, which of its directories is meant.
+_DIRECTORY = re.compile(r"^GTIFF_DIR:(off:)?\d+:")
+
 _keys = itertools.count()
 _one_at_a_time = threading.Lock()
 
@@ -39,7 +44,8 @@ class RasterImage(LargeImage):
     """A file that GDAL reads; its overviews are the levels.
 
     Bands are channels (of an OME-TIFF only those of its first directory). A palette is not applied: its indices are the
-    pixels. A file's own nodata value is ignored where the pixel type cannot hold it.
+    pixels. A file's own nodata value is ignored where the pixel type cannot hold it. Pixels are in the order stored:
+    `open_image` turns them as `orientation_tag` says.
     """
 
     def __init__(self, path: str | os.PathLike[str], nodata: float | None = None) -> None:
@@ -51,6 +57,7 @@ class RasterImage(LargeImage):
             self.driver: str = dataset.driver
             self.is_ome = _OME_MARK in dataset.tags().get("TIFFTAG_IMAGEDESCRIPTION", "")
             self.storage = _storage(dataset)
+            self.orientation_tag = read_orientation(dataset, functools.partial(_open_bytes, self.path))
             levels = [1.0, *(float(factor) for factor in _overviews(dataset))]
         widen_cache(self.storage)
         dtype = facts["dtype"]
@@ -93,6 +100,15 @@ class RasterImage(LargeImage):
     def __reduce__(self) -> tuple[Any, ...]:
         # Handles do not travel to other processes: the image is opened anew there.
         return _reopen, (self.path, self.nodata_given)
+
+
+def _open_bytes(path: str) -> IO[bytes]:
+    path = _DIRECTORY.sub("", path)
+    return (
+        open(path, "rb")
+        if os.path.isfile(path)
+        else cast(IO[bytes], GdalFile(gdal_path(path), open_for_pixels))
+    )
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from xt.errors import ConfigError, ImageError, ShapeError
 from xt.images.blocks import block_cache
 from xt.images.image import LargeImage
+from xt.images.orientation import as_stored
 from xt.images.raster import RasterImage
 from xt.images.resampled import same_field
 from xt.images.warped import MapGrid, WarpedImage, check_resampling, is_located
@@ -140,16 +141,18 @@ def _on_grid_of(base: LargeImage, image: LargeImage, resampling: str, any_ratio:
                 f"{base.name} and {image.name} lie at different places, but {lacking.name} names no coordinate system, "
                 "so that they cannot be aligned; give the file one (gdal_edit -a_srs)"
             )
+    # Which way up a file is read does not matter where its coordinates say what lies where.
+    stored = as_stored(image)
     warps = own is not None or (
-        isinstance(image, RasterImage) and image.shape != base.shape and is_located(image.path)
+        isinstance(stored, RasterImage) and image.shape != base.shape and is_located(stored.path)
     )
     if grid is not None and warps:
-        if not isinstance(image, RasterImage):
+        if not isinstance(stored, RasterImage):
             raise ConfigError(
                 f"{image.name} lies on another grid than {base.name} and is no file, but only files are aligned: stack "
                 "the file, then crop, flip or resample the stack"
             )
-        return WarpedImage(image.path, grid, resampling, image.nodata_given)
+        return WarpedImage(stored.path, grid, resampling, stored.nodata_given)
     if image.shape == base.shape:
         return _with_levels_of(base, image, resampling)
     if not any_ratio and not _whole_ratio(base.shape, image.shape):

@@ -7,6 +7,7 @@ resampled: what a view reads is what NumPy's slicing, flip and rot90 give on the
 from __future__ import annotations
 
 import operator
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,7 +32,7 @@ class View(LargeImage):
     ) -> None:
         """`pixel_map` takes (x, y) in pixels of the view to (x, y) in pixels of the image, at level 0."""
         super().__init__(
-            f"{image.name} {what}",
+            f"{image.name} {what}" if what else image.name,
             level_shapes,
             image.channels,
             image.dtype,
@@ -45,6 +46,7 @@ class View(LargeImage):
             channel_names=image.channel_names,
         )
         self.image = image
+        self.orientation = image.orientation
 
     @property
     def has_nodata(self) -> bool:
@@ -131,65 +133,77 @@ class AtLevel(View):
         return y, x, height, width, self._level + level
 
 
-class Flip(View):
+class Turn(NamedTuple):
+    """One of the eight ways to lay an image down: first rows and columns change places, then axes are mirrored."""
+
+    swap: bool = False
+    mirror_y: bool = False
+    mirror_x: bool = False
+
+    def shape(self, height: int, width: int) -> tuple[int, int]:
+        """What (height, width) becomes; of each turn also what it was."""
+        return (width, height) if self.swap else (height, width)
+
+    def pixels(self, window: np.ndarray) -> np.ndarray:
+        """A window (h, w, ...) turned, without a copy."""
+        if self.swap:
+            window = window.swapaxes(0, 1)
+        return window[:: -1 if self.mirror_y else 1, :: -1 if self.mirror_x else 1]
+
+    def before(
+        self, y: int, x: int, height: int, width: int, shape: tuple[int, int]
+    ) -> tuple[int, int, int, int]:
+        """The window of the image as it was that becomes this one of the turned image, which has this shape."""
+        y = shape[0] - y - height if self.mirror_y else y
+        x = shape[1] - x - width if self.mirror_x else x
+        return (x, y, width, height) if self.swap else (y, x, height, width)
+
+    def pixel_map(self, height: int, width: int) -> Transform:
+        """From (x, y) in the turned image, of this shape, to (x, y) in the image as it was."""
+        x = (-1, 0, width) if self.mirror_x else (1, 0, 0)
+        y = (0, -1, height) if self.mirror_y else (0, 1, 0)
+        return (*y, *x) if self.swap else (*x, *y)
+
+
+class Turned(View):
+    """An image laid down otherwise: mirrored, or turned by quarters, or both."""
+
+    def __init__(self, image: LargeImage, what: str, turn: Turn) -> None:
+        self.turn = turn
+        shapes = [turn.shape(*shape) for shape in image.level_shapes]
+        microns = image.microns_per_pixel
+        super().__init__(
+            image,
+            what,
+            shapes,
+            microns_per_pixel=microns[::-1] if microns is not None and turn.swap else microns,
+            pixel_map=turn.pixel_map(*shapes[0]),
+        )
+
+    def _behind(self, y: int, x: int, height: int, width: int, level: int) -> tuple[int, int, int, int, int]:
+        return *self.turn.before(y, x, height, width, self.level_shapes[level]), level
+
+    def _turned(self, window: np.ndarray) -> np.ndarray:
+        # torch takes no arrays with negative strides.
+        return np.ascontiguousarray(self.turn.pixels(window))
+
+
+class Flip(Turned):
     """An image mirrored top to bottom ("y") or left to right ("x")."""
 
     def __init__(self, image: LargeImage, axis: str) -> None:
         if axis not in ("y", "x"):
             raise ShapeError(f'an image is flipped along "y" or "x", not {axis!r}')
-        self._axis = axis
-        height, width = image.shape
-        super().__init__(
-            image,
-            f"flipped along {axis}",
-            list(image.level_shapes),
-            microns_per_pixel=image.microns_per_pixel,
-            pixel_map=(1, 0, 0, 0, -1, height) if axis == "y" else (-1, 0, width, 0, 1, 0),
-        )
-
-    def _behind(self, y: int, x: int, height: int, width: int, level: int) -> tuple[int, int, int, int, int]:
-        level_height, level_width = self.level_shapes[level]
-        if self._axis == "y":
-            return level_height - y - height, x, height, width, level
-        return y, level_width - x - width, height, width, level
-
-    def _turned(self, window: np.ndarray) -> np.ndarray:
-        return _plain(window[::-1] if self._axis == "y" else window[:, ::-1])
+        super().__init__(image, f"flipped along {axis}", Turn(mirror_y=axis == "y", mirror_x=axis == "x"))
 
 
-class Rotate(View):
+class Rotate(Turned):
     """An image turned counter-clockwise by quarter turns."""
 
     def __init__(self, image: LargeImage, quarter_turns: int) -> None:
-        self._turns = operator.index(quarter_turns) % 4
-        odd = self._turns % 2 == 1
-        height, width = image.shape
-        microns = image.microns_per_pixel
-        super().__init__(
-            image,
-            f"rotated by {90 * self._turns} degrees",
-            [(shape[1], shape[0]) if odd else shape for shape in image.level_shapes],
-            microns_per_pixel=microns[::-1] if microns is not None and odd else microns,
-            pixel_map=(
-                (1, 0, 0, 0, 1, 0),
-                (0, -1, width, 1, 0, 0),
-                (-1, 0, width, 0, -1, height),
-                (0, 1, 0, -1, 0, height),
-            )[self._turns],
-        )
-
-    def _behind(self, y: int, x: int, height: int, width: int, level: int) -> tuple[int, int, int, int, int]:
-        # The far edges of the image, in pixels of its own level.
-        bottom, right = self.image.level_shapes[level]
-        return (
-            (y, x, height, width, level),
-            (x, right - y - height, width, height, level),
-            (bottom - y - height, right - x - width, height, width, level),
-            (bottom - x - width, y, width, height, level),
-        )[self._turns]
-
-    def _turned(self, window: np.ndarray) -> np.ndarray:
-        return _plain(np.rot90(window, self._turns))
+        turns = operator.index(quarter_turns) % 4
+        turn = Turn(swap=turns % 2 == 1, mirror_y=turns in (1, 2), mirror_x=turns in (2, 3))
+        super().__init__(image, f"rotated by {90 * turns} degrees", turn)
 
 
 def _part(start: int, stop: int, factor: float, size: int) -> tuple[int, int]:
@@ -197,8 +211,3 @@ def _part(start: int, stop: int, factor: float, size: int) -> tuple[int, int]:
     first = min(to_level(start, factor), size - 1)
     last = min(max(to_level(stop, factor), first + 1), size)
     return first, last - first
-
-
-def _plain(window: np.ndarray) -> np.ndarray:
-    # torch takes no arrays with negative strides.
-    return np.ascontiguousarray(window)
