@@ -31,7 +31,9 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from xt.cli.main import main as xt
-from xt.data.coco import CocoImage, read_instances, write_instances
+from xt.data.coco import read_instances
+from xt.data.coco_entries import CocoImage
+from xt.data.coco_writing import write_instances
 from xt.heads import BoxTable
 from xt.images import open_image
 from xt.prediction.merge_boxes import boxes_of_image

@@ -29,7 +29,8 @@ from PIL import Image
 from rasterio.transform import Affine
 
 from xt.data.box_windows import cut_boxes
-from xt.data.coco import CocoImage, write_instances
+from xt.data.coco_entries import CocoImage
+from xt.data.coco_writing import write_instances
 from xt.data.voc import read_voc
 from xt.heads.box_table import BoxTable
 from xt.prediction.box_writers import read_boxes

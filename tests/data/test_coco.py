@@ -10,12 +10,14 @@ from PIL import Image
 
 import xt
 from xt.configuration import DataConfig
-from xt.data.coco import CocoImage, read_coco_table, read_instances, result_rows, write_instances
+from xt.data.coco import read_coco_table, read_instances
+from xt.data.coco_entries import CocoImage
+from xt.data.coco_writing import result_rows, write_instances
 from xt.data.dataset import Reading
 from xt.data.dense_dataset import open_labelled
 from xt.data.statistics import pixel_statistics
 from xt.data.targets import BoxTarget
-from xt.errors import ConfigError, ShapeError, TableError
+from xt.errors import ConfigError, DataWarning, ShapeError, TableError
 from xt.heads import BoxTable
 from xt.training.tables import load_table
 
@@ -211,15 +213,16 @@ def test_grey_images_are_coloured_where_the_others_are(folder: Path) -> None:
     ("changes", "message"),
     [
         ({"images": []}, r"i\.json lists no images"),
-        ({"images": [{"id": 9}]}, r"not a file of COCO instances \(no 'file_name'\); expected images"),
-        ({"annotations": [{"id": 1, "image_id": 9, "category_id": 3}]}, r"\(no 'bbox'\)"),
+        ({"images": [{"id": 9}]}, r"not a file of COCO instances \(the image 9 has no 'file_name'\); expected images"),
+        ({"annotations": [{"id": 1, "image_id": 9, "category_id": 3}]},
+         r"the annotation 1 has no bbox, and no outline \('seg"),
         ({"annotations": [{**BOXES["annotations"][0], "image_id": 1}]}, r"annotation 5 has the image_id 1, which the"),
         ({"annotations": [{**BOXES["annotations"][0], "category_id": 4}]}, r"annotation 5 has the category_id 4"),
         ({"annotations": [{**BOXES["annotations"][0], "bbox": [1, 2, -3, 4]}]},
          r"annotation 5 is x=1, y=2, width=-3, height=4; expected finite numbers, none of the sides negative"),
         ({"categories": [*BOXES["categories"], {"id": 3, "name": "dog"}]}, r"category id 3 occurs twice"),
         ({"categories": [*BOXES["categories"], {"id": 4, "name": "cat"}]}, r"category name 'cat' occurs twice"),
-        ({"images": [*BOXES["images"], BOXES["images"][0]]}, r"image id 70 occurs twice"),
+        ({"images": [*BOXES["images"], {**BOXES["images"][0], "file_name": "x.png"}]}, r"image id 70 occurs twice"),
     ],
 )  # fmt: skip
 def test_what_is_wrong_with_a_file_is_said(tmp_path: Path, changes: dict[str, Any], message: str) -> None:
@@ -236,3 +239,239 @@ def test_no_file_and_no_json(tmp_path: Path) -> None:
     (tmp_path / "list.json").write_text("[]")
     with pytest.raises(TableError, match=r"list\.json is not a file of COCO instances"):
         read_instances(tmp_path / "list.json")
+
+
+def one(path: Path, *annotations: dict[str, Any], **changes: Any) -> Path:
+    """Of one image of 40 x 60."""
+    listed = [
+        {"id": number, "image_id": 9, "category_id": 3, **entry} for number, entry in enumerate(annotations)
+    ]
+    images = [{"id": 9, "file_name": "a.png", "height": 40, "width": 60}]
+    return write(path, images=changes.pop("images", images), annotations=listed, **changes)
+
+
+@pytest.mark.parametrize(
+    "bbox",
+    [["10", "20", "5.5", "8"], [10.0, "20", " 5.50 ", "8e0"], [10, 20, 5.5, 8], ["1e1", "+20", "5.5", "8."]],
+)
+def test_numbers_as_text_are_numbers(tmp_path: Path, bbox: list[Any]) -> None:
+    instances = read_instances(one(tmp_path / "i.json", {"bbox": bbox, "area": "44"}))
+    assert instances.boxes[0].edges.tolist() == [[20, 10, 28, 15.5]]
+    assert instances.boxes[0].areas.tolist() == [44]
+
+
+@pytest.mark.parametrize(
+    ("value", "crowd"),
+    [
+        (0, False), ("0", False), ("false", False), ("False", False), (False, False), (0.0, False), ("0.0", False),
+        (None, False), ("", False), ("no", False), (1, True), ("1", True), ("true", True), (True, True), (1.0, True),
+        ("1.0", True), ("yes", True),
+    ],
+)  # fmt: skip
+def test_crowds_in_every_spelling(tmp_path: Path, value: Any, crowd: bool) -> None:
+    path = one(tmp_path / "i.json", {"bbox": [1, 2, 3, 4], "iscrowd": value})
+    assert read_instances(path).boxes[0].crowd.tolist() == [crowd]
+
+
+@pytest.mark.parametrize("size", [{}, {"height": -1, "width": -1}, {"height": 0, "width": 0}, {"height": 40},
+                                  {"height": None, "width": None}, {"height": "", "width": "-1"}])  # fmt: skip
+def test_a_size_that_is_not_known_is_the_file_s_own(folder: Path, size: dict[str, Any]) -> None:
+    one(folder / "i.json", {"bbox": [1, 2, 3, 4]}, images=[{"id": 9, "file_name": "a.png", **size}])
+    table = read_coco_table([folder / "i.json"], [folder / "images"])
+    assert table.targets[0].shape is None
+    open_labelled(table, 0, Reading(region_size=32)).close()
+
+
+def test_a_size_as_text_or_with_a_point_is_one(tmp_path: Path) -> None:
+    path = one(tmp_path / "i.json", images=[{"id": 9, "file_name": "a.png", "height": "40", "width": 60.0}])
+    assert read_instances(path).images[0].shape == (40, 60)
+
+
+def test_boxes_are_taken_from_outlines_where_they_are_missing(tmp_path: Path) -> None:
+    from pycocotools import mask as coco_mask
+
+    pixels = np.zeros((40, 60), np.uint8, order="F")
+    pixels[5:9, 7:20] = 1
+    pixels[6, 30:33] = 1
+    packed = coco_mask.encode(pixels)
+    flat = pixels.ravel(order="F").astype(int)
+    turns = np.flatnonzero(np.diff(flat)) + 1
+    counts = np.diff([0, *turns, flat.size]).tolist()
+    x, y, width, height = coco_mask.toBbox(packed)
+    square = [7, 5, 33, 5, 33.0, 9, "7", "9"]
+    outlines = [
+        {"size": [40, 60], "counts": packed["counts"].decode()},
+        {"size": [40, 60], "counts": counts},
+        {"size": ["40", 60.0], "counts": [str(count) for count in counts]},
+        [square],
+        square,
+        [square[:4], square[4:]],
+        [[[7, 5], [33, 5], [33, 9], [7, 9]]],
+    ]
+    entries = [
+        {"segmentation": outline, **({"bbox": []} if number % 2 else {})}
+        for number, outline in enumerate(outlines)
+    ]
+    boxes = read_instances(one(tmp_path / "i.json", *entries)).boxes[0]
+    assert boxes.edges.tolist() == [[y, x, y + height, x + width]] * len(outlines)
+
+
+def test_the_box_of_any_mask_is_pycocotools(tmp_path: Path) -> None:
+    from pycocotools import mask as coco_mask
+
+    generator = np.random.default_rng(0)
+    sizes = generator.integers(1, 50, (40, 2))
+    masks = [
+        generator.random(size) < share for size, share in zip(sizes, np.linspace(0.02, 1, 40), strict=True)
+    ]
+    masks = [mask for mask in masks if mask.any()]
+    packed = [coco_mask.encode(np.asfortranarray(mask, np.uint8)) for mask in masks]
+    entries = [
+        {"segmentation": {"size": list(mask["size"]), "counts": mask["counts"].decode()}} for mask in packed
+    ]
+    boxes = read_instances(one(tmp_path / "i.json", *entries)).boxes[0]
+    wanted = np.array([coco_mask.toBbox(mask) for mask in packed])
+    np.testing.assert_array_equal(np.stack([boxes.x0, boxes.y0, boxes.widths, boxes.heights], axis=1), wanted)
+
+
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ({}, r"the annotation 0 has no bbox, and no outline \('segmentation'\)"),
+        ({"segmentation": []}, "no outline"),
+        ({"segmentation": [[1, 2, 3]]}, "its outline has 3 numbers, x and y are pairs"),
+        ({"segmentation": [[1, 2], 3]}, r"its outline holds 3 beside lists"),
+        ({"segmentation": 5}, "no outline"),
+        ({"segmentation": {"size": [40, 60], "counts": [0, 5]}}, "do not add up to 40 x 60 pixels"),
+        ({"segmentation": {"size": [0, 0], "counts": [0]}}, "do not add up to 0 x 0"),
+        ({"segmentation": {"size": [40, 60], "counts": [2400]}}, "its outline is empty"),
+        ({"segmentation": {"size": [40, 60], "counts": "~~"}}, "hold the letter '~'"),
+        ({"segmentation": {"size": [40, 60], "counts": "oo"}}, "are cut off"),
+        ({"segmentation": {"size": [40], "counts": "1"}}, "no size of two numbers"),
+        ({"segmentation": {"size": [40, 60], "counts": 7}}, "or no counts"),
+        ({"segmentation": {"size": [40, 60], "counts": "o" * 5000 + "0"}}, "int too large"),
+        ({"bbox": [1, 2, 3]}, r"has the bbox \[1, 2, 3\]; expected x, y, width, height"),
+        ({"bbox": [1, 2, 3, 4, 30]}, "expected x, y, width, height"),
+        ({"bbox": "1 2 3 4"}, "expected x, y, width, height"),
+        ({"bbox": {"x": 1}}, "expected x, y, width, height"),
+        ({"bbox": 7}, "expected x, y, width, height"),
+        ({"bbox": [1, 2, float("nan"), 4]}, "nan is no finite number"),
+        ({"bbox": [1, 2, float("inf"), 4]}, "inf is no finite number"),
+        ({"bbox": [1, 2, 10**400, 4]}, "1000.* is no finite number"),
+        ({"bbox": [1, 2, 1e200, 1e200]}, "expected finite numbers"),
+        ({"bbox": [1, 2, "1,5", 4]}, "'1,5' is no number"),
+        ({"bbox": [1, 2, None, 4]}, "None is no number"),
+        ({"bbox": [1, 2, True, 4]}, "True is no number"),
+        ({"bbox": [1, 2, -3, 4]}, "width=-3, height=4; expected finite numbers, none of the sides negative"),
+        ({"bbox": [1, 2, 3, 4], "iscrowd": "maybe"}, "iscrowd 'maybe', which is neither yes nor no"),
+        ({"bbox": [1, 2, 3, 4], "iscrowd": 2}, "iscrowd 2, which is neither yes nor no"),
+        ({"bbox": [1, 2, 3, 4], "area": "big"}, "wrong area: 'big' is no number"),
+        ({"bbox": [1, 2, 3, 4], "image_id": [9]}, r"wrong image_id: \[9\] is neither a number nor a name"),
+        ({"bbox": [1, 2, 3, 4], "category_id": None}, "no 'category_id'"),
+        ({"bbox": [1, 2, 3, 4], "category_id": 3.5}, "wrong category_id: 3.5"),
+    ],
+)  # fmt: skip
+def test_what_is_wrong_with_an_annotation_is_said(
+    tmp_path: Path, entry: dict[str, Any], message: str
+) -> None:
+    path = one(tmp_path / "i.json", entry)
+    with pytest.raises(TableError, match=message) as caught:
+        read_instances(path)
+    assert "annotation 0" in str(caught.value) or "too large" in message
+    assert str(path) in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"images": 7}, {"images": [7]}, {"images": {"a": 1}}, {"images": [{"id": [], "file_name": "a"}]},
+        {"images": None},
+        {"images": [{"id": 1, "file_name": 5}]}, {"images": [{"id": 1, "file_name": " "}]},
+        {"images": [{"id": 1, "file_name": "a", "height": float("inf"), "width": 3}]},
+        {"images": [{"id": 1, "file_name": "a", "height": [1], "width": 3}]},
+        {"images": [{"id": 1, "file_name": "a", "height": 3.5, "width": 3}]},
+        {"annotations": 7}, {"annotations": [None]}, {"categories": "cat"}, {"categories": [{"id": 1}]},
+        {"categories": [{"id": 1, "name": ["a"]}]}, {"categories": [{"id": {}, "name": "a"}]},
+        {"categories": [{"id": 1, "name": ""}]},
+    ],
+)  # fmt: skip
+def test_entries_of_another_form_are_refused_in_one_sentence(tmp_path: Path, changes: dict[str, Any]) -> None:
+    with pytest.raises(TableError, match=r"i\.json is not a file of COCO instances \("):
+        read_instances(write(tmp_path / "i.json", **changes))
+
+
+def test_numbers_of_images_and_categories_may_be_texts(tmp_path: Path) -> None:
+    images = [{"id": "38", "file_name": "a.png"}, {"id": "slide 16", "file_name": "b.png"}]
+    categories = [{"id": "2", "name": 2.0}, {"id": "t", "name": "tree"}, {"id": 10, "name": " bush "}]
+    rows = [("38", "2"), (38, 2), (38.0, "t"), ("slide 16", "10")]
+    annotations = [
+        {"id": f"x{n}", "image_id": i, "category_id": c, "bbox": [1, 2, 3, 4]}
+        for n, (i, c) in enumerate(rows)
+    ]
+    instances = read_instances(
+        write(tmp_path / "i.json", images=images, categories=categories, annotations=annotations)
+    )
+    assert instances.class_names == ("2", "bush", "tree")
+    assert [table.labels.tolist() for table in instances.boxes] == [[0, 0, 2], [1]]
+    # Results have them as the file has.
+    assert [image.number for image in instances.images] == ["38", "slide 16"]
+    assert instances.named(["tree", "2", "rock", "bush"]).category_ids == ("t", "2", 11, 10)
+    (row,) = result_rows("slide 16", BoxTable.of([[1, 2, 3, 4]], [1]), instances.category_ids)
+    assert (row["image_id"], row["category_id"]) == ("slide 16", 10)
+
+
+@pytest.mark.parametrize("again", ["a.png", "./a.png", "sub/../a.png", ".\\a.png"])
+def test_an_image_that_is_listed_twice_is_one_with_all_its_boxes(tmp_path: Path, again: str) -> None:
+    images = [{"id": 0, "file_name": "a.png"}, {"id": 1, "file_name": "b.png"},
+              {"id": 99, "file_name": again, "height": 40, "width": 60}]  # fmt: skip
+    boxes = [(0, 1), (99, 10), (1, 20), (99, 1), (0, 30), (0, 30)]
+    annotations = [
+        {"id": n, "image_id": i, "category_id": 3, "bbox": [x, 2, 3, 4]} for n, (i, x) in enumerate(boxes)
+    ]
+    path = write(tmp_path / "i.json", images=images, annotations=annotations)
+    with pytest.warns(
+        DataWarning, match=r"lists 1 image more than once, such as a\.png \(ids 0 and 99\): their boxes"
+    ):
+        instances = read_instances(path)
+    assert [image.file_name for image in instances.images] == ["a.png", "b.png"]
+    assert instances.images[0].shape == (40, 60)
+    # Those that both copies have count once; what one copy has twice is its own.
+    assert [table.x0.tolist() for table in instances.boxes] == [[1, 10, 30, 30], [20]]
+    write(path, images=[images[0] | {"height": 41, "width": 60}, images[2]], annotations=[])
+    with pytest.raises(
+        TableError, match=r"lists a\.png twice \(ids 0 and 99\), with two sizes, \(41, 60\) and \(40, 60\)"
+    ):
+        read_instances(path)
+
+
+def test_an_entry_that_is_there_twice_is_one(tmp_path: Path) -> None:
+    with pytest.warns(DataWarning, match="lists 3 images more than once"):
+        instances = read_instances(write(tmp_path / "i.json", images=BOXES["images"] * 2))
+    assert [len(table) for table in instances.boxes] == [1, 3, 0]
+
+
+def test_objects_of_unknown_images_and_classes_without_names_are_said(tmp_path: Path) -> None:
+    annotations = [*BOXES["annotations"], {**BOXES["annotations"][0], "id": 10, "image_id": 1}]
+    with pytest.warns(
+        DataWarning, match=r"annotation 10 has the image_id 1, .* \(1 of 5 annotations are of such"
+    ):
+        instances = read_instances(write(tmp_path / "i.json", annotations=annotations))
+    assert sum(len(table) for table in instances.boxes) == 4
+    for categories in ([], None):
+        with pytest.warns(
+            DataWarning, match="lists no categories: its classes are called by their numbers, 90, 3, 17"
+        ):
+            instances = read_instances(write(tmp_path / "i.json", categories=categories))
+        assert instances.class_names == ("3", "17", "90")
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-8"])
+def test_byte_order_marks(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "i.json").write_bytes(json.dumps(BOXES).encode(encoding))
+    assert len(read_instances(tmp_path / "i.json").images) == 3
+
+
+def test_endless_nesting_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "i.json").write_text("[" * 200_000)
+    with pytest.raises(TableError, match="is not a readable JSON file"):
+        read_instances(tmp_path / "i.json")

@@ -17,7 +17,8 @@ from pycocotools.cocoeval import COCOeval
 from tests.training.dense_toy import SIZE, dense_config, dense_scene
 from xt.cli.main import main
 from xt.configuration import EvaluationConfig, RunConfig
-from xt.data.coco import CocoImage, write_instances
+from xt.data.coco_entries import CocoImage
+from xt.data.coco_writing import write_instances
 from xt.errors import ConfigError, ShapeError
 from xt.heads import BoxTable
 from xt.training.run import RunResult, train

@@ -64,7 +64,8 @@ def write_detections(results: "ResultFolder", instances: "Instances | None") -> 
     rows = [row for row in results.rows if results.path(row["image"], ".boxes.csv").exists()]
     if not rows:
         return
-    from xt.data.coco import CocoImage, write_instances, write_results
+    from xt.data.coco_entries import CocoImage
+    from xt.data.coco_writing import write_instances, write_results
     from xt.heads.box_table import BoxTable
 
     names = _class_names(rows[0])
@@ -84,10 +85,10 @@ def write_detections(results: "ResultFolder", instances: "Instances | None") -> 
 
 
 def _result_rows(
-    tables: Iterable[Path], image_ids: Sequence[int], category_ids: Sequence[int]
+    tables: Iterable[Path], image_ids: Sequence[int | str], category_ids: Sequence[int | str]
 ) -> Iterator[dict[str, Any]]:
     """Of the boxes in each image's table."""
-    from xt.data.coco import result_rows
+    from xt.data.coco_writing import result_rows
     from xt.prediction.box_writers import read_boxes
 
     for table, number in zip(tables, image_ids, strict=True):
@@ -99,7 +100,7 @@ def _result_rows(
                 yield entry | {"bbox": [round(value, 3) for value in entry["bbox"]]}
 
 
-def image_numbers(paths: Sequence[str], instances: "Instances | None") -> list[int]:
+def image_numbers(paths: Sequence[str], instances: "Instances | None") -> list[int | str]:
     """Of these images in detections.json: those of the file of instances, or 1, 2, 3 ...
 
     A file's name there may begin with folders; an image is the one whose name is the longest end of its path.
@@ -109,8 +110,10 @@ def image_numbers(paths: Sequence[str], instances: "Instances | None") -> list[i
     """
     if instances is None:
         return list(range(1, len(paths) + 1))
-    known = {PurePath(image.file_name).as_posix(): image.number for image in instances.images}
-    taken: dict[int, str] = {}
+    known = {
+        PurePath(image.file_name.replace("\\", "/")).as_posix(): image.number for image in instances.images
+    }
+    taken: dict[int | str, str] = {}
     for path in paths:
         parts = Path(os.path.abspath(path)).parts
         ends = ("/".join(parts[start:]) for start in range(len(parts)))
@@ -128,7 +131,7 @@ def image_numbers(paths: Sequence[str], instances: "Instances | None") -> list[i
     return list(taken)
 
 
-def category_numbers(class_names: Sequence[str], instances: "Instances | None") -> list[int]:
+def category_numbers(class_names: Sequence[str], instances: "Instances | None") -> list[int | str]:
     """Of the model's classes in detections.json: those of the file of instances, or 1, 2, 3 ...
 
     Raises:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 import yaml
 
-from xt.data.coco import CocoImage, write_instances
+from xt.data.coco_entries import CocoImage
+from xt.data.coco_writing import write_instances
 from xt.data.table import IMAGE_SUFFIXES, class_indices, names_of_labels
 from xt.errors import TableError
 from xt.heads.box_table import BoxTable

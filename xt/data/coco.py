@@ -1,4 +1,4 @@
-"""Boxes as MS-COCO keeps them: one JSON file of images, categories and annotations; read, and written.
+"""Boxes as MS-COCO keeps them: one JSON file of images, categories and annotations.
 
     {"images": [{"id": 7, "file_name": "a.tif", "height": 10000, "width": 12000}],
      "categories": [{"id": 3, "name": "cell"}],
@@ -12,31 +12,34 @@ outlines (polygons, run lengths) nothing is read: its box counts. Source: https:
 
 import difflib
 import itertools
-import json
-from collections.abc import Iterable, Mapping, Sequence
+import posixpath
+import warnings
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from xt.data.coco_entries import (
+    Annotation,
+    CocoImage,
+    Identity,
+    identity,
+    read_annotation,
+    read_category,
+    read_image,
+)  # fmt: skip
+from xt.data.columns import class_name
 from xt.data.table import ImageTable, image_path
 from xt.data.targets import BoxTarget, Target
-from xt.errors import ConfigError, TableError
+from xt.data.text_files import read_json
+from xt.errors import ConfigError, DataWarning, TableError
 from xt.heads.box_table import BoxTable
-from xt.output import atomic_path, write_atomically
 
 # Of several files.
 _SPLITS = ("train", "val", "test")
-
-
-class CocoImage(NamedTuple):
-    """An image that a file lists; its size is None where the file does not say."""
-
-    number: int
-    file_name: str
-    shape: tuple[int, int] | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,14 +51,14 @@ class Instances:
         images: in the file's order.
         boxes: one table an image; labels are places in `class_names`.
         class_names: in the order of the categories' numbers.
-        category_ids: those numbers, (K,), which may have gaps.
+        category_ids: those numbers (or texts, where the file has such), (K,), which may have gaps.
     """
 
     source: str
     images: tuple[CocoImage, ...]
     boxes: tuple[BoxTable, ...]
     class_names: tuple[str, ...]
-    category_ids: tuple[int, ...]
+    category_ids: tuple[Identity, ...]
 
     def named(self, class_names: Sequence[str]) -> "Instances":
         """The same with labels that are places in these names.
@@ -63,7 +66,7 @@ class Instances:
         Raises:
             TableError: a category of some box is not among them.
         """
-        names = tuple(class_names)
+        names = tuple(class_name(name) for name in class_names)
         if names == self.class_names:
             return self
         place = {name: number for number, name in enumerate(names)}
@@ -78,7 +81,7 @@ class Instances:
         moved = np.array([place.get(name, -1) for name in self.class_names], dtype=np.int64)
         ids = dict(zip(self.class_names, self.category_ids, strict=True))
         # A class that the file does not know gets a number beyond its own.
-        free = itertools.count(max(self.category_ids, default=0) + 1)
+        free = itertools.count(max((n for n in self.category_ids if isinstance(n, int)), default=0) + 1)
         numbers = tuple(ids[name] if name in ids else next(free) for name in names)
         tables = tuple(
             BoxTable.of(
@@ -93,39 +96,41 @@ def read_instances(path: str | Path) -> Instances:
     """Read a file of instances.
 
     Annotations with `iscrowd` become the boxes' `crowd`; without an `area` a box's own is taken. Boxes without any area
-    stay: measured against, they are missed, as by pycocotools; training leaves them out.
+    stay: measured against, they are missed, as by pycocotools; training leaves them out. Images that the file lists
+    twice are one with all their boxes, objects of images that it does not list are left out: both with a `DataWarning`.
 
     Raises:
         TableError: there is no such file, it is of another form, a number occurs twice or stands for nothing, or a box
             is no box.
     """
     source = str(path)
-    content = _load(Path(path))
+    content = read_json(path, "file of COCO instances")
     try:
-        images = tuple(_image(entry) for entry in content["images"])
-        categories = sorted((int(entry["id"]), str(entry["name"])) for entry in content["categories"])
-        annotations = content.get("annotations", [])
-        rows = np.array([_row(entry) for entry in annotations], np.float64).reshape(-1, _COLUMNS)
-        # Apart from the rows: as floats, numbers of 64 bits, such as hashes, would be others.
-        image_ids, category_ids = (
-            [int(entry[name]) for entry in annotations] for name in ("image_id", "category_id")
-        )
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        listed = [read_image(entry) for entry in _entries(content, "images")]
+        found = [
+            read_annotation(entry, place) for place, entry in enumerate(_entries(content, "annotations"))
+        ]
+        categories = [read_category(entry) for entry in _entries(content, "categories")]
+        images, place_of = _images_once(listed, source)
+        categories = categories or _numbered(found, source)
+    except TableError:
+        raise
+    except (ValueError, OverflowError, RecursionError) as error:
         raise TableError(
-            f"{source} is not a file of COCO instances ({what}); expected images (id, file_name), categories (id, "
+            f"{source} is not a file of COCO instances ({error}); expected images (id, file_name), categories (id, "
             "name) and annotations (id, image_id, category_id, bbox)"
         ) from None
     if not images:
         raise TableError(f"{source} lists no images")
-    numbers, names = zip(*categories, strict=True) if categories else ((), ())
-    _check_different([image.number for image in images], "image id", source)
-    _check_different(numbers, "category id", source)
+    categories.sort(key=lambda category: (isinstance(identity(category[0]), str), identity(category[0])))
+    keys = [identity(number) for number, _ in categories]
+    names = tuple(name for _, name in categories)
+    _check_different(keys, "category id", source)
     _check_different(names, "category name", source)
-    labels = _places(category_ids, numbers, "category_id", source, rows)
-    of_image = _places(image_ids, [image.number for image in images], "image_id", source, rows)
-    tables = _tables(rows, labels, of_image, len(images), source)
-    return Instances(source, images, tables, names, numbers)
+    found = _of_known_images(found, place_of, source)
+    labels = _labels(found, keys, source)
+    tables = _tables(found, labels, [place_of[entry.image] for entry in found], len(images))
+    return Instances(source, images, tables, names, tuple(number for number, _ in categories))
 
 
 def read_coco_table(
@@ -167,98 +172,91 @@ def read_coco_table(
     return ImageTable(source, tuple(paths), column, names or (), tuple(splits) if len(files) > 1 else None)
 
 
-def write_instances(
-    path: str | Path,
-    images: Sequence[CocoImage],
-    boxes: Sequence[BoxTable],
-    class_names: Sequence[str],
-    category_ids: Sequence[int] | None = None,
-) -> None:
-    """Write a file of instances, atomically, which `read_instances` gives back.
-
-    Args:
-        boxes: one table an image.
-        category_ids: of the classes; 1, 2, 3 ... without.
-    """
-    ids = list(category_ids or range(1, len(class_names) + 1))
-    entries: list[dict[str, Any]] = []
-    for image in images:
-        entry: dict[str, Any] = {"id": image.number, "file_name": image.file_name}
-        if image.shape is not None:
-            entry |= {"height": image.shape[0], "width": image.shape[1]}
-        entries.append(entry)
-    annotations: list[dict[str, Any]] = []
-    for image, table in zip(images, boxes, strict=True):
-        rows = zip(coco_boxes(table), table.labels, table.areas, table.crowd, strict=True)
-        for bbox, label, area, crowd in rows:
-            annotations.append(
-                {
-                    "id": len(annotations) + 1, "image_id": image.number, "category_id": ids[label], "bbox": bbox,
-                    "area": float(area), "iscrowd": int(crowd), "segmentation": [],
-                }
-            )  # fmt: skip
-    categories = [{"id": number, "name": name} for number, name in zip(ids, class_names, strict=True)]
-    content = {"images": entries, "categories": categories, "annotations": annotations}
-    write_atomically(path, json.dumps(content) + "\n")
+def _entries(content: Any, name: str) -> Sequence[Mapping[str, Any]]:
+    if not isinstance(content, Mapping):
+        raise ValueError(f"it holds a {type(content).__name__} where sections belong")
+    entries = content.get(name)
+    if entries is None and name == "images":
+        raise ValueError("no 'images'")
+    entries = [] if entries is None else entries
+    if not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+        raise ValueError(f"{name!r} is no list of objects")
+    return entries
 
 
-def result_rows(image_id: int, boxes: BoxTable, category_ids: Sequence[int]) -> list[dict[str, Any]]:
-    """Found boxes of an image in COCO's form of results, which pycocotools' `loadRes` reads.
+def _images_once(
+    listed: Sequence[CocoImage], source: str
+) -> tuple[tuple[CocoImage, ...], dict[Identity, int]]:
+    """The images, each once however often its file is listed, and the place of each number among them."""
+    images: list[CocoImage] = []
+    place_of: dict[Identity, int] = {}
+    place_of_file: dict[str, int] = {}
+    again: list[CocoImage] = []
+    for image in listed:
+        # As Windows parts folders, or with a dot before them, it is the same file.
+        file = posixpath.normpath(image.file_name.replace("\\", "/"))
+        place = place_of_file.setdefault(file, len(images))
+        if place_of.setdefault(identity(image.number), place) != place:
+            raise TableError(f"{source}: the image id {image.number!r} occurs twice")
+        if place == len(images):
+            images.append(image)
+            continue
+        again.append(image)
+        first = images[place]
+        if None not in (first.shape, image.shape) and first.shape != image.shape:
+            raise TableError(
+                f"{source} lists {file} twice (ids {first.number} and {image.number}), with two sizes, {first.shape} "
+                f"and {image.shape} (height, width): take the wrong one out"
+            )
+        images[place] = first._replace(shape=first.shape or image.shape)
+    if again:
+        first = images[place_of[identity(again[0].number)]]
+        warnings.warn(
+            f"{source} lists {len(again)} image{'s' if len(again) > 1 else ''} more than once, such as "
+            f"{first.file_name} (ids {first.number} and {again[0].number}): their boxes are put together",
+            DataWarning,
+            stacklevel=3,
+        )
+    return tuple(images), place_of
 
-    Args:
-        category_ids: of the classes, in their order.
-    """
+
+def _numbered(found: Sequence[Annotation], source: str) -> list[tuple[Identity, str]]:
+    """Categories for a file that lists none, called by their numbers."""
+    if not found:
+        return []
+    numbers = dict.fromkeys(entry.category for entry in found)
+    categories = [(number, class_name(number)) for number in numbers]
+    names = ", ".join(name for _, name in categories[:12])
+    warnings.warn(
+        f"{source} lists no categories: its classes are called by their numbers, {names}",
+        DataWarning,
+        stacklevel=3,
+    )
+    return categories
+
+
+def _of_known_images(
+    found: Sequence[Annotation], place_of: Mapping[Identity, int], source: str
+) -> list[Annotation]:
+    """The objects of images that are listed, each once where copies of an image have equal ones."""
+    known = [entry for entry in found if entry.image in place_of]
+    if len(known) < len(found):
+        lost = next(entry for entry in found if entry.image not in place_of)
+        sentence = (
+            f"{source}: the {lost.name} has the image_id {lost.image!r}, which the file does not list"
+            f" ({len(found) - len(known)} of {len(found)} annotations are of such images"
+        )
+        if not known:
+            raise TableError(f"{sentence})")
+        warnings.warn(f"{sentence} and are left out)", DataWarning, stacklevel=3)
+    if len(set(place_of.values())) == len(place_of):
+        return known
+    first: dict[Any, Identity] = {}
+    for entry in known:
+        first.setdefault((place_of[entry.image], entry.category, entry.box), entry.image)
     return [
-        {"image_id": image_id, "category_id": int(category_ids[label]), "bbox": bbox, "score": float(score)}
-        for bbox, label, score in zip(coco_boxes(boxes), boxes.labels, boxes.scores, strict=True)
+        entry for entry in known if first[place_of[entry.image], entry.category, entry.box] == entry.image
     ]
-
-
-def write_results(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write a file of results, atomically; the rows are taken one after the other and not held.
-
-    Args:
-        rows: see `result_rows`.
-    """
-    separator = "[\n"
-    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(separator + json.dumps(row))
-            separator = ",\n"
-        file.write("[]\n" if separator == "[\n" else "\n]\n")
-
-
-def coco_boxes(boxes: BoxTable) -> list[list[float]]:
-    """x, y, width, height of each."""
-    values: list[list[float]] = np.stack([boxes.x0, boxes.y0, boxes.widths, boxes.heights], axis=1).tolist()
-    return values
-
-
-def _load(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise TableError(f"{path}: there is no such file of COCO instances") from None
-    except (OSError, ValueError) as error:
-        raise TableError(f"{path} is not a readable JSON file ({error})") from None
-
-
-def _image(entry: Mapping[str, Any]) -> CocoImage:
-    shape = None
-    if entry.get("height") and entry.get("width"):
-        shape = int(entry["height"]), int(entry["width"])
-    return CocoImage(int(entry["id"]), str(entry["file_name"]), shape)
-
-
-_COLUMNS = 7
-
-
-def _row(entry: Mapping[str, Any]) -> tuple[float, ...]:
-    """y0, x0, y1, x1, area, iscrowd, id."""
-    x, y, width, height = entry["bbox"]
-    area = entry.get("area")
-    area = width * height if area is None else area
-    return y, x, y + height, x + width, area, bool(entry.get("iscrowd", 0)), entry.get("id", -1)
 
 
 def _check_different(values: Sequence[Any], what: str, source: str) -> None:
@@ -269,38 +267,23 @@ def _check_different(values: Sequence[Any], what: str, source: str) -> None:
         seen.add(value)
 
 
-def _places(
-    values: Sequence[int], known: Sequence[int], what: str, source: str, rows: NDArray[np.float64]
-) -> NDArray[np.int64]:
-    """Where in `known` each value is."""
+def _labels(found: Sequence[Annotation], known: Sequence[Identity], source: str) -> NDArray[np.int64]:
+    """Where in `known` each object's category is."""
     place = {number: index for index, number in enumerate(known)}
-    found = np.array([place.get(value, -1) for value in values], dtype=np.int64)
-    if (found < 0).any():
-        row = int(np.flatnonzero(found < 0)[0])
-        raise TableError(
-            f"{source}: the annotation {int(rows[row, -1])} has the {what} {values[row]}, which the file "
-            "does not list"
-        )
-    return found
+    for entry in found:
+        if entry.category not in place:
+            raise TableError(
+                f"{source}: the {entry.name} has the category_id {entry.category!r}, which the file does not list"
+            )
+    return np.array([place[entry.category] for entry in found], dtype=np.int64)
 
 
 def _tables(
-    rows: NDArray[np.float64],
-    labels: NDArray[np.int64],
-    of_image: NDArray[np.int64],
-    count: int,
-    source: str,
+    found: Sequence[Annotation], labels: NDArray[np.int64], of_image: Sequence[int], count: int
 ) -> tuple[BoxTable, ...]:
-    edges = rows[:, :4]
-    wrong = ~np.isfinite(rows).all(axis=1) | (edges[:, 2:] < edges[:, :2]).any(axis=1)
-    if wrong.any():
-        row = int(np.flatnonzero(wrong)[0])
-        y0, x0, y1, x1 = edges[row]
-        raise TableError(
-            f"{source}: the box of the annotation {int(rows[row, -1])} is x={x0:g}, y={y0:g}, width={x1 - x0:g}, "
-            f"height={y1 - y0:g}; expected finite numbers, none of the sides negative; mend it or take it out"
-        )
-    everything = BoxTable.of(edges, labels, crowd=rows[:, 5], areas=rows[:, 4])
-    order = np.argsort(of_image, kind="stable")
-    borders = np.searchsorted(of_image[order], np.arange(count + 1))
+    edges = np.array([entry.box for entry in found], np.float64).reshape(-1, 4)
+    areas, crowd = [entry.area for entry in found], [entry.crowd for entry in found]
+    everything = BoxTable.of(edges, labels, crowd=np.array(crowd, bool), areas=np.array(areas, np.float64))
+    order = np.argsort(np.array(of_image, np.int64), kind="stable")
+    borders = np.searchsorted(np.array(of_image, np.int64)[order], np.arange(count + 1))
     return tuple(everything.select(order[borders[n] : borders[n + 1]]) for n in range(count))

@@ -194,5 +194,11 @@ def yes_or_no(frame: pd.DataFrame, column: str, source: str) -> NDArray[np.float
     return np.array([1.0 if word in _YES else 0.0 if word in _NO else np.nan for word in words], np.float64)
 
 
+def in_words(value: Any) -> bool | None:
+    """Whether True, "yes", 1, "1.0" and the like or False, "no", 0, "" and the like is meant; None for all else."""
+    word = class_name(value).lower()
+    return True if word in _YES else False if word in _NO or not word else None
+
+
 def _shown(value: Any) -> str:
     return "nothing" if pd.isna(value) or not str(value).strip() else repr(str(value))

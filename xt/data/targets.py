@@ -134,8 +134,8 @@ class BoxTarget(Target):
         boxes: BoxTable,
         path: Path,
         shape: tuple[int, int] | None,
-        image_id: int,
-        category_ids: Sequence[int],
+        image_id: int | str,
+        category_ids: Sequence[int | str],
     ) -> None:
         self.path: Path = path
         self.boxes = boxes

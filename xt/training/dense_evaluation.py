@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from xt.configuration import EvaluationConfig
-from xt.data.coco import result_rows, write_results
+from xt.data.coco_writing import result_rows, write_results
 from xt.data.dataset import Reading
 from xt.data.dense_dataset import open_labelled
 from xt.data.table import ImageTable
