@@ -1,9 +1,10 @@
-"""Points as people label them: CSV and GeoJSON files, in pixels or on the map.
+"""Points as people label them: CSV files, and all files of geometries, in pixels or on the map.
 
     y,x,label,length                 CSV, in pixels: the centre of the top left pixel is (0.5, 0.5)
     longitude,latitude,label         CSV, in degrees; or map_x,map_y in the image's own coordinate system
     {"type": "FeatureCollection"}    GeoJSON, in the coordinate system that it names, else in degrees; in pixels for
                                      images that lie on no map, and for QuPath's objects
+    points.gpkg, trees.shp, ...      see `xt.data.vector_files`
 
 A file is read once; where its points lie in an image is known only when the image is open.
 """
@@ -11,33 +12,29 @@ A file is read once; where its points lie in an image is known only when the ima
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from xt.data.columns import as_frame, classes_of, numbers, yes_or_no
-from xt.data.table import class_indices
-from xt.data.text_files import read_json
+from xt.data.columns import as_frame, numbers, yes_or_no
+from xt.data.systems import DEGREES, Named, OwnMap, Pixels, System
+from xt.data.table import class_indices, in_short
+from xt.data.vector_files import VectorFile, class_column_of, is_vector_file, read_vector, warn_of_classless
 from xt.errors import TableError
 from xt.heads.point_table import PointTable
 from xt.images import LargeImage
-from xt.images.projection import is_on_earth, transformed
 
 ONLY_CLASS = "point"
 """What the class is called where files name none."""
 
-_PIXELS, _OWN_MAP, _UNNAMED, _DEGREES = "pixels", "the image's map", "not named", "EPSG:4326"
 # Columns of a CSV file, y before x, by what they count in.
-_AXES = (
-    (("y", "x"), _PIXELS),
-    (("map_y", "map_x"), _OWN_MAP),
-    (("latitude", "longitude"), _DEGREES),
-    (("lat", "lon"), _DEGREES),
+_AXES: tuple[tuple[tuple[str, str], System], ...] = (
+    (("y", "x"), Pixels()),
+    (("map_y", "map_x"), OwnMap()),
+    (("latitude", "longitude"), Named(DEGREES)),
+    (("lat", "lon"), Named(DEGREES)),
 )
-# In our own files "class" is the name and "label" the number.
-_CLASS_COLUMNS = ("class", "label")
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,9 +45,9 @@ class PointFile:
         source: the path, for messages.
         y: (N,) in whatever the file counts in.
         x: likewise.
-        classes: (N,) names, "" where there is none.
+        classes: (N,) names; "" of all of them where the file has none.
         attributes: name -> (N,) float64, NaN where unknown.
-        system: a coordinate system as rasterio reads it, or one of the words above.
+        system: what y and x count.
     """
 
     source: str
@@ -58,7 +55,7 @@ class PointFile:
     x: NDArray[np.float64]
     classes: NDArray[np.object_]
     attributes: Mapping[str, NDArray[np.float64]]
-    system: str
+    system: System
 
     def on(self, image: LargeImage, class_names: Sequence[str]) -> PointTable:
         """The points that lie on an image, in its pixels.
@@ -69,14 +66,10 @@ class PointFile:
             TableError: a point in pixels lies outside the image; the coordinates are on a map and the image is not; or
                 a class is not among the names.
         """
-        y, x = self._pixels(image)
-        labels = (
-            np.zeros(len(y), np.int64)
-            if len(class_names) == 1 and not any(self.classes)
-            else class_indices(list(self.classes), class_names, self.source)
-        )
+        y, x = self.system.to_pixels(image, self.x, self.y, self.source)
+        labels = labels_of(self.classes, class_names, self.source)
         inside = (y >= 0) & (y < image.shape[0]) & (x >= 0) & (x < image.shape[1])
-        if self._in_pixels(image) and not inside.all():
+        if self.system.in_pixels(image) and not inside.all():
             row = int(np.flatnonzero(~inside)[0])
             raise TableError(
                 f"{self.source}: the point y={y[row]:g}, x={x[row]:g} (row {row}) lies outside of {image.name}, which "
@@ -84,92 +77,74 @@ class PointFile:
             )
         return PointTable(y, x, labels, attributes=self.attributes).select(inside)
 
-    def _in_pixels(self, image: LargeImage) -> bool:
-        return self.system == _PIXELS or (self.system == _UNNAMED and image.location is None)
 
-    def _pixels(self, image: LargeImage) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        if self._in_pixels(image):
-            return self.y, self.x
-        if image.location is None:
-            raise TableError(
-                f"{self.source} has coordinates on a map ({self.system}), but {image.name} does not say where it lies; "
-                "give the points in pixels: a CSV file with columns y and x"
-            )
-        return image.location.to_pixels(*self._on_map(image))
+def labels_of(classes: NDArray[np.object_], class_names: Sequence[str], source: str) -> NDArray[np.int64]:
+    """(N,) class numbers; where nothing has a class and there is one only, that.
 
-    def _on_map(self, image: LargeImage) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """(x, y) in the image's own coordinate system."""
-        from rasterio.crs import CRS
-        from rasterio.errors import CRSError
-
-        system = self.system
-        wanted = None if image.crs is None else CRS.from_user_input(image.crs)
-        if wanted is not None and not is_on_earth(wanted):
-            wanted = None
-        if system == _OWN_MAP or (system == _UNNAMED and wanted is None) or not len(self.x):
-            return self.x, self.y
-        if system == _UNNAMED:
-            # RFC 7946: without a name the coordinates are degrees.
-            if np.abs(self.x).max() > 180 or np.abs(self.y).max() > 90:
-                raise TableError(
-                    f"{self.source} names no coordinate system, so its coordinates must be degrees, and "
-                    f"({self.x[0]:g}, {self.y[0]:g}) is not; add a 'crs' member, as QGIS and ogr2ogr write it"
-                )
-            system = _DEGREES
-        if wanted is None:
-            raise TableError(
-                f"{self.source} is in {system}, but {image.name} has no coordinate system to turn it into"
-            )
-        try:
-            source = CRS.from_user_input(system)
-        except CRSError:
-            raise TableError(
-                f"{self.source} names the coordinate system {system!r}, which is unknown"
-            ) from None
-        # What has no place in the image's system lies beyond the image.
-        return transformed(source, wanted, self.x, self.y)
+    Raises:
+        TableError: a class is not among the names, or there are none where several are known.
+    """
+    if any(classes) or not len(classes):
+        return class_indices(list(classes), class_names, source)
+    if len(class_names) == 1:
+        return np.zeros(len(classes), np.int64)
+    raise TableError(
+        f"{source}: none of its {len(classes)} objects has a class, and there are {in_short(class_names)}; give them "
+        "one as property or column 'class', or say by data.label_columns which holds it"
+    )
 
 
 def read_points(
-    path: str | Path, *, class_column: str | None = None, attributes: Mapping[str, str] | None = None
+    path: str | Path,
+    *,
+    class_column: str | None = None,
+    attributes: Mapping[str, str] | None = None,
+    layer: str | None = None,
 ) -> PointFile:
-    """Read a CSV or GeoJSON file of points; of polygons in GeoJSON the centre is taken.
+    """Read a file of points, CSV or geometries; of polygons the centre is taken, of several points each.
+
+    Warns of objects without a class where others have one, and leaves them out.
 
     Args:
-        class_column: column (GeoJSON: property) of the class; without it "class", else "label", else QuPath's
-            classification, else none.
+        class_column: column (property) of the class; without it "class", else "label", else QuPath's classification,
+            else none.
         attributes: name -> "yes_no" or "number", the columns (properties) wanted besides.
+        layer: of a file that has several.
     Raises:
-        TableError: the file is missing or unreadable, or a column is missing or holds something else.
+        TableError: the file is missing or unreadable, a column is missing or holds something else, or a geometry is
+            neither points nor polygons.
     """
-    path = Path(path)
-    attributes = attributes or {}
-    if path.suffix.lower() in (".geojson", ".json"):
-        frame, system = _read_geojson(path)
-        axes = ("y", "x")
+    path, source = Path(path), str(path)
+    if is_vector_file(path):
+        file = read_vector(path, layer)
+        rows, points = _points(file)
+        frame, system = file.properties.iloc[rows].set_axis(file.numbers[rows]), file.system
+        x, y = points.T
     else:
-        frame, _ = as_frame(path, str(path))
+        frame, _ = as_frame(path, source)
         axes, system = _axes(frame, path)
-    source = str(path)
-    classes = _classes(frame, class_column, source)
-    for name in attributes:
+        y, x = (numbers(frame, axis, source, gaps=False) for axis in axes)
+    classes = class_column_of(frame, class_column, source)
+    read = {"yes_no": yes_or_no, "number": numbers}
+    for name in attributes or {}:
         if name not in frame and len(frame):
             there = ", ".join(str(column) for column in frame.columns)
             raise TableError(
                 f"{source} has no column {name!r} for the attribute of that name; it has {there}"
             )
-    read = {"yes_no": yes_or_no, "number": numbers}
+    known = {name: read[kind](frame, name, source) for name, kind in (attributes or {}).items()}
+    kept = warn_of_classless(source, classes, frame.index, "they are left out")
     return PointFile(
-        source=source,
-        y=numbers(frame, axes[0], source, gaps=False),
-        x=numbers(frame, axes[1], source, gaps=False),
-        classes=classes,
-        attributes={name: read[kind](frame, name, source) for name, kind in attributes.items()},
-        system=system,
+        source,
+        y[kept],
+        x[kept],
+        classes[kept],
+        {name: values[kept] for name, values in known.items()},
+        system,
     )
 
 
-def _axes(frame: pd.DataFrame, path: Path) -> tuple[tuple[str, str], str]:
+def _axes(frame: pd.DataFrame, path: Path) -> tuple[tuple[str, str], System]:
     for axes, system in _AXES:
         if all(name in frame for name in axes):
             return axes, system
@@ -179,76 +154,21 @@ def _axes(frame: pd.DataFrame, path: Path) -> tuple[tuple[str, str], str]:
     )
 
 
-def _classes(frame: pd.DataFrame, column: str | None, source: str) -> NDArray[np.object_]:
-    if column is None:
-        column = next((name for name in _CLASS_COLUMNS if name in frame), None)
-        return np.full(len(frame), "", object) if column is None else classes_of(frame, column)
-    if column not in frame and len(frame):
-        there = ", ".join(str(name) for name in frame.columns)
-        raise TableError(f"{source} has no column {column!r} for the class; it has {there}")
-    return classes_of(frame, column) if column in frame else np.full(len(frame), "", object)
+def _points(file: VectorFile) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """(N,) of which row each point is, and (N, 2) its x and y."""
+    import shapely
 
-
-def _read_geojson(path: Path) -> tuple[pd.DataFrame, str]:
-    """A row a feature, with columns y and x and the properties; and the coordinate system."""
-    try:
-        content = read_json(path, "file of points")
-        features = content if isinstance(content, list) else content["features"]
-        # One without a geometry is known to lie nowhere.
-        rows = [_row(feature) for feature in features if feature.get("geometry") is not None]
-    except TableError:
-        raise
-    except (ValueError, KeyError, TypeError, IndexError, AttributeError) as error:
-        raise TableError(
-            f"{path} is not a GeoJSON collection of points or polygons ({type(error).__name__}: {error})"
-        ) from None
-    named = content.get("crs") if isinstance(content, Mapping) else None
-    if any(row.get("objectType") for row in rows):
-        system = _PIXELS
-    elif named:
-        system = str(named["properties"]["name"])
-    else:
-        system = _UNNAMED
-    return pd.DataFrame(rows if rows else None, columns=None if rows else ["y", "x"]), system
-
-
-def _row(feature: Mapping[str, Any]) -> dict[str, Any]:
-    properties = dict(feature.get("properties") or {})
-    # QuPath's objects: the class one level down, numbers another.
-    classification = properties.pop("classification", None)
-    if isinstance(classification, Mapping):
-        properties.setdefault("class", classification.get("name", ""))
-    measurements = properties.pop("measurements", None)
-    if isinstance(measurements, Mapping):
-        properties = {**measurements, **properties}
-    geometry = feature["geometry"]
-    kind, coordinates = geometry["type"], geometry["coordinates"]
-    if kind == "MultiPoint" and len(coordinates) == 1:
-        # As QGIS writes a layer that could hold several.
-        kind, coordinates = "Point", coordinates[0]
-    if kind == "Point":
-        x, y = coordinates[:2]
-    elif kind in ("Polygon", "MultiPolygon"):
-        rings = [coordinates[0]] if kind == "Polygon" else [polygon[0] for polygon in coordinates]
-        y, x = _centre(max((np.asarray(ring, np.float64)[:, :2] for ring in rings), key=_area))
-    else:
-        raise ValueError(f"a feature is a {kind}")
-    return {**properties, "y": float(y), "x": float(x)}
-
-
-def _area(ring: NDArray[np.float64]) -> float:
-    x, y = (ring - ring[0]).T
-    return abs(float(np.dot(x[:-1], y[1:]) - np.dot(x[1:], y[:-1]))) / 2
-
-
-def _centre(ring: NDArray[np.float64]) -> tuple[float, float]:
-    """(y, x) of the centre of gravity inside a closed ring of (x, y); of a line or a dot the mean of its corners."""
-    # From a corner of its own: far from the map's origin the products would have no digits left.
-    x, y = (ring - ring[0]).T
-    cross = x[:-1] * y[1:] - x[1:] * y[:-1]
-    if abs(cross.sum()) <= 1e-12 * max(float(np.abs(ring - ring[0]).max()) ** 2, 1e-300):
-        return float(ring[:, 1].mean()), float(ring[:, 0].mean())
-    third = 3 * cross.sum()
-    centre_x = float(((x[:-1] + x[1:]) * cross).sum() / third)
-    centre_y = float(((y[:-1] + y[1:]) * cross).sum() / third)
-    return centre_y + float(ring[0, 1]), centre_x + float(ring[0, 0])
+    points, polygons = file.of_kind("Point"), file.of_kind("Polygon")
+    file.require(points | polygons, "points are expected, or polygons, of which the centre is taken")
+    single, rows = shapely.get_parts(file.geometries[points], return_index=True)
+    shells, whose = shapely.get_parts(file.geometries[polygons], return_index=True)
+    # Of an object in several parts the largest counts, without its holes.
+    shells = shapely.polygons(shapely.get_exterior_ring(shells))
+    order = np.lexsort((shapely.area(shells), whose))
+    largest = order[np.flatnonzero(np.diff(whose[order], append=-1))]
+    places = np.concatenate(
+        [shapely.get_coordinates(single), shapely.get_coordinates(shapely.centroid(shells[largest]))]
+    )
+    numbers = np.concatenate([np.flatnonzero(points)[rows], np.flatnonzero(polygons)])
+    order = np.argsort(numbers, kind="stable")
+    return numbers[order], places[order]

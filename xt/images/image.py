@@ -47,9 +47,11 @@ class LargeImage(ABC):
         channel_names: one a channel, where the file says so.
         orientation: the tag of the file by which its pixels were turned to be upright, numbered as in EXIF and TIFF;
             1 where they are as stored.
+        qupath_origin: the pixel (y, x) of level 0 that QuPath counts from, which leaves out what was not scanned.
     """
 
     orientation: int = 1
+    qupath_origin: tuple[int, int] = (0, 0)
 
     def __init__(
         self,

@@ -1,13 +1,14 @@
 """Polygons as an image: of each pixel the number of the topmost polygon's class, drawn window by window as it is read.
 
-A pixel belongs to a polygon if its centre lies inside: GDAL's rule without `all_touched`, and the one by which a mask of
-the same polygons would have been drawn at once. Neighbours that share a border share no pixel, and what is thinner than
-a pixel may have none. Rings count by even and odd, so that holes are holes and a ring that crosses itself is filled as
-QuPath and QGIS fill it.
+A pixel belongs to a polygon if its centre lies inside: GDAL's rule without `all_touched`, by which a mask of the same
+polygons would have been drawn at once. Neighbours that share a border share no pixel, and what is thinner than a pixel
+may have none. Rings count by even and odd, so that holes are holes and a ring that crosses itself is filled as QuPath
+and QGIS fill it.
 """
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -44,7 +45,9 @@ class Polygons:
         parts, whose = shapely.get_parts(geometries[ranked], return_index=True)
         parts, whose = _in_pieces(parts, whose)
         _, self._corners, (rings, polygons) = (
-            shapely.to_ragged_array(parts) if len(parts) else (None, np.zeros((0, 2)), (np.zeros(1), np.zeros(1)))
+            shapely.to_ragged_array(parts)
+            if len(parts)
+            else (None, np.zeros((0, 2)), (np.zeros(1), np.zeros(1)))
         )
         self._rings, self._polygons = rings.astype(np.int64), polygons.astype(np.int64)
         self._values = values[ranked][whose].astype(np.uint8)
@@ -76,7 +79,7 @@ class Polygons:
         borders = self._rings[first : last + 1].tolist()
         corners = self._corners[borders[0] : borders[-1]].tolist()
         start = borders[0]
-        rings = [corners[a - start : b - start] for a, b in zip(borders, borders[1:], strict=False)]
+        rings = [corners[a - start : b - start] for a, b in itertools.pairwise(borders)]
         return {"type": "Polygon", "coordinates": rings}
 
 
@@ -104,6 +107,7 @@ class PolygonImage(LargeImage):
             microns_per_pixel=like.microns_per_pixel,
             crs=like.crs,
             transform=like.transform,
+            control=like.control,
             nodata=UNKNOWN,
         )
         self.polygons = polygons

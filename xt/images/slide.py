@@ -38,6 +38,7 @@ class SlideImage(LargeImage):
             levels = [1.0, *(float(factor) for factor in slide.level_downsamples[1:])]
             microns = _microns_per_pixel(slide.properties)
             self.scanner: str = slide.properties.get("openslide.vendor", "unknown")
+            origin = _bounds_origin(slide.properties)
         dtype = np.dtype(np.uint8)
         super().__init__(
             self.path,
@@ -49,6 +50,7 @@ class SlideImage(LargeImage):
             nodata=check_nodata(nodata, dtype, self.path),
             fill=BLANK_GLASS,
         )
+        self.qupath_origin = origin
 
     def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
         import openslide
@@ -133,3 +135,12 @@ def _microns_per_pixel(properties: Any) -> tuple[float, float] | None:
     except (KeyError, ValueError):
         return None
     return microns if min(microns) > 0 else None
+
+
+def _bounds_origin(properties: Any) -> tuple[int, int]:
+    """Where the scanned part begins, (y, x): QuPath shows nothing else of a slide that names all four of its bounds."""
+    try:
+        x, y, _, _ = (int(properties[f"openslide.bounds-{name}"]) for name in ("x", "y", "width", "height"))
+    except (KeyError, ValueError):
+        return 0, 0
+    return y, x

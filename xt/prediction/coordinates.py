@@ -29,12 +29,14 @@ class Place:
         crs: of the map as rasterio writes it, None if unknown or tied to no place on Earth.
         crs_name: the name by which GeoJSON readers know it ("urn:ogc:def:crs:EPSG::32618"); None where it has none.
             Then coordinates are turned into degrees of longitude and latitude, as RFC 7946 has them.
+        origin: where there is no map, the pixel (y, x) that QuPath counts from, see `LargeImage.qupath_origin`.
     """
 
     location: Location | None = None
     pixel_area: float = -1.0
     crs: str | None = None
     crs_name: str | None = None
+    origin: tuple[int, int] = (0, 0)
 
     @property
     def is_map(self) -> bool:
@@ -55,13 +57,14 @@ class Place:
         return min(max(0, math.ceil(-math.log10(pixel * _PART_OF_PIXEL))), 15)
 
     def coordinates(self, y: NDArray[np.floating], x: NDArray[np.floating]) -> NDArray[np.float64]:
-        """(N, 2): x and y on the map, or longitude and latitude; where there is no map, x and y in pixels.
+        """(N, 2): x and y on the map, or longitude and latitude; where there is no map, x and y in QuPath's pixels.
 
         NaN where the map's system has no degrees, as beyond the rim of a satellite's full disk.
         """
         x, y = np.asarray(x, dtype=np.float64), np.asarray(y, dtype=np.float64)
         if self.location is None:
-            return np.stack([x, y], axis=-1)
+            top, left = self.origin
+            return np.stack([x - left, y - top], axis=-1)
         east, north = self.location.to_map(y, x)
         if self.crs is not None and self._in_degrees:
             east, north = transformed(self.crs, "EPSG:4326", east, north)
@@ -77,7 +80,7 @@ def place_of(image: "LargeImage") -> Place:
     """Where an image lies: on a map if it says so."""
     location = image.location
     if location is None:
-        return Place()
+        return Place(origin=image.qupath_origin)
     area = location.pixel_area(image.shape)
     if location.crs is None:
         return Place(location=location, pixel_area=area)

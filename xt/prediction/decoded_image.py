@@ -38,6 +38,7 @@ class DecodedImage(LargeImage):
             control=image.control,
             nodata=NOTHING,
         )
+        self.qupath_origin = image.qupath_origin
         self._store = store
         self._size = grid.region_size
         self._num_bands = num_bands
