@@ -44,11 +44,11 @@ class Polygons:
         ranked = np.argsort(order, kind="stable")
         parts, whose = shapely.get_parts(geometries[ranked], return_index=True)
         parts, whose = _in_pieces(parts, whose)
-        _, self._corners, (rings, polygons) = (
-            shapely.to_ragged_array(parts)
-            if len(parts)
-            else (None, np.zeros((0, 2)), (np.zeros(1), np.zeros(1)))
-        )
+        # Plain arrays, from which the polygons of a window are taken fastest.
+        corners, rings, polygons = np.zeros((0, 2)), np.zeros(1), np.zeros(1)
+        if len(parts):
+            _, corners, (rings, polygons) = shapely.to_ragged_array(parts)
+        self._corners = corners
         self._rings, self._polygons = rings.astype(np.int64), polygons.astype(np.int64)
         self._values = values[ranked][whose].astype(np.uint8)
         self._tree = shapely.STRtree(shapely.box(*shapely.bounds(parts).reshape(-1, 4).T))
