@@ -1,5 +1,6 @@
 """Image files for the tests, written by the containers' own libraries."""
 
+import struct
 import warnings
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 
 # Turned and with pixels that are not square, so that no two of its numbers can be mixed up unseen.
+_ORIENTATION = 0x0112
 TRANSFORM = Affine(2.0, 0.5, 500_000.0, 0.25, -3.0, 4_100_000.0)
 
 
@@ -77,3 +79,17 @@ def write_slide(
                 **extra,
             )
     return path
+
+
+def set_orientation(path: Path, orientation: int) -> None:
+    """Add the tag to the first directory: that is written anew at the end of the file."""
+    content = bytearray(path.read_bytes())
+    (start,) = struct.unpack_from("<I", content, 4)
+    (count,) = struct.unpack_from("<H", content, start)
+    entries = [bytes(content[start + 2 + 12 * n : start + 14 + 12 * n]) for n in range(count)]
+    entries.append(struct.pack("<HHIHH", _ORIENTATION, 3, 1, orientation, 0))
+    entries.sort(key=lambda entry: struct.unpack_from("<H", entry)[0])
+    content += b"\0" * (len(content) % 2)
+    struct.pack_into("<I", content, 4, len(content))
+    after = bytes(content[start + 2 + 12 * count : start + 6 + 12 * count])
+    path.write_bytes(bytes(content) + struct.pack("<H", count + 1) + b"".join(entries) + after)

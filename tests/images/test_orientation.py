@@ -14,7 +14,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 
 import xt
-from tests.images.files import TRANSFORM, raster_pixels, smooth, write_raster
+from tests.images.files import TRANSFORM, raster_pixels, set_orientation, smooth, write_raster
 from xt.images import LargeImage
 from xt.images.array import ArrayImage
 from xt.images.orientation import TURNS
@@ -57,20 +57,6 @@ def mask_of(pixels: np.ndarray) -> np.ndarray:
     mask = np.full(pixels.shape[:2], 255, np.uint8)
     mask[:9, :30] = 0
     return mask
-
-
-def set_orientation(path: Path, orientation: int) -> None:
-    """Add the tag to the first directory: that is written anew at the end of the file."""
-    content = bytearray(path.read_bytes())
-    (start,) = struct.unpack_from("<I", content, 4)
-    (count,) = struct.unpack_from("<H", content, start)
-    entries = [bytes(content[start + 2 + 12 * n : start + 14 + 12 * n]) for n in range(count)]
-    entries.append(struct.pack("<HHIHH", TAG, 3, 1, orientation, 0))
-    entries.sort(key=lambda entry: struct.unpack_from("<H", entry)[0])
-    content += b"\0" * (len(content) % 2)
-    struct.pack_into("<I", content, 4, len(content))
-    after = bytes(content[start + 2 + 12 * count : start + 6 + 12 * count])
-    path.write_bytes(bytes(content) + struct.pack("<H", count + 1) + b"".join(entries) + after)
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -7,7 +7,7 @@ import os
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from shutil import disk_usage
@@ -15,13 +15,17 @@ from typing import Any, Literal
 
 import numpy as np
 
-from xt.errors import ConfigError, OutputError, SlowImageWarning, XTError
+from xt.errors import ConfigError, DataWarning, OutputError, SlowImageWarning, XTError
 from xt.images import open_image, stack_parts
 from xt.images.image import LargeImage
-from xt.images.raster import RasterImage, import_rasterio, rasterio_dataset
+from xt.images.notes import BandNotes, FileNotes, lost_notes, write_notes
+from xt.images.orientation import TURNS
+from xt.images.raster import import_rasterio
 from xt.output import atomic_path
 
 Compression = Literal["deflate", "jpeg"]
+# y, x, height, width.
+Window = tuple[int, int, int, int]
 
 _TILE = 512
 # Rows that are held in memory at a time.
@@ -60,7 +64,9 @@ def tile(
 ) -> Path:
     """Write an image as a cloud-optimised GeoTIFF: tiles of 512 pixels, each level half the one before.
 
-    Coordinates, nodata, palette and a slide's resolution are kept. Memory is bounded; twice the image's uncompressed
+    Coordinates (a transform, control points, rational polynomials), nodata, a slide's resolution and what the file says
+    of its pixels are kept: names, scales, offsets and units of bands, colours, tags. A `DataWarning` names what a tiled
+    TIFF has no place for. Memory is bounded; twice the image's uncompressed
     size is needed on disk for a moment, beside the destination, which appears only when it is whole.
 
     Args:
@@ -93,10 +99,16 @@ def tile(
         # Of classes a mean would be another class.
         resampling = "mode" if is_classes else "average"
         with atomic_path(final) as temporary:
-            _write(image, final, temporary, options, resampling, notes, report)
+            lost = _write(image, final, temporary, options, resampling, notes, report)
     finally:
         if image is not source:
             image.close()
+    if lost:
+        warnings.warn(
+            f"{final} has all pixels of {image.name}, but a tiled TIFF has no place for: {'; '.join(lost)}",
+            DataWarning,
+            stacklevel=2,
+        )
     report(1.0)
     return final
 
@@ -116,8 +128,12 @@ def _write(
     resampling: str,
     notes: Notes,
     report: Callable[[float], object],
-) -> None:
-    """Copy the pixels to a plain tiled file, add the levels there, and let GDAL arrange both as a COG."""
+) -> list[str]:
+    """Copy the pixels to a plain tiled file, add the levels there, and let GDAL arrange both as a COG.
+
+    Returns:
+        What the image says and the file does not, in words.
+    """
     rasterio = import_rasterio()
     from rasterio import shutil
     from rasterio.enums import Resampling
@@ -128,19 +144,23 @@ def _write(
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         try:
-            rows = _rows_at_once(image)
-            with rasterio.open(plain, "w", **_profile(image, rows)) as dataset:
-                _copy_notes(image, dataset)
-                _add_notes(notes, dataset)
-                for y in range(0, image.shape[0], rows):
-                    _copy_rows(image, dataset, y, min(rows, image.shape[0] - y))
-                    report(_COPIED * min(y + rows, image.shape[0]) / image.shape[0])
+            strips = _strips(image)
+            said = _notes_of(image, notes)
+            with rasterio.open(plain, "w", **_profile(image, max(strips, key=_area))) as dataset:
+                write_notes(dataset, *said)
+                if image.transform is None and image.control is not None:
+                    image.control.write_to(dataset)
+                for number, strip in enumerate(strips, start=1):
+                    _copy(image, dataset, *strip)
+                    report(_COPIED * number / len(strips))
             size = plain.stat().st_size
             reduced = partial(_add_levels, plain, _factors(image.shape), Resampling[resampling])
             _watch(reduced, plain, (size, size * 4 / 3), (_COPIED, _REDUCED), report)
             arranged = partial(shutil.copy, plain, temporary, driver="COG", **options)
             _watch(arranged, temporary, (0, plain.stat().st_size), (_REDUCED, 1.0), report)
             _check_written(temporary)
+            with rasterio.open(temporary) as dataset:
+                lost = lost_notes(dataset, *said)
             plain.unlink()
             plain.with_name(plain.name + ".aux.xml").unlink(missing_ok=True)
         except XTError:
@@ -153,6 +173,7 @@ def _write(
                 f"Could not write {final}: {error.__cause__ or error}. Is the disk full ({free / 2**20:.0f} MB "
                 "free), or is there a limit to the size of files? Nothing half-written was left."
             ) from error
+    return lost
 
 
 def _add_levels(path: Path, factors: list[int], resampling: Any) -> None:
@@ -197,10 +218,22 @@ def _check_written(path: Path) -> None:
             dataset.read(window=((dataset.height - 1, dataset.height), (dataset.width - 1, dataset.width)))
 
 
-def _rows_at_once(image: LargeImage) -> int:
-    # The height of a TIFF's tiles must be a multiple of 16.
-    row_bytes = image.shape[1] * image.channels * image.dtype.itemsize
-    return max(16, min(_TILE, _ROWS_BYTES // row_bytes // 16 * 16))
+def _strips(image: LargeImage) -> list[Window]:
+    """The image in pieces, in the order in which its file stores them: turned to be upright, rows may lie from bottom
+    to top, or be columns. Of many files a piece cannot be decoded without all before it."""
+    height, width = image.shape
+    turn = TURNS[image.orientation]
+    across, along = (height, width) if turn.swap else (width, height)
+    # The sides of a TIFF's tiles must be multiples of 16.
+    rows = max(16, min(_TILE, _ROWS_BYTES // (across * image.channels * image.dtype.itemsize) // 16 * 16))
+    pieces = [(start, min(rows, along - start)) for start in range(0, along, rows)]
+    if turn.mirror_x if turn.swap else turn.mirror_y:
+        pieces.reverse()
+    return [(0, start, height, size) if turn.swap else (start, 0, size, width) for start, size in pieces]
+
+
+def _area(window: Window) -> int:
+    return window[2] * window[3]
 
 
 def _stored_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -208,9 +241,14 @@ def _stored_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype({"bool": "uint8", "float16": "float32"}.get(dtype.name, dtype.name))
 
 
-def _profile(image: LargeImage, rows: int) -> dict[str, Any]:
+def _profile(image: LargeImage, strip: Window) -> dict[str, Any]:
     from rasterio.transform import Affine
 
+    # Tiles that no strip cuts through, so that each is written once.
+    block = [
+        _TILE if size == side else -(-size // 16) * 16
+        for size, side in zip(strip[2:], image.shape, strict=True)
+    ]
     return {
         "driver": "GTiff",
         "height": image.shape[0],
@@ -222,8 +260,8 @@ def _profile(image: LargeImage, rows: int) -> dict[str, Any]:
         "transform": None if image.transform is None else Affine(*image.transform),
         "nodata": image.nodata,
         "tiled": True,
-        "blockxsize": _TILE,
-        "blockysize": rows,
+        "blockxsize": block[1],
+        "blockysize": block[0],
         "interleave": "pixel",
         "photometric": "RGB" if image.channels == 3 and image.dtype == np.uint8 else "MINISBLACK",
         "compress": "deflate",
@@ -232,24 +270,24 @@ def _profile(image: LargeImage, rows: int) -> dict[str, Any]:
     }
 
 
-def _copy_notes(image: LargeImage, dataset: Any) -> None:
-    """What a file says about its pixels besides their values."""
-    if isinstance(image, RasterImage):
-        with rasterio_dataset(image) as original:
-            dataset.update_tags(**_sensible(original.tags()))
-            dataset.descriptions = original.descriptions
-            dataset.colorinterp = original.colorinterp
-            if original.colorinterp[0].name == "palette":
-                dataset.write_colormap(1, original.colormap(1))
-    elif image.channel_names is not None:
-        dataset.descriptions = image.channel_names
-    if image.transform is None and image.control is not None:
-        image.control.write_to(dataset)
+def _notes_of(image: LargeImage, notes: Notes) -> tuple[FileNotes, list[BandNotes]]:
+    """What the written file is to say: what the image's says, and what else there is to be said."""
+    of_file, bands = image.file_notes(), list(image.band_notes())
+    if notes.bands:
+        bands = [replace(band, name=name) for band, name in zip(bands, notes.bands, strict=True)]
+    if notes.palette is not None:
+        bands[0] = replace(bands[0], palette=notes.palette, color="palette")
+    if notes.scale is not None:
+        bands = [replace(band, scale=notes.scale) for band in bands]
+    default = {**_sensible(of_file.tags.get("", {})), **notes.tags}
     if image.microns_per_pixel is not None:
         y, x = (_MICRONS_PER_CENTIMETRE / microns for microns in image.microns_per_pixel)
-        dataset.update_tags(
-            TIFFTAG_YRESOLUTION=f"{y:.10g}", TIFFTAG_XRESOLUTION=f"{x:.10g}", TIFFTAG_RESOLUTIONUNIT="3"
-        )
+        default |= {
+            "TIFFTAG_YRESOLUTION": f"{y:.10g}",
+            "TIFFTAG_XRESOLUTION": f"{x:.10g}",
+            "TIFFTAG_RESOLUTIONUNIT": "3",
+        }
+    return replace(of_file, tags={**of_file.tags, "": default}), bands
 
 
 def _sensible(tags: Mapping[str, str]) -> dict[str, str]:
@@ -263,29 +301,16 @@ def _sensible(tags: Mapping[str, str]) -> dict[str, str]:
     return {name: value for name, value in tags.items() if name not in names}
 
 
-def _add_notes(notes: Notes, dataset: Any) -> None:
-    dataset.update_tags(**notes.tags)
-    if notes.bands:
-        dataset.descriptions = notes.bands
-    if notes.palette is not None:
-        dataset.write_colormap(1, dict(notes.palette))
-    if notes.scale is not None:
-        dataset.scales = [notes.scale] * dataset.count
-
-
 def _is_classes(image: LargeImage) -> bool:
-    if not isinstance(image, RasterImage):
-        return image.dtype.kind == "b"
-    with rasterio_dataset(image) as original:
-        return bool(original.colorinterp[0].name == "palette")
+    return image.dtype.kind == "b" or any(band.palette is not None for band in image.band_notes())
 
 
-def _copy_rows(image: LargeImage, dataset: Any, y: int, rows: int) -> None:
-    from rasterio.windows import Window
+def _copy(image: LargeImage, dataset: Any, y: int, x: int, height: int, width: int) -> None:
+    from rasterio import windows
 
-    pixels = image.read(y, 0, rows, image.shape[1]).transpose(2, 0, 1)
+    pixels = image.read(y, x, height, width).transpose(2, 0, 1)
     stored = np.ascontiguousarray(pixels, dtype=_stored_dtype(image.dtype))
-    dataset.write(stored, window=Window(0, y, image.shape[1], rows))
+    dataset.write(stored, window=windows.Window(x, y, width, height))
 
 
 def _factors(shape: tuple[int, int]) -> list[int]:

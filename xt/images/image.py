@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from xt.errors import ConfigError, ImageError, PixelError, ShapeError
 from xt.images.location import AffineLocation, Control, Location, Transform
+from xt.images.notes import BandNotes, FileNotes
 
 if TYPE_CHECKING:
     from xt.images.resampled import AtResolution, Resampling
@@ -175,6 +176,14 @@ class LargeImage(ABC):
     @abstractmethod
     def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
         """A window that lies inside the image, (y, x) in pixels of `level`, as an array of its own."""
+
+    def file_notes(self) -> FileNotes:
+        """What the file says of all its pixels besides what is an attribute here."""
+        return FileNotes()
+
+    def band_notes(self) -> tuple[BandNotes, ...]:
+        """What the file says of each channel."""
+        return tuple(BandNotes(name=name) for name in self.channel_names or [None] * self.channels)
 
     def close(self) -> None:
         """Let go of files and memory; reading afterwards raises ImageError. Closing twice is fine."""

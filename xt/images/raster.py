@@ -20,6 +20,7 @@ from xt.errors import ImageError, MissingPackageError, SlowImageWarning
 from xt.images.handles import HandlePool
 from xt.images.image import LargeImage, check_dtype, check_nodata, fits
 from xt.images.location import Transform, control_of
+from xt.images.notes import BandNotes, FileNotes, band_notes, file_notes
 from xt.images.orientation import GdalFile, read_orientation
 from xt.images.remote import gdal_path, is_over_network, opened_remotely, url_of, why_not
 from xt.images.storage import LEAST_CACHE_BYTES, SEQUENTIAL_DRIVERS, Storage, decoded_images
@@ -92,6 +93,14 @@ class RasterImage(LargeImage):
                 ) from error
         # GDAL delivers band after band; the view keeps that order in memory, which is what tensors want.
         return bands.transpose(1, 2, 0)
+
+    def file_notes(self) -> FileNotes:
+        with rasterio_dataset(self) as dataset:
+            return file_notes(dataset)
+
+    def band_notes(self) -> tuple[BandNotes, ...]:
+        with rasterio_dataset(self) as dataset:
+            return band_notes(dataset, dataset.indexes)
 
     def close(self) -> None:
         super().close()

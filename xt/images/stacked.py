@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from xt.errors import ConfigError, ImageError, ShapeError
 from xt.images.blocks import block_cache
 from xt.images.image import LargeImage
+from xt.images.notes import BandNotes
 from xt.images.orientation import as_stored
 from xt.images.raster import RasterImage
 from xt.images.resampled import same_field
@@ -75,6 +77,12 @@ class StackImage(LargeImage):
         if self.dtype.kind == "f" and not valid.all():
             pixels[~valid] = np.nan
         return pixels.transpose(1, 2, 0), valid.transpose(1, 2, 0)
+
+    def band_notes(self) -> tuple[BandNotes, ...]:
+        notes = [each for layer in self.layers for each in layer.band_notes()]
+        return tuple(
+            replace(each, name=name) for each, name in zip(notes, self.channel_names or (), strict=True)
+        )
 
     def _require_open(self) -> None:
         if self.closed:

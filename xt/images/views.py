@@ -7,6 +7,7 @@ resampled: what a view reads is what NumPy's slicing, flip and rot90 give on the
 from __future__ import annotations
 
 import operator
+from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 
 from xt.errors import ImageError, ShapeError
 from xt.images.image import LargeImage, to_level
-from xt.images.location import Transform, compose
+from xt.images.location import RationalPolynomials, Transform, compose
+from xt.images.notes import BandNotes, FileNotes
 
 
 class View(LargeImage):
@@ -47,6 +49,7 @@ class View(LargeImage):
         )
         self.image = image
         self.orientation = image.orientation
+        self._pixel_map = pixel_map
 
     @property
     def has_nodata(self) -> bool:
@@ -68,6 +71,17 @@ class View(LargeImage):
     ) -> tuple[np.ndarray, NDArray[np.bool_]]:
         pixels, valid = self.image._read_level_valid(*self._behind(y, x, height, width, level))
         return self._turned(pixels), self._turned(valid)
+
+    def file_notes(self) -> FileNotes:
+        notes = self.image.file_notes()
+        if notes.rpcs is None:
+            return notes
+        return replace(
+            notes, rpcs=RationalPolynomials(self.name, notes.rpcs).seen_through(self._pixel_map).rpcs
+        )
+
+    def band_notes(self) -> tuple[BandNotes, ...]:
+        return tuple(notes.without_statistics() for notes in self.image.band_notes())
 
     def _require_open(self) -> None:
         if self.closed or self.image.closed:

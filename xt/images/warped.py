@@ -18,6 +18,7 @@ from xt.images.blocks import block_cache, new_owner, read_blocks
 from xt.images.handles import HandlePool
 from xt.images.image import LargeImage, check_nodata
 from xt.images.location import Transform, compose, inverse
+from xt.images.notes import BandNotes, band_notes
 from xt.images.raster import cause_of, describe, open_for_facts, open_for_pixels
 
 # GDAL works out a warp block by block, and interpolates positions within each to an eighth of a source pixel: always
@@ -168,6 +169,10 @@ class WarpedImage(LargeImage):
             return values >= 0.5
         limits = np.iinfo(self.dtype)
         return np.clip(np.rint(values), limits.min, limits.max).astype(self.dtype)
+
+    def band_notes(self) -> tuple[BandNotes, ...]:
+        with open_for_facts(self.path) as dataset:
+            return tuple(notes.without_statistics() for notes in band_notes(dataset, dataset.indexes))
 
     def close(self) -> None:
         super().close()
