@@ -63,7 +63,8 @@ MAY_IMPORT = {
     },
     "data_configuration": {"data"},
     "configuration": {"data", "data_configuration", "model_config", "streaming"},
-    "configuration_parser": {"configuration"},
+    "configuration_files": {"configuration", "data"},
+    "configuration_parser": {"configuration", "configuration_files"},
     "metrics": {"data", "heads"},
     "prediction": {"heads", "images", "output", "regions", "model", "streaming"},
     "training": {

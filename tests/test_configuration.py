@@ -50,6 +50,51 @@ def test_there_and_back(tmp_path: Path) -> None:
     assert config_from_dict(json.loads(json.dumps(config_to_dict(config)))) == config
 
 
+WORDS = [
+    "no", "yes", "on", "off", "true", "False", "null", "~", "1e3", "08", "007", "0x1F", "1_000", "2020-01-01", "1.5",
+    ".inf", "12:30:45", "NaN", "y", "=",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [WORDS, ["no", "yes"]])
+def test_names_of_classes_are_the_words_that_stand_there(tmp_path: Path, words: list[str]) -> None:
+    listed = f"[{', '.join(words)}]"
+    path = _yaml(
+        tmp_path, MODEL + f"data:\n  class_names: {listed}\n  label_columns: [no]\n  train_split: 1\n"
+    )
+    config = load_config(path)
+    assert config.data.class_names == tuple(words)
+    assert (config.data.label_columns, config.data.train_split) == (("no",), "1")
+    assert load_config(_yaml(tmp_path, MODEL), [f"--data.class_names={listed}"]).data.class_names == tuple(
+        words
+    )
+    assert load_config(_yaml(tmp_path, MODEL), ["--data.class_names", listed]).data.class_names == tuple(
+        words
+    )
+    assert load_config(_yaml(tmp_path, config_to_yaml(config))) == config
+    text = MODEL + "data:\n  class_names:\n" + "".join(f"    - {word}\n" for word in words)
+    assert load_config(_yaml(tmp_path, text)).data.class_names == tuple(words)
+    text = MODEL + f"  num_classes: {len(words)}\n  class_names: {listed}\n"
+    assert tuple(load_config(_yaml(tmp_path, text)).model.class_names or ()) == tuple(words)
+
+
+def test_nothing_stays_nothing_and_numbers_stay_numbers(tmp_path: Path) -> None:
+    text = (
+        MODEL
+        + "data: {class_names: null, table: ~, root: , mask_values: [0, 255]}\ntrain: {max_seconds: null}\n"
+    )
+    config = load_config(_yaml(tmp_path, text))
+    assert (config.data.class_names, config.data.table, config.data.root) == (None, None, None)
+    assert (config.data.mask_values, config.train.max_seconds) == ((0, 255), None)
+    assert load_config(_yaml(tmp_path, text), ["--data.coco=[]"]).data.coco == ()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-8"])
+def test_files_with_byte_order_marks(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "run.yaml").write_bytes((MODEL + "data:\n  class_names: [\u00e4, b]\n").encode(encoding))
+    assert load_config(tmp_path / "run.yaml").data.class_names == ("\u00e4", "b")
+
+
 @pytest.mark.parametrize(
     ("text", "overrides", "message"),
     [
@@ -78,11 +123,9 @@ def test_there_and_back(tmp_path: Path) -> None:
             [],
             r"data\.label_columns must be a list, each a text, got '3'; put such a text into quotes",
         ),
-        (
-            "data:\n  class_names: [no, yes]\n",
-            [],
-            r"class_names must be .*, got '\[False, True\]'; put such a text into quotes",
-        ),
+        ("data:\n  class_names: [a, [b]]\n", [], r"class_names must be a list, each a text"),
+        ("data:\n  class_names: [1, 1.0]\n", [], r"class_names must be different from each other"),
+        ("data:\n  class_names: [a, '']\n", [], r"data\.class_names must not be empty"),
         ("", ["--train.keep=much"], r"train\.keep must be one of .* or a whole number, got 'much'$"),
         (
             "train: {seed: 1}\ntrain: {epochs: 3}\n",

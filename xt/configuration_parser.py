@@ -12,14 +12,13 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, TypeGuard, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeGuard, get_args, get_origin
 
 import yaml
 
 from xt.configuration import RunConfig
+from xt.configuration_files import fields_of, is_list_of_texts, listed_texts, read_with_base
 from xt.errors import ConfigError
-
-_BASE = "base"
 
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> RunConfig:
@@ -31,7 +30,7 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
         ConfigError: the file is missing or not YAML, a key is unknown, a value has the wrong type or is out
             of range.
     """
-    values: dict[str, Any] = {} if path is None else _read_with_base(Path(path))
+    values: dict[str, Any] = {} if path is None else read_with_base(Path(path))
     return _build(values, overrides, "the configuration" if path is None else str(path))
 
 
@@ -82,63 +81,6 @@ def config_to_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True)
 
 
-def _read_with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The keys of a file and, below them, those of the file it names as its base."""
-    values = _read_yaml(path)
-    base = values.pop(_BASE, None)
-    if base is None:
-        return values
-    if not isinstance(base, str):
-        raise ConfigError(f"{path}: base must be the path of another configuration file, got {base!r}")
-    chain = (*above, path.resolve())
-    if (path.parent / base).resolve() in chain:
-        raise ConfigError(f"{path}: base {base} leads back to the file itself")
-    return _merged(_read_with_base(path.parent / base, chain), values)
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
-    """Both sets of keys, section by section; where both have a value, that of `above`."""
-    merged = dict(below)
-    for key, value in above.items():
-        both = isinstance(value, Mapping) and isinstance(below.get(key), Mapping)
-        merged[key] = _merged(below[key], value) if both else value
-    return merged
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: there is no such configuration file") from None
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"{path}: expected a readable YAML file ({reason})") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
-    if values is None:
-        return {}
-    if not isinstance(values, dict):
-        raise ConfigError(
-            f"{path}: expected sections such as 'model:' and 'data:', got {type(values).__name__}"
-        )
-    return values
-
-
-class _Loader(yaml.SafeLoader):
-    """YAML in which a key stands once: of two, the first would be lost without a word."""
-
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
-        twice = [key for key in keys if keys.count(key) > 1]
-        if twice:
-            raise yaml.constructor.ConstructorError(
-                problem=f"{twice[0]!r} is there twice; put together what belongs to it",
-                problem_mark=node.start_mark,
-            )
-        found: dict[Any, Any] = super().construct_mapping(node, deep)
-        return found
-
-
 def _build(values: Mapping[str, Any], overrides: Sequence[str], source: str) -> RunConfig:
     _check_keys(values, RunConfig, "", source)
     _check_overrides(overrides)
@@ -160,11 +102,6 @@ def _build(values: Mapping[str, Any], overrides: Sequence[str], source: str) -> 
 def _without_empty(values: Mapping[str, Any]) -> dict[str, Any]:
     # A section with nothing in it ("train:") is None in YAML and means its defaults.
     return {key: {} if value is None else dict(value) for key, value in values.items()}
-
-
-def _fields(cls: type) -> dict[str, Any]:
-    hints = get_type_hints(cls)
-    return {item.name: hints[item.name] for item in dataclasses.fields(cls) if item.init}
 
 
 def _parser() -> Any:
@@ -197,7 +134,7 @@ def _is_mapping(kind: Any) -> bool:
 
 
 def _check_keys(values: Mapping[str, Any], cls: type, prefix: str, source: str) -> None:
-    known = _fields(cls)
+    known = fields_of(cls)
     for key, value in values.items():
         name = f"{prefix}{key}"
         if key not in known:
@@ -207,7 +144,7 @@ def _check_keys(values: Mapping[str, Any], cls: type, prefix: str, source: str) 
             continue
         if not isinstance(value, Mapping):
             raise ConfigError(
-                f"{source}: {name} must be a section with keys such as {next(iter(_fields(kind)))!r}, got "
+                f"{source}: {name} must be a section with keys such as {next(iter(fields_of(kind)))!r}, got "
                 f"{value!r}"
             )
         _check_keys(value, kind, f"{name}.", source)
@@ -227,7 +164,7 @@ def _check_overrides(overrides: Sequence[str]) -> None:
 
 def _with_lists_of_one(overrides: Sequence[str]) -> list[str]:
     """`--data.coco a.json` for what is a list of texts: on the command line its brackets may be left out."""
-    lists = {f"--{name}" for name, kind in _all_keys(RunConfig) if kind == tuple[str, ...]}
+    lists = {f"--{name}" for name, kind in _all_keys(RunConfig) if is_list_of_texts(kind)}
     result: list[str] = []
     for argument in overrides:
         name, equals, value = argument.partition("=")
@@ -236,13 +173,16 @@ def _with_lists_of_one(overrides: Sequence[str]) -> list[str]:
         elif not (name in lists and equals):
             result.append(argument)
             continue
-        text = value if value.startswith("[") else json.dumps([value])
-        result.append(f"{name}{equals}{text}")
+        texts = listed_texts(value)
+        if texts is None:
+            # What begins a list and is none gets the parser's own sentence.
+            texts = None if value.startswith("[") or value == "null" else [value]
+        result.append(f"{name}{equals}{value if texts is None else json.dumps(texts)}")
     return result
 
 
 def _all_keys(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, kind in _fields(cls).items():
+    for name, kind in fields_of(cls).items():
         if _is_section(kind):
             yield from _all_keys(kind, f"{prefix}{name}.")
         else:

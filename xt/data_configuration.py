@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from xt.data.augmentation import Augmentation
+from xt.data.columns import class_name
 from xt.data.photos import Photos
 from xt.data.xview3 import NODATA
 from xt.errors import ConfigError
@@ -118,8 +119,14 @@ class DataConfig:
                 "data.label_separator must be a non-empty text and stands with one label column only, got "
                 f"{self.label_separator!r} with columns {', '.join(self.label_columns)}"
             )
-        if self.class_names is not None and len(set(self.class_names)) != len(self.class_names):
-            raise ConfigError(f"data.class_names must be different from each other, got {self.class_names}")
+        if self.class_names is not None:
+            names = [class_name(name) for name in self.class_names]
+            if "" in names:
+                raise ConfigError(f"data.class_names must not be empty, got {self.class_names}")
+            if len(set(names)) != len(names):
+                raise ConfigError(
+                    f"data.class_names must be different from each other, got {self.class_names}"
+                )
         in_range("data.validation_fraction", self.validation_fraction, 0, 1, upper_open=True)
         in_range("data.test_fraction", self.test_fraction, 0, 1, upper_open=True)
         if self.validation_fraction + self.test_fraction >= 1:

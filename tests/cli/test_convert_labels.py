@@ -157,10 +157,16 @@ def test_yolo(images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     ("line", "message"),
     [
         ("0 0.5 0.5 0.1", r"a\.txt, line 2: expected a class number and four shares"),
-        ("0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9", r"outlines and rotated boxes are not read"),
+        ("0 0.1 0.1 0.9 0.1 0.9 0.9 0.1 0.9", r"outlines, rotated boxes and scores are not read"),
         ("0 30 20 10 10", r"line 2: expected shares of the image's size, between 0 and 1"),
         ("2 0.5 0.5 0.1 0.1", r"line 2: the class number is 2, there are 2 names, from 0 on"),
         ("nut 0.5 0.5 0.1 0.1", r"line 2: expected a class number"),
+        ("0.5 0.5 0.5 0.1 0.1", r"line 2: expected a class number"),
+        ("nan 0.5 0.5 0.1 0.1", r"line 2: expected a class number"),
+        ("0 0.5 0.5 0.1 0.1 0.97", r"line 2: expected a class number and four shares"),
+        ("0 0,5 0,5 0,1 0,1", r"line 2: expected a class number"),
+        ("0 0.5 0.5 nan 0.1", r"line 2: expected shares"),
+        ("# 0 0.5 0.5 0.1 0.1", r"line 2: expected a class number"),
     ],
 )
 def test_what_is_wrong_with_a_line_of_yolo_is_said(
@@ -209,5 +215,102 @@ def test_labels_of_yolo_without_an_image_are_reported_and_marks_of_editors_are_n
     assert found.left_out == (f"of_another_split.txt: {images} has no image of this name",)
     assert read_yolo(labels, images, class_names=["nut"], names=["a"]).left_out == ()
     (labels / "b.txt").write_bytes(b"\xe9")
-    with pytest.raises(TableError, match=r"b\.txt is not a text file of labels \('utf-8' codec"):
+    with pytest.raises(TableError, match=r"b\.txt is no text in UTF-8 \(byte 0xe9 in line 1\)"):
         read_yolo(labels, images, class_names=["nut"])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "names"),
+    [
+        ("c.txt", b"\xef\xbb\xbfsquare\r\n", ["square"]),
+        ("c.txt", "square\nround\n".encode("utf-16"), ["square", "round"]),
+        ("c.txt", b" square , \nround;\n1.0\n\n  \n", ["square", "round", "1"]),
+        ("c.names", b"square\rround", ["square", "round"]),
+        ("c.yaml", b"names: [no, yes]\n", ["no", "yes"]),
+        ("c.yml", b"names:\n  - on\n  - off\n  - ~\n  - null\n  - 1e3\n  - 08\n  - 2020-01-01\n  - True\n  - 3\n",
+         ["on", "off", "~", "null", "1e3", "08", "2020-01-01", "True", "3"]),
+        ("c.yaml", b"nc: 2\nnames: {1: yes, 0: no}\n", ["no", "yes"]),
+        ("c.yaml", "\ufeffnames: ['\u00e4', \"b\"]\n".encode(), ["\u00e4", "b"]),
+        ("c.YAML", "names: [y, n]\n".encode("utf-16"), ["y", "n"]),
+    ],
+)  # fmt: skip
+def test_names_of_classes_in_every_dress(tmp_path: Path, name: str, content: bytes, names: list[str]) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert read_class_names(tmp_path / name) == tuple(names)
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("c.txt", "nut\n\nbolt\n", r"names no class in place 1 \(counted from 0\)"),
+        ("c.txt", "nut\nnut\n", "expected class names that differ"),
+        ("c.txt", "1\n1.0\n", "expected class names that differ"),
+        ("c.txt", "\n", "expected class names that differ"),
+        ("c.yaml", "names: [nut, '']\n", "names no class in place 1"),
+        ("c.yaml", "names: {0: nut, 2: bolt}\n", "has 2 classes and none of the number 1"),
+        ("c.yaml", "names: {0: nut, 0: bolt}\n", "'0' is there twice"),
+        ("c.yaml", "names: 7\n", "expected class names as `names`"),
+        ("c.yaml", "names: [[nut]]\n", "expected class names as `names`"),
+        ("c.yaml", "- nut\n", "expected class names as `names`"),
+        ("c.yaml", "nc: 3\nnames: [nut, bolt]\n", r"there are 3 classes \(nc\), and has 2 names"),
+        ("c.yaml", "names: [nut\n", "is not valid YAML"),
+        ("c.yaml", "", "expected class names as `names`"),
+    ],
+)
+def test_what_is_wrong_with_names_of_classes_is_said(
+    tmp_path: Path, name: str, text: str, message: str
+) -> None:
+    (tmp_path / name).write_text(text)
+    with pytest.raises(TableError, match=message) as caught:
+        read_class_names(tmp_path / name)
+    assert name in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "0 0.5 0.5 0.5 0.5\r\n\r\n1 0.5 0.25 0.5 0.5\r\n",
+        "\ufeff0.0 0.5 0.5 0.5 0.5 \n  1.0\t0.5\t0.25\t0.5\t0.5",
+        "0,0.5,0.5,0.5,0.5\n1, 0.5, 0.25, 0.5, 0.5,\n",
+        "0 0.5 0.5 0.5 0.5,\n1 0.5 0.25 0.5 0.5;\n",
+        "0 0.5 0.5 0.5 0.5\r1 5e-1 .25 0.50 0.5\r",
+    ],
+)
+def test_yolo_in_every_dress(images: Path, tmp_path: Path, text: str) -> None:
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    (labels / "a.txt").write_bytes(text.encode())
+    boxes = read_yolo(labels, images, class_names=["nut", "bolt"]).boxes[0]
+    assert (boxes.labels.tolist(), boxes.edges.tolist()) == ([0, 1], [[10, 15, 30, 45], [0, 15, 20, 45]])
+
+
+@pytest.mark.parametrize(
+    ("size", "known"),
+    [("<width>60.0</width><height> 40 </height>", True), ("<width>-1</width><height>-1</height>", False),
+     ("<width>0</width><height>0</height>", False), ("<width/><height/>", False)],
+)  # fmt: skip
+def test_sizes_that_voc_does_not_know_are_the_images(voc: Path, images: Path, size: str, known: bool) -> None:
+    Image.fromarray(np.zeros((44, 66, 3), np.uint8)).save(images / "a.png")
+    annotation(voc / "a.xml", "sub\\a.png", (" dog ", 1, 1, 6, 4), size=f"<size>{size}</size>")
+    assert read_voc(voc, images).images[0].shape == ((40, 60) if known else (44, 66))
+    assert read_voc(voc, images).class_names == ("ape", "dog")
+
+
+@pytest.mark.parametrize(
+    ("word", "crowd"), [("1", True), ("true", True), ("0", False), ("False", False), ("", False)]
+)
+def test_difficult_in_every_spelling(voc: Path, images: Path, word: str, crowd: bool) -> None:
+    annotation(voc / "a.xml", "a.png", ("dog", 1, 1, 6, 4, True))
+    text = (voc / "a.xml").read_text().replace("<difficult>1<", f"<difficult> {word} <")
+    (voc / "a.xml").write_bytes(("\ufeff" + text).encode())
+    assert read_voc(voc, images).boxes[0].crowd.tolist() == [crowd]
+    (voc / "a.xml").write_text(text.replace(f"> {word} <", ">perhaps<"))
+    with pytest.raises(
+        TableError, match=r"a\.xml is not an annotation .*'perhaps', which is neither 1 nor 0"
+    ):
+        read_voc(voc, images)
+
+
+def test_lists_of_names_from_windows(tmp_path: Path) -> None:
+    (tmp_path / "list.txt").write_bytes("\ufeffimages\\photo.jpg\r\nimages\\photo3.jpg,\r\n".encode())
+    assert listed_names(tmp_path / "list.txt") == ("photo", "photo3")

@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import yaml
 
 from xt.data.coco_entries import CocoImage
 from xt.data.coco_writing import write_instances
+from xt.data.columns import class_name
 from xt.data.table import IMAGE_SUFFIXES, class_indices, names_of_labels
+from xt.data.text_files import read_text, read_yaml_texts
 from xt.errors import TableError
 from xt.heads.box_table import BoxTable
 
@@ -101,11 +102,8 @@ def listed_names(path: str | Path) -> tuple[str, ...]:
     Raises:
         TableError: there is no such file, nothing is in it, or a name is in it twice.
     """
-    path = Path(path)
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()]
-    except (OSError, UnicodeDecodeError) as error:
-        raise TableError(f"{path}: expected a text file with a name of an image a line ({error})") from None
+    text = read_text(path, "text file with a name of an image a line")
+    lines = [line.strip().rstrip(",;").rstrip() for line in text.splitlines() if line.strip()]
     words = [line.rsplit(maxsplit=1) for line in lines]
     names = [
         word[0] if len(word) == 2 and word[1] in ("1", "0", "-1") else line
@@ -122,7 +120,7 @@ def listed_names(path: str | Path) -> tuple[str, ...]:
 
 def stem_of(name: str) -> str:
     """A file's name without folders and ending; only endings of images and labels count as such."""
-    file = Path(name)
+    file = Path(name.replace("\\", "/"))
     return file.stem if file.suffix.lower() in (*IMAGE_SUFFIXES, ".xml", ".txt") else file.name
 
 
@@ -144,27 +142,42 @@ def files_by_stem(folder: Path, suffixes: Collection[str], what: str) -> dict[st
 def read_class_names(path: str | Path) -> tuple[str, ...]:
     """Class names in the order of their numbers: a text file with a name a line, or a YAML file with `names`.
 
+    Words are names, also those of which YAML makes something else: `names: [no, yes]` are no and yes.
+
     Raises:
-        TableError: there is no such file, or there are no names in it.
+        TableError: there is no such file, or there are no names in it, or a number has none.
     """
     path = Path(path)
-    try:
-        text = path.read_text(encoding="utf-8")
-        if path.suffix.lower() not in (".yaml", ".yml"):
-            names = [line.strip() for line in text.splitlines() if line.strip()]
-        else:
-            listed = yaml.safe_load(text)["names"]
-            if isinstance(listed, dict):
-                # YOLO also has them by number.
-                listed = [listed[number] for number in range(len(listed))]
-            names = [str(name) for name in listed]
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError) as error:
+    if path.suffix.lower() in (".yaml", ".yml"):
+        names = _names_in_yaml(path)
+    else:
+        lines = read_text(path, "text file of class names").rstrip().splitlines()
+        names = [class_name(line.strip().rstrip(",;")) for line in lines]
+    if "" in names:
         raise TableError(
-            f"{path}: expected class names, one a line or as `names` of a YAML file ({type(error).__name__}: {error})"
-        ) from None
+            f"{path} names no class in place {names.index('')} (counted from 0), and places are the classes' numbers: "
+            "take the empty line out, or give it a name"
+        )
     if not names or len(set(names)) < len(names):
         raise TableError(f"{path}: expected class names that differ from each other, got {names[:12]}")
     return tuple(names)
+
+
+def _names_in_yaml(path: Path) -> list[str]:
+    content = read_yaml_texts(path, "YAML file with `names`")
+    listed = content.get("names") if isinstance(content, dict) else None
+    if isinstance(listed, dict):
+        # YOLO also has them by number.
+        missing = [number for number in range(len(listed)) if str(number) not in listed]
+        if missing:
+            raise TableError(f"{path}: `names` has {len(listed)} classes and none of the number {missing[0]}")
+        listed = [listed[str(number)] for number in range(len(listed))]
+    if not isinstance(listed, list) or not all(isinstance(name, str) for name in listed):
+        raise TableError(f"{path}: expected class names as `names`, a list or numbers with a name each")
+    told = str(content.get("nc", len(listed))).strip()
+    if told != str(len(listed)):
+        raise TableError(f"{path} says that there are {told} classes (nc), and has {len(listed)} names")
+    return [class_name(name) for name in listed]
 
 
 def _what_is_wrong(box: LabelledBox, shape: tuple[int, int]) -> str | None:

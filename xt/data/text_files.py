@@ -81,6 +81,25 @@ def read_yaml_texts(path: str | Path, what: str) -> Any:
     """
     text = read_text(path, what)
     try:
-        return yaml.load(text, yaml.BaseLoader)
+        return yaml.load(text, _TextLoader)
     except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
         raise TableError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+
+
+class OneKeyOnce:
+    """Of a YAML loader: a key stands once; of two, the first would be lost without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        twice = [key for key in keys if keys.count(key) > 1]
+        if twice:
+            raise yaml.constructor.ConstructorError(
+                problem=f"{twice[0]!r} is there twice; put together what belongs to it",
+                problem_mark=node.start_mark,
+            )
+        found: dict[Any, Any] = super().construct_mapping(node, deep)  # type: ignore[misc]
+        return found
+
+
+class _TextLoader(OneKeyOnce, yaml.BaseLoader):
+    pass

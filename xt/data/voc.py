@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xt.data.box_conversion import Conversion, LabelledBox, LabelledImage, files_by_stem, together
+from xt.data.columns import class_name, in_words
 from xt.data.table import IMAGE_SUFFIXES
 from xt.errors import TableError
 from xt.images import open_image
@@ -63,12 +64,12 @@ def _read(path: Path) -> tuple[str, tuple[int, int] | None, list[LabelledBox]]:
     try:
         root = ElementTree.parse(path).getroot()
         size = root.find("size")
-        height, width = (0, 0) if size is None else (int(_text(size, name)) for name in ("height", "width"))
+        height, width = (0, 0) if size is None else (_side(size, name) for name in ("height", "width"))
         boxes = [_box(entry) for entry in root.findall("object")]
-        file_name = (root.findtext("filename") or "").strip()
-    except (OSError, ElementTree.ParseError, ValueError) as error:
+        file_name = (root.findtext("filename") or "").strip().replace("\\", "/")
+    except (OSError, ElementTree.ParseError, ValueError, LookupError, RecursionError) as error:
         raise TableError(f"{path} is not an annotation of Pascal VOC ({error})") from None
-    return file_name, (height, width) if height and width else None, boxes
+    return file_name, (height, width) if min(height, width) > 0 else None, boxes
 
 
 def _box(entry: ElementTree.Element) -> LabelledBox:
@@ -78,7 +79,18 @@ def _box(entry: ElementTree.Element) -> LabelledBox:
     x0, y0, x1, y1 = (float(_text(box, name)) for name in ("xmin", "ymin", "xmax", "ymax"))
     # One that has no area in the file has none here.
     edges = (y0 - 1, x0 - 1, y1 if y1 > y0 else y1 - 1, x1 if x1 > x0 else x1 - 1)
-    return LabelledBox(_text(entry, "name"), edges, (entry.findtext("difficult") or "0").strip() == "1")
+    difficult = in_words(entry.findtext("difficult"))
+    if difficult is None:
+        raise ValueError(f"an object is difficult: {entry.findtext('difficult')!r}, which is neither 1 nor 0")
+    return LabelledBox(class_name(_text(entry, "name")), edges, difficult)
+
+
+def _side(size: ElementTree.Element, name: str) -> int:
+    """Of the image in pixels; 0 where the file does not say, as other programs have -1."""
+    text = (size.findtext(name) or "").strip() or "0"
+    if not float(text).is_integer():
+        raise ValueError(f"the {name} is {text}")
+    return int(float(text))
 
 
 def _text(entry: ElementTree.Element, name: str) -> str:

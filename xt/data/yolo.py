@@ -11,11 +11,13 @@ from pathlib import Path
 
 from xt.data.box_conversion import Conversion, LabelledBox, LabelledImage, files_by_stem, together
 from xt.data.table import IMAGE_SUFFIXES
+from xt.data.text_files import read_text
 from xt.errors import TableError
 from xt.images import open_image
 
 # Shares may lie beyond 0 and 1 by what writers round.
 _ROUNDING = 1e-3
+_NUMBERS = 5
 # The classes' names, which labelling programs put beside the labels.
 _NAMES = "classes"
 
@@ -62,23 +64,30 @@ def read_yolo(
     return replace(found, left_out=(*lost, *found.left_out))
 
 
+def _class_number(word: str) -> int:
+    """Of 3 or, as arrays are written, 3.0."""
+    if not float(word).is_integer():
+        raise ValueError(word)
+    return int(float(word))
+
+
 def _read(path: Path, shape: tuple[int, int], class_names: Sequence[str]) -> list[LabelledBox]:
     boxes = []
-    try:
-        # Some editors begin a file with a mark.
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise TableError(f"{path} is not a text file of labels ({error})") from None
-    for number, line in enumerate(lines, start=1):
-        words = line.split()
+    for number, line in enumerate(read_text(path, "text file of labels").splitlines(), start=1):
+        # A comma at a row's end, or between all of its numbers.
+        words = (
+            line.replace(",", " ").split()
+            if line.count(",") >= _NUMBERS - 1
+            else line.rstrip(",; \t").split()
+        )
         if not words:
             continue
         try:
-            label, x, y, width, height = int(words[0]), *(float(word) for word in words[1:])
+            label, (x, y, width, height) = _class_number(words[0]), [float(word) for word in words[1:]]
         except ValueError:
             raise TableError(
                 f"{path}, line {number}: expected a class number and four shares (x and y of the centre, width, "
-                f"height), got {line.strip()[:60]!r}; outlines and rotated boxes are not read"
+                f"height), got {line.strip()[:60]!r}; outlines, rotated boxes and scores are not read"
             ) from None
         if not all(-_ROUNDING <= value <= 1 + _ROUNDING for value in (x, y, width, height)):
             raise TableError(
