@@ -71,6 +71,10 @@ MAY_IMPORT = {
         "configuration", "configuration_parser", "data", "heads", "images", "memory", "metrics", "model",
         "model_config", "output", "pixels", "prediction", "regions", "registry", "streaming",
     },
+    "checking": {
+        "configuration", "configuration_parser", "data", "foreground", "heads", "images", "model", "output", "photo",
+        "planning", "prediction", "reader", "training",
+    },
     "testing": {"images", "context_encoders", "output"},
     "demo": {"*"},
     "cluster": set(),
@@ -148,7 +152,7 @@ def test_the_public_names():
     assert sorted(xt.__all__) == sorted(
         [
             "DensePredictor", "LargeImage", "ModelConfig", "Plan", "Predictor", "RegionEncoder", "RegionGrid",
-            "RegionReader", "Streaming", "XT", "XTError", "__version__", "create_model", "detection_backbone",
+            "RegionReader", "Streaming", "XT", "XTError", "__version__", "check", "create_model", "detection_backbone",
             "load_authors_checkpoint", "load_model", "open_image", "plan", "stack", "streamed_map",
         ]
     )  # fmt: skip

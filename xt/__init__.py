@@ -23,6 +23,7 @@ _EXPORTS = {
     "Predictor": "xt.prediction",
     "DensePredictor": "xt.prediction",
     "plan": "xt.planning.plan",
+    "check": "xt.checking",
     "Plan": "xt.planning.plan",
     "XTError": "xt.errors",
 }
@@ -31,6 +32,7 @@ __all__ = ["__version__", *_EXPORTS]
 
 if TYPE_CHECKING:
     from xt.authors import load_authors_checkpoint as load_authors_checkpoint
+    from xt.checking import check as check
     from xt.errors import XTError as XTError
     from xt.images import LargeImage as LargeImage
     from xt.images import open_image as open_image

@@ -157,7 +157,7 @@ class RegionReader:
             valid[:, max(-y, 0) : image.shape[0] - y, max(-x, 0) : image.shape[1] - x] = True
         np.copyto(pixels, window.transpose(2, 0, 1))
         if pixels.dtype.kind == "f":
-            _check_finite(image, y, x, np.isfinite(pixels) | ~valid)
+            check_finite(image, y, x, np.isfinite(pixels) | ~valid)
 
     def _image_region(self, number: int) -> "ImageRegion":
         place = bisect_right(self._firsts, number) - 1
@@ -291,7 +291,15 @@ def _is_finite(images: Tensor) -> bool:
     return bool(torch.stack([torch.isfinite(plane).all() for image in images for plane in image]).all())
 
 
-def _check_finite(image: LargeImage, top: int, left: int, usable: NDArray[np.bool_]) -> None:
+def check_finite(image: LargeImage, top: int, left: int, usable: NDArray[np.bool_]) -> None:
+    """Refuse pixels that are no numbers.
+
+    Args:
+        top, left: of the window, for messages.
+        usable: (channels, height, width), whether each value is finite or known to be missing.
+    Raises:
+        PixelError: one is not.
+    """
     if usable.all():
         return
     channel, y, x = np.argwhere(~usable)[0]

@@ -23,6 +23,10 @@ COMMANDS = {
         "xt.cli.tile",
         "write an image as a tiled, compressed pyramid that can be read by window at speed",
     ),
+    "check": (
+        "xt.cli.check",
+        "open every image and label of a table or folder: what is wrong or odd, before anything is trained",
+    ),
     "train": ("xt.cli.train", "train a model on a table or a folder of images, end to end"),
     "evaluate": ("xt.cli.evaluate", "measure a checkpoint on a table of labelled images"),
     "predict": (

@@ -58,6 +58,17 @@ def read_table(
     return ImageTable(str(path), paths, targets, names, splits, tuple(frame.index))
 
 
+def read_columns(path: str | Path) -> dict[str, list[str]]:
+    """All of a CSV or Parquet file as text, by the columns' names.
+
+    Raises:
+        TableError: the file is missing or no table.
+    """
+    path = Path(path)
+    frame = _read_frame(path)
+    return {str(column): list(texts(frame, str(column))) for column in frame}
+
+
 def read_image_paths(
     path: str | Path,
     image_column: str = "image",

@@ -1,0 +1,258 @@
+"""`xt.check`: opens every image and label of a run before anything is trained, and tells all that is wrong or odd."""
+
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from xt.checking.assumptions import Assumed, assume
+from xt.checking.cohort import TEST, TRAINING, VALIDATION, Cohort, counts_by_part, findings_of
+from xt.checking.findings import Finding, Severity, sorted_findings
+from xt.checking.image_facts import ImageFacts, Job, Looking, look_at
+from xt.checking.journal import Journal, usual_journal
+from xt.checking.outlook import Outlook, outlook
+from xt.checking.result import CheckResult
+from xt.checking.rows import read_rows
+from xt.checking.workers import look_at_all, usual_workers
+from xt.configuration import RunConfig
+from xt.data.dataset import Reading
+from xt.data.table import ImageTable
+from xt.data.table_files import read_image_paths
+from xt.data.targets import Target
+from xt.errors import ConfigError, XTError
+from xt.model import build_model
+from xt.prediction.inputs import find_images
+from xt.training.preparation import reading, resolve_classes
+from xt.training.tables import divided
+
+if TYPE_CHECKING:
+    from xt.model import XT
+
+Progress = Callable[[int, int], None]
+_IGNORED = 255
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckOptions:
+    """How a check goes about it."""
+
+    workers: int | None = None
+    """Processes that open images, >= 0; None for one on each core, 0 for none beside this one."""
+    journal: str | None = None
+    """File that keeps what was found out, so that only files that changed are looked at again; None for one in the
+    user's cache folder, "" for none."""
+    fresh: bool = False
+    """Whether to look at all files again, whatever the journal knows."""
+    costs: bool = True
+    """Whether to tell what training costs, which takes some seconds."""
+    device: str | None = None
+    """On which device, see `xt.plan`; None for a GPU if there is one, else the CPU."""
+
+    def __post_init__(self) -> None:
+        if self.workers is not None and self.workers < 0:
+            raise ConfigError(f"workers must be >= 0, got {self.workers}")
+
+
+def check(
+    source: str | Path | RunConfig,
+    options: CheckOptions | None = None,
+    *,
+    overrides: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> CheckResult:
+    """Open every image and label, and tell what is missing, damaged, odd, and what training would do with it.
+
+    Args:
+        source: the configuration of a run; or a table, a folder or a file of COCO instances, for which one is assumed.
+        overrides: with a table or folder: settings of the run as `xt train` takes them, "--data.mask_values=[0, 255]".
+        progress: called with images done and images in all.
+    Raises:
+        XTError: there is no such table or folder. What is wrong with its rows is in the result.
+    """
+    options = options or CheckOptions()
+    if isinstance(source, RunConfig):
+        assumed = Assumed(config=source, task=source.model.head, told=(), train="")
+    else:
+        assumed = assume(str(source), overrides)
+    found = _Check(assumed, options)
+    found.read_table()
+    found.look(progress)
+    return found.result()
+
+
+class _Check:
+    """A check under way: each step adds to what was found."""
+
+    def __init__(self, assumed: Assumed, options: CheckOptions) -> None:
+        self.assumed = assumed
+        self.options = options
+        self.config = assumed.config
+        self.findings: list[Finding] = []
+        self.table: ImageTable | None = None
+        self.parts: dict[int, str] = {}
+        self.how = ""
+        self.jobs: list[Job] = []
+        self.facts: tuple[ImageFacts, ...] = ()
+        self.looking: Looking | None = None
+        self.model: XT | None = None
+
+    def read_table(self) -> None:
+        """Rows, classes and splits; no image is opened yet."""
+        if self.assumed.task is None:
+            self.jobs = [Job(row=row, path=path) for row, path in enumerate(self._unlabelled())]
+            return
+        rows = read_rows(self.config)
+        self.findings += rows.findings
+        self.table = rows.table
+        jobs = [Job(row=row, path=path) for row, path in rows.others]
+        if rows.table is not None:
+            table = rows.table
+            targets = [target if isinstance(target, Target) else None for target in table.targets]
+            triples = zip(table.rows, table.paths, targets, strict=True)
+            jobs += [Job(row=row, path=path, target=target) for row, path, target in triples]
+            self._divide(table)
+        self.jobs = sorted(jobs, key=lambda job: job.row)
+        try:
+            self.model = build_model(replace(self.config.model, pretrained=False)).train()
+        except XTError as error:
+            self._add(Severity.ERROR, str(error))
+
+    def look(self, progress: Progress | None) -> None:
+        """Open everything."""
+        data, options = self.config.data, self.options
+        if data.tokens is not None:
+            self._add(
+                Severity.NOTE, f"the images were not opened, as training reads {data.tokens} in their place"
+            )
+            return
+        how = Looking(
+            reading=Reading(region_size=256, nodata=data.nodata)
+            if self.model is None
+            else reading(self.config, self.model),
+            class_names=() if self.table is None else self.table.class_names,
+            ignore_index=int(self.config.model.head_options.get("ignore_index", _IGNORED)),
+            classes_assumed=self.assumed.classes,
+            settings=repr((data, self.config.model)),
+        )
+        workers = usual_workers() if options.workers is None else options.workers
+        path = usual_journal(self.source) if options.journal is None else Path(options.journal)
+        found: dict[int, ImageFacts] = {}
+        with Journal(path if options.journal != "" else None, fresh=options.fresh) as journal:
+            for job in self.jobs:
+                if (known := journal.known(job, how)) is not None:
+                    found[job.row] = known
+            waiting = [job for job in self.jobs if job.row not in found]
+            for job, facts in look_at_all(look_at, waiting, how, workers, _broken):
+                found[job.row] = facts
+                journal.add(job, how, facts)
+                if progress is not None:
+                    progress(len(found), len(self.jobs))
+        if progress is not None and not waiting:
+            progress(len(found), len(self.jobs))
+        self.looking = how
+        self.facts = tuple(found[job.row] for job in self.jobs)
+
+    def result(self) -> CheckResult:
+        """Everything that was found, put together."""
+        for facts in self.facts:
+            for severity, sentences in ((Severity.ERROR, facts.errors), (Severity.WARNING, facts.warnings)):
+                for sentence in sentences:
+                    self._add(severity, sentence, facts)
+        cohort = Cohort(
+            facts=self.facts,
+            parts=self.parts,
+            classes=dict(self._classes()),
+            class_names=self._class_names(),
+            in_channels=None if self.assumed.task is None else self._channels(),
+        )
+        self.findings += findings_of(cohort)
+        return CheckResult(
+            source=self.source,
+            config=self.config,
+            assumed=self.assumed,
+            jobs=tuple(self.jobs),
+            looking=self.looking,
+            facts=self.facts,
+            parts=self.parts,
+            how=self.how,
+            class_names=cohort.class_names,
+            counts=counts_by_part(cohort),
+            findings=sorted_findings(self.findings),
+            outlook=self._outlook(),
+        )
+
+    @property
+    def source(self) -> str:
+        data = self.config.data
+        given = data.table or data.folder or data.scenes or data.inaturalist or ", ".join(data.coco)
+        return str(given)
+
+    def _unlabelled(self) -> list[Path]:
+        data = self.config.data
+        if data.table is not None:
+            return list(read_image_paths(data.table, data.image_column, data.root))
+        return [Path(path) for path in find_images([str(data.folder)])]
+
+    def _divide(self, table: ImageTable) -> None:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                self.config = resolve_classes(self.config, table)
+            except XTError as error:
+                self._add(Severity.ERROR, str(error))
+            try:
+                splits = divided(table, self.config.data)
+            except XTError as error:
+                self._add(Severity.ERROR, str(error))
+                return
+        for warning in caught:
+            self._add(Severity.WARNING, str(warning.message))
+        self.how = splits.how
+        parts = {TRAINING: splits.train, VALIDATION: splits.validation, TEST: splits.test}
+        self.parts = {row: name for name, part in parts.items() if part is not None for row in part.rows}
+
+    def _classes(self) -> Iterator[tuple[int, Mapping[str, int]]]:
+        """Of each row, how much of each class its label shows."""
+        for facts in self.facts:
+            if facts.labels is not None:
+                yield facts.row, facts.labels.counts
+        if self.table is None or self.config.model.head not in ("classification", "multilabel"):
+            return
+        names = self.table.class_names
+        for row, target in zip(self.table.rows, self.table.targets, strict=True):
+            shown = np.flatnonzero(target) if np.ndim(target) else [int(target)]
+            yield row, {names[place]: 1 for place in shown}
+
+    def _class_names(self) -> tuple[str, ...]:
+        return () if self.table is None or self.config.model.head == "regression" else self.table.class_names
+
+    def _channels(self) -> int:
+        return self.config.model.in_channels
+
+    def _outlook(self) -> Outlook | None:
+        shapes = [
+            facts.shape
+            for facts in self.facts
+            if facts.shape is not None and self.parts.get(facts.row) == TRAINING
+        ]
+        if self.model is None or not shapes:
+            return None
+        device = self.options.device
+        if device is None:
+            import torch
+
+            device = "cuda" if torch.cuda.is_available() else "cpu"
+        return outlook(self.config, self.model, shapes, device, costs=self.options.costs)
+
+    def _add(self, severity: Severity, sentence: str, facts: ImageFacts | None = None) -> None:
+        rows = () if facts is None else (facts.row,)
+        files = () if facts is None else (facts.path,)
+        self.findings.append(Finding(severity=severity, sentence=sentence, rows=rows, files=files))
+
+
+def _broken(job: Job) -> ImageFacts:
+    sentence = f"{job.path} ended the process that read it: it is damaged, or takes more memory than there is"
+    return ImageFacts(row=job.row, path=str(job.path), errors=(sentence,))

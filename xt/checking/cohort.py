@@ -1,0 +1,218 @@
+"""What only shows when all images are seen together: what differs, what occurs twice, what is never shown."""
+
+import math
+import re
+from collections import Counter, defaultdict
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from xt.checking.findings import Finding, Severity
+from xt.checking.image_facts import ImageFacts
+
+TRAINING, VALIDATION, TEST = "training", "validation", "test"
+# Resolutions that differ by more show the same things at different sizes.
+RESOLUTION_TOLERANCE = 0.1
+_MOST_NAMED = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cohort:
+    """All images of a table.
+
+    Attributes:
+        parts: row -> training, validation or test; rows that are in none have no part in the run.
+        classes: row -> class -> pixels, points, boxes or, of a whole image, 1; empty where there are no classes.
+        class_names: in the order of the model's outputs.
+        in_channels: of the model; None where it is not given.
+        one_resolution: whether images are read at one resolution whatever theirs is.
+    """
+
+    facts: Sequence[ImageFacts]
+    parts: Mapping[int, str]
+    classes: Mapping[int, Mapping[str, int]]
+    class_names: tuple[str, ...]
+    in_channels: int | None = None
+    one_resolution: bool = False
+
+
+def findings_of(cohort: Cohort) -> Iterator[Finding]:
+    """Everything that is odd about the images as a whole."""
+    opened = [facts for facts in cohort.facts if facts.shape is not None]
+    yield from _channels(opened, cohort.in_channels)
+    yield from _types(opened)
+    if not cohort.one_resolution:
+        yield from _resolutions(opened)
+    yield from _empty(opened)
+    yield from _equal(opened, cohort)
+    yield from _beyond(opened)
+    yield from _without_labels(cohort)
+    yield from _never_shown(cohort)
+    yield from _spelled_alike(cohort)
+
+
+def counts_by_part(cohort: Cohort) -> dict[str, dict[str, int]]:
+    """part -> class -> how many."""
+    counts: dict[str, Counter[str]] = {}
+    for row, part in cohort.parts.items():
+        counts.setdefault(part, Counter()).update(cohort.classes.get(row, {}))
+    return {part: dict(found) for part, found in counts.items()}
+
+
+def resolution_of(facts: ImageFacts) -> float | None:
+    """Of an image: micrometres, or units of its map, a pixel."""
+    pair = facts.microns_per_pixel or facts.map_units_per_pixel
+    return None if pair is None else math.sqrt(pair[0] * pair[1])
+
+
+def _channels(facts: Sequence[ImageFacts], wanted: int | None) -> Iterator[Finding]:
+    usual = wanted or _most_common(facts, lambda one: one.channels)
+    for one in facts:
+        if one.channels != usual:
+            expected = f"model.in_channels is {wanted}" if wanted else f"most images have {usual}"
+            yield _about(one, Severity.ERROR, f"{one.path} has {one.channels} channels, but {expected}")
+
+
+def _types(facts: Sequence[ImageFacts]) -> Iterator[Finding]:
+    usual = _most_common(facts, lambda one: one.dtype)
+    for one in facts:
+        if one.dtype != usual:
+            yield _about(
+                one, Severity.WARNING,
+                f"{one.path} has pixels of type {one.dtype}, most images have {usual}: the same number may mean "
+                "another brightness",
+            )  # fmt: skip
+
+
+def _resolutions(facts: Sequence[ImageFacts]) -> Iterator[Finding]:
+    known = {one.row: size for one in facts if (size := resolution_of(one)) is not None}
+    if not known:
+        return
+    usual = sorted(known.values())[len(known) // 2]
+    for one in facts:
+        size = known.get(one.row)
+        if size is None:
+            sentence = f"{one.path} does not say its resolution, {len(known):,} of {len(facts):,} images do"
+        elif max(size, usual) > (1 + RESOLUTION_TOLERANCE) * min(size, usual):
+            unit = "micrometres" if one.microns_per_pixel is not None else "map units"
+            sentence = (
+                f"{one.path} has {size:.4g} {unit} a pixel, the middle of all images is {usual:.4g}: the same thing "
+                "has another size in it"
+            )
+        else:
+            continue
+        yield _about(one, Severity.WARNING, sentence)
+
+
+def _empty(facts: Sequence[ImageFacts]) -> Iterator[Finding]:
+    for one in facts:
+        if one.missing == 1:
+            yield _about(one, Severity.WARNING, f"{one.path} holds nothing: all its pixels are missing")
+        elif one.values is not None and one.values[0] == one.values[1]:
+            yield _about(
+                one,
+                Severity.WARNING,
+                f"{one.path} shows nothing: all its pixels have the value {one.values[0]:g}",
+            )
+
+
+def _equal(facts: Sequence[ImageFacts], cohort: Cohort) -> Iterator[Finding]:
+    """Images that show the same: across parts what is measured would have been seen in training."""
+    groups = _grouped(facts, lambda one: one.digest)
+    for same in groups:
+        parts = sorted({cohort.parts[one.row] for one in same if one.row in cohort.parts})
+        names = _some([one.path for one in same])
+        rows, files = tuple(one.row for one in same), tuple(one.path for one in same)
+        labels = {tuple(sorted(cohort.classes.get(one.row, {}).items())) for one in same}
+        if len(parts) > 1:
+            sentence = (
+                f"{names} are the same image, in {' and '.join(parts)}: what is measured there was seen in training"
+                if TRAINING in parts
+                else f"{names} are the same image, in {' and '.join(parts)}"
+            )
+        else:
+            sentence = f"{names} are the same image"
+        if len(labels) > 1:
+            sentence += ", with different labels"
+        yield Finding(severity=Severity.WARNING, sentence=sentence, rows=rows, files=files)
+
+
+def _beyond(facts: Sequence[ImageFacts]) -> Iterator[Finding]:
+    for one in facts:
+        if one.labels is not None and one.labels.beyond:
+            inside = sum(one.labels.counts.values())
+            yield _about(
+                one, Severity.WARNING if not inside else Severity.NOTE,
+                f"{one.labels.beyond:,} of {one.labels.beyond + inside:,} points of its file do not lie on {one.path}",
+            )  # fmt: skip
+
+
+def _without_labels(cohort: Cohort) -> Iterator[Finding]:
+    for one in cohort.facts:
+        labels = one.labels
+        if labels is not None and labels.kind != "mask" and not labels.counts and not labels.errors:
+            yield _about(one, Severity.NOTE, f"{one.path} has no {labels.kind}")
+
+
+def _never_shown(cohort: Cohort) -> Iterator[Finding]:
+    counts = counts_by_part(cohort)
+    shown = counts.get(TRAINING, {})
+    if not any(counts.values()):
+        return
+    for name in cohort.class_names:
+        if shown.get(name):
+            continue
+        elsewhere = [part for part in (VALIDATION, TEST) if counts.get(part, {}).get(name)]
+        rows = tuple(row for row, found in sorted(cohort.classes.items()) if found.get(name))
+        files = tuple(one.path for one in cohort.facts if one.row in rows)
+        only = f"occurs in {' and '.join(elsewhere)} only" if elsewhere else "never occurs"
+        yield Finding(
+            severity=Severity.WARNING,
+            sentence=f"no label of the training part is of the class {name!r}, which {only}: it cannot be learned",
+            rows=rows,
+            files=files,
+        )
+
+
+def _spelled_alike(cohort: Cohort) -> Iterator[Finding]:
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row, found in sorted(cohort.classes.items()):
+        for name in found:
+            rows_of[name].append(row)
+    groups: dict[str, list[str]] = defaultdict(list)
+    for name in rows_of:
+        groups[re.sub(r"[\s_-]+", "", name).casefold()].append(name)
+    for names in groups.values():
+        if len(names) < 2:
+            continue
+        names = sorted(names, key=lambda name: -len(rows_of[name]))
+        fewer = tuple(sorted({row for name in names[1:] for row in rows_of[name]}))
+        yield Finding(
+            severity=Severity.WARNING,
+            sentence=f"the classes {' and '.join(map(repr, names))} differ in their spelling only: they are learned as "
+            f"{len(names)} classes",
+            rows=fewer,
+            files=tuple(one.path for one in cohort.facts if one.row in fewer),
+        )
+
+
+def _about(one: ImageFacts, severity: Severity, sentence: str) -> Finding:
+    return Finding(severity=severity, sentence=sentence, rows=(one.row,), files=(one.path,))
+
+
+def _grouped(
+    facts: Sequence[ImageFacts], key: Callable[[ImageFacts], Hashable | None]
+) -> list[list[ImageFacts]]:
+    groups: dict[Hashable, list[ImageFacts]] = defaultdict(list)
+    for one in facts:
+        if (value := key(one)) is not None:
+            groups[value].append(one)
+    return [group for group in groups.values() if len(group) > 1]
+
+
+def _most_common(facts: Sequence[ImageFacts], key: Callable[[ImageFacts], Hashable]) -> object:
+    counts = Counter(map(key, facts))
+    return counts.most_common(1)[0][0] if counts else None
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:_MOST_NAMED]) + (f", ... ({len(names)})" if len(names) > _MOST_NAMED else "")

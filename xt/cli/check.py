@@ -1,0 +1,111 @@
+"""`xt check TABLE|FOLDER [--config RUN.yaml]`: everything about images and labels, said before anything is trained."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from xt.cli.progress import ProgressBars
+from xt.errors import ConfigError
+
+_ABOUT = (
+    "Opens every image and label of a table, a folder (of class sub-folders, or of images alone) or a file of COCO "
+    "instances, and tells what is missing, damaged or odd, and what xt train would do with it. Settings of the run may "
+    "follow as for xt train, such as --data.mask_values '[0, 255]'."
+)
+
+
+def run_raw(argv: Sequence[str]) -> int:
+    """Check what the command line names."""
+    parser = argparse.ArgumentParser(
+        prog="xt check", description=_ABOUT, allow_abbrev=False,
+        epilog="Exit status: 0 fine, 1 warnings, 2 cannot be trained, or refused.",
+    )  # fmt: skip
+    _add_arguments(parser)
+    arguments, overrides = parser.parse_known_args(_joined(argv))
+    wrong = [option for option in overrides if "." not in option.partition("=")[0]]
+    if wrong:
+        parser.error(f"unrecognized arguments: {' '.join(wrong)}")
+    return _run(arguments, overrides)
+
+
+def _add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "source", nargs="?", metavar="TABLE|FOLDER", help="left out, it is what the configuration names"
+    )
+    parser.add_argument(
+        "--config", type=Path, metavar="RUN.yaml", help="the run's configuration; else one is assumed"
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was found as JSON")
+    parser.add_argument(
+        "--html", type=Path, metavar="FILE", help="write a page with the images and their labels"
+    )
+    parser.add_argument(
+        "--workers", type=int, metavar="N", help="processes that open images (default: one a core)"
+    )
+    parser.add_argument(
+        "--journal", metavar="FILE",
+        help="what was found out about files that do not change (default: in the user's cache folder; '' for none)",
+    )  # fmt: skip
+    parser.add_argument("--fresh", action="store_true", help="look at all files again")
+    parser.add_argument("--no-costs", action="store_true", help="do not plan memory and time")
+    parser.add_argument(
+        "--device", metavar="DEVICE", help="to plan for: cpu, cuda, or the memory of one, such as 40GB"
+    )
+
+
+def _run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
+    from xt.checking import CheckOptions, check
+    from xt.checking.page import write_page
+    from xt.output import write_atomically
+
+    options = CheckOptions(
+        workers=arguments.workers,
+        journal=arguments.journal,
+        fresh=arguments.fresh,
+        costs=not arguments.no_costs,
+        device=arguments.device,
+    )
+    source = arguments.source
+    with ProgressBars() as bars:
+        bar = bars.add("check", unit="images")
+        if arguments.config is not None:
+            from xt.configuration_parser import load_config
+
+            named = [] if source is None else _named(source)
+            result = check(load_config(arguments.config, [*named, *overrides]), options, progress=bar.update)
+        elif source is None:
+            raise ConfigError(
+                "expected a table or a folder, or --config RUN.yaml; usage: xt check TABLE|FOLDER"
+            )
+        else:
+            result = check(source, options, overrides=overrides, progress=bar.update)
+        if arguments.html is not None:
+            write_page(result, arguments.html, progress=bars.add("draw", unit="images").update)
+    if arguments.json is not None:
+        write_atomically(arguments.json, json.dumps(result.as_dict(), indent=1, ensure_ascii=False) + "\n")
+    print(result)
+    for path in (arguments.json, arguments.html):
+        if path is not None:
+            print(f"wrote {path}")
+    return result.status
+
+
+def _named(source: str) -> list[str]:
+    """The setting that puts a table, a folder or a file of instances in the place of the configuration's."""
+    path = Path(source)
+    kind = "folder" if path.is_dir() else "coco" if path.suffix.lower() == ".json" else "table"
+    others = {"table": "null", "folder": "null", "coco": "[]"}
+    return [f"--data.{name}={source if name == kind else empty}" for name, empty in others.items()]
+
+
+def _joined(argv: Sequence[str]) -> list[str]:
+    """`--data.table x` as `--data.table=x`, so that the value is not taken for the source."""
+    joined: list[str] = []
+    for argument in argv:
+        last = joined[-1] if joined else ""
+        if last.startswith("--") and "." in last and "=" not in last and not argument.startswith("--"):
+            joined[-1] = f"{last}={argument}"
+        else:
+            joined.append(argument)
+    return joined
