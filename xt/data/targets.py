@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from xt.data.alignment import aligned
 from xt.data.point_files import PointFile
 from xt.errors import ShapeError, TableError
 from xt.heads.box_table import BoxTable
@@ -30,8 +31,8 @@ class Target(ABC):
         """The mask, of the image's size and opened anew, or the points or boxes in the image's pixels.
 
         Raises:
-            ShapeError: the mask has another size than the image, or more than one channel; or the boxes are those of an
-                image of another size.
+            ShapeError: the mask does not fit the image, see `aligned`, or has more than one channel; or the boxes are
+                those of an image of another size.
             TableError: a point lies outside of the image, or a mask's value for nodata is that of a class.
         """
 
@@ -58,21 +59,20 @@ class MaskTarget(Target):
         self.class_names = tuple(class_names)
 
     def on(self, image: LargeImage) -> LargeImage:
-        mask = open_image(self.path, nodata=self.nodata)
+        file = open_image(self.path, nodata=self.nodata)
         try:
-            self._check(mask, image)
+            self._check(file)
+            mask = aligned(file, image)
         except BaseException:
-            mask.close()
+            file.close()
             raise
         return mask if self.values is None else ClassNumbers(mask, self.values)
 
-    def _check(self, mask: LargeImage, image: LargeImage) -> None:
-        if mask.channels != 1 or mask.shape != image.shape:
-            height, width = mask.shape
-            channels = f"{mask.channels} channel{'s' if mask.channels > 1 else ''}"
+    def _check(self, mask: LargeImage) -> None:
+        if mask.channels != 1:
             raise ShapeError(
-                f"{self.path} is {height} x {width} pixels of {channels}; the mask of {image.name} must be "
-                f"{image.shape[0]} x {image.shape[1]} of one channel, which holds class numbers"
+                f"{self.path} has {mask.channels} channels; a mask has one, which holds class numbers: turn colours "
+                "into numbers first, one for each class"
             )
         values = range(len(self.class_names)) if self.values is None else self.values
         of_class = dict(zip(values, self.class_names, strict=False))
