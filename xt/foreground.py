@@ -15,7 +15,6 @@ import numpy as np
 
 from xt.errors import ConfigError, ShapeError
 from xt.images import LargeImage, open_image
-from xt.images.image import fits
 
 Kind = Literal["nodata", "tissue"] | str | os.PathLike[str] | np.ndarray | LargeImage | Callable[..., Any]
 
@@ -39,7 +38,7 @@ def foreground_mask(image: LargeImage, kind: Kind = "nodata", max_side: int = MA
             such an array.
         max_side: the longer side of the result is at most this, in pixels.
     Raises:
-        ConfigError: the kind is unknown, or the image has no nodata value.
+        ConfigError: the kind is unknown, or nothing of the image can be missing.
         ShapeError: the image is not RGB, or the mask does not have its shape.
     """
     if isinstance(kind, str) and kind == "nodata":
@@ -121,14 +120,19 @@ def _level_for(image: LargeImage, max_side: int) -> int:
 def _with_data(image: LargeImage, max_side: int) -> np.ndarray:
     if not image.has_nodata:
         raise ConfigError(
-            f"{image.name} has no nodata value, so that nothing could be left out; "
+            f"{image.name} has neither a nodata value nor a mask or alpha, so that nothing could be left out; "
             "say which value means nothing (nodata=, --nodata or data.nodata) or choose another foreground"
         )
     return low_resolution(image, max_side, lambda valid: np.asarray(valid.any(axis=2)), read=_read_data)
 
 
 def _read_data(image: LargeImage, y: int, x: int, height: int, width: int) -> np.ndarray:
-    return image.read_valid(y, x, height, width)[1]
+    return image.read_usable(y, x, height, width)[1]
+
+
+def _read_marked(mask: LargeImage, y: int, x: int, height: int, width: int) -> np.ndarray:
+    pixels, valid = mask.read_usable(y, x, height, width)
+    return (np.nan_to_num(pixels) != 0) & valid
 
 
 def _tissue(image: LargeImage, max_side: int) -> np.ndarray:
@@ -183,13 +187,9 @@ def _from_mask(image: LargeImage, source: Any, max_side: int) -> np.ndarray:
     try:
         _check_extent(mask.shape, image, mask.name)
 
-        def kept(pixels: np.ndarray) -> np.ndarray:
-            marked = np.nan_to_num(pixels) != 0
-            if mask.nodata is not None and fits(mask.nodata, mask.dtype):
-                marked &= pixels != mask.nodata
-            return np.asarray(marked.any(axis=2))
-
-        return low_resolution(mask, max_side, kept)
+        return low_resolution(
+            mask, max_side, lambda marked: np.asarray(marked.any(axis=2)), read=_read_marked
+        )
     finally:
         if mask is not source:
             mask.close()

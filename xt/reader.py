@@ -149,7 +149,7 @@ class RegionReader:
         image, size = self.images[place], self.window_size
         y, x = region.y - self.halo, region.x - self.halo
         if image.has_nodata:
-            window, is_data = image.read_valid(y, x, size, size)
+            window, is_data = image.read_usable(y, x, size, size)
             np.copyto(valid, is_data.transpose(2, 0, 1))
         else:
             window = image.read(y, x, size, size)

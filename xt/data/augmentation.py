@@ -120,7 +120,7 @@ class ColourJitter(LargeImage):
             crs=source.crs,
             transform=source.transform,
             control=source.control,
-            nodata=source.nodata,
+            nodata=source.nodata_values,
             fill=source.fill,
             channel_names=source.channel_names,
         )

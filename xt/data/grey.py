@@ -25,7 +25,7 @@ class Coloured(LargeImage):
             crs=source.crs,
             transform=source.transform,
             control=source.control,
-            nodata=source.nodata,
+            nodata=source.nodata_values * 3,
             fill=source.fill,
         )
         self.source = source

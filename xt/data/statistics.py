@@ -98,7 +98,7 @@ class _Moments:
 def _valid_pixels(image: LargeImage, y: int, x: int, size: int) -> list[np.ndarray]:
     """For each channel the valid values of one region, in unit scale; only what lies inside the image."""
     height, width = min(size, image.shape[0] - y), min(size, image.shape[1] - x)
-    pixels, valid = (part.reshape(-1, image.channels) for part in image.read_valid(y, x, height, width))
+    pixels, valid = (part.reshape(-1, image.channels) for part in image.read_usable(y, x, height, width))
     finite = np.isfinite(pixels)
     if not image.has_nodata and not finite.all():
         raise PixelError(

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xt.data.augmentation import random_crop
 from xt.errors import ShapeError
@@ -39,21 +40,31 @@ class Downsampled(LargeImage):
             [(height, width)],
             source.channels,
             source.dtype,
-            nodata=source.nodata,
+            nodata=source.nodata_values,
             fill=source.fill,
         )
         self.source = source
         self.source_level = max(level for level, step in enumerate(source.levels) if step <= factor + 1e-6)
         self._lock = threading.Lock()
-        self._pixels: np.ndarray | None = None
+        self._averaged: tuple[np.ndarray, NDArray[np.bool_]] | None = None
+
+    @property
+    def has_nodata(self) -> bool:
+        return self.source.has_nodata
 
     def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
-        with self._lock:
-            if self._pixels is None:
-                self._pixels = self._average()
-        return self._pixels[y : y + height, x : x + width].copy()
+        return self._read_valid(y, x, height, width, level)[0]
 
-    def _average(self) -> np.ndarray:
+    def _read_valid(
+        self, y: int, x: int, height: int, width: int, level: int
+    ) -> tuple[np.ndarray, NDArray[np.bool_]]:
+        with self._lock:
+            if self._averaged is None:
+                self._averaged = self._average()
+        pixels, valid = (part[y : y + height, x : x + width].copy() for part in self._averaged)
+        return pixels, valid
+
+    def _average(self) -> tuple[np.ndarray, NDArray[np.bool_]]:
         height, width = self.shape
         level_height, level_width = self.source.level_shapes[self.source_level]
         total = np.zeros((height, width, self.channels), np.float64)
@@ -64,7 +75,7 @@ class Downsampled(LargeImage):
                 by_columns = _Overlap(x, columns, level_width / width, width)
                 read, valid = self.source._read_level_valid(y, x, rows, columns, self.source_level)
                 pixels = read.astype(np.float32)
-                valid &= pixels == pixels
+                valid &= (pixels == pixels) & self.source._can_be_used(read)
                 part = np.s_[by_rows.first : by_rows.last, by_columns.first : by_columns.last]
                 if valid.all():
                     total[part] += by_columns.sums(by_rows.sums(pixels, axis=0), axis=1)
@@ -79,7 +90,7 @@ class Downsampled(LargeImage):
         elif self.dtype.kind == "b":
             mean = mean >= 0.5
         filled = np.nan if self.dtype.kind == "f" and self.nodata is None else self.fill
-        return np.where(empty, filled, mean).astype(self.dtype)
+        return np.where(empty, filled, mean).astype(self.dtype), ~(empty & self.has_nodata)
 
     def close(self) -> None:
         self.source.close()

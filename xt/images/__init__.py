@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from xt.errors import ConfigError, ImageError
 from xt.images.array import ArrayImage, is_tensor
+from xt.images.bands import ALPHA, Alpha
 from xt.images.image import LargeImage, fits
 from xt.images.ome import Plane
 from xt.images.remote import is_remote
@@ -28,7 +29,13 @@ _JOINT = "|"
 
 
 def open_image(
-    source: Any, nodata: float | None = None, *, time: int = 0, z: int = 0, series: int = 0
+    source: Any,
+    nodata: float | None = None,
+    *,
+    alpha: Alpha = ALPHA,
+    time: int = 0,
+    z: int = 0,
+    series: int = 0,
 ) -> LargeImage:
     """Open an image for reading by window; no pixels are read yet.
 
@@ -39,6 +46,9 @@ def open_image(
             tuple of these, or paths joined by "|", are a stack of them, see `stack`.
         nodata: the value of pixels that hold nothing, in place of the one in the file; of a stack, in those files whose
             pixels can have it.
+        alpha: what a band is that the file calls alpha. "validity": no channel; the others hold nothing where it is 0.
+            "channel": a channel as they are, as for near infrared that a program has written as a fourth band, and
+            nothing is missing by it.
         time, z, series: which time point, focal plane and image of an OME-TIFF or OME-Zarr, from 0.
     Raises:
         ImageError: the file is missing, not an image, or damaged.
@@ -52,13 +62,14 @@ def open_image(
         source = os.fspath(source)
         parts = stack_parts(source)
         if len(parts) == 1:
-            return _open_file(source, nodata, Plane(time, z, series))
+            return _open_file(source, nodata, alpha, Plane(time, z, series))
         source = parts
     if isinstance(source, (list, tuple)):
         from xt.images.stacked import stack
 
         stacked = stack(
-            source, open_image=lambda each: _open_layer(each, nodata, time=time, z=z, series=series)
+            source,
+            open_image=lambda each: _open_layer(each, nodata, alpha=alpha, time=time, z=z, series=series),
         )
         if nodata is not None and not any(fits(nodata, layer.dtype) for layer in stacked.layers):
             stacked.close()
@@ -108,12 +119,12 @@ def stack(
     return stack(images, names, resampling, reference, same_field=same_field, open_image=open_image)
 
 
-def _open_layer(source: Any, nodata: float | None, **plane: int) -> LargeImage:
-    image = open_image(source, **plane)
+def _open_layer(source: Any, nodata: float | None, **options: Any) -> LargeImage:
+    image = open_image(source, **options)
     if nodata is None or image is source or not fits(nodata, image.dtype):
         return image
     image.close()
-    return open_image(source, nodata, **plane)
+    return open_image(source, nodata, **options)
 
 
 def stack_parts(path: str) -> list[str]:
@@ -123,11 +134,11 @@ def stack_parts(path: str) -> list[str]:
     return [part.strip() for part in path.split(_JOINT)]
 
 
-def _open_file(path: str, nodata: float | None, plane: Plane) -> LargeImage:
+def _open_file(path: str, nodata: float | None, alpha: Alpha, plane: Plane) -> LargeImage:
     """Choose between OpenSlide, tifffile, zarr and GDAL.
 
     A scanner's own format goes to OpenSlide. A tiled TIFF that both can read is a slide if it says so: 8-bit RGB,
-    a microscope's resolution in its tags, and neither coordinates nor a nodata value. A TIFF with OME's description is
+    a microscope's resolution in its tags, and neither coordinates nor missing pixels. A TIFF with OME's description is
     an OME-TIFF, whatever its name. All else goes to GDAL.
     """
     from xt.images import slide
@@ -145,7 +156,7 @@ def _open_file(path: str, nodata: float | None, plane: Plane) -> LargeImage:
         if kind is not None and kind != slide.GENERIC:
             _refuse_planes(path, plane)
             return slide.SlideImage(path, nodata)
-    image = RasterImage(path, nodata)
+    image = RasterImage(path, nodata, alpha)
     if elsewhere:
         _refuse_planes(path, plane)
         return _upright(image)
@@ -153,7 +164,7 @@ def _open_file(path: str, nodata: float | None, plane: Plane) -> LargeImage:
         from xt.images.ome_tiff import OmeTiffImage
 
         image.close()
-        return OmeTiffImage(path, nodata, plane)
+        return OmeTiffImage(path, nodata, plane, alpha)
     if Path(path).name.lower().endswith((".ome.tif", ".ome.tiff")):
         # Of one that was cut off GDAL would show the first channel as if it were all.
         raise ImageError(
@@ -167,7 +178,7 @@ def _open_file(path: str, nodata: float | None, plane: Plane) -> LargeImage:
         and (image.channels, image.dtype) == (3, "uint8")
         and image.crs is None
         and image.location is None
-        and image.nodata is None
+        and not image.has_nodata
         and image.orientation_tag == 1
     )
     if looks_like_slide:

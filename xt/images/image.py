@@ -43,7 +43,9 @@ class LargeImage(ABC):
             the outer corner of the top left pixel. One by which pixels have no area is none.
         control: what locates it instead, where the file has no transform: ground control points or rational
             polynomials. `location` is the way between pixels and map whichever it has.
-        nodata: the value of pixels that hold nothing; `read_valid` tells which they are in any image.
+        nodata: the value of pixels that hold nothing, where one value means so in all channels; `read_valid` tells
+            which they are in any image.
+        nodata_values: that value of each channel; None where another thing decides, such as a mask, or nothing.
         fill: what is read outside the image.
         channel_names: one a channel, where the file says so.
         orientation: the tag of the file by which its pixels were turned to be upright, numbered as in EXIF and TIFF;
@@ -66,7 +68,7 @@ class LargeImage(ABC):
         crs: str | None = None,
         transform: Transform | None = None,
         control: Control | None = None,
-        nodata: float | None = None,
+        nodata: float | Sequence[float | None] | None = None,
         fill: float | None = None,
         channel_names: Sequence[str] | None = None,
     ) -> None:
@@ -80,8 +82,11 @@ class LargeImage(ABC):
         self.crs = crs
         self.transform = invertible(transform)
         self.control = control
-        self.nodata = nodata
-        self.fill = fill if fill is not None else nodata if nodata is not None else 0
+        self.nodata_values: tuple[float | None, ...] = (
+            tuple(nodata) if isinstance(nodata, Sequence) else (nodata,) * self.channels
+        )
+        self.nodata = common_value(self.nodata_values)
+        self.fill = fill if fill is not None else self.nodata if self.nodata is not None else 0
         self.channel_names = None if channel_names is None else tuple(channel_names)
         self.closed = False
 
@@ -103,12 +108,26 @@ class LargeImage(ABC):
     ) -> tuple[np.ndarray, NDArray[np.bool_]]:
         """A window as `read` gives it, and which of its values are data: (height, width, channels) both.
 
-        False outside the image and where a channel holds nothing: at its nodata value (for NaN also where it is
-        infinite), or, in a stack, outside the file that the channel comes from.
+        False outside the image and where a channel holds nothing: where its file's mask or alpha says so, at its nodata
+        value, or, in a stack, outside the file that the channel comes from. Of a file it is what GDAL's own masks say.
 
         Args and errors: as of `read`.
         """
         return self._read_level_valid(*self._window(y, x, height, width, level))
+
+    def read_usable(
+        self, y: int, x: int, height: int, width: int, level: int = 0
+    ) -> tuple[np.ndarray, NDArray[np.bool_]]:
+        """As `read_valid`, but where NaN means missing, infinity does, too, as for models and means."""
+        pixels, valid = self.read_valid(y, x, height, width, level)
+        return pixels, valid & self._can_be_used(pixels)
+
+    def _can_be_used(self, pixels: np.ndarray) -> NDArray[np.bool_]:
+        """Of values that are data those that are a number, if the channel says that it holds others."""
+        if self.dtype.kind != "f" or self.nodata_values == (None,) * self.channels:
+            return np.ones((), np.bool_)
+        by_nan = np.array([value is not None and math.isnan(value) for value in self.nodata_values])
+        return np.isfinite(pixels) | ~by_nan
 
     @property
     def location(self) -> Location | None:
@@ -118,7 +137,7 @@ class LargeImage(ABC):
     @property
     def has_nodata(self) -> bool:
         """Whether pixels inside the image may hold nothing, so that `read_valid` tells more than `read`."""
-        return self.nodata is not None
+        return any(value is not None for value in self.nodata_values)
 
     def _window(self, y: int, x: int, height: int, width: int, level: int) -> tuple[int, int, int, int, int]:
         """A window that was asked for, in pixels of its level."""
@@ -171,7 +190,7 @@ class LargeImage(ABC):
     ) -> tuple[np.ndarray, NDArray[np.bool_]]:
         """As `_read`, with which values are data."""
         pixels = self._read(y, x, height, width, level)
-        return pixels, is_data(pixels, self.nodata)
+        return pixels, is_data(pixels, self.nodata_values)
 
     @abstractmethod
     def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
@@ -292,11 +311,29 @@ def invertible(transform: Transform | None) -> Transform | None:
     return transform if abs(area) > _ROUNDING * math.hypot(a, d) * math.hypot(b, e) else None
 
 
-def is_data(pixels: np.ndarray, nodata: float | None) -> NDArray[np.bool_]:
-    """Where pixels differ from the nodata value, in their own shape; NaN as such a value also means infinity."""
-    if nodata is None:
+def is_data(pixels: np.ndarray, nodata_values: Sequence[float | None]) -> NDArray[np.bool_]:
+    """Where pixels (..., channels) differ from their channel's nodata value, in their own shape."""
+    if same(nodata_values):
+        return _differs(pixels, nodata_values[0])
+    return np.stack(
+        [_differs(pixels[..., channel], value) for channel, value in enumerate(nodata_values)], axis=-1
+    )
+
+
+def _differs(pixels: np.ndarray, value: float | None) -> NDArray[np.bool_]:
+    if value is None:
         return np.ones(pixels.shape, dtype=np.bool_)
-    return np.isfinite(pixels) if math.isnan(nodata) else pixels != nodata
+    return ~np.isnan(pixels) if math.isnan(value) else pixels != value
+
+
+def same(values: Sequence[float | None]) -> bool:
+    """Whether all are equal; NaN is equal to NaN here."""
+    return len({"nan" if value is not None and math.isnan(value) else value for value in values}) == 1
+
+
+def common_value(values: Sequence[float | None]) -> float | None:
+    """The one value that all are, else None."""
+    return values[0] if same(values) else None
 
 
 def check_dtype(dtype: np.dtype[Any], name: str) -> np.dtype[Any]:

@@ -9,16 +9,18 @@ import re
 import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xt.errors import ImageError, MissingPackageError, SlowImageWarning
+from xt.images.bands import ALPHA, Alpha, Bands, bands_of, mask_has_levels
 from xt.images.handles import HandlePool
-from xt.images.image import LargeImage, check_dtype, check_nodata, fits
+from xt.images.image import LargeImage, check_dtype
 from xt.images.location import Transform, control_of
 from xt.images.notes import BandNotes, FileNotes, band_notes, file_notes
 from xt.images.orientation import GdalFile, read_orientation
@@ -44,25 +46,30 @@ _one_at_a_time = threading.Lock()
 class RasterImage(LargeImage):
     """A file that GDAL reads; its overviews are the levels.
 
-    Bands are channels (of an OME-TIFF only those of its first directory). A palette is not applied: its indices are the
-    pixels. A file's own nodata value is ignored where the pixel type cannot hold it. Pixels are in the order stored:
-    `open_image` turns them as `orientation_tag` says.
+    Bands are channels (of an OME-TIFF only those of its first directory), except for alpha, see `bands_of`. What is
+    missing is what GDAL's own masks say. A palette is not applied: its indices are the pixels. Pixels are in the order
+    stored: `open_image` turns them as `orientation_tag` says.
     """
 
-    def __init__(self, path: str | os.PathLike[str], nodata: float | None = None) -> None:
+    def __init__(
+        self, path: str | os.PathLike[str], nodata: float | None = None, alpha: Alpha = ALPHA
+    ) -> None:
         self.path = url_of(str(path))
-        self.nodata_given = nodata
+        self.given: tuple[float | None, Alpha] = (nodata, alpha)
         with open_for_facts(self.path) as dataset:
-            facts = describe(dataset, self.path)
+            self.bands, facts = describe(dataset, self.path, nodata, alpha)
             shapes = _level_shapes(dataset, self.path)
             self.driver: str = dataset.driver
             self.is_ome = _OME_MARK in dataset.tags().get("TIFFTAG_IMAGEDESCRIPTION", "")
             self.storage = _storage(dataset)
             self.orientation_tag = read_orientation(dataset, functools.partial(_open_bytes, self.path))
             levels = [1.0, *(float(factor) for factor in _overviews(dataset))]
+            masks = self.bands.masks
+            # If not, the mask of level 0 is read for all.
+            self._masks_have_levels = len(levels) == 1 or all(
+                mask_has_levels(dataset, band, gdal_path(self.path), len(levels) - 1) for band in masks
+            )
         widen_cache(self.storage)
-        dtype = facts["dtype"]
-        facts["nodata"] = facts["nodata"] if nodata is None else check_nodata(nodata, dtype, self.path)
         super().__init__(self.path, shapes, levels=levels, **facts)
         if self.storage.slow and not self.is_ome:
             warnings.warn(slow_message(self.path, self.storage), SlowImageWarning, stacklevel=3)
@@ -70,19 +77,79 @@ class RasterImage(LargeImage):
         self._pools = [_pool(self.path, level) for level in range(len(shapes))]
         self._release = weakref.finalize(self, _release, self._pools, self._key)
 
+    @property
+    def has_nodata(self) -> bool:
+        return not self.bands.hold_all
+
     def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
+        return self._read_bands(y, x, height, width, level, self.bands.channels)
+
+    def _read_valid(
+        self, y: int, x: int, height: int, width: int, level: int
+    ) -> tuple[np.ndarray, NDArray[np.bool_]]:
+        bands = self.bands
+        masks = self._read_masks(y, x, height, width, level) if bands.masked else None
+        if not bands.by_alpha:
+            pixels = self._read(y, x, height, width, level)
+            return pixels, bands.valid(pixels, None, masks)
+        # In one go, as a PNG would be decoded twice otherwise.
+        with_alpha = self._read_bands(y, x, height, width, level, self._all_read)
+        pixels = with_alpha[..., :-1]
+        return pixels, bands.valid(pixels, with_alpha[..., -1], masks)
+
+    @property
+    def _all_read(self) -> tuple[int, ...]:
+        """The numbers of the bands that are read at all: the channels, then alpha if they go by it."""
+        assert self.bands.alpha is not None or not self.bands.by_alpha
+        return (*self.bands.channels, self.bands.alpha) if self.bands.by_alpha else self.bands.channels
+
+    def _read_bands(
+        self, y: int, x: int, height: int, width: int, level: int, bands: tuple[int, ...]
+    ) -> np.ndarray:
+        """(height, width, bands) of the first of `_all_read`."""
         if level == 0 and self.storage.decode_once:
-            whole = decoded_images.get(self._key, lambda: self._decode(0, 0, *self.shape, 0))
-            return whole[y : y + height, x : x + width].copy()
-        return self._decode(y, x, height, width, level)
+            everything = self._all_read
+            whole = decoded_images.get(self._key, lambda: self._decode(0, 0, *self.shape, 0, everything))
+            return whole[y : y + height, x : x + width, : len(bands)].copy()
+        return self._decode(y, x, height, width, level, bands)
 
-    def _decode(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
+    def _read_masks(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
+        """(height, width, 1 or as many as masked channels)"""
+        if level == 0 and self.storage.decode_once:
+            key = (self._key, "masks")
+            whole = decoded_images.get(key, lambda: self._decode_masks(0, 0, *self.shape, 0))
+            return whole[y : y + height, x : x + width]
+        return self._decode_masks(y, x, height, width, level)
+
+    def _decode(
+        self, y: int, x: int, height: int, width: int, level: int, bands: tuple[int, ...]
+    ) -> np.ndarray:
+        window = (y, x, height, width)
+        with self._reading(window, level) as dataset:
+            return _channels_last(dataset.read(bands, window=_window(*window), out_dtype=self.dtype))
+
+    def _decode_masks(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
+        masks, window = self.bands.masks, (y, x, height, width)
+        if level == 0 or self._masks_have_levels:
+            with self._reading(window, level) as dataset:
+                return _channels_last(dataset.read_masks(masks, window=_window(*window)))
+        step_y, step_x = (full / low for full, low in zip(self.shape, self.level_shapes[level], strict=True))
+        above = (y * step_y, x * step_x, height * step_y, width * step_x)
+        with self._reading(window, level, of_level=0) as dataset:
+            shape = (len(masks), height, width)
+            return _channels_last(dataset.read_masks(masks, window=_window(*above), out_shape=shape))
+
+    @contextmanager
+    def _reading(
+        self, window: tuple[int, int, int, int], level: int, of_level: int | None = None
+    ) -> Iterator[Any]:
+        """A dataset of a level; what is wrong with its file is said about the window that was asked for."""
         import rasterio.errors
-        from rasterio.windows import Window
 
-        with self._pools[level].borrow() as dataset:
+        y, x, height, width = window
+        with self._pools[level if of_level is None else of_level].borrow() as dataset:
             try:
-                bands = dataset.read(window=Window(x, y, width, height), out_dtype=self.dtype)
+                yield dataset
             except (rasterio.errors.RasterioError, OSError) as error:
                 if is_over_network(self.path):
                     raise ImageError(why_not(self.path, _all_said(error))) from error
@@ -91,8 +158,6 @@ class RasterImage(LargeImage):
                     f"{x + width} of level {level} cannot be decoded ({cause_of(error)}); get the file again "
                     "from its source"
                 ) from error
-        # GDAL delivers band after band; the view keeps that order in memory, which is what tensors want.
-        return bands.transpose(1, 2, 0)
 
     def file_notes(self) -> FileNotes:
         with rasterio_dataset(self) as dataset:
@@ -108,7 +173,7 @@ class RasterImage(LargeImage):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Handles do not travel to other processes: the image is opened anew there.
-        return _reopen, (self.path, self.nodata_given)
+        return _reopen, (self.path, *self.given)
 
 
 def _open_bytes(path: str) -> IO[bytes]:
@@ -127,16 +192,28 @@ def rasterio_dataset(image: RasterImage) -> Iterator[Any]:
         yield dataset
 
 
-def _reopen(path: str, nodata: float | None) -> RasterImage:
+def _channels_last(bands: np.ndarray) -> np.ndarray:
+    # GDAL delivers band after band; the view keeps that order in memory, which is what tensors want.
+    return bands.transpose(1, 2, 0)
+
+
+def _window(y: float, x: float, height: float, width: float) -> Any:
+    from rasterio.windows import Window
+
+    return Window(x, y, width, height)
+
+
+def _reopen(path: str, nodata: float | None, alpha: Alpha) -> RasterImage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SlowImageWarning)
-        return RasterImage(path, nodata)
+        return RasterImage(path, nodata, alpha)
 
 
 def _release(pools: list[HandlePool[Any]], key: int) -> None:
     for pool in pools:
         pool.close()
     decoded_images.drop(key)
+    decoded_images.drop((key, "masks"))
 
 
 def _pool(path: str, level: int) -> HandlePool[Any]:
@@ -253,43 +330,42 @@ def _all_said(error: BaseException) -> str:
     return "; ".join(dict.fromkeys(line for line in said if line and "previous exception" not in line))
 
 
-def describe(dataset: Any, path: str) -> dict[str, Any]:
-    """What a `LargeImage` says of itself.
+def describe(
+    dataset: Any, path: str, nodata: float | None = None, alpha: Alpha = ALPHA
+) -> tuple[Bands, dict[str, Any]]:
+    """A file's bands, and what a `LargeImage` says of itself.
 
     Raises:
         ImageError: there are no bands.
         PixelError: they are neither integers nor real floats.
+        ConfigError: nodata or alpha do not fit, see `bands_of`.
     """
     if dataset.count == 0:
         inside = ", ".join(dataset.subdatasets[:3])
         hint = f"; it holds further images, open one of them: {inside}" if inside else ""
         raise ImageError(f"{path} has no bands to read{hint}")
-    names = sorted(set(dataset.dtypes))
-    for name in names:
+    for name in sorted(set(dataset.dtypes)):
         check_dtype(np.dtype("complex64" if name == "complex_int16" else name), path)
-    dtype = np.result_type(*names)
-    nodata = dataset.nodata
-    if nodata is not None and not fits(nodata, dtype):
-        nodata = None
+    bands = bands_of(dataset, path, alpha, nodata)
+    places = [band - 1 for band in bands.channels]
     transform: Transform | None = None
     if not dataset.transform.is_identity:
         transform = tuple(dataset.transform)[:6]
     control = control_of(dataset, path)
     crs = dataset.crs.to_string() if dataset.crs else None if control is None else control.crs
-    return {
-        "channels": dataset.count,
-        "dtype": dtype,
-        "nodata": nodata,
+    return bands, {
+        "channels": len(places),
+        "dtype": np.result_type(*(dataset.dtypes[place] for place in places)),
+        "nodata": bands.nodata,
         "crs": crs,
         "transform": transform,
         "control": control,
-        "channel_names": _channel_names(dataset),
+        "channel_names": _channel_names([dataset.descriptions[place] for place in places]),
         "microns_per_pixel": None if crs else _microns_per_pixel(dataset.tags()),
     }
 
 
-def _channel_names(dataset: Any) -> tuple[str, ...] | None:
-    names: tuple[str | None, ...] = dataset.descriptions
+def _channel_names(names: Sequence[str | None]) -> tuple[str, ...] | None:
     if not any(names):
         return None
     return tuple(name or f"band {number}" for number, name in enumerate(names, start=1))

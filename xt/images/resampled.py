@@ -108,7 +108,7 @@ class Resampled(View):
         if self._nearest:
             places = np.ix_(rows.index[0], columns.index[0])
             return pixels[places], valid[places]
-        return self._mean_of(pixels, valid, rows, columns)
+        return self._mean_of(pixels, valid & self.image._can_be_used(pixels), rows, columns)
 
     def _resample_halves(
         self, y: int, x: int, height: int, width: int, level: int, tall: bool
@@ -138,8 +138,9 @@ class Resampled(View):
         there = missing <= 0.5
         np.divide(mean, 1 - missing, out=mean, where=there & (missing > 0))
         result = self._in_own_type(mean)
-        if self.nodata is not None:
-            _avoid(result, self.nodata, there)
+        for channel, nodata in enumerate(self.nodata_values):
+            if nodata is not None:
+                _avoid(result[..., channel], nodata, there[..., channel])
         result[~there] = self.fill
         return result, there
 

@@ -160,7 +160,7 @@ def _on_grid_of(base: LargeImage, image: LargeImage, resampling: str, any_ratio:
                 f"{image.name} lies on another grid than {base.name} and is no file, but only files are aligned: stack "
                 "the file, then crop, flip or resample the stack"
             )
-        return WarpedImage(stored.path, grid, resampling, stored.nodata_given)
+        return WarpedImage(stored.path, grid, resampling, *stored.given)
     if image.shape == base.shape:
         return _with_levels_of(base, image, resampling)
     if not any_ratio and not _whole_ratio(base.shape, image.shape):

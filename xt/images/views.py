@@ -43,7 +43,7 @@ class View(LargeImage):
             crs=image.crs,
             transform=None if image.transform is None else compose(image.transform, pixel_map),
             control=None if image.control is None else image.control.seen_through(pixel_map),
-            nodata=image.nodata,
+            nodata=image.nodata_values,
             fill=image.fill,
             channel_names=image.channel_names,
         )

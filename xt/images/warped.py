@@ -6,7 +6,8 @@ import functools
 import os
 import re
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,18 +15,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xt.errors import ConfigError, ImageError
+from xt.images.bands import ALPHA, Alpha, Bands, mask_has_levels
 from xt.images.blocks import block_cache, new_owner, read_blocks
 from xt.images.handles import HandlePool
-from xt.images.image import LargeImage, check_nodata
+from xt.images.image import LargeImage, same
 from xt.images.location import Transform, compose, inverse
 from xt.images.notes import BandNotes, band_notes
+from xt.images.nan_where_missing import nan_where_missing
 from xt.images.raster import cause_of, describe, open_for_facts, open_for_pixels
+from xt.images.remote import gdal_path
 
 # GDAL works out a warp block by block, and interpolates positions within each to an eighth of a source pixel: always
 # the same blocks are asked for, so that windows have no seams and can be put together in any way.
 _BLOCK = (128, 512)
 # Rows of blocks under a row of regions of 256 pixels with a halo of 64, and one.
 _ROWS_KEPT = 5
+_NAN = float("nan")
 _METHODS = ("bilinear", "nearest", "cubic", "average", "mode")
 
 
@@ -60,6 +65,7 @@ class WarpedImage(LargeImage):
         grid: whose pixels these are; all its levels are here too.
         resampling: "bilinear", "nearest", "cubic", "average" or "mode", as GDAL means them.
         nodata: instead of the file's own.
+        alpha: see `xt.open_image`.
     Raises:
         ConfigError: there is no such resampling, or the file says nothing of where it lies.
         ImageError: the file is missing or damaged.
@@ -71,19 +77,23 @@ class WarpedImage(LargeImage):
         grid: MapGrid,
         resampling: str = "bilinear",
         nodata: float | None = None,
+        alpha: Alpha = ALPHA,
     ) -> None:
         self.path = str(path)
         self.resampling = check_resampling(resampling, self.path)
-        self._arguments = (self.path, grid, resampling, nodata)
+        self._arguments = (self.path, grid, resampling, nodata, alpha)
         with open_for_facts(self.path) as dataset:
-            facts = describe(dataset, self.path)
+            bands, facts = describe(dataset, self.path, nodata, alpha)
             if not _is_located(dataset):
                 raise ConfigError(
                     f"{self.path} has no coordinate system, so that it cannot be aligned by its map position"
                 )
             overviews = min((dataset.overviews(band) for band in dataset.indexes), key=len)
+            if not all(
+                mask_has_levels(dataset, band, gdal_path(self.path), len(overviews)) for band in bands.masks
+            ):
+                overviews = []
         dtype = facts["dtype"]
-        own_nodata = facts["nodata"] if nodata is None else check_nodata(nodata, dtype, self.path)
         super().__init__(
             f"{self.path} (aligned)",
             grid.level_shapes,
@@ -92,12 +102,12 @@ class WarpedImage(LargeImage):
             levels=grid.levels,
             crs=grid.crs,
             transform=grid.transform,
-            nodata=float("nan") if dtype.kind == "f" else own_nodata,
+            nodata=float("nan") if dtype.kind == "f" else bands.nodata,
             channel_names=facts["channel_names"],
         )
         working = "float32" if dtype.itemsize <= 2 or dtype == np.float32 else "float64"
         self._working = np.dtype(working)
-        recipe = _Recipe(self.path, grid, resampling, own_nodata, working, tuple(overviews))
+        recipe = _Recipe(self.path, grid, resampling, bands, working, tuple(overviews))
         # Worked out once for each level, by the first read of it.
         description = functools.cache(recipe.description)
         self._pools: list[HandlePool[Any]] = [
@@ -208,7 +218,7 @@ class _Recipe:
     path: str
     grid: MapGrid
     resampling: str
-    nodata: float | None
+    bands: Bands
     working: str
     overviews: tuple[int, ...]
 
@@ -223,14 +233,15 @@ class _Recipe:
         opening = {} if overview is None else {"overview_level": overview}
         try:
             with (
-                open_for_facts(self.path, **opening) as dataset,
+                open_for_facts(self.path, **opening) as own,
+                self._with_one_nodata(own, overview) as (dataset, nodata),
                 WarpedVRT(
                     dataset,
                     src_crs=dataset.crs or dataset.gcps[1],
                     crs=self.grid.crs,
                     resampling=Resampling[self.resampling],
-                    src_nodata=float("nan") if self.nodata is None else self.nodata,
-                    nodata=float("nan"),
+                    src_nodata=nodata,
+                    nodata=_NAN,
                     dtype=self.working,
                 ) as warped,
             ):
@@ -242,6 +253,18 @@ class _Recipe:
         return _channels_apart(
             _on_grid(text, self.grid.level_shapes[level], self.grid.level_transform(level))
         )
+
+    @contextmanager
+    def _with_one_nodata(self, dataset: Any, overview: int | None) -> Iterator[tuple[Any, float]]:
+        """The dataset, or a virtual one, in which what is missing has one value; and that value."""
+        bands = self.bands
+        plain = not bands.masked and len(bands.channels) == dataset.count
+        if plain and same(bands.nodata):
+            yield dataset, _NAN if bands.nodata[0] is None else bands.nodata[0]
+            return
+        description = nan_where_missing(dataset, gdal_path(self.path), bands, self.working, overview)
+        with open_for_facts(description) as virtual:
+            yield virtual, _NAN
 
     def _overview(self, level: int) -> int | None:
         """The file's coarsest overview that is finer than what is asked for; None for its full resolution.
@@ -308,7 +331,7 @@ def _on_grid(description: str, shape: tuple[int, int], transform: Transform) -> 
 
 
 def _channels_apart(description: str) -> str:
-    """A virtual dataset in which each channel has a mask of its own, and alpha is a channel like others.
+    """A virtual dataset in which each channel has a mask of its own, and alpha, if there is one, is a channel.
 
     rasterio writes that a pixel is missing if all its channels are, and cuts pixels out by the alpha channel.
     """

@@ -193,7 +193,7 @@ def on_data(y: Rows, x: Rows, region: Region, image: "LargeImage") -> NDArray[np
     """
     inside: NDArray[np.bool_] = (y >= 0) & (x >= 0) & (y < image.shape[0]) & (x < image.shape[1])
     if image.has_nodata and inside.any():
-        _, valid = image.read_valid(*region)
+        _, valid = image.read_usable(*region)
         row = np.clip(y - region.y, 0, region.height - 1).astype(int)
         column = np.clip(x - region.x, 0, region.width - 1).astype(int)
         inside &= np.asarray(valid.any(axis=-1))[row, column]

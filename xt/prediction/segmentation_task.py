@@ -72,7 +72,7 @@ class SegmentationTask(DenseTask):
         pixels: NDArray[np.uint8] = torch.cat(bands, dim=1).cpu().numpy()
         if image.has_nodata:
             for number, region in enumerate(regions):
-                _, valid = image.read_valid(region.y, region.x, *pixels.shape[2:])
+                _, valid = image.read_usable(region.y, region.x, *pixels.shape[2:])
                 pixels[number][:, ~valid.any(axis=-1)] = NOTHING
         return pixels
 

@@ -76,7 +76,7 @@ def _read(
     image: "LargeImage", level: int, y: int, x: int, height: int, width: int
 ) -> tuple[NDArray[Any], NDArray[np.bool_]]:
     factor = image.levels[level]
-    return image.read_valid(round(y * factor), round(x * factor), height, width, level)
+    return image.read_usable(round(y * factor), round(x * factor), height, width, level)
 
 
 def _block_mean(pixels: NDArray[Any], stride: int, valid: NDArray[np.bool_]) -> NDArray[np.float32]:
