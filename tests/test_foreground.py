@@ -121,7 +121,7 @@ def test_a_users_mask_of_any_resolution(tmp_path: Path) -> None:
 
 def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
     image = xt.open_image(np.zeros((400, 600), np.uint8))
-    with pytest.raises(ConfigError, match=r"has no nodata value.*--nodata"):
+    with pytest.raises(ConfigError, match=r"has neither a nodata value nor a mask.*--nodata"):
         foreground_mask(image, "nodata")
     with pytest.raises(ShapeError, match="is for 8-bit RGB, but array 400x600x1 has 1 channels of uint8"):
         foreground_mask(image, "tissue")

@@ -51,12 +51,30 @@ def write_raster(
 
 
 def raster_pixels(path: Path, level: int = 0) -> np.ndarray:
-    """A level as rasterio reads it: (h, w, c)."""
-    options = {"overview_level": level - 1} if level else {}
+    """A level as rasterio reads it: (h, w, c), without alpha."""
+    with _opened(path, level) as dataset:
+        return np.stack([dataset.read(band) for band in colours(dataset)], axis=-1)
+
+
+def raster_validity(path: Path, level: int = 0) -> np.ndarray:
+    """Where each channel of a level holds something, as GDAL's masks say: (h, w, c)."""
+    with _opened(path, level) as dataset:
+        return np.ascontiguousarray(dataset.read_masks(colours(dataset)).transpose(1, 2, 0) > 0)
+
+
+def colours(dataset: Any) -> list[int]:
+    """The numbers of the bands that are not alpha."""
+    return [
+        band
+        for band, colour in zip(dataset.indexes, dataset.colorinterp, strict=True)
+        if colour.name != "alpha"
+    ]
+
+
+def _opened(path: Path, level: int) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path, **options) as dataset:
-            return np.ascontiguousarray(dataset.read().transpose(1, 2, 0))
+        return rasterio.open(path, **({"overview_level": level - 1} if level else {}))
 
 
 def write_slide(

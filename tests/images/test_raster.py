@@ -13,7 +13,7 @@ import rasterio
 from PIL import Image
 
 import xt
-from tests.images.files import TRANSFORM, raster_pixels, smooth, write_raster
+from tests.images.files import TRANSFORM, raster_pixels, raster_validity, smooth, write_raster
 from tests.shared_data import shared_data
 from xt.errors import ConfigError, ImageError, PixelError
 from xt.images import LargeImage
@@ -71,6 +71,10 @@ class TestRaster(ImageContract):
         assert count == {"tiled": 3, "bigtiff": 2, "cog": 3}.get(kind, 1)
         return [raster_pixels(path, level) for level in range(count)]
 
+    @pytest.fixture
+    def validity_references(self, path: Path, image: LargeImage) -> list[np.ndarray]:
+        return [raster_validity(path, level) for level in range(len(image.levels))]
+
 
 REAL = {
     "cog_rio_tiler/cog_gcps.tif": 4,
@@ -98,6 +102,10 @@ class TestRealRaster(ImageContract):
     @pytest.fixture
     def level_references(self, name: str) -> list[np.ndarray]:
         return [raster_pixels(shared_data(name), level) for level in range(REAL[name])]
+
+    @pytest.fixture
+    def validity_references(self, name: str) -> list[np.ndarray]:
+        return [raster_validity(shared_data(name), level) for level in range(REAL[name])]
 
 
 def test_coordinates_and_nodata(tmp_path: Path) -> None:

@@ -162,7 +162,7 @@ def test_a_list_or_joined_paths_are_a_stack(scene: Path, depth: Path) -> None:
         with xt.open_image(source) as image:
             np.testing.assert_array_equal(image.read(0, 0, 50, 60), expected)
     with xt.open_image([scene, depth], nodata=3) as image:
-        assert all(layer.path and layer._arguments[-1] == 3 for layer in image.layers[1:])
+        assert all(layer.path and layer._arguments[-2] == 3 for layer in image.layers[1:])
     # Only where the pixels can have it.
     image = xt.open_image([np.full((4, 5), -7, np.int16), np.zeros((4, 5), np.uint8)], nodata=-7)
     assert image.read_valid(0, 0, 1, 1)[1].tolist() == [[[False, True]]]

@@ -103,8 +103,14 @@ def test_masks_are_turned_as_pixels_are(steps: list[tuple]) -> None:
     assert not padded.all()
 
 
-def test_infinity_is_not_data_where_nan_means_none() -> None:
+def test_infinity_cannot_be_used_where_nan_means_none() -> None:
     pixels = np.array([[[1.0, np.nan, np.inf]]])
-    assert xt.open_image(pixels, nodata=np.nan).read_valid(0, 0, 1, 1)[1].tolist() == [[[True, False, False]]]
-    assert xt.open_image(pixels, nodata=1).read_valid(0, 0, 1, 1)[1].tolist() == [[[False, True, True]]]
-    assert xt.open_image(pixels).read_valid(0, 0, 1, 1)[1].all()
+    image = xt.open_image(pixels, nodata=np.nan)
+    # As GDAL's mask says.
+    assert image.read_valid(0, 0, 1, 1)[1].tolist() == [[[True, False, True]]]
+    assert image.read_usable(0, 0, 1, 1)[1].tolist() == [[[True, False, False]]]
+    for read in ("read_valid", "read_usable"):
+        assert getattr(xt.open_image(pixels, nodata=1), read)(0, 0, 1, 1)[1].tolist() == [
+            [[False, True, True]]
+        ]
+        assert getattr(xt.open_image(pixels), read)(0, 0, 1, 1)[1].all()

@@ -171,15 +171,22 @@ def test_a_part_of_a_pixel_is_another_grid(tmp_path: Path) -> None:
             np.testing.assert_allclose(read[..., 1:], expected, atol=1e-3)
 
 
-def test_alpha_is_a_channel_like_others(tmp_path: Path) -> None:
+def test_alpha_says_what_is_missing(tmp_path: Path) -> None:
     pixels = smooth(40, 50, 4)
     pixels[:, :, 3] = 0
+    pixels[:, 25:, 3] = 1
     base = write_raster(tmp_path / "a.tif", pixels[..., :1], **UTM)
     moved = PLACE @ Affine.translation(1, 0)
     other = write_raster(
         tmp_path / "b.tif", pixels, crs="EPSG:32611", transform=moved, photometric="RGB", alpha="YES"
     )
     with xt.stack([base, other]) as image:
+        read, valid = image.read_valid(0, 1, 40, 49)
+        assert read.shape[2] == 4
+        np.testing.assert_array_equal(read[:, 25:, 1:], pixels[:, 25:-1, :3])
+        np.testing.assert_array_equal(valid[..., 1:], np.repeat(pixels[:, :-1, 3:] > 0, 3, axis=2))
+        assert valid[..., 0].all()
+    with xt.stack([base, xt.open_image(other, alpha="channel")]) as image:
         np.testing.assert_array_equal(image.read(0, 1, 40, 49)[..., 1:], pixels[:, :-1])
 
 
@@ -210,5 +217,5 @@ def test_foreground_is_what_any_file_covers(tmp_path: Path) -> None:
     expected = np.zeros((64, 128), bool)
     expected[:, 16:48] = expected[:, 64:96] = True
     np.testing.assert_array_equal(mask, expected)
-    with pytest.raises(ConfigError, match="has no nodata value"):
+    with pytest.raises(ConfigError, match="neither a nodata value nor a mask"):
         foreground_mask(xt.stack([smooth(8, 8), smooth(8, 8)]))

@@ -63,6 +63,7 @@ class RasterImage(LargeImage):
             self.is_ome = _OME_MARK in dataset.tags().get("TIFFTAG_IMAGEDESCRIPTION", "")
             self.storage = _storage(dataset)
             self.orientation_tag = read_orientation(dataset, functools.partial(_open_bytes, self.path))
+            self._one_type = len(set(dataset.dtypes)) == 1
             levels = [1.0, *(float(factor) for factor in _overviews(dataset))]
             masks = self.bands.masks
             # If not, the mask of level 0 is read for all.
@@ -126,7 +127,11 @@ class RasterImage(LargeImage):
     ) -> np.ndarray:
         window = (y, x, height, width)
         with self._reading(window, level) as dataset:
-            return _channels_last(dataset.read(bands, window=_window(*window), out_dtype=self.dtype))
+            if self._one_type:
+                return _channels_last(dataset.read(bands, window=_window(*window), out_dtype=self.dtype))
+            # rasterio refuses bands of several types.
+            read = [dataset.read(band, window=_window(*window), out_dtype=self.dtype) for band in bands]
+            return _channels_last(np.stack(read))
 
     def _decode_masks(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
         masks, window = self.bands.masks, (y, x, height, width)

@@ -41,6 +41,11 @@ class ImageContract:
         """Each level whole, as the other library reads it; more than level 0 where there is a pyramid."""
         return [reference]
 
+    @pytest.fixture
+    def validity_references(self) -> list[np.ndarray] | None:
+        """Of each level, which of its values are data, as the other library says; None where it says nothing of it."""
+        return None
+
     def test_says_what_it_is(self, image: LargeImage, reference: np.ndarray) -> None:
         assert image.shape == reference.shape[:2]
         assert image.channels == reference.shape[2]
@@ -104,8 +109,31 @@ class ImageContract:
                 if not source.has_nodata:
                     assert valid[inside[..., 0]].all()
                 elif source.nodata is not None:
-                    missing = ~np.isfinite(pixels) if np.isnan(source.nodata) else pixels == source.nodata
+                    missing = np.isnan(pixels) if np.isnan(source.nodata) else pixels == source.nodata
                     np.testing.assert_array_equal(valid, inside & ~missing)
+
+    def test_holds_something_where_the_library_says(
+        self, image: LargeImage, validity_references: list[np.ndarray] | None
+    ) -> None:
+        if validity_references is None:
+            return
+        for level, expected in enumerate(validity_references):
+            if expected.size <= _SMALL * 8:
+                _, valid = image.read_valid(0, 0, *image.level_shapes[level], level=level)
+                np.testing.assert_array_equal(valid, expected)
+            assert image.has_nodata or expected.all()
+        whole = validity_references[0]
+        height, width = image.shape
+        for source, seen in (
+            (image, whole),
+            (image.flip("x"), whole[:, ::-1]),
+            (image.rotate(1), np.rot90(whole)),
+            (image.crop(3, 5, height - 3, width - 5), whole[3:, 5:]),
+        ):
+            for y, x in ((-3, -5), (height // 2, width // 3), (7, source.shape[1] - 20)):
+                _, valid = source.read_valid(y, x, 24, 28)
+                around = np.pad(seen, ((3, 28), (5, 28), (0, 0)))
+                np.testing.assert_array_equal(valid, around[y + 3 : y + 27, x + 5 : x + 33])
 
     def test_windows_belong_to_the_caller(self, image: LargeImage, reference: np.ndarray) -> None:
         window = image.read(2, 2, 8, 8)
