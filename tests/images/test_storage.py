@@ -82,7 +82,7 @@ def test_a_small_photo_is_decoded_once_by_many_threads(
             thread.start()
         for thread in threads:
             thread.join()
-        assert decoded == [(0, 0, 500, 600, 0)]
+        assert decoded == [(0, 0, 500, 600, 0, (1, 2, 3))]
         assert decoded_images.bytes >= pixels.nbytes
     assert image._key not in decoded_images._images
 

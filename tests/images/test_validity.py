@@ -1,5 +1,6 @@
 """Where a file holds something: what GDAL's own masks say, for every way in which files say it."""
 
+import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import rasterio
+import tifffile
 from PIL import Image
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
@@ -354,3 +356,43 @@ def test_a_lower_resolution_misses_what_is_mostly_masked(tmp_path: Path) -> None
     with xt.open_image(path) as image:
         _, valid = image.at_resolution(map_units_per_pixel=20).read_valid(0, 0, HEIGHT // 2, WIDTH // 2)
     np.testing.assert_array_equal(valid[..., 0], blob()[1 : HEIGHT // 2 * 2 : 2, 1 : WIDTH // 2 * 2 : 2] > 0)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_alpha_of_an_ome_tiff(channels: int, tmp_path: Path) -> None:
+    pixels = np.stack([np.roll(with_alpha(4), number * 7, axis=0) for number in range(channels)])
+    path = tmp_path / "a.ome.tif"
+    shown = pixels if channels > 1 else pixels[0]
+    axes = "CYXS" if channels > 1 else "YXS"
+    tifffile.imwrite(path, shown, photometric="rgb", metadata={"axes": axes}, tile=(64, 64))
+    with xt.open_image(path) as image:
+        assert image.channels == 3 * channels
+        read, valid = image.read_valid(0, 0, HEIGHT, WIDTH)
+        np.testing.assert_array_equal(read, np.concatenate(list(pixels[..., :3]), axis=-1))
+        np.testing.assert_array_equal(valid, np.repeat(np.moveaxis(pixels[..., 3] > 0, 0, -1), 3, axis=-1))
+        np.testing.assert_array_equal(image.read(0, 0, HEIGHT, WIDTH), read)
+        again = pickle.loads(pickle.dumps(image))
+        np.testing.assert_array_equal(again.read_valid(0, 0, HEIGHT, WIDTH)[1], valid)
+    with xt.open_image(path, alpha="channel") as image:
+        assert (image.channels, image.has_nodata) == (4 * channels, False)
+        np.testing.assert_array_equal(image.read(0, 0, HEIGHT, WIDTH), np.concatenate(list(pixels), axis=-1))
+
+
+def test_a_tiled_rgba_of_a_microscope_is_no_slide_over_white(tmp_path: Path) -> None:
+    pixels = with_alpha(4)
+    tifffile.imwrite(
+        tmp_path / "a.tif", pixels, photometric="rgb", extrasamples=["unassalpha"], tile=(64, 64),
+        resolution=(20000, 20000), resolutionunit="CENTIMETER", metadata=None,
+    )  # fmt: skip
+    with xt.open_image(tmp_path / "a.tif") as image:
+        read, valid = image.read_valid(0, 0, HEIGHT, WIDTH)
+        assert image.microns_per_pixel == (0.5, 0.5)
+        np.testing.assert_array_equal(read, pixels[..., :3])
+        np.testing.assert_array_equal(valid[..., 0], pixels[..., 3] > 0)
+
+
+def test_it_travels_to_other_processes(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "a.tif", with_alpha(4))
+    for alpha, channels in (("channel", 4), ("validity", 3)):
+        with xt.open_image(path, alpha=alpha) as image:  # type: ignore[arg-type]
+            assert pickle.loads(pickle.dumps(image)).channels == channels

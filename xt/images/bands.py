@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xt.errors import ConfigError
+from xt.images.gdal import open_for_pixels
 from xt.images.image import check_nodata, fits
+from xt.images.remote import gdal_path
 
 Alpha = Literal["validity", "channel"]
 ALPHA: Alpha = "validity"
@@ -87,7 +89,7 @@ def bands_of(dataset: Any, path: str, alpha: Alpha = ALPHA, nodata: float | None
     """
     if alpha not in ("validity", "channel"):
         raise ConfigError(f'alpha is "validity" or "channel", not {alpha!r}')
-    is_alpha = [colour.name == "alpha" for colour in dataset.colorinterp]
+    is_alpha = [colour.name == "alpha" for colour in _colours(dataset)]
     if alpha == "channel" or all(is_alpha):
         is_alpha = [False] * dataset.count
     channels = tuple(band for band, left_out in zip(dataset.indexes, is_alpha, strict=True) if not left_out)
@@ -125,26 +127,31 @@ def bands_of(dataset: Any, path: str, alpha: Alpha = ALPHA, nodata: float | None
     )
 
 
+def _colours(dataset: Any) -> Any:
+    from rasterio._err import CPLE_BaseError
+
+    try:
+        return dataset.colorinterp
+    except CPLE_BaseError:
+        # To ask for them reads nothing, so this was an error of before, which rasterio has told now.
+        return dataset.colorinterp
+
+
 def mask_has_levels(dataset: Any, band: int, path: str, count: int) -> bool:
-    """Whether the mask of a band has as many overviews as the image; if it was written after them, it has none.
-
-    Args:
-        path: as GDAL takes it.
-    """
-    import rasterio
-
+    """Whether the mask of a band has as many overviews as the image; if it was written after them, it has none."""
     # rasterio does not tell of a mask's overviews; those of a virtual dataset of it are the same. Enlarged, as VRT does
     # not tell of small ones.
     height, width = dataset.height, dataset.width
     description = (
         f'<VRTDataset rasterXSize="{width * _LEAST_OVERVIEW}" rasterYSize="{height * _LEAST_OVERVIEW}">'
         '<VRTRasterBand dataType="Byte" band="1"><SimpleSource>'
-        f'<SourceFilename relativeToVRT="0">{escape(path)}</SourceFilename><SourceBand>mask,{band}</SourceBand>'
+        f'<SourceFilename relativeToVRT="0">{escape(gdal_path(path))}</SourceFilename>'
+        f"<SourceBand>mask,{band}</SourceBand>"
         f'<SrcRect xOff="0" yOff="0" xSize="{width}" ySize="{height}"/>'
         f'<DstRect xOff="0" yOff="0" xSize="{width * _LEAST_OVERVIEW}" ySize="{height * _LEAST_OVERVIEW}"/>'
         "</SimpleSource></VRTRasterBand></VRTDataset>"
     )
-    with rasterio.open(description) as mask:
+    with open_for_pixels(description, name=path) as mask:
         return len(mask.overviews(1)) >= count
 
 

@@ -17,10 +17,10 @@ import numpy as np
 
 from xt.errors import ConfigError, DataWarning, OutputError, SlowImageWarning, XTError
 from xt.images import open_image, stack_parts
+from xt.images.gdal import import_rasterio
 from xt.images.image import LargeImage
 from xt.images.notes import BandNotes, FileNotes, lost_notes, write_notes
 from xt.images.orientation import TURNS
-from xt.images.raster import import_rasterio
 from xt.output import atomic_path
 
 Compression = Literal["deflate", "jpeg"]

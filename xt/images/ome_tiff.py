@@ -11,12 +11,15 @@ from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xt.errors import ImageError, MissingPackageError, SlowImageWarning, XTError
+from xt.images.bands import ALPHA, Alpha
+from xt.images.gdal import cause_of, import_rasterio, open_for_pixels, widen_cache
 from xt.images.handles import HandlePool
-from xt.images.image import LargeImage, check_dtype, check_nodata
+from xt.images.image import LargeImage, check_dtype, check_nodata, is_data
 from xt.images.ome import Plane, channel_names, in_microns
-from xt.images.raster import cause_of, import_rasterio, open_for_pixels, slow_message, widen_cache
+from xt.images.raster import slow_message
 from xt.images.storage import Storage
 
 
@@ -26,13 +29,15 @@ class _Layout:
 
     level_shapes: list[tuple[int, int]]
     samples: int
-    """Channels in one directory."""
+    """Channels in one directory, alpha included."""
+    alphas: tuple[int, ...]
+    """Which of them are alpha, from 1."""
     places: list[list[tuple[str, int]]]
     """(file, offset of the directory) for each level and each of its directories."""
     dtype: np.dtype[Any]
     storage: Storage
     microns_per_pixel: tuple[float, float] | None
-    names: tuple[str, ...] | None
+    channel_names: list[str | None]
 
 
 class OmeTiffImage(LargeImage):
@@ -49,19 +54,26 @@ class OmeTiffImage(LargeImage):
     driver = "OME-TIFF"
 
     def __init__(
-        self, path: str | os.PathLike[str], nodata: float | None = None, plane: Plane | None = None
+        self,
+        path: str | os.PathLike[str],
+        nodata: float | None = None,
+        plane: Plane | None = None,
+        alpha: Alpha = ALPHA,
     ) -> None:
         self.path = str(path)
-        self._arguments = (self.path, nodata, plane or Plane())
+        self._arguments = (self.path, nodata, plane or Plane(), alpha)
         layout = _read_layout(self.path, plane or Plane())
+        alphas = layout.alphas if alpha == ALPHA else ()
+        self._colours = [sample for sample in range(1, layout.samples + 1) if sample not in alphas]
+        self._alpha = alphas[-1] if alphas else None
         super().__init__(
             self.path,
             layout.level_shapes,
-            layout.samples * len(layout.places[0]),
+            len(self._colours) * len(layout.places[0]),
             layout.dtype,
             microns_per_pixel=layout.microns_per_pixel,
             nodata=check_nodata(nodata, layout.dtype, self.path),
-            channel_names=layout.names,
+            channel_names=_names(layout.channel_names, len(self._colours), len(layout.places[0])),
         )
         self.storage = layout.storage
         self._samples = layout.samples
@@ -72,12 +84,34 @@ class OmeTiffImage(LargeImage):
         self._pools = [[_pool(self.path, *place) for place in level] for level in layout.places]
         self._release = weakref.finalize(self, _release, [pool for level in self._pools for pool in level])
 
+    @property
+    def has_nodata(self) -> bool:
+        return self._alpha is not None or super().has_nodata
+
     def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
+        return self._read_samples(y, x, height, width, level, self._colours)
+
+    def _read_valid(
+        self, y: int, x: int, height: int, width: int, level: int
+    ) -> tuple[np.ndarray, NDArray[np.bool_]]:
+        if self._alpha is None:
+            return super()._read_valid(y, x, height, width, level)
+        samples = [*self._colours, self._alpha]
+        read = self._read_samples(y, x, height, width, level, samples)
+        by_directory = read.reshape(height, width, -1, len(samples))
+        pixels = by_directory[..., :-1].reshape(height, width, -1)
+        valid = np.repeat(by_directory[..., -1] > 0, len(self._colours), axis=-1)
+        return pixels, valid & is_data(pixels, self.nodata_values)
+
+    def _read_samples(
+        self, y: int, x: int, height: int, width: int, level: int, samples: list[int]
+    ) -> np.ndarray:
+        """(height, width, directories times samples)"""
         import rasterio.errors
         from rasterio.windows import Window
 
         # Band after band in memory, which is what tensors want.
-        bands = np.empty((self.channels, height, width), self.dtype)
+        bands = np.empty((len(samples) * len(self._pools[level]), height, width), self.dtype)
         for number, pool in enumerate(self._pools[level]):
             with pool.borrow() as dataset:
                 if dataset.count != self._samples:
@@ -85,13 +119,13 @@ class OmeTiffImage(LargeImage):
                         f"{self.path} says it has {self._samples} channels in a plane, but GDAL decodes {dataset.count}"
                     )
                 try:
-                    pixels = dataset.read(window=Window(x, y, width, height))
+                    pixels = dataset.read(samples, window=Window(x, y, width, height))
                 except (rasterio.errors.RasterioError, OSError) as error:
                     raise ImageError(
                         f"{self.path} is damaged or cut off: rows {y} to {y + height} and columns {x} to {x + width} "
                         f"of level {level} cannot be decoded ({cause_of(error)}); get the file again from its source"
                     ) from error
-            bands[number * self._samples : (number + 1) * self._samples] = pixels
+            bands[number * len(samples) : (number + 1) * len(samples)] = pixels
         return bands.transpose(1, 2, 0)
 
     def close(self) -> None:
@@ -103,10 +137,10 @@ class OmeTiffImage(LargeImage):
         return _reopen, self._arguments
 
 
-def _reopen(path: str, nodata: float | None, plane: Plane) -> OmeTiffImage:
+def _reopen(path: str, nodata: float | None, plane: Plane, alpha: Alpha) -> OmeTiffImage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SlowImageWarning)
-        return OmeTiffImage(path, nodata, plane)
+        return OmeTiffImage(path, nodata, plane, alpha)
 
 
 def _pool(name: str, path: str, offset: int) -> HandlePool[Any]:
@@ -175,6 +209,7 @@ def _layout(series: Any, pixels: ElementTree.Element | None, path: str, plane: P
     return _Layout(
         level_shapes=shapes,
         samples=samples,
+        alphas=_alphas(key, samples),
         places=places,
         dtype=dtype.newbyteorder("="),
         storage=Storage(
@@ -183,7 +218,9 @@ def _layout(series: Any, pixels: ElementTree.Element | None, path: str, plane: P
             bytes_per_pixel=dtype.itemsize * samples * len(directories),
         ),
         microns_per_pixel=None if pixels is None else _microns(pixels),
-        names=None if pixels is None else _names(pixels, samples, len(directories)),
+        channel_names=[]
+        if pixels is None
+        else [part.get("Name") for part in pixels if part.tag.endswith("}Channel")],
     )
 
 
@@ -207,11 +244,19 @@ def _microns(pixels: ElementTree.Element) -> tuple[float, float] | None:
     return in_microns(lengths, units)
 
 
-def _names(pixels: ElementTree.Element, samples: int, directories: int) -> tuple[str, ...] | None:
-    names = [part.get("Name") for part in pixels if part.tag.endswith("}Channel")]
+def _names(names: list[str | None], samples: int, directories: int) -> tuple[str, ...] | None:
     if len(names) != directories or not any(names):
         return None
     if samples == 1:
         return channel_names(names)
     whole = channel_names(names) or ()
     return tuple(f"{name} {sample}" for name in whole for sample in range(1, samples + 1))
+
+
+def _alphas(key: Any, samples: int) -> tuple[int, ...]:
+    """The samples that a directory's tag calls alpha, with colours multiplied by it or not."""
+    extra = tuple(key.extrasamples or ())
+    found = tuple(
+        samples - len(extra) + place for place, kind in enumerate(extra, start=1) if int(kind) in (1, 2)
+    )
+    return found if len(found) < samples else ()

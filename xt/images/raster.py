@@ -6,10 +6,9 @@ import functools
 import itertools
 import os
 import re
-import threading
 import warnings
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, cast
@@ -17,30 +16,27 @@ from typing import IO, Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from xt.errors import ImageError, MissingPackageError, SlowImageWarning
+from xt.errors import ImageError, SlowImageWarning
 from xt.images.bands import ALPHA, Alpha, Bands, bands_of, mask_has_levels
+from xt.images.gdal import all_said, cause_of, open_for_facts, open_for_pixels, widen_cache
 from xt.images.handles import HandlePool
 from xt.images.image import LargeImage, check_dtype
 from xt.images.location import Transform, control_of
 from xt.images.notes import BandNotes, FileNotes, band_notes, file_notes
 from xt.images.orientation import GdalFile, read_orientation
-from xt.images.remote import gdal_path, is_over_network, opened_remotely, url_of, why_not
-from xt.images.storage import LEAST_CACHE_BYTES, SEQUENTIAL_DRIVERS, Storage, decoded_images
+from xt.images.remote import gdal_path, is_over_network, url_of, why_not
+from xt.images.storage import SEQUENTIAL_DRIVERS, Storage, decoded_images
 
 # Resolution tags of cameras and printers say some 80 to 350 micrometres; a microscope's are far finer.
 _COARSEST_MICROSCOPE = 20.0
-# A JPEG or PNG that ends too early would otherwise be read as grey or black pixels without an error.
-_OPTIONS = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "YES", "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
 # By which the first description of an OME-TIFF is known.
 _OME_MARK = "<OME "
-_MARK = "XT_GDAL_IS_SET_UP"
 _MICRONS_PER_UNIT = {"2": 25_400.0, "3": 10_000.0}
 
 # Before the name of a TIFF, which of its directories is meant.
 _DIRECTORY = re.compile(r"^GTIFF_DIR:(off:)?\d+:")
 
 _keys = itertools.count()
-_one_at_a_time = threading.Lock()
 
 
 class RasterImage(LargeImage):
@@ -68,7 +64,7 @@ class RasterImage(LargeImage):
             masks = self.bands.masks
             # If not, the mask of level 0 is read for all.
             self._masks_have_levels = len(levels) == 1 or all(
-                mask_has_levels(dataset, band, gdal_path(self.path), len(levels) - 1) for band in masks
+                mask_has_levels(dataset, band, self.path, len(levels) - 1) for band in masks
             )
         widen_cache(self.storage)
         super().__init__(self.path, shapes, levels=levels, **facts)
@@ -157,7 +153,7 @@ class RasterImage(LargeImage):
                 yield dataset
             except (rasterio.errors.RasterioError, OSError) as error:
                 if is_over_network(self.path):
-                    raise ImageError(why_not(self.path, _all_said(error))) from error
+                    raise ImageError(why_not(self.path, all_said(error))) from error
                 raise ImageError(
                     f"{self.path} is damaged or cut off: rows {y} to {y + height} and columns {x} to "
                     f"{x + width} of level {level} cannot be decoded ({cause_of(error)}); get the file again "
@@ -170,7 +166,7 @@ class RasterImage(LargeImage):
 
     def band_notes(self) -> tuple[BandNotes, ...]:
         with rasterio_dataset(self) as dataset:
-            return band_notes(dataset, dataset.indexes)
+            return band_notes(dataset, self.bands.channels)
 
     def close(self) -> None:
         super().close()
@@ -223,116 +219,6 @@ def _release(pools: list[HandlePool[Any]], key: int) -> None:
 
 def _pool(path: str, level: int) -> HandlePool[Any]:
     return HandlePool(path, lambda: open_for_pixels(path, level), lambda dataset: dataset.close())
-
-
-def import_rasterio() -> Any:
-    """The package, with its block cache bounded.
-
-    Raises:
-        MissingPackageError: it is not installed.
-    """
-    try:
-        import rasterio
-        from rasterio.env import get_gdal_config, set_gdal_config
-    except ImportError as error:
-        raise MissingPackageError("image files are read through rasterio: pip install rasterio") from error
-    if get_gdal_config(_MARK) is None:
-        # For the process, not by an Env around each read: that takes longer than many a read (0.2 ms), and would put
-        # the cache's default back when it ends, while others read.
-        for name, value in {"GDAL_CACHEMAX": LEAST_CACHE_BYTES, **_OPTIONS, _MARK: "YES"}.items():
-            if name not in os.environ:
-                set_gdal_config(name, value)
-    return rasterio
-
-
-def widen_cache(storage: Storage) -> None:
-    from rasterio.env import get_gdal_config, set_gdal_config
-
-    with _one_at_a_time:
-        if "GDAL_CACHEMAX" not in os.environ and get_gdal_config("GDAL_CACHEMAX") < storage.cache_bytes:
-            set_gdal_config("GDAL_CACHEMAX", storage.cache_bytes)
-
-
-def open_for_pixels(path: str, level: int = 0, name: str | None = None) -> Any:
-    """A dataset for pixels only, opened by any thread: it does not look for coordinates.
-
-    Errors speak of `name`, where the path is none to show.
-
-    rasterio warns about each file that has none, and to ignore warnings for a moment (`catch_warnings`) is not safe
-    where other threads do the same.
-    """
-    import_rasterio()
-    options = {"overview_level": level - 1} if level else {}
-    with _opening(name or path):
-        return _opened(_pixel_reader(), path, **options)
-
-
-def open_for_facts(path: str, **options: Any) -> Any:
-    """A dataset with its coordinates.
-
-    Raises:
-        ImageError: GDAL cannot open it.
-    """
-    rasterio = import_rasterio()
-    from rasterio.errors import NotGeoreferencedWarning
-
-    with _one_at_a_time, warnings.catch_warnings(), _opening(path):
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        return _opened(rasterio.open, path, **options)
-
-
-def _opened(open_dataset: Callable[..., Any], path: str, **options: Any) -> Any:
-    if not is_over_network(path):
-        return open_dataset(gdal_path(path), **options)
-
-    def open_there() -> Any:
-        import_rasterio()
-        return open_dataset(gdal_path(path), **options)
-
-    return opened_remotely(open_there)
-
-
-@contextmanager
-def _opening(path: str) -> Iterator[None]:
-    from rasterio.errors import RasterioError
-
-    try:
-        yield
-    except RasterioError as error:
-        if is_over_network(path):
-            raise ImageError(why_not(path, _all_said(error))) from error
-        raise ImageError(
-            f"{path} is not an image that GDAL can open, or it is damaged or cut off ({cause_of(error)})"
-        ) from error
-
-
-@functools.cache
-def _pixel_reader() -> Any:
-    from rasterio.io import DatasetReader
-
-    class PixelReader(DatasetReader):
-        def read_transform(self) -> list[float]:
-            return [0.0, 1.0, 0.0, 0.0, 0.0, 1.0]
-
-    return PixelReader
-
-
-def cause_of(error: BaseException) -> str:
-    """What GDAL said, in a line."""
-    # rasterio's own message points to the chained exception, which holds what GDAL said.
-    said = error.__cause__ or error
-    lines = str(said).strip().splitlines() or [type(said).__name__]
-    return lines[0].rstrip(".")
-
-
-def _all_said(error: BaseException) -> str:
-    """All that GDAL said, the first cause first."""
-    said: list[str] = []
-    cause: BaseException | None = error
-    while cause is not None:
-        said.insert(0, " ".join(str(cause).split()).rstrip("."))
-        cause = cause.__cause__
-    return "; ".join(dict.fromkeys(line for line in said if line and "previous exception" not in line))
 
 
 def describe(

@@ -17,12 +17,13 @@ from numpy.typing import NDArray
 from xt.errors import ConfigError, ImageError
 from xt.images.bands import ALPHA, Alpha, Bands, mask_has_levels
 from xt.images.blocks import block_cache, new_owner, read_blocks
+from xt.images.gdal import cause_of, open_for_facts, open_for_pixels
 from xt.images.handles import HandlePool
 from xt.images.image import LargeImage, same
 from xt.images.location import Transform, compose, inverse
-from xt.images.notes import BandNotes, band_notes
 from xt.images.nan_where_missing import nan_where_missing
-from xt.images.raster import cause_of, describe, open_for_facts, open_for_pixels
+from xt.images.notes import BandNotes, band_notes
+from xt.images.raster import describe
 from xt.images.remote import gdal_path
 
 # GDAL works out a warp block by block, and interpolates positions within each to an eighth of a source pixel: always
@@ -89,10 +90,9 @@ class WarpedImage(LargeImage):
                     f"{self.path} has no coordinate system, so that it cannot be aligned by its map position"
                 )
             overviews = min((dataset.overviews(band) for band in dataset.indexes), key=len)
-            if not all(
-                mask_has_levels(dataset, band, gdal_path(self.path), len(overviews)) for band in bands.masks
-            ):
+            if not all(mask_has_levels(dataset, band, self.path, len(overviews)) for band in bands.masks):
                 overviews = []
+        self._bands = bands
         dtype = facts["dtype"]
         super().__init__(
             f"{self.path} (aligned)",
@@ -182,7 +182,7 @@ class WarpedImage(LargeImage):
 
     def band_notes(self) -> tuple[BandNotes, ...]:
         with open_for_facts(self.path) as dataset:
-            return tuple(notes.without_statistics() for notes in band_notes(dataset, dataset.indexes))
+            return tuple(notes.without_statistics() for notes in band_notes(dataset, self._bands.channels))
 
     def close(self) -> None:
         super().close()

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from xt.images.raster import import_rasterio
+from xt.images.gdal import import_rasterio
 from xt.output import atomic_folder, check_writable_folder
 from xt.testing.xview3_sea import (
     METRES_PER_PIXEL,
