@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xt.errors import ConfigError
-from xt.images.remote import is_remote
+from xt.images.names import is_there
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
@@ -76,7 +76,7 @@ def _image(text: str) -> "tuple[int, int] | LargeImage":
 
     size = re.fullmatch(r"(\d+)\s*[xX×]\s*(\d+)", text.strip())
     if size is None:
-        if not all(Path(part).exists() or is_remote(part) for part in stack_parts(text)):
+        if not all(is_there(part) for part in stack_parts(text)):
             raise ConfigError(
                 f"--image {text}: expected height x width such as 29000x25000, or an image file"
             )

@@ -10,13 +10,18 @@ import numpy as np
 from xt.data.coco_entries import CocoImage
 from xt.data.coco_writing import write_instances
 from xt.data.columns import class_name
-from xt.data.table import IMAGE_SUFFIXES, class_indices, names_of_labels
+from xt.data.table import class_indices, names_of_labels
 from xt.data.text_files import read_text, read_yaml_texts
 from xt.errors import TableError
 from xt.heads.box_table import BoxTable
+from xt.images.folders import images_below
+from xt.images.names import stem
+from xt.images.suffixes import is_image_name
 
 # Beyond its image by more than this, in pixels, is no rounding.
 _ROUNDING = 0.5
+# Of two endings, as in "a.ome.tif".
+_OME = ".ome"
 
 
 class LabelledBox(NamedTuple):
@@ -121,7 +126,22 @@ def listed_names(path: str | Path) -> tuple[str, ...]:
 def stem_of(name: str) -> str:
     """A file's name without folders and ending; only endings of images and labels count as such."""
     file = Path(name.replace("\\", "/"))
-    return file.stem if file.suffix.lower() in (*IMAGE_SUFFIXES, ".xml", ".txt") else file.name
+    ends = is_image_name(file) or file.suffix.lower() in (".xml", ".txt")
+    return (file.stem if ends else file.name).removesuffix(_OME)
+
+
+def images_by_stem(folder: Path) -> dict[str, list[Path]]:
+    """The images below a folder by name without ending, sorted; "a.ome.tif" is called "a".
+
+    Raises:
+        TableError: there are none.
+    """
+    found: dict[str, list[Path]] = {}
+    for image in images_below(folder) if folder.is_dir() else ():
+        found.setdefault(stem(image).removesuffix(_OME), []).append(Path(image))
+    if not found:
+        raise TableError(f"{folder} holds no images (.tif, .png, .jpg, .svs ...)")
+    return found
 
 
 def files_by_stem(folder: Path, suffixes: Collection[str], what: str) -> dict[str, list[Path]]:
@@ -133,7 +153,7 @@ def files_by_stem(folder: Path, suffixes: Collection[str], what: str) -> dict[st
     found: dict[str, list[Path]] = {}
     for path in sorted(folder.rglob("*")):
         if path.suffix.lower() in suffixes and not path.name.startswith("."):
-            found.setdefault(path.stem, []).append(path)
+            found.setdefault(path.stem.removesuffix(_OME), []).append(path)
     if not found:
         raise TableError(f"{folder} holds no {what} ({', '.join(sorted(suffixes)[:6])})")
     return found

@@ -4,9 +4,9 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from xt.data.table import IMAGE_SUFFIXES, ImageTable, class_indices, names_of_labels
+from xt.data.table import ImageTable, class_indices, names_of_labels
 from xt.errors import TableError
-from xt.images.ome_zarr import is_ome_zarr
+from xt.images.folders import images_below
 
 
 def read_folder(
@@ -33,7 +33,7 @@ def read_folder(
     rows: list[tuple[Path, str, str]] = []
     for split, part in parts:
         for folder in _folders(part):
-            rows += [(file, folder.name, split) for file in sorted(folder.rglob("*")) if _is_image(file)]
+            rows += [(Path(image), folder.name, split) for image in images_below(folder)]
     if not rows:
         raise TableError(
             f"{path}: found no images; expected one sub-folder per class with files such as .tif, .svs or "
@@ -58,14 +58,3 @@ def _warn_of_others(path: Path, split_names: Sequence[str]) -> None:
             f"{', '.join(map(repr, split_names))} (data.train_split, data.validation_split, data.test_split)",
             stacklevel=3,
         )
-
-
-def _is_image(path: Path) -> bool:
-    if path.name.startswith("."):
-        return False
-    # OME-Zarr is a folder.
-    return (
-        path.is_file()
-        if path.suffix.lower() in IMAGE_SUFFIXES
-        else path.suffix == ".zarr" and is_ome_zarr(path)
-    )

@@ -11,14 +11,7 @@ import numpy as np
 from xt.data.columns import class_name
 from xt.errors import TableError
 from xt.images import stack_parts
-from xt.images.remote import is_remote
-
-IMAGE_SUFFIXES = frozenset(
-    [
-        *(".tif", ".tiff", ".png", ".jpg", ".jpeg", ".jp2", ".vrt", ".img"),
-        *(".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide"),
-    ]
-)
+from xt.images.names import below, is_there
 
 
 @dataclass(frozen=True)
@@ -93,10 +86,7 @@ def check_paths(paths: Sequence[Path], source: str, what: str) -> None:
         TableError: names the first few missing files and how many there are.
     """
     # What lies elsewhere is asked for when its turn comes.
-    lacking = [
-        [part for part in stack_parts(str(path)) if not is_remote(part) and not Path(part).exists()]
-        for path in paths
-    ]
+    lacking = [[part for part in stack_parts(str(path)) if not is_there(part)] for path in paths]
     missing = [parts for parts in lacking if parts]
     if missing:
         files = [part for parts in missing for part in parts]
@@ -154,8 +144,7 @@ def _below(base: Path, value: str) -> Path:
     if "\\" in value and not (base / value).exists():
         # As Windows parts folders; elsewhere a file may be called so, but hardly ever is.
         value = value.replace("\\", "/")
-    # `open_image` gives "https:/..." its second slash back.
-    return Path(value) if is_remote(value) else base / value
+    return Path(below(base, value))
 
 
 def in_short(names: Sequence[str]) -> str:

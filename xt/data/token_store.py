@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from xt.encoded_images import EncodedImage
 from xt.errors import CheckpointError, ConfigError, ImageError, MissingPackageError, TableError
 from xt.images import stack_parts
-from xt.images.remote import is_remote, url_of
+from xt.images.names import files_of, identity
 from xt.regions import RegionGrid
 
 if TYPE_CHECKING:
@@ -159,9 +159,7 @@ class TokenStore:
     def place(self, image: str | os.PathLike[str], view: int) -> Path:
         """The folder of an image's array; named by the file's absolute path, for names alone are not unique."""
         # What GDAL finds elsewhere has no other name.
-        name = "|".join(
-            url_of(part) if is_remote(part) else str(Path(part).resolve()) for part in stack_parts(str(image))
-        )
+        name = "|".join(identity(part) for part in stack_parts(str(image)))
         return self.path / f"{hashlib.sha256(name.encode()).hexdigest()[:24]}-{view}"
 
     def _attributes(self, image: str | os.PathLike[str], view: int) -> dict[str, Any] | None:
@@ -295,7 +293,7 @@ def version_of(image: str | os.PathLike[str]) -> dict[str, int | None]:
     Of a stack, all its files' size and the last change.
     """
     try:
-        states = [os.stat(part) for part in stack_parts(str(image))]
+        states = [os.stat(file) for part in stack_parts(str(image)) for file in files_of(part) or [part]]
     except OSError:
         return {"size": None, "mtime_ns": None}
     return {

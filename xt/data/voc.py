@@ -10,9 +10,15 @@ import xml.etree.ElementTree as ElementTree
 from collections.abc import Sequence
 from pathlib import Path
 
-from xt.data.box_conversion import Conversion, LabelledBox, LabelledImage, files_by_stem, together
+from xt.data.box_conversion import (
+    Conversion,
+    LabelledBox,
+    LabelledImage,
+    files_by_stem,
+    images_by_stem,
+    together,
+)
 from xt.data.columns import class_name, in_words
-from xt.data.table import IMAGE_SUFFIXES
 from xt.errors import TableError
 from xt.images import open_image
 
@@ -49,7 +55,7 @@ def read_voc(
     read = {stem: _read(paths[0]) for stem, paths in found.items()}
     if class_names is None:
         class_names = sorted({box.name for _, _, boxes in read.values() for box in boxes})
-    there = files_by_stem(folder, IMAGE_SUFFIXES, "images")
+    there = images_by_stem(folder)
     labelled = []
     for stem in names or read:
         file_name, shape, boxes = read[stem]

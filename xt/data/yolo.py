@@ -9,8 +9,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from xt.data.box_conversion import Conversion, LabelledBox, LabelledImage, files_by_stem, together
-from xt.data.table import IMAGE_SUFFIXES
+from xt.data.box_conversion import (
+    Conversion,
+    LabelledBox,
+    LabelledImage,
+    files_by_stem,
+    images_by_stem,
+    together,
+)
 from xt.data.text_files import read_text
 from xt.errors import TableError
 from xt.images import open_image
@@ -40,7 +46,7 @@ def read_yolo(
             another form.
     """
     folder = Path(images)
-    there = files_by_stem(folder, IMAGE_SUFFIXES, "images")
+    there = images_by_stem(folder)
     texts = files_by_stem(Path(labels), (".txt",), "text files")
     labelled = []
     for name in names or there:

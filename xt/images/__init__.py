@@ -8,20 +8,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xt.errors import ConfigError, ImageError
+from xt.images import dicom
 from xt.images.array import ArrayImage, is_tensor
 from xt.images.bands import ALPHA, Alpha
 from xt.images.image import LargeImage, fits
+from xt.images.names import is_there, part_name
 from xt.images.ome import Plane
+from xt.images.ome_zarr import is_zarr
 from xt.images.remote import is_remote
+from xt.images.suffixes import SLIDES, refuse_foreign, refuse_thumbnail, suffix_of
 
 if TYPE_CHECKING:
     from xt.images.raster import RasterImage
 
 Progress = Callable[[float], object]
 __all__ = ["LargeImage", "open_image", "stack", "stack_parts", "tile"]
-
-# Files that only OpenSlide reads, by which a missing OpenSlide is noticed.
-_SLIDE_SUFFIXES = frozenset({".svs", ".ndpi", ".mrxs", ".scn", ".vms", ".vmu", ".bif", ".svslide", ".czi"})
 
 
 # Between paths that make one image, in tables and on the command line.
@@ -137,25 +138,35 @@ def stack_parts(path: str) -> list[str]:
 def _open_file(path: str, nodata: float | None, alpha: Alpha, plane: Plane) -> LargeImage:
     """Choose between OpenSlide, tifffile, zarr and GDAL.
 
-    A scanner's own format goes to OpenSlide. A tiled TIFF that both can read is a slide if it says so: 8-bit RGB,
-    a microscope's resolution in its tags, and neither coordinates nor missing pixels. A TIFF with OME's description is
-    an OME-TIFF, whatever its name. All else goes to GDAL.
+    A scanner's own format goes to OpenSlide, and so does DICOM. A tiled TIFF that both can read is a slide if it says
+    so: 8-bit RGB, a microscope's resolution in its tags, and neither coordinates nor missing pixels. A TIFF with OME's
+    description is an OME-TIFF, whatever its name. All else goes to GDAL.
     """
     from xt.images import slide
     from xt.images.raster import RasterImage
 
+    part = part_name(path)
+    if part is not None:
+        if not is_there(path):
+            raise ImageError(f"there is no file {part.file}, of which {path} would be a part")
+        path = str(part)
     # What GDAL finds elsewhere ("https://...", "/vsizip/...", "NETCDF:file:variable") is left to GDAL.
-    elsewhere = is_remote(path) or (":" in path and not Path(path).exists())
+    elsewhere = part is not None or is_remote(path) or (":" in path and not Path(path).exists())
     if not elsewhere:
         _check_file(path)
-        if Path(path).is_dir():
+        if is_zarr(Path(path)):
             from xt.images.ome_zarr import OmeZarrImage
 
             return OmeZarrImage(path, nodata, plane)
-        kind = slide.detect_format(path, required=Path(path).suffix.lower() in _SLIDE_SUFFIXES)
+        if Path(path).is_dir() or dicom.is_dicom(path):
+            _refuse_planes(path, plane)
+            return slide.SlideImage(path, nodata)
+        refuse_foreign(path)
+        kind = slide.detect_format(path, required=suffix_of(path) in SLIDES)
         if kind is not None and kind != slide.GENERIC:
             _refuse_planes(path, plane)
             return slide.SlideImage(path, nodata)
+        refuse_thumbnail(path)
     image = RasterImage(path, nodata, alpha)
     if elsewhere:
         _refuse_planes(path, plane)
@@ -213,11 +224,5 @@ def _check_file(path: str) -> None:
     file = Path(path)
     if not file.exists():
         raise ImageError(f"there is no file {path}")
-    if file.is_dir():
-        from xt.images.ome_zarr import is_zarr
-
-        if is_zarr(file):
-            return
-        raise ImageError(f"{path} is a folder, but an image file is expected")
-    if file.stat().st_size == 0:
+    if file.is_file() and file.stat().st_size == 0:
         raise ImageError(f"{path} is empty (0 bytes): it was probably cut off while being copied")

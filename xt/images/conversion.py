@@ -19,6 +19,7 @@ from xt.errors import ConfigError, DataWarning, OutputError, SlowImageWarning, X
 from xt.images import open_image, stack_parts
 from xt.images.gdal import import_rasterio
 from xt.images.image import LargeImage
+from xt.images.names import files_of
 from xt.images.notes import BandNotes, FileNotes, lost_notes, write_notes
 from xt.images.orientation import TURNS
 from xt.output import atomic_path
@@ -117,7 +118,9 @@ def _files(source: LargeImage | str | os.PathLike[str]) -> list[str]:
     """The files on disk that a path names."""
     if not isinstance(source, (str, os.PathLike)):
         return []
-    return [part for part in stack_parts(os.fspath(source)) if os.path.exists(part)]
+    return [
+        file for part in stack_parts(os.fspath(source)) for file in files_of(part) if os.path.exists(file)
+    ]
 
 
 def _write(

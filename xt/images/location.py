@@ -333,7 +333,7 @@ def compose(outer: Transform, inner: Transform) -> Transform:
 def _with(rpcs: RPC, **axes: tuple[str, float, float, float]) -> RPC:
     """Polynomials whose axes ("line" or "samp") are made of those of others: which, its offset, how many of its pixels
     one spans (below 0 if it runs the other way), and where its first begins."""
-    changed = {}
+    changed: dict[str, Any] = {}
     for axis, (other, offset, step, start) in axes.items():
         sign = 1 if step > 0 else -1
         # Offsets count from the middle of the first pixel.

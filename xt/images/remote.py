@@ -24,6 +24,16 @@ _SYSTEMS = {
 # Two letters at least, as Windows' drives have one. Of "//" a `pathlib.Path` makes "/", as tables hold it.
 _URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]+):/(?P<slash>/?)(.*)", re.DOTALL)
 _URL_INSIDE = re.compile(r"(/vsicurl[^:]*[/=](?:https?|ftp)):/(?!/)")
+# Names of parts of a file, as GDAL's drivers have them; the file may begin with "/", as what follows in a URL.
+SUBDATASET = re.compile(
+    "(?:HDF4|HDF4_SDS|HDF4_EOS|HDF5|NETCDF|ZARR|BAG|S102|S104|S111|FITS|GPKG|RASTERLITE|MBTILES|PDF|PDF_IMAGE|KEA|TILEDB|"
+    "GTIFF_DIR|GTIFF_RAW|NITF_IM|NITF_TOC_ENTRY|ECRG_TOC_ENTRY|L1BGCPS|L1BGCPS_INTERPOL|L1B_ANGLES|DERIVED_SUBDATASET|"
+    "SENTINEL1_CALIB|SENTINEL2_L1B|SENTINEL2_L1B_WITH_GEOLOC|SENTINEL2_L1C|SENTINEL2_L1C_TILE|SENTINEL2_L2A|"
+    "RADARSAT_2_CALIB|RCM_CALIB|HEIF|AVIF|JPEG2000):",
+    re.IGNORECASE,
+)
+# Where reading takes requests, and what is in memory, also within the name of a part.
+_NOT_HERE = re.compile(r"/?vsi(?!zip/|tar/|gzip/|7z/|rar/)\w+/|\w{2,}://\w")
 _NETWORK = re.compile(r"/vsi(curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)(_streaming)?[/?]")
 # In the words of GDAL 3.10, of curl and of the services.
 _ANSWER = re.compile(r"HTTP response code:? ?(\d{3})|HTTP (\d{3})|\b([45]\d\d)\b")
@@ -58,7 +68,12 @@ OPTIONS = {
 
 def is_remote(path: str) -> bool:
     """Whether GDAL finds this by itself, elsewhere or in an archive: a URL or "/vsi...", which is no path on disk."""
-    return path.startswith("/vsi") or _URL.match(path) is not None
+    return path.startswith("/vsi") or (_URL.match(path) is not None and SUBDATASET.match(path) is None)
+
+
+def is_elsewhere(path: str) -> bool:
+    """Whether it is on no disk here, nor in an archive on one."""
+    return _NOT_HERE.search(path) is not None
 
 
 def is_over_network(path: str) -> bool:
@@ -69,7 +84,7 @@ def is_over_network(path: str) -> bool:
 def gdal_path(path: str) -> str:
     """What GDAL calls it: "/vsis3/bucket/scene.tif" for "s3://bucket/scene.tif"; other paths unchanged."""
     path = url_of(path)
-    url = _URL.match(path)
+    url = None if SUBDATASET.match(path) else _URL.match(path)
     system = None if url is None else _SYSTEMS.get(url[1].lower())
     return path if url is None or system is None else system + url[3]
 
@@ -78,7 +93,7 @@ def url_of(path: str) -> str:
     """A remote path as people write it, its two slashes restored if a `pathlib.Path` took one."""
     if path.startswith("/vsi"):
         return _URL_INSIDE.sub(r"\1://", path)
-    url = _URL.match(path)
+    url = None if SUBDATASET.match(path) else _URL.match(path)
     return path if url is None or url["slash"] else f"{url[1]}://{url[3]}"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from xt.errors import ImageError, MissingPackageError
+from xt.images import dicom
 from xt.images.handles import HandlePool
 from xt.images.image import LargeImage, check_nodata
 
@@ -29,8 +30,9 @@ class SlideImage(LargeImage):
     def __init__(self, path: str | os.PathLike[str], nodata: float | None = None) -> None:
         self.path = str(path)
         self._nodata_override = nodata
+        file = dicom.file_to_open(self.path) if dicom.is_dicom_or_folder(self.path) else self.path
         self._pool: HandlePool[Any] = HandlePool(
-            self.path, functools.partial(_open, self.path), lambda slide: slide.close()
+            self.path, functools.partial(_open, file), lambda slide: slide.close()
         )
         self._release = weakref.finalize(self, self._pool.close)
         with self._pool.borrow() as slide:
