@@ -24,6 +24,7 @@ _ARCHIVE = re.compile(r"(/vsi(?:zip|tar|gzip|7z|rar)/)(.+)", re.DOTALL)
 _ARCHIVES = (".zip", ".tar", ".tgz", ".tar.gz", ".gz", ".7z", ".rar", ".kmz")
 # What stands between the colons: text in quotes may hold some.
 _PARTS = re.compile(r'"[^"]*"|[^:]+|(?<=:)(?=:)')
+_QUOTES = str.maketrans("", "", '"{}')
 _UNSAFE = re.compile(r"[^\w.]+")
 _LONGEST_STEM = 120
 _NOT_IN_NAMES = str.maketrans('<>:"/\\|?*', "_" * 9)
@@ -60,7 +61,8 @@ def is_there(name: str) -> bool:
     """Whether the file of a name is on disk; what lies elsewhere is taken to be there until its turn comes."""
     part = part_name(name)
     if part is not None:
-        return os.path.exists(part.file)
+        # The file may be in an archive.
+        return is_there(part.file)
     return is_remote(name) or os.path.exists(name)
 
 
@@ -68,7 +70,7 @@ def below(base: Path, name: str) -> str:
     """A name in which relative paths start at a folder."""
     part = part_name(name, base)
     if part is not None:
-        return f"{part.before}{base / part.file}{part.after}"
+        return f"{part.before}{below(base, part.file)}{part.after}"
     # `open_image` gives "https:/..." its second slash back.
     return name if is_remote(name) else str(base / name)
 
@@ -77,7 +79,7 @@ def files_of(name: str) -> list[str]:
     """The files on disk that the image is in; none of what lies elsewhere."""
     part = part_name(name)
     if part is not None:
-        return [part.file]
+        return files_of(part.file)
     if is_remote(name):
         return []
     return dicom.files_of_slide(name) or [name]
@@ -87,7 +89,7 @@ def identity(name: str) -> str:
     """The same for all ways to name one image."""
     part = part_name(name)
     if part is not None:
-        return f"{part.before}{Path(part.file).resolve()}{part.after}".replace('"', "")
+        return f"{part.before}{identity(part.file)}{part.after}".translate(_QUOTES)
     if is_remote(name):
         return url_of(name)
     return str(Path(next(iter(dicom.files_of_slide(name)), name)).resolve())
@@ -135,7 +137,7 @@ def _subdataset(name: str, start: int, base: Path) -> PartName:
     """The file among the parts between colons: the longest that exists, else the first that looks like one."""
     parts = [match.span() for match in _PARTS.finditer(name, start) if match.group()]
     spans = [(parts[i][0], parts[j][1]) for i in range(len(parts)) for j in range(i, len(parts))]
-    there = [span for span in spans if (base / _unquoted(name, span)).is_file()]
+    there = [span for span in spans if (base / _unquoted(name, span)).exists()]
     if not there:
         there = [(begin, end) for begin, end in parts if re.search(r'["./*?]', name[begin:end])] or parts[:1]
         there = there[:1] or [(start, len(name))]

@@ -33,7 +33,9 @@ SUBDATASET = re.compile(
     re.IGNORECASE,
 )
 # Where reading takes requests, and what is in memory, also within the name of a part.
-_NOT_HERE = re.compile(r"/?vsi(?!zip/|tar/|gzip/|7z/|rar/)\w+/|\w{2,}://\w")
+_NOT_HERE = re.compile(
+    r"(?<!\w)vsi(?!zip/|tar/|gzip/|7z/|rar/)\w+/|(?<![\w.])(?:" + "|".join(_SYSTEMS) + "):/"
+)
 _NETWORK = re.compile(r"/vsi(curl|s3|gs|az|adls|oss|swift|hdfs|webhdfs)(_streaming)?[/?]")
 # In the words of GDAL 3.10, of curl and of the services.
 _ANSWER = re.compile(r"HTTP response code:? ?(\d{3})|HTTP (\d{3})|\b([45]\d\d)\b")
@@ -68,7 +70,9 @@ OPTIONS = {
 
 def is_remote(path: str) -> bool:
     """Whether GDAL finds this by itself, elsewhere or in an archive: a URL or "/vsi...", which is no path on disk."""
-    return path.startswith("/vsi") or (_URL.match(path) is not None and SUBDATASET.match(path) is None)
+    if SUBDATASET.match(path):
+        return is_elsewhere(path)
+    return path.startswith("/vsi") or _URL.match(path) is not None
 
 
 def is_elsewhere(path: str) -> bool:
