@@ -69,7 +69,7 @@ def write_located(
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
         with rasterio.open(
             path, "w", driver="GTiff", height=height, width=width, count=count, dtype=bands.dtype, tiled=True,
-            blockxsize=64, blockysize=64,
+            blockxsize=64, blockysize=64, nodata=255,
         ) as file:  # fmt: skip
             file.write(bands.transpose(2, 0, 1))
             if points is not None:
