@@ -20,7 +20,7 @@ MAY_IMPORT = {
     "footprint": set(),
     "replay_conditions": set(),
     "pixels": set(),
-    "model_config": set(),
+    "model_config": {"images"},
     "images": {"output"},
     "photo": {"images"},
     "regions": {"images"},

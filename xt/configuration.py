@@ -126,7 +126,9 @@ class EvaluationConfig:
     distance: float = 10.0
     """The largest distance between a point that was found and the one it is, > 0."""
     distance_unit: Literal["pixels", "map"] = "pixels"
-    """What `distance` is in: pixels, or units of the images' coordinate system (often metres)."""
+    """What `distance` is in: pixels (of the image as the model reads it: with `model.microns_per_pixel` or
+    `model.map_units_per_pixel` of that size, whatever the file's), or units of the images' coordinate system (often
+    metres)."""
     score_threshold: float = 0.5
     """Points with a lower score do not count as found, in [0, 1]."""
     max_detections: tuple[int, int, int] = (1, 10, 100)
@@ -189,6 +191,11 @@ class RunConfig:
     """Only for `xt compare`."""
 
     def __post_init__(self) -> None:
+        if self.data.view == "downsample" and self.model.resolution.is_set:
+            raise ConfigError(
+                "data.view 'downsample' shrinks each image to one region, whatever its resolution: leave "
+                "model.microns_per_pixel and model.map_units_per_pixel out"
+            )
         if self.model.image_size is None:
             if self.data.photos != Photos():
                 raise ConfigError(

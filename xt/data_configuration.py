@@ -57,6 +57,8 @@ class DataConfig:
     images: tuple[str, ...] = ()
     """Detection: folder that the file names in `coco` start from, one for all or one for each; without it, each JSON
     file's own folder."""
+    microns_column: str = "microns_per_pixel"
+    """Column of the resolution of slides, in micrometres, for files that do not say it; the table need not have it."""
     label_separator: str | None = None
     """Multi-label in one column: what stands between two labels of one image, such as ';'."""
     class_names: tuple[str, ...] | None = None

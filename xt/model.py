@@ -18,6 +18,7 @@ from xt.encoded_images import EncodedImage, project_features
 from xt.errors import CheckpointError, ConfigError
 from xt.heads import DenseHead, FeatureGeometry, Head, create_head
 from xt.images import LargeImage, open_image
+from xt.images.resolution import AsRead
 from xt.model_config import ModelConfig
 from xt.model_inputs import as_images, check_inputs, check_tensor
 from xt.output import atomic_path
@@ -42,7 +43,7 @@ class Relevance(NamedTuple):
 
     Attributes:
         weights: (B, L), at least 0, with a sum of 1 over each image.
-        positions: (B, L, 2), y and x of the token's centre, in pixels of the image.
+        positions: (B, L, 2), y and x of the token's centre, in pixels of the image as the model reads it.
         mask: (B, L), False where a shorter image has no token; None if all are there.
     """
 
@@ -102,12 +103,28 @@ class XT(nn.Module):
         """Regions at a time, where a call does not say; see `Streaming`."""
         return self.streaming.region_batch or default_region_batch(self.region_encoder)
 
+    def as_read(self, image: LargeImage) -> AsRead:
+        """An image at the resolution that this model reads it at, lazily, and the way back to the image's own pixels.
+
+        What `grid`, `decode` and relevance say about an image counts pixels of that; `Predictor` and `xt predict` take
+        it back to the file's.
+
+        Raises:
+            ConfigError: the model has a resolution, and the image does not say its own.
+        """
+        return self.config.resolution.as_read(image)
+
     def grid(self, image: LargeImage | EncodedImage) -> RegionGrid:
-        """The regions of an image that this model looks at."""
+        """The regions of an image that this model looks at, in pixels as it reads them."""
         if isinstance(image, EncodedImage):
             return image.grid
+        image = self.as_read(image).image
         if self.config.image_size is not None:
             return self._grid_of(self.config.image_size, self.config.image_size)
+        return self._grid_in(image)
+
+    def _grid_in(self, image: LargeImage) -> RegionGrid:
+        """Of an image that has the model's resolution."""
         foreground = None
         if self.config.foreground is not None:
             from xt.foreground import foreground_mask
@@ -129,8 +146,9 @@ class XT(nn.Module):
         """Predict something about whole images.
 
         Args:
-            images: one image, several (sizes may differ), or a tensor (B, channels, height, width); or images
-                that `xt encode` has encoded before, for which the backbone is not run.
+            images: one image, several (sizes may differ), or a tensor (B, channels, height, width), which is taken to
+                have the model's resolution; or images that `xt encode` has encoded before, for which the backbone is
+                not run.
             grids: which regions to look at, one grid an image; None for `self.grid` of each.
             region_batch: see `Streaming`; None for that of `self.streaming`, as for the three below.
             return_relevance: also tell each token's weight.
@@ -169,12 +187,14 @@ class XT(nn.Module):
 
         Args:
             images: see `forward`.
-            targets: as the head's loss takes them; for dense heads one for each image, see `region_target` of the head.
+            targets: as the head's loss takes them; for dense heads one for each image, see `region_target` of the head,
+                in pixels of the image as it is given.
             streaming: settings of `Streaming` that differ from those of `self.streaming`.
         """
         if not isinstance(self.head, DenseHead):
             logits = self(images, grids=grids, **streaming)
             return self.head.loss(logits, targets)
+        images, targets = self._with_labels(images, targets)
         images, grids = self._prepare(images, grids)
         return DensePass(self, images, grids, self._streaming(**streaming)).loss(targets)
 
@@ -228,12 +248,26 @@ class XT(nn.Module):
         if isinstance(images, Tensor):
             check_tensor(images)
         else:
-            images = as_images(images)
+            images = [self._prepared(image) for image in as_images(images)]
             if self.config.image_size is not None:
                 images = squares(images, self.config.image_size)
         grids = self._grids(images) if grids is None else grids
         self.check(images, grids)
         return images, grids
+
+    def _with_labels(self, images: Any, targets: Any) -> tuple[Any, Any]:
+        """Images at the model's resolution, and labels that are in their own pixels with them."""
+        if isinstance(images, Tensor) or not self.config.resolution.is_set:
+            return images, targets
+        images = as_images(images)
+        if len(images) != len(targets) or any(isinstance(image, EncodedImage) for image in images):
+            return images, targets
+        reads = [self.as_read(image) for image in images]
+        labels = [read.labels(target) for read, target in zip(reads, targets, strict=True)]
+        return [read.image for read in reads], labels
+
+    def _prepared(self, image: LargeImage | EncodedImage) -> LargeImage | EncodedImage:
+        return image if isinstance(image, EncodedImage) else self.as_read(image).image
 
     def _dense_pass(self, image: LargeImage, grid: RegionGrid | None, progress: Progress | None) -> DensePass:
         images, grids = self._prepare(image, None if grid is None else [grid])
@@ -243,7 +277,7 @@ class XT(nn.Module):
         if not isinstance(images, Tensor):
             return [self.grid(image) for image in images]
         if self.config.foreground is not None:
-            return [self.grid(open_image(image.cpu())) for image in images]
+            return [self._grid_in(open_image(image.cpu())) for image in images]
         return [self._grid_of(*images.shape[-2:])] * len(images)
 
     def _grid_of(self, height: int, width: int) -> RegionGrid:

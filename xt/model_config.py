@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from xt.errors import ConfigError
+from xt.images.resolution import Resolution
 
 _ABOUT_WHOLE_IMAGES = ("classification", "multilabel", "regression")
 
@@ -29,6 +30,9 @@ class ModelConfig:
         order: of the regions: "raster", "serpentine" or "hilbert".
         image_size: of photographs: the side in pixels to which each is resized, whole, before it is cut into regions;
             None for images of any size at full resolution.
+        microns_per_pixel: at which slides are read, whatever their own resolution, in micrometres; None for as they
+            are. All sizes of the model, such as region_size, are in pixels as it reads them.
+        map_units_per_pixel: likewise of maps, in metres, whatever the unit of their coordinates; one of the two.
         foreground: which regions are looked at: None for all, "nodata" for those with data, "tissue" for those
             with colour (slides).
         pretrained: start from timm's weights of the region encoder.
@@ -52,6 +56,8 @@ class ModelConfig:
     dim: int = 256
     order: str = "raster"
     image_size: int | None = None
+    microns_per_pixel: float | None = None
+    map_units_per_pixel: float | None = None
     foreground: str | None = None
     pretrained: bool = False
     pixel_mean: Sequence[float] | None = None
@@ -70,10 +76,22 @@ class ModelConfig:
             )
         if self.image_size is not None:
             self._check_takes_photos()
+        if self.resolution.is_set and self.image_size is not None:
+            raise ConfigError(
+                "image_size resizes each image to one size, whatever its resolution: leave microns_per_pixel and "
+                "map_units_per_pixel out"
+            )
         if self.class_names is not None and len(self.class_names) != self.num_classes:
             raise ConfigError(
                 f"num_classes is {self.num_classes}, but there are {len(self.class_names)} class_names"
             )
+
+    @property
+    def resolution(self) -> Resolution:
+        """At which the model reads images."""
+        return Resolution(
+            microns_per_pixel=self.microns_per_pixel, map_units_per_pixel=self.map_units_per_pixel
+        )
 
     def _check_takes_photos(self) -> None:
         if self.head not in _ABOUT_WHOLE_IMAGES:

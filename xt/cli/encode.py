@@ -45,6 +45,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--image-column", help="column of the image paths in tables (default: image)")
     parser.add_argument("--root", help="folder that relative image paths in tables start from")
     parser.add_argument("--nodata", type=float, help="pixel value that means 'nothing here'")
+    parser.add_argument(
+        "--microns-per-pixel", type=float, metavar="SIZE",
+        help="resolution of slides whose files do not say it, nor a table's column microns_per_pixel",
+    )  # fmt: skip
     parser.add_argument("--region-batch", type=int, metavar="N", help="regions on the device at one time")
     parser.add_argument("--device", help="cuda, cuda:1, cpu ...; the first GPU if there is one, else the CPU")
     parser.epilog = (
@@ -69,7 +73,7 @@ def run(arguments: argparse.Namespace) -> int:
         with open_for_encoding(
             arguments.out, model, dtype=arguments.dtype, views=arguments.views, nodata=config.data.nodata
         ) as store:
-            todo = [path for path in images if path not in store]
+            todo = {path: microns for path, microns in images.items() if path not in store}
             failed = _encode_all(store, model, todo, bars)
     _report(len(images), len(todo), failed, arguments.out)
     return 1 if failed else 0
@@ -99,30 +103,37 @@ def _source(arguments: argparse.Namespace) -> "tuple[RunConfig, XT | None]":
     return replace(config, data=data), model
 
 
-def _images(arguments: argparse.Namespace, config: "RunConfig") -> list[str]:
-    """Every image once; what is no image or table is told at once, what is damaged only when its turn comes."""
-    from xt.data.table_files import read_image_paths
+def _images(arguments: argparse.Namespace, config: "RunConfig") -> dict[str, float | None]:
+    """Every image once, with its resolution for files that do not say; what is no image or table is told at once, what
+    is damaged only when its turn comes."""
+    from xt.data.table_files import read_image_paths, read_microns
+    from xt.images.resolution import check_microns
     from xt.prediction.inputs import find_images, identity
 
+    usual = arguments.microns_per_pixel
+    check_microns(usual)
     if not arguments.images:
         from xt.training.tables import load_table
 
         table = load_table(config.data, config.model.head)
         table.check_files()
-        return list(dict.fromkeys(str(path) for path in table.paths))
-    found: dict[str, str] = {}
+        known = {str(path): table.microns_of(place) for place, path in enumerate(table.paths)}
+        return {path: microns or usual for path, microns in known.items()}
+    found: dict[str, tuple[str, float | None]] = {}
     for entry in arguments.images:
         if Path(entry).suffix.lower() in _TABLES:
             table_paths = read_image_paths(entry, config.data.image_column, arguments.root)
             paths = [str(path) for path in table_paths]
+            microns = read_microns(entry, config.data.microns_column) or (None,) * len(paths)
         else:
             paths = find_images([entry], without=arguments.out)
-        for path in paths:
-            found.setdefault(identity(path), path)
-    return list(found.values())
+            microns = (None,) * len(paths)
+        for path, size in zip(paths, microns, strict=True):
+            found.setdefault(identity(path), (path, size or usual))
+    return dict(found.values())
 
 
-def _untrained(config: "RunConfig", images: list[str], bars: ProgressBars) -> "XT":
+def _untrained(config: "RunConfig", images: dict[str, float | None], bars: ProgressBars) -> "XT":
     """The model that `xt train` would start with."""
     import numpy as np
     import torch
@@ -139,20 +150,24 @@ def _untrained(config: "RunConfig", images: list[str], bars: ProgressBars) -> "X
         config = resolve_classes(config, table)
     else:
         paths = tuple(Path(path) for path in images)
-        table = ImageTable("the images given", paths, np.zeros(len(paths)), ())
+        table = ImageTable(
+            "the images given", paths, np.zeros(len(paths)), (), microns_per_pixel=tuple(images.values())
+        )
     return prepare_model(config, table, StageBars(bars))[0]
 
 
-def _encode_all(store: "TokenStore", model: "XT", images: list[str], bars: ProgressBars) -> dict[str, str]:
+def _encode_all(
+    store: "TokenStore", model: "XT", images: dict[str, float | None], bars: ProgressBars
+) -> dict[str, str]:
     """The images that failed, with the reason."""
     from xt.data.encoding import encode_image
 
     failed: dict[str, str] = {}
     overall = bars.add("all", total=len(images), unit="images") if len(images) > 1 else None
-    for path in images:
+    for path, microns in images.items():
         bar = _RegionsBar(bars, Path(path).name, least=0 if overall is None else _WORTH_A_BAR)
         try:
-            encode_image(store, model, path, bar.update)
+            encode_image(store, model, path, bar.update, microns)
         except OutputError:
             # The next image would meet the same full disk.
             raise

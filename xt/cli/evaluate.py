@@ -75,6 +75,7 @@ def run(arguments: argparse.Namespace) -> int:
     from xt.data.dataset import Reading
     from xt.prediction.predictor import choose_device
     from xt.training.checkpoints import load_trained
+    from xt.training.resolutions import check_resolutions
     from xt.training.tables import load_table
 
     if arguments.batch_size < 1:
@@ -96,6 +97,8 @@ def run(arguments: argparse.Namespace) -> int:
         table, arguments.split, data.test_split if data.inaturalist is None else data.validation_split
     )
     table.check_files()
+    if model.config.resolution.is_set:
+        check_resolutions([table], model.config, data)
     model.to(device)
     if arguments.region_batch is not None:
         model.streaming = replace(model.streaming, region_batch=arguments.region_batch)
@@ -107,6 +110,7 @@ def run(arguments: argparse.Namespace) -> int:
         image_size=model.config.image_size,
         workers=data.photos.workers,
         channels=model.config.in_channels if data.coco else None,
+        resolution=model.config.resolution,
     )
     summary = _measure(model, table, how, config, arguments)
     print(f"{which} of {table.source}" + ("" if data.view == "whole" else f", as '{data.view}' sees them"))

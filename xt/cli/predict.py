@@ -30,6 +30,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="pixel value that means 'nothing here', for files that do not say; without it as in training, if "
         "config.yaml lies beside the checkpoint",
     )  # fmt: skip
+    parser.add_argument(
+        "--microns-per-pixel", type=float, metavar="SIZE",
+        help="resolution of slides whose files do not say it, which a model with model.microns_per_pixel needs",
+    )  # fmt: skip
     parser.add_argument("--region-batch", type=int, metavar="N", help="regions on the device at one time")
     parser.add_argument("--device", help="cuda, cuda:1, cpu ...; the first GPU if there is one, else the CPU")
     parser.add_argument("--no-overlay", dest="overlay", action="store_false", help="write no PNG overlays")

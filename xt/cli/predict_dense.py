@@ -100,6 +100,7 @@ def settings(arguments: argparse.Namespace) -> dict[str, object]:
     """What makes another result of the same image and model."""
     given = {
         "nodata": arguments.nodata,
+        "microns_per_pixel": arguments.microns_per_pixel,
         "outlines": sorted(arguments.outlines or []) or None,
         "least_area": arguments.least_area,
         "merge_radius": arguments.merge_radius,
@@ -209,11 +210,13 @@ def opened(path: str, predictor: "DensePredictor", arguments: argparse.Namespace
     from xt.data.grey import in_colour
     from xt.data.xview3 import CHANNELS, NODATA
     from xt.images import open_image, stack_parts
+    from xt.images.resolution import say_resolution
     from xt.prediction.inputs import image_name
 
     parts = stack_parts(path)
     is_scene = {image_name(part) for part in parts} <= set(CHANNELS.values())
     image = open_image(path, nodata=NODATA if is_scene else arguments.known_nodata)
+    say_resolution(image, arguments.microns_per_pixel)
     model = predictor.model.config
     return in_colour(image, model.in_channels) if model.head == "detection" else image
 

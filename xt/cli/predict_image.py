@@ -40,6 +40,7 @@ def load(checkpoint: Path, arguments: argparse.Namespace) -> "XT":
     # Only now: a run that finds everything done, or is refused, does not wait for torch.
     from dataclasses import replace
 
+    from xt.images.resolution import check_microns
     from xt.training.checkpoints import load_trained
 
     model, config = load_trained(checkpoint)
@@ -48,6 +49,7 @@ def load(checkpoint: Path, arguments: argparse.Namespace) -> "XT":
     if arguments.region_batch is not None:
         model.streaming = replace(model.streaming, region_batch=arguments.region_batch)
     predict_dense.check_options(arguments, model.config.head)
+    check_microns(arguments.microns_per_pixel)
     return model
 
 
@@ -88,6 +90,7 @@ def _predict_answer(
 ) -> None:
     """One answer about an image, with its relevance map."""
     from xt.images import open_image
+    from xt.images.resolution import say_resolution
     from xt.prediction.inputs import image_name
     from xt.prediction.overlay import write_overlay
     from xt.prediction.thumbnail import thumbnail
@@ -98,6 +101,7 @@ def _predict_answer(
     files = {"relevance": ".relevance.tif"} | ({"overlay": ".overlay.png"} if overlay else {})
     try:
         with open_image(path, arguments.known_nodata) as image:
+            say_resolution(image, arguments.microns_per_pixel)
             prediction = predictor.predict(image, progress=bar.update)
             write_relevance(
                 prediction.relevance,

@@ -2,7 +2,7 @@
 region."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,6 +18,7 @@ from xt.data.token_store import TokenStore
 from xt.data.views import evaluation_views, training_view
 from xt.encoded_images import EncodedImage
 from xt.images import LargeImage, open_image
+from xt.images.resolution import AsRead, Resolution, say_resolution
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,7 @@ class Reading:
         image_size: of photographs, which are read whole and resized to it; the rest but `workers` does not matter then.
         workers: processes that read photographs ahead.
         channels: of the model, where grey images stand among coloured ones; None to take them as they are.
+        resolution: at which the model reads images of any size.
     """
 
     region_size: int
@@ -43,12 +45,33 @@ class Reading:
     image_size: int | None = None
     workers: int = 0
     channels: int | None = None
+    resolution: Resolution = field(default_factory=Resolution)
 
-    def open(self, path: Path) -> Any:
-        """The image, or what stands for it: that flips and turns alike, which is all that is asked of it."""
+    def open(self, path: Path, microns_per_pixel: float | None = None) -> Any:
+        """The image as the model reads it, or what stands for it: that flips and turns alike, which is all that is
+        asked of it.
+
+        Args:
+            microns_per_pixel: for a file that does not say.
+        """
         if self.tokens is not None:
             return self.tokens.image(path)
-        return in_colour(open_image(path, nodata=self.nodata), self.channels)
+        return self.as_read(path, microns_per_pixel).image
+
+    def file(self, path: Path, microns_per_pixel: float | None = None) -> LargeImage:
+        """The image at its own resolution."""
+        file = in_colour(open_image(path, nodata=self.nodata), self.channels)
+        say_resolution(file, microns_per_pixel)
+        return file
+
+    def as_read(self, path: Path, microns_per_pixel: float | None = None) -> AsRead:
+        """The file, and the image as the model reads it; closing the image closes the file."""
+        file = self.file(path, microns_per_pixel)
+        try:
+            return self.resolution.as_read(file)
+        except BaseException:
+            file.close()
+            raise
 
 
 class Item(NamedTuple):
@@ -115,7 +138,7 @@ class ImageDataset(TableDataset):
     def __getitem__(self, key: int | tuple[int, int]) -> Item:
         """The image at an index, or at (epoch, index): augmented as in that epoch."""
         index, generator = self.drawn(key)
-        image = self.reading.open(self.table.paths[index])
+        image = self.reading.open(self.table.paths[index], self.table.microns_of(index))
         reading = self.reading
         if self.augmentation is None:
             views = evaluation_views(reading.view, image, reading.region_size, reading.crops)

@@ -92,16 +92,16 @@ class DenseDataset(TableDataset):
 
 
 def open_labelled(table: ImageTable, place: int, reading: Reading) -> Labelled:
-    """An image of a table with its labels.
+    """An image of a table with its labels, both as the model reads the image.
 
     Raises:
         ShapeError, TableError: the labels are not of this image.
     """
-    image = reading.open(table.paths[place])
+    read = reading.as_read(table.paths[place], table.microns_of(place))
     try:
-        return Labelled(image, table.targets[place].on(image))
+        return Labelled(read.image, read.labels(table.targets[place].on(read.file)), read.step)
     except BaseException:
-        image.close()
+        read.file.close()
         raise
 
 

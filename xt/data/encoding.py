@@ -24,6 +24,7 @@ from xt.data.token_store import (
 )
 from xt.errors import ConfigError, PixelError
 from xt.images import LargeImage, open_image
+from xt.images.resolution import say_resolution
 from xt.model import XT
 from xt.output import (
     atomic_folder,
@@ -93,7 +94,11 @@ def open_for_encoding(
 
 
 def encode_image(
-    store: TokenStore, model: XT, image: str | os.PathLike[str], progress: Progress | None = None
+    store: TokenStore,
+    model: XT,
+    image: str | os.PathLike[str],
+    progress: Progress | None = None,
+    microns_per_pixel: float | None = None,
 ) -> None:
     """Encode all views of an image file into the store, which has each of them afterwards or not at all.
 
@@ -101,8 +106,10 @@ def encode_image(
 
     Args:
         progress: called as (regions done, all) after each region batch; the first view's, then the next one's.
+        microns_per_pixel: for a file that does not say.
 
     Raises:
+        ConfigError: the model has a resolution, and the image does not say its own.
         ImageError: the image cannot be read, or has no region to look at.
         PixelError: a feature is not a number, or too large for the store's dtype.
         ShapeError: the image has another number of channels than the model.
@@ -110,8 +117,10 @@ def encode_image(
     """
     with open_image(os.fspath(image), nodata=store.nodata) as opened:
         version = version_of(image)
+        say_resolution(opened, microns_per_pixel)
+        read = model.as_read(opened).image
         for view in range(store.views):
-            seen = oriented(opened, view)
+            seen = oriented(read, view)
             grid = model.grid(seen)
             model.check([seen], [grid])
             attributes = {"image": str(image), **version, "view": view, "grid": pack_grid(grid)}

@@ -18,6 +18,8 @@ class Labelled:
 
     image: LargeImage
     target: LargeImage | PointTable | BoxTable
+    step: tuple[float, float] = (1.0, 1.0)
+    """(y, x), how many pixels of the image's file one of its own spans, where it is whole: see `AsRead`."""
 
     def crop(self, y: int, x: int, height: int, width: int) -> "Labelled":
         """The part that starts at (y, x), lazily; of points those inside, of boxes what `cut_boxes` leaves."""

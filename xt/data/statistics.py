@@ -22,6 +22,7 @@ def pixel_statistics(
     grid: Callable[[LargeImage], RegionGrid] | None = None,
     seed: int = 0,
     channels: int | None = None,
+    opened: Callable[[int], LargeImage] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Per-channel mean and standard deviation in unit scale, see `xt.pixels`; nodata and NaN left out.
@@ -34,6 +35,7 @@ def pixel_statistics(
         num_regions: about how many regions are read, >= 1.
         grid: which regions an image has, such as `model.grid`; without it, all of them.
         channels: of the model, where grey images stand among coloured ones, see `in_colour`.
+        opened: opens the source of this number, where that takes more than `nodata` and `channels`.
         progress: called with images done and images in all.
     Raises:
         PixelError: there is not a single valid pixel in a channel, or a NaN in an image without nodata.
@@ -45,7 +47,9 @@ def pixel_statistics(
     moments: _Moments | None = None
     for done, index in enumerate(chosen):
         source = sources[index]
-        image = in_colour(open_image(source, nodata=nodata), channels)
+        image = (
+            in_colour(open_image(source, nodata=nodata), channels) if opened is None else opened(int(index))
+        )
         if moments is None:
             moments = _Moments(image.channels)
         elif image.channels != len(moments.mean):

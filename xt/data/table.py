@@ -25,6 +25,7 @@ class ImageTable:
         class_names: the K names of the model's outputs, in order.
         splits: the split's name of every image, if the table says.
         rows: the place of every image in what was read, from 0.
+        microns_per_pixel: of every image whose file does not say it, if the table does.
     """
 
     source: str
@@ -33,6 +34,7 @@ class ImageTable:
     class_names: tuple[str, ...]
     splits: tuple[str, ...] | None = None
     rows: tuple[int, ...] = ()
+    microns_per_pixel: tuple[float | None, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.rows) != len(self.paths):
@@ -51,7 +53,14 @@ class ImageTable:
             class_names=self.class_names,
             splits=None if self.splits is None else tuple(self.splits[index] for index in chosen),
             rows=tuple(self.rows[index] for index in chosen),
+            microns_per_pixel=None
+            if self.microns_per_pixel is None
+            else tuple(self.microns_per_pixel[index] for index in chosen),
         )
+
+    def microns_of(self, place: int) -> float | None:
+        """What the table says of an image's resolution."""
+        return None if self.microns_per_pixel is None else self.microns_per_pixel[place]
 
     def split(self, name: str) -> "ImageTable":
         """The images of one split.

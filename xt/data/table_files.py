@@ -17,6 +17,7 @@ from xt.data.table import ImageTable, check_paths, class_indices, image_path, in
 from xt.errors import ConfigError, TableError
 
 TASKS = ("classification", "multilabel", "regression")
+MICRONS_COLUMN = "microns_per_pixel"
 
 
 def read_table(
@@ -110,6 +111,32 @@ def read_paths(
     labels = _paths(frame, label_column, path, root)
     check_paths(labels, str(path), f"files in column {label_column!r}")
     return images, labels, _splits(frame, split_column, path)
+
+
+def read_microns(
+    path: str | Path, column: str = MICRONS_COLUMN, rows: Sequence[int] | None = None
+) -> tuple[float | None, ...] | None:
+    """The resolution of each image in a table, in micrometres; None where a row's is empty, or the table has no such
+    column (which only one of the usual name may lack).
+
+    Args:
+        rows: as of `read_table`.
+    Raises:
+        TableError: the column is missing, or an entry is not a positive number.
+    """
+    path = Path(path)
+    frame = _read_frame(path, rows)
+    if column not in frame and column == MICRONS_COLUMN:
+        return None
+    _check_column(frame, column, path)
+    found = numbers(frame, column, str(path))
+    wrong = np.flatnonzero(~np.isnan(found) & ~((found > 0) & np.isfinite(found)))
+    if len(wrong):
+        raise TableError(
+            f"{path}: column {column!r} must hold a positive number of micrometres, or nothing where the file says it, "
+            f"got {found[wrong[0]]:g} in {_rows([frame.index[wrong[0]]])}"
+        )
+    return tuple(None if np.isnan(value) else float(value) for value in found)
 
 
 def _targets(

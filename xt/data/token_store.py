@@ -235,9 +235,10 @@ def settings_of(model: "XT") -> dict[str, Any]:
     }
     settings |= {name: getattr(encoder, name) for name in ("region_size", "in_channels", "tokens_per_region")}
     settings["encoder_options"] = dict(config.encoder_options)
-    if config.halo:
-        # Only then, so that stores of models without one keep the identity that they have always had.
-        settings["halo"] = config.halo
+    for name in ("halo", "microns_per_pixel", "map_units_per_pixel"):
+        # Only then, so that stores of models without them keep the identity that they have always had.
+        if getattr(config, name):
+            settings[name] = getattr(config, name)
     result: dict[str, Any] = json.loads(json.dumps(settings))
     return result
 

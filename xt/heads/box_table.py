@@ -130,6 +130,13 @@ class BoxTable:
         moved = self.edges + np.array([y, x, y, x])
         return BoxTable.of(moved, self.labels, scores=self.scores, crowd=self.crowd, areas=self.areas)
 
+    def scaled(self, y: float, x: float) -> "BoxTable":
+        """The same boxes on an image whose sides are these times as many pixels, areas with them."""
+        edges = self.edges * np.array([y, x, y, x])
+        return BoxTable.of(
+            edges, self.labels, scores=self.scores, crowd=self.crowd, areas=self.areas * (y * x)
+        )
+
     def clipped(self, height: float, width: float) -> "BoxTable":
         """The same boxes, each cut at the borders of an image of this size; areas as they were."""
         limits = np.array([height, width, height, width])

@@ -98,6 +98,18 @@ class PointTable:
         """The same points, moved down by `y` and right by `x` pixels."""
         return PointTable(self.y + y, self.x + x, self.labels, self.scores, self.attributes)
 
+    def scaled(self, y: float, x: float) -> "PointTable":
+        """The same points on an image whose sides are these times as many pixels; attributes as they were."""
+        return PointTable(self.y * y, self.x * x, self.labels, self.scores, self.attributes)
+
+    def clipped(self, height: float, width: float) -> "PointTable":
+        """The same points, those beyond the borders of an image of this size moved to them, inside."""
+        y, x = (
+            np.clip(values, 0, np.nextafter(side, 0))
+            for values, side in ((self.y, float(height)), (self.x, float(width)))
+        )
+        return PointTable(y, x, self.labels, self.scores, self.attributes)
+
 
 def _column(values: ArrayLike, dtype: type) -> NDArray:
     return np.atleast_1d(np.asarray(values, dtype=dtype))

@@ -208,6 +208,30 @@ def at_resolution(
     return low
 
 
+def on_grid(
+    image: LargeImage, shape: tuple[int, int], step: tuple[float, float], resampling: Resampling
+) -> Resampled:
+    """An image on one grid from its top left corner on, made of its full resolution alone: what a file's coarser levels
+    hold of class numbers may be their means.
+
+    Args:
+        shape, step: as of `Grid`.
+    """
+    what = f"on a grid of {shape[0]} x {shape[1]} pixels"
+    return Resampled(_FullResolution(image), [Grid(shape, step)], what, resampling)
+
+
+class _FullResolution(View):
+    """An image without its coarser levels."""
+
+    def __init__(self, image: LargeImage) -> None:
+        super().__init__(image, "", [image.shape], levels=(1.0,), microns_per_pixel=image.microns_per_pixel)
+        self.name = image.name
+
+    def _behind(self, y: int, x: int, height: int, width: int, level: int) -> tuple[int, int, int, int, int]:
+        return y, x, height, width, 0
+
+
 def map_units(transform: Transform) -> tuple[float, float]:
     """Length of a pixel's sides (y, x) on the map."""
     a, b, _, d, e, _ = transform

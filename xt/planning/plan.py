@@ -132,7 +132,8 @@ def plan(
     takes there. Time is that of one step on one image.
 
     Args:
-        image: its (height, width), or the image, whose foreground is looked for if the model wants that.
+        image: its (height, width) as the model reads it, or the image, whose foreground is looked for if the model
+            wants that.
         device: "cpu", "cuda" ..., or the memory of one that is not here, such as "40GB"; None for the model's own.
         training: whether a training step is told of, too; the optimizer's own step is not in its time.
         measure: run a few region batches on the device for the time, instead of counting operations.
@@ -341,7 +342,7 @@ def _grid(
         height, width = image if side is None else (side, side)
         grid = RegionGrid(height=height, width=width, region_size=region_size, order=model.config.order)
         return None, grid, 2 * model.config.in_channels
-    opened = open_image(image)
+    opened = model.as_read(open_image(image)).image
     grid = model.grid(opened)
     if side is not None:
         return None, grid, 2 * model.config.in_channels

@@ -34,6 +34,7 @@ from xt.regions import RegionGrid
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
+    from xt.images.resolution import AsRead
     from xt.model import XT
     from xt.streaming import Streaming
 
@@ -104,9 +105,9 @@ class DensePredictor:
                 # Only of an image that was begun before: a folder of 100,000 results takes long to look through.
                 work.task.remove_leftovers(Path(destination))
             self._decode_all(work, progress)
-            tags = {"XT_IMAGE": image_name(work.image.name), "XT_CHECKPOINT": self.checkpoint}
+            tags = {"XT_IMAGE": image_name(work.read.file.name), "XT_CHECKPOINT": self.checkpoint}
             report = None if progress is None else lambda part: progress("write", round(100 * part), 100)
-            result = work.task.write(work.store, work.grid, work.image, Path(destination), tags, report)
+            result = work.task.write(work.store, work.grid, work.read, Path(destination), tags, report)
             work.store.remove()
         return result
 
@@ -203,8 +204,9 @@ class DensePredictor:
         region_batch: int | None,
         progress: Progress | None = None,
     ) -> "_Work":
-        task, grid = self.task(self.model, options), self.model.grid(image)
-        self.model.check([image], [grid])
+        read = self.model.as_read(image)
+        task, grid = self.task(self.model, options), self.model.grid(read.image)
+        self.model.check([read.image], [grid])
         streaming = self.streaming or self.model.streaming
         region_batch = region_batch or streaming.region_batch or self.model.region_batch
         settings = replace(
@@ -213,7 +215,7 @@ class DensePredictor:
             region_batch=region_batch,
             progress=_progress_of_encoding(progress, len(grid)),
         )
-        return _Work(image, grid, task, settings, self._header(image, given, grid, region_batch, task), None)
+        return _Work(read, grid, task, settings, self._header(image, given, grid, region_batch, task), None)
 
     def _header(
         self, image: "LargeImage", given: Any, grid: RegionGrid, region_batch: int, task: DenseTask
@@ -280,12 +282,17 @@ class DensePredictor:
 class _Work(NamedTuple):
     """One image on its way, or a band of it."""
 
-    image: "LargeImage"
+    read: "AsRead"
     grid: RegionGrid
     task: DenseTask
     settings: "Streaming"
     header: dict[str, Any]
     store: Any
+
+    @property
+    def image(self) -> "LargeImage":
+        """As the model reads it."""
+        return self.read.image
 
     @property
     def region_batch(self) -> int:

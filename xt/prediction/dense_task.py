@@ -22,6 +22,7 @@ from xt.regions import Region, RegionGrid
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
+    from xt.images.resolution import AsRead
     from xt.model import XT
 
 Rows = NDArray[np.float64]
@@ -34,8 +35,9 @@ class DenseOptions:
     Attributes:
         probabilities: of a segmentation, as a second GeoTIFF.
         outlines: class numbers of a segmentation whose outlines are wanted as polygons.
-        least_area: of an outline, in pixels, at least 1.
-        merge_radius: points closer than this, in pixels, are one (the better one); None for what the model's head says.
+        least_area: of an outline, in pixels of the file, at least 1.
+        merge_radius: points closer than this, in pixels of the file, are one (the better one); None for what the
+            model's head says, in pixels as it reads the image.
         merge_iou: of two boxes of one class whose intersection is more than this part of their union, between 0 and 1,
             the better one is kept; None for what the model's head says.
         least_score: of points and boxes, in [0, 1]; those the model's head leaves out stay out. None for all points of
@@ -120,6 +122,7 @@ class DenseTask(ABC):
 
         Args:
             predictions: see `xt.dense.DecodedRegions`.
+            image: as the model reads it.
         """
 
     @abstractmethod
@@ -127,7 +130,7 @@ class DenseTask(ABC):
         self,
         store: RegionStore,
         grid: RegionGrid,
-        image: "LargeImage",
+        read: "AsRead",
         destination: Path,
         tags: Mapping[str, str],
         progress: Callable[[float], object] | None = None,
@@ -135,6 +138,7 @@ class DenseTask(ABC):
         """From the store, which holds every region of the grid, to the files.
 
         Args:
+            read: the image that was decoded, and its file, in whose pixels all is written.
             destination: the files' common beginning.
             tags: of files that can hold some.
             progress: called with the fraction done, 0 to 1.

@@ -18,6 +18,7 @@ from xt.regions import Region, RegionGrid
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
+    from xt.images.resolution import AsRead
     from xt.model import XT
 
 LEAST_SCORE = 0.5
@@ -58,7 +59,7 @@ class DetectionTask(DenseTask):
         self,
         store: RegionStore,
         grid: RegionGrid,
-        image: "LargeImage",
+        read: "AsRead",
         destination: Path,
         tags: Mapping[str, str],
         progress: Callable[[float], object] | None = None,
@@ -66,12 +67,12 @@ class DetectionTask(DenseTask):
         rows, left_out = stored_columns(store, _COLUMNS, self.least_score)
         edges = np.column_stack([rows[name] for name in _COLUMNS[:4]])
         boxes = BoxTable.of(edges, rows["label"], scores=rows["score"])
-        boxes = boxes_of_image([boxes], *image.shape, self.iou_threshold)
+        boxes = read.found(boxes_of_image([boxes], *read.image.shape, self.iou_threshold))
         files = {what: self.file(destination, what) for what in self.endings}
-        write_boxes(boxes, image, files["boxes"], self.class_names)
+        write_boxes(boxes, read.file, files["boxes"], self.class_names)
         write_box_table(boxes, files["table"], self.class_names)
         counts = np.bincount(boxes.labels, minlength=len(self.class_names))
-        return self.result(image, files, counts, left_out)
+        return self.result(read.file, files, counts, left_out)
 
     @classmethod
     def draw(cls, result: DenseResult, image: "LargeImage", destination: Path, title: str) -> None:

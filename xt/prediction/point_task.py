@@ -1,5 +1,6 @@
 """Points of interest: stored as rows, those found twice made one, written as GeoJSON and CSV."""
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -18,6 +19,7 @@ from xt.regions import Region, RegionGrid
 if TYPE_CHECKING:
     from xt.heads.point_table import PointTable
     from xt.images import LargeImage
+    from xt.images.resolution import AsRead
     from xt.model import XT
 
 
@@ -33,7 +35,7 @@ class PointTask(DenseTask):
         assert isinstance(model.head, PointHead)
         self.attributes = list(model.head.attributes)
         self.columns = ["y", "x", "score", "label", *self.attributes]
-        self.radius = model.head.radius if options.merge_radius is None else options.merge_radius
+        self.head_radius = model.head.radius
 
     @property
     def choice(self) -> Any:
@@ -49,27 +51,34 @@ class PointTask(DenseTask):
             columns = [found.y, found.x, found.scores, found.labels, *known]
             rows.append(np.stack(columns, axis=1).astype(np.float64))
         points = np.concatenate(rows)
-        # Files have thousandths of a pixel; rounded up, a point at the very edge would lie outside.
-        points[:, :2] = np.minimum(points[:, :2], np.array(image.shape) - 1e-3)
+        points[:, :2] = _inside(points[:, :2], image.shape)
         return points
 
     def write(
         self,
         store: RegionStore,
         grid: RegionGrid,
-        image: "LargeImage",
+        read: "AsRead",
         destination: Path,
         tags: Mapping[str, str],
         progress: Callable[[float], object] | None = None,
     ) -> DenseResult:
         points, left_out = stored_columns(store, self.columns, self.chosen.least_score or 0.0)
-        kept = merge_points(points["y"], points["x"], points["score"], self.radius)
+        kept = merge_points(points["y"], points["x"], points["score"], self._radius(read))
         points = {name: values[kept] for name, values in points.items()}
+        for axis, name in enumerate(("y", "x")):
+            points[name] = _inside(points[name] * read.step[axis], read.file.shape[axis])
+        image = read.file
         files = {what: self.file(destination, what) for what in self.endings}
         write_points(points, image, files["points"], self.class_names)
         write_point_table(points, image, files["table"], self.class_names)
         counts = np.bincount(points["label"].astype(np.int64), minlength=len(self.class_names))
         return self.result(image, files, counts, left_out)
+
+    def _radius(self, read: "AsRead") -> float:
+        """How close points of one object are, in pixels of the image as the model reads it."""
+        wanted = self.chosen.merge_radius
+        return self.head_radius if wanted is None else wanted / math.sqrt(read.step[0] * read.step[1])
 
     @classmethod
     def draw(cls, result: DenseResult, image: "LargeImage", destination: Path, title: str) -> None:
@@ -82,3 +91,8 @@ class PointTask(DenseTask):
             title=title,
             microns_per_pixel=image.microns_per_pixel[1] if image.microns_per_pixel else None,
         )
+
+
+def _inside(places: Rows, sides: float | tuple[int, int]) -> Rows:
+    """Places within an image: files have thousandths of a pixel; rounded up, one at the very edge would lie outside."""
+    return np.minimum(places, np.asarray(sides) - 1e-3)

@@ -33,7 +33,7 @@ class Prediction:
         logits: (K,) float64, as the loss takes them.
         probabilities: (K,) float64 in [0, 1]; for a regression the numbers themselves.
         weights: (L,) float64, each token's share in the answer, in the grid's order; they sum to 1.
-        grid: the regions that were looked at.
+        grid: the regions that were looked at, in pixels of the image as the model reads it.
         tokens_per_side: L = len(grid) * tokens_per_side ** 2.
         relevance: the weights as a map on the image's coordinates.
     """
@@ -118,12 +118,13 @@ class Predictor:
 
     def _predict(self, image: "LargeImage", progress: Progress | None) -> Prediction:
         model = self.model
-        grid = model.grid(image)
+        read = model.as_read(image)
+        grid = model.grid(read.image)
         streaming = replace(
             self.streaming or model.streaming, keep="none", progress=_in_regions(progress, len(grid))
         )
         with evaluating(model, streaming), torch.inference_mode():
-            logits, relevance = model([image], grids=[grid], return_relevance=True)
+            logits, relevance = model([read.image], grids=[grid], return_relevance=True)
             probabilities = model.image_head.probabilities(logits)
         if not bool(torch.isfinite(logits).all()):
             raise PixelError(
@@ -140,7 +141,9 @@ class Predictor:
             weights=weights,
             grid=grid,
             tokens_per_side=model.tokens_per_side,
-            relevance=relevance_map(weights, grid, model.tokens_per_side, image),
+            relevance=relevance_map(
+                weights, grid, model.tokens_per_side, image, read.step if read.image is not image else None
+            ),
         )
 
 

@@ -26,7 +26,7 @@ class RelevanceMap:
         values: (height, width) float32; NaN where regions were skipped. Tokens that lie wholly in the
             padding at the bottom and right edge are left out.
         pixel_size: side of one pixel of the map, in level-0 pixels of the image; of an image that was resized for the
-            model, in pixels of what it was resized to.
+            model, or read at another resolution, in pixels of what it was resized to.
         image_shape: (height, width) of the image; the map's last row and column may reach beyond it.
         transform: of the map, six numbers as `LargeImage.transform`; None without one.
         control: of the map, what locates it where there is no transform, as `LargeImage.control`.
@@ -51,7 +51,11 @@ class RelevanceMap:
 
 
 def relevance_map(
-    weights: NDArray[np.floating], grid: RegionGrid, tokens_per_side: int, image: "LargeImage | None" = None
+    weights: NDArray[np.floating],
+    grid: RegionGrid,
+    tokens_per_side: int,
+    image: "LargeImage | None" = None,
+    stretch: tuple[float, float] | None = None,
 ) -> RelevanceMap:
     """Lay the tokens' weights out where the tokens lie.
 
@@ -59,6 +63,7 @@ def relevance_map(
         weights: (N * tokens_per_side ** 2,) in the grid's order, not negative; summing to 1 or not, they are
             scaled so that their mean is 1.
         image: where the coordinates come from; the map has none without it.
+        stretch: see `RelevanceMap`; None where the grid covers the image from edge to edge.
     Raises:
         ShapeError: there are more or fewer weights than tokens.
     """
@@ -73,7 +78,7 @@ def relevance_map(
     height, width = -int(-grid.height // step), -int(-grid.width // step)
     mpp = image.microns_per_pixel if image is not None else None
     shape = (grid.height, grid.width) if image is None else image.shape
-    stretch = (shape[0] / grid.height, shape[1] / grid.width)
+    stretch = stretch or (shape[0] / grid.height, shape[1] / grid.width)
     down, across = step * stretch[0], step * stretch[1]
     transform = image.transform if image is not None else None
     control = image.control if image is not None else None

@@ -28,6 +28,7 @@ from xt.regions import Region, RegionGrid
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
+    from xt.images.resolution import AsRead
     from xt.model import XT
 
 # NumPy counts 8-bit numbers as 64-bit ones.
@@ -80,26 +81,28 @@ class SegmentationTask(DenseTask):
         self,
         store: RegionStore,
         grid: RegionGrid,
-        image: "LargeImage",
+        read: "AsRead",
         destination: Path,
         tags: Mapping[str, str],
         progress: Callable[[float], object] | None = None,
     ) -> DenseResult:
         names, options = self.class_names, self.chosen
-        mask = DecodedImage(store, grid, image, num_bands=self.num_bands, bands=range(1))
+        decoded = DecodedImage(store, grid, read.image, num_bands=self.num_bands, bands=range(1))
+        mask = read.map_found(decoded, "nearest")
         files = {"mask": self.file(destination, "mask")}
         # Each band takes about as long as another.
         write_mask(mask, files["mask"], names, tags, _part(progress, 0, 1 / self.num_bands))
         if options.probabilities:
             further = range(1, self.num_bands)
-            bands = DecodedImage(store, grid, image, num_bands=self.num_bands, bands=further)
+            decoded = DecodedImage(store, grid, read.image, num_bands=self.num_bands, bands=further)
+            bands = read.map_found(decoded, "bilinear")
             files["probabilities"] = self.file(destination, "probabilities")
             part = _part(progress, 1 / self.num_bands, 1)
             write_probabilities(bands, files["probabilities"], names, tags, part)
         if options.outlines:
             files["outlines"] = self.file(destination, "outlines")
             write_outlines(mask, files["outlines"], names, options.outlines, options.least_area)
-        return self.result(image, files, _count_pixels(mask, len(names)))
+        return self.result(read.file, files, _count_pixels(mask, len(names)))
 
     @classmethod
     def draw(cls, result: DenseResult, image: "LargeImage", destination: Path, title: str) -> None:

@@ -92,7 +92,10 @@ def contestant_config(config: RunConfig, name: str, out: Path) -> RunConfig:
         # The baselines' views are one region already.
         augmentation = replace(augmentation, train_size=None)
     data = replace(config.data, view=view, augmentation=augmentation)  # type: ignore[arg-type]
-    return replace(config, train=train, data=data)
+    model = config.model
+    if view == "downsample":
+        model = replace(model, microns_per_pixel=None, map_units_per_pixel=None)
+    return replace(config, model=model, train=train, data=data)
 
 
 def budget_in_words(config: RunConfig) -> str:

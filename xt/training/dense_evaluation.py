@@ -35,7 +35,7 @@ class DenseEvaluation:
         task: segmentation, points or detection.
         metrics: over all pixels, points or boxes of all images together; NaN where there was nothing to count.
         rows: of each image alone, in the table's order.
-        found: the points or boxes of each image, of which boxes are best first; None for masks.
+        found: the points or boxes of each image, in pixels of its file, of which boxes are best first; None for masks.
         settings: what belongs to the metrics, such as how many boxes counted.
     """
 
@@ -78,7 +78,8 @@ def evaluate_dense(
         for place in range(len(table)):
             alone.reset()
             with closing(open_labelled(table, place, reading)) as pair:
-                found.append(count_image(model, pair, alone))
+                answers = count_image(model, pair, alone)
+                found.append(None if answers is None else answers.scaled(*pair.step))
             if overall is None:
                 overall = deepcopy(alone)
             else:

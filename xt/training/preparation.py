@@ -108,14 +108,14 @@ def _measured_statistics(
         photos = PhotoDataset(table, model.config.image_size)
         mean, std = photo_statistics(photos, number, seed=seed, progress=progress)
     else:
+        how = reading(config, model)
         mean, std = pixel_statistics(
             table.paths,
             region_size=model.region_encoder.region_size,
             num_regions=number,
-            nodata=config.data.nodata,
             grid=model.grid,
             seed=seed,
-            channels=_channels(config.model, config.data),
+            opened=lambda place: how.open(table.paths[place], table.microns_of(place)),
             progress=progress,
         )
     return torch.tensor(mean), torch.tensor(std)
@@ -133,6 +133,7 @@ def reading(config: RunConfig, model: XT) -> Reading:
         image_size=model.config.image_size,
         workers=data.photos.workers,
         channels=_channels(model.config, data),
+        resolution=model.config.resolution,
     )
 
 

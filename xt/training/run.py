@@ -33,6 +33,7 @@ from xt.training.mixing import Mixing
 from xt.training.module import TrainingModule
 from xt.training.optimiser import learning_rate_factor, make_optimiser
 from xt.training.preparation import LAST, prepare_model, reading, resolve_classes
+from xt.training.resolutions import check_resolutions
 from xt.training.tables import load_splits
 from xt.training.trainer import make_trainer
 
@@ -91,6 +92,9 @@ def train(
             stored = _stored_model(resume_from)
             config = _with_statistics_of(stored, config)
             _check_same_model(stored, config, resume_from)
+        if _rank() == 0:
+            everything = (splits.train, splits.validation, splits.test)
+            check_resolutions(everything, config.model, config.data, report)
         model, config = prepare_model(config, splits.train, report)
         if isinstance(model.head, DenseHead):
             on_map = config.model.head == "points" and config.evaluation.distance_unit == "map"

@@ -1,6 +1,7 @@
 """The table that a configuration names, in its three parts."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from xt.configuration import DataConfig
@@ -11,7 +12,7 @@ from xt.data.dense_table import DENSE_TASKS, read_mask_table, read_point_table, 
 from xt.data.inaturalist import read_inaturalist
 from xt.data.splits import Splits, divide, warn_of_doubles
 from xt.data.table import ImageTable
-from xt.data.table_files import read_table
+from xt.data.table_files import read_microns, read_table
 from xt.data.token_store import TokenStore
 from xt.errors import ConfigError
 from xt.heads import DENSE_HEADS, HEADS
@@ -35,6 +36,19 @@ def load_table(
         model: that the table is for, which masks and points need.
         rows: of `data.table`, these alone; see `read_table`.
     """
+    table = _load_table(data, task, class_names, model, rows)
+    if data.table is None:
+        return table
+    return replace(table, microns_per_pixel=read_microns(data.table, data.microns_column, rows))
+
+
+def _load_table(
+    data: DataConfig,
+    task: str,
+    class_names: tuple[str, ...] | None,
+    model: ModelConfig | None,
+    rows: Sequence[int] | None,
+) -> ImageTable:
     names = class_names or data.class_names
     if task not in _HEADS:
         raise ConfigError(
