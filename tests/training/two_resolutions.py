@@ -1,5 +1,5 @@
-"""The same scenes taken at several resolutions: what is seen is laid out in micrometres (or metres) and drawn at any pixel
-size as a scanner would, as means over each pixel's area."""
+"""The same scenes taken at several resolutions: what is seen is laid out in micrometres (or metres) and drawn at any
+pixel size as a scanner would, as means over each pixel's area."""
 
 import csv
 import json
@@ -94,7 +94,9 @@ def write_labels(path: Path, seen: Scene, size: float) -> tuple[Path, Path]:
     return mask, points
 
 
-def cohort(folder: Path, sizes: dict[str, float | list[float]], *, maps: bool = False, says: bool = True) -> Path:
+def cohort(
+    folder: Path, sizes: dict[str, float | list[float]], *, maps: bool = False, says: bool = True
+) -> Path:
     """Images, masks, points and `table.csv`; of COCO's boxes `train.json`, `val.json` and `test.json`.
 
     Args:
