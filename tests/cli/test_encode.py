@@ -49,9 +49,9 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     names: list[str] = []
     original = encoding.encode_image
 
-    def encode_image(store, model, image, progress=None):  # type: ignore[no-untyped-def]
+    def encode_image(store, model, image, progress=None, microns_per_pixel=None):  # type: ignore[no-untyped-def]
         names.append(Path(image).name)
-        original(store, model, image, progress)
+        original(store, model, image, progress, microns_per_pixel)
 
     monkeypatch.setattr(encoding, "encode_image", encode_image)
     return names

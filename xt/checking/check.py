@@ -111,8 +111,12 @@ class _Check:
         if rows.table is not None:
             table = rows.table
             targets = [target if isinstance(target, Target) else None for target in table.targets]
-            triples = zip(table.rows, table.paths, targets, strict=True)
-            jobs += [Job(row=row, path=path, target=target) for row, path, target in triples]
+            jobs += [
+                Job(row=row, path=path, target=target, microns_per_pixel=table.microns_of(place))
+                for place, (row, path, target) in enumerate(
+                    zip(table.rows, table.paths, targets, strict=True)
+                )
+            ]
             self._divide(table)
         self.jobs = sorted(jobs, key=lambda job: job.row)
         try:
@@ -167,6 +171,7 @@ class _Check:
             classes=dict(self._classes()),
             class_names=self._class_names(),
             in_channels=None if self.assumed.task is None else self._channels(),
+            one_resolution=self.config.model.resolution.is_set,
         )
         self.findings += findings_of(cohort)
         return CheckResult(
@@ -234,9 +239,10 @@ class _Check:
 
     def _outlook(self) -> Outlook | None:
         shapes = [
-            facts.shape
+            shape
             for facts in self.facts
-            if facts.shape is not None and self.parts.get(facts.row) == TRAINING
+            if (shape := facts.read_shape or facts.shape) is not None
+            and self.parts.get(facts.row) == TRAINING
         ]
         if self.model is None or not shapes:
             return None

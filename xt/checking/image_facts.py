@@ -35,11 +35,13 @@ class Job:
     Attributes:
         row: of the table, from 0.
         target: None where the table itself has the label, or it is not known.
+        microns_per_pixel: what the table says of it.
     """
 
     row: int
     path: Path
     target: Target | None = None
+    microns_per_pixel: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,6 +68,7 @@ class ImageFacts:
     Attributes:
         row: of the table, from 0.
         shape: (height, width) at level 0.
+        read_shape: (height, width) of the image as the model reads it, at its resolution.
         microns_per_pixel: (y, x).
         map_units_per_pixel: (y, x), in the units of the coordinate system.
         missing: share of the pixels looked at that hold nothing in any channel.
@@ -77,6 +80,7 @@ class ImageFacts:
     row: int
     path: str
     shape: tuple[int, int] | None = None
+    read_shape: tuple[int, int] | None = None
     channels: int | None = None
     dtype: str | None = None
     levels: int | None = None
@@ -112,9 +116,9 @@ def look_at(job: Job, how: Looking) -> ImageFacts:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         try:
-            with open_as_read(job.path, how.reading) as image:
+            with open_file(job, how.reading) as image:
                 facts |= _description(image)
-                for part in (_of_pixels, _of_labels):
+                for part in (_of_resolution, _of_pixels, _of_labels):
                     try:
                         facts |= part(image, job, how)
                     except Exception as error:
@@ -132,12 +136,11 @@ def look_at(job: Job, how: Looking) -> ImageFacts:
     return ImageFacts(**facts, errors=tuple(dict.fromkeys(errors)), warnings=tuple(dict.fromkeys(said)))
 
 
-def open_as_read(path: Path, reading: Reading) -> LargeImage:
-    """The image as a run opens it, a photograph as an array."""
+def open_file(job: Job, reading: Reading) -> LargeImage:
+    """The image as a run opens it, at its own resolution; a photograph as an array."""
     if reading.image_size is not None:
-        return open_image(np.asarray(read_photo(path)))
-    image: LargeImage = reading.open(path)
-    return image
+        return open_image(np.asarray(read_photo(job.path)))
+    return reading.file(job.path, job.microns_per_pixel)
 
 
 def _sentence(error: Exception, job: Job) -> str:
@@ -160,6 +163,10 @@ def _description(image: LargeImage) -> dict[str, Any]:
         a, b, _, d, e, _ = image.transform
         facts["map_units_per_pixel"] = (math.hypot(b, e), math.hypot(a, d))
     return facts
+
+
+def _of_resolution(image: LargeImage, job: Job, how: Looking) -> dict[str, Any]:
+    return {"read_shape": how.reading.resolution.as_read(image).image.shape}
 
 
 def _of_pixels(image: LargeImage, job: Job, how: Looking) -> dict[str, Any]:

@@ -93,7 +93,7 @@ def _key(job: Job, how: Looking) -> str | None:
     if any(version is None for _, version in versions):
         return None
     settings = (how.settings, how.class_names, how.ignore_index, how.classes_assumed)
-    everything = json.dumps([_FORMAT, versions, settings])
+    everything = json.dumps([_FORMAT, versions, settings, job.microns_per_pixel])
     return hashlib.blake2b(everything.encode(), digest_size=16).hexdigest()
 
 

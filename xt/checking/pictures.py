@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from xt.checking.image_facts import Job, Looking, open_as_read
+from xt.checking.image_facts import Job, Looking, open_file
 from xt.data.targets import Target
 from xt.foreground import low_resolution
 from xt.heads.box_table import BoxTable
@@ -30,7 +30,7 @@ def picture_of(job: Job, how: Looking) -> bytes | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
-            with open_as_read(job.path, how.reading) as image:
+            with open_file(job, how.reading) as image:
                 seen = thumbnail(image, LONGEST)
                 seen = np.where(np.isfinite(seen).all(axis=-1, keepdims=True), seen, _NOTHING)
                 drawn = _with_labels(_enlarged(seen), job.target, image, how)

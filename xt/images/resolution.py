@@ -9,7 +9,8 @@ from typing import Any, Literal, NamedTuple, Protocol, Self
 import numpy as np
 
 from xt.errors import ConfigError
-from xt.images.image import LargeImage, invertible, lengths_or_none
+from xt.images.image import LargeImage, lengths_or_none
+from xt.images.location import apply
 from xt.images.projection import is_on_earth, transformed
 from xt.images.resampled import AtResolution, Resampling, map_units, on_grid
 
@@ -19,6 +20,7 @@ SAME = 0.01
 _UTM_NORTH, _UTM_SOUTH = 32_600, 32_700
 _UTM_LIMIT = 84
 _METRES_IN_A_DEGREE = 111_195.0
+_DEGREES = "EPSG:4326"
 
 
 class PixelSize(NamedTuple):
@@ -76,7 +78,9 @@ class AsRead:
             return values
         laid = on_grid(values, self.file.shape, (1 / self.step[0], 1 / self.step[1]), resampling)
         # Not a rounding error beside them.
-        laid.transform, laid.microns_per_pixel = self.file.transform, self.file.microns_per_pixel
+        laid.microns_per_pixel = self.file.microns_per_pixel
+        laid.transform, laid.control = self.file.transform, self.file.control
+        laid.qupath_origin = self.file.qupath_origin
         return laid
 
 
@@ -151,18 +155,7 @@ def say_resolution(image: LargeImage, microns_per_pixel: float | None) -> None:
 def pixel_size(image: LargeImage) -> PixelSize | None:
     """How large an image's pixels are, None where it does not say."""
     microns = lengths_or_none(image.microns_per_pixel)
-    if microns is not None:
-        return PixelSize(microns, "micrometres")
-    transform = invertible(image.transform)
-    if transform is None:
-        return None
-    unit = _metres_in_a_unit(image.crs)
-    sides = map_units(transform)
-    return (
-        PixelSize(sides, "degrees")
-        if unit is None
-        else PixelSize((sides[0] * unit, sides[1] * unit), "metres")
-    )
+    return _size_on_map(image) if microns is None else PixelSize(microns, "micrometres")
 
 
 def metres_on_the_ground(image: LargeImage) -> float | None:
@@ -170,20 +163,29 @@ def metres_on_the_ground(image: LargeImage) -> float | None:
     the equator, as those of the web do. None where that cannot be known."""
     from rasterio.crs import CRS
 
-    size = pixel_size(image)
-    if size is None or size.unit != "metres" or image.crs is None or image.transform is None:
+    size = _size_on_map(image)
+    if size is None or size.unit != "metres" or image.crs is None or image.location is None:
         return None
     if not is_on_earth(CRS.from_string(image.crs)):
         return None
-    a, b, c, d, e, f = image.transform
+    # The diagonal of the pixel in the middle, on the ground and on the map.
     y, x = image.shape[0] / 2, image.shape[1] / 2
-    # A pixel further on along both axes, and that one's diagonal on the ground.
-    xs, ys = np.array([x, x + 1]), np.array([y, y + 1])
-    longitude, latitude = transformed(image.crs, "EPSG:4326", a * xs + b * ys + c, d * xs + e * ys + f)
+    east, north = image.location.to_map(np.array([y, y + 1]), np.array([x, x + 1]))
+    longitude, latitude = transformed(image.crs, _DEGREES, east, north)
     across = (longitude[1] - longitude[0]) * math.cos(math.radians(latitude.mean()))
     ground = math.hypot(across, latitude[1] - latitude[0]) * _METRES_IN_A_DEGREE
-    on_map = math.hypot(a + b, d + e) * (_metres_in_a_unit(image.crs) or math.nan)
+    on_map = math.hypot(*size.sides)
     return ground / on_map if math.isfinite(ground) and ground > 0 else None
+
+
+def _size_on_map(image: LargeImage) -> PixelSize | None:
+    """Of images that control points or polynomials locate there is none: it differs from place to place."""
+    if image.transform is None:
+        return None
+    sides, unit = map_units(image.transform), _metres_in_a_unit(image.crs)
+    if unit is None:
+        return PixelSize(sides, "degrees")
+    return PixelSize((sides[0] * unit, sides[1] * unit), "metres")
 
 
 def _stepped(image: LargeImage, asked: float, own: tuple[float, float], unit: str) -> AsRead:
@@ -200,7 +202,7 @@ def _microns(image: LargeImage, asked: float) -> tuple[float, float]:
     if own is None:
         hint = (
             "it lies on a map, whose resolution is model.map_units_per_pixel"
-            if image.transform is not None
+            if image.location is not None
             else "give it by a column microns_per_pixel of the table, by --microns-per-pixel, or set "
             "image.microns_per_pixel = (y, x)"
         )
@@ -212,14 +214,22 @@ def _microns(image: LargeImage, asked: float) -> tuple[float, float]:
 
 
 def _metres(image: LargeImage, asked: float) -> tuple[float, float]:
-    size = pixel_size(image)
+    size = _size_on_map(image)
     wanted = f"the model reads maps at {asked:g} metres per pixel"
-    if size is None or size.unit == "micrometres":
-        what = "does not say where it lies" if size is None else "is no map but a slide"
-        raise ConfigError(
-            f"{image.name} {what}, so that nobody knows how many metres a pixel is, and {wanted}: give it its "
-            "coordinates, or leave it out"
-        )
+    if size is None:
+        if image.location is not None:
+            what, hint = (
+                "is located by control points or polynomials, by which pixels have no one size",
+                "warp it",
+            )
+        elif image.microns_per_pixel is not None:
+            what, hint = "is no map but a slide", "leave it out"
+        else:
+            what, hint = (
+                "does not say where it lies, nor how many metres a pixel is",
+                "give it its coordinates",
+            )
+        raise ConfigError(f"{image.name} {what}, and {wanted}: {hint}")
     if size.unit == "degrees":
         target = _metric_system(image)
         raise ConfigError(
@@ -248,9 +258,8 @@ def _metres_in_a_unit(crs: str | None) -> float | None:
 def _metric_system(image: LargeImage) -> str:
     """The UTM zone at the centre of a map in degrees, or a polar system."""
     assert image.transform is not None
-    a, b, c, d, e, f = image.transform
-    y, x = image.shape[0] / 2, image.shape[1] / 2
-    longitude, latitude = a * x + b * y + c, d * x + e * y + f
+    x, y = apply(image.transform, np.array(image.shape[1] / 2), np.array(image.shape[0] / 2))
+    longitude, latitude = float(x), float(y)
     if not abs(latitude) <= _UTM_LIMIT:
         return "EPSG:3413" if latitude > 0 else "EPSG:3031"
     zone = int((longitude + 180) // 6) % 60 + 1
