@@ -54,6 +54,13 @@ class Bands:
         return not self.masked and not self.by_alpha and self.ranges == (None,) * len(self.ranges)
 
     @property
+    def miss_alike(self) -> bool:
+        """Whether a pixel misses all of its channels or none, as one mask or alpha says for all."""
+        every = tuple(range(len(self.channels)))
+        rules = [self.masked == every and self.one_mask, self.by_alpha == every]
+        return len(every) == 1 or (any(rules) and self.ranges == (None,) * len(every))
+
+    @property
     def masks(self) -> list[int]:
         """Numbers of the bands whose masks are read: one, or one for each masked channel."""
         numbers = [self.channels[channel] for channel in self.masked]

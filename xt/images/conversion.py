@@ -17,16 +17,16 @@ import numpy as np
 
 from xt.errors import ConfigError, DataWarning, OutputError, SlowImageWarning, XTError
 from xt.images import open_image, stack_parts
+from xt.images.bands import ALPHA
 from xt.images.gdal import import_rasterio
 from xt.images.image import LargeImage
+from xt.images.missing import Missing, Window, missing_of
 from xt.images.names import files_of
 from xt.images.notes import BandNotes, FileNotes, lost_notes, write_notes
 from xt.images.orientation import TURNS
 from xt.output import atomic_path
 
 Compression = Literal["deflate", "jpeg"]
-# y, x, height, width.
-Window = tuple[int, int, int, int]
 
 _TILE = 512
 # Rows that are held in memory at a time.
@@ -65,10 +65,10 @@ def tile(
 ) -> Path:
     """Write an image as a cloud-optimised GeoTIFF: tiles of 512 pixels, each level half the one before.
 
-    Coordinates (a transform, control points, rational polynomials), nodata, a slide's resolution and what the file says
-    of its pixels are kept: names, scales, offsets and units of bands, colours, tags. A `DataWarning` names what a tiled
-    TIFF has no place for. Memory is bounded; twice the image's uncompressed
-    size is needed on disk for a moment, beside the destination, which appears only when it is whole.
+    Coordinates (a transform, control points, rational polynomials), a slide's resolution and what the file says of its
+    pixels are kept: names, scales, offsets and units of bands, colours, tags; and what is missing, by a mask within the
+    file where no value says it. A `DataWarning` names what a tiled TIFF has no place for. Memory is bounded; twice the
+    image's uncompressed size is needed on disk for a moment, beside the destination, which appears only when whole.
 
     Args:
         source: anything `open_image` opens. Row after row is read, so that files without tiles are read well.
@@ -93,7 +93,9 @@ def tile(
     with warnings.catch_warnings():
         # To be slow to read by window is why it is converted.
         warnings.simplefilter("ignore", SlowImageWarning)
-        image = open_image(source)
+        # Alpha is copied as the band that it is, shades and all; JPEG has no fourth band, but a mask beside it.
+        is_file = isinstance(source, (str, os.PathLike)) and len(stack_parts(os.fspath(source))) == 1
+        image = open_image(source, alpha="channel" if is_file and compression != "jpeg" else ALPHA)
     try:
         is_classes = notes.palette is not None or _is_classes(image)
         options = _options(image, compression, quality, is_classes)
@@ -149,12 +151,14 @@ def _write(
         try:
             strips = _strips(image)
             said = _notes_of(image, notes)
-            with rasterio.open(plain, "w", **_profile(image, max(strips, key=_area))) as dataset:
+            missing = missing_of(image, strips)
+            profile = _profile(image, max(strips, key=_area), missing)
+            with rasterio.open(plain, "w", **profile) as dataset:
                 write_notes(dataset, *said)
                 if image.transform is None and image.control is not None:
                     image.control.write_to(dataset)
                 for number, strip in enumerate(strips, start=1):
-                    _copy(image, dataset, *strip)
+                    _copy(image, dataset, strip, missing)
                     report(_COPIED * number / len(strips))
             size = plain.stat().st_size
             reduced = partial(_add_levels, plain, _factors(image.shape), Resampling[resampling])
@@ -164,6 +168,8 @@ def _write(
             _check_written(temporary)
             with rasterio.open(temporary) as dataset:
                 lost = lost_notes(dataset, *said)
+            if missing.lost:
+                lost.append(f"what is missing in some channels only ({missing.lost} pixels)")
             plain.unlink()
             plain.with_name(plain.name + ".aux.xml").unlink(missing_ok=True)
         except XTError:
@@ -244,7 +250,7 @@ def _stored_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
     return np.dtype({"bool": "uint8", "float16": "float32"}.get(dtype.name, dtype.name))
 
 
-def _profile(image: LargeImage, strip: Window) -> dict[str, Any]:
+def _profile(image: LargeImage, strip: Window, missing: Missing) -> dict[str, Any]:
     from rasterio.transform import Affine
 
     # Tiles that no strip cuts through, so that each is written once.
@@ -261,7 +267,7 @@ def _profile(image: LargeImage, strip: Window) -> dict[str, Any]:
         # Of control points it belongs to them.
         "crs": None if image.control is not None else image.crs,
         "transform": None if image.transform is None else Affine(*image.transform),
-        "nodata": image.nodata,
+        "nodata": missing.nodata,
         "tiled": True,
         "blockxsize": block[1],
         "blockysize": block[0],
@@ -308,12 +314,18 @@ def _is_classes(image: LargeImage) -> bool:
     return image.dtype.kind == "b" or any(band.palette is not None for band in image.band_notes())
 
 
-def _copy(image: LargeImage, dataset: Any, y: int, x: int, height: int, width: int) -> None:
+def _copy(image: LargeImage, dataset: Any, strip: Window, missing: Missing) -> None:
     from rasterio import windows
 
-    pixels = image.read(y, x, height, width).transpose(2, 0, 1)
-    stored = np.ascontiguousarray(pixels, dtype=_stored_dtype(image.dtype))
-    dataset.write(stored, window=windows.Window(x, y, width, height))
+    y, x, height, width = strip
+    window = windows.Window(x, y, width, height)
+    if image.has_nodata and image.nodata is None:
+        pixels, valid = image.read_valid(*strip)
+        missing.write(pixels, valid, dataset, window)
+    else:
+        pixels = image.read(*strip)
+    stored = np.ascontiguousarray(pixels.transpose(2, 0, 1), dtype=_stored_dtype(image.dtype))
+    dataset.write(stored, window=window)
 
 
 def _factors(shape: tuple[int, int]) -> list[int]:

@@ -139,6 +139,11 @@ class LargeImage(ABC):
         """Whether pixels inside the image may hold nothing, so that `read_valid` tells more than `read`."""
         return any(value is not None for value in self.nodata_values)
 
+    @property
+    def misses_alike(self) -> bool:
+        """Whether it is known that a pixel misses all of its channels or none."""
+        return self.channels == 1
+
     def _window(self, y: int, x: int, height: int, width: int, level: int) -> tuple[int, int, int, int, int]:
         """A window that was asked for, in pixels of its level."""
         y, x, height, width, level = (operator.index(value) for value in (y, x, height, width, level))

@@ -88,6 +88,10 @@ class OmeTiffImage(LargeImage):
     def has_nodata(self) -> bool:
         return self._alpha is not None or super().has_nodata
 
+    @property
+    def misses_alike(self) -> bool:
+        return self.channels == len(self._colours) and self.nodata is None
+
     def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
         return self._read_samples(y, x, height, width, level, self._colours)
 

@@ -78,6 +78,10 @@ class RasterImage(LargeImage):
     def has_nodata(self) -> bool:
         return not self.bands.hold_all
 
+    @property
+    def misses_alike(self) -> bool:
+        return self.bands.miss_alike
+
     def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
         return self._read_bands(y, x, height, width, level, self.bands.channels)
 

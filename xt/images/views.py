@@ -55,6 +55,10 @@ class View(LargeImage):
     def has_nodata(self) -> bool:
         return self.image.has_nodata
 
+    @property
+    def misses_alike(self) -> bool:
+        return self.image.misses_alike
+
     def _behind(self, y: int, x: int, height: int, width: int, level: int) -> tuple[int, int, int, int, int]:
         """The window of the image behind, and its level, that a window of this one shows."""
         raise NotImplementedError
