@@ -122,9 +122,9 @@ def test_levels_mask_and_coordinates_turn_with_a_tiff(orientation: int, tmp_path
                 expected = turned(np.ascontiguousarray(low.read().transpose(1, 2, 0)), orientation)
                 # COVERED = turned(np.ascontiguousarray(low.read_masks(1)), orientation)
             assert shape == expected.shape[:2]
-            seen, _ = image.read_valid(0, 0, *shape, level)
+            seen, valid = image.read_valid(0, 0, *shape, level)
             np.testing.assert_array_equal(seen, expected)
-            # VALID np.testing.assert_array_equal(valid, np.repeat(covered[..., None] > 0, 3, axis=2))
+            np.testing.assert_array_equal(valid, np.repeat(covered[..., None] > 0, 3, axis=2))
         a, b, c, d, e, f = image.transform
         for y, x in ((0, 0), (11, 23), (image.shape[0] - 1, image.shape[1] - 1)):
             # The middle of a pixel lies on the map where GDAL says that the stored one does.

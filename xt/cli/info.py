@@ -65,6 +65,8 @@ def _description(image: "LargeImage") -> Iterator[tuple[str, str]]:
     yield "stored as", "; ".join(", ".join(_storage(part)) for part in getattr(image, "layers", (image,)))
     for number, (shape, factor) in enumerate(zip(image.level_shapes, image.levels, strict=True)):
         yield f"level {number}", f"{shape[0]:,} x {shape[1]:,}, 1 : {factor:g}"
+    if image.orientation != 1:
+        yield "orientation", f"{image.orientation} in the file: turned to be upright"
     if image.microns_per_pixel is not None:
         y, x = image.microns_per_pixel
         yield "microns per pixel", f"{y:.4g}" if abs(y - x) < 1e-6 * x else f"{y:.4g} x {x:.4g} (y, x)"

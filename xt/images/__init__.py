@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from xt.errors import ConfigError, ImageError
+from xt.errors import ConfigError, DataWarning, ImageError
 from xt.images import dicom
 from xt.images.array import ArrayImage, is_tensor
 from xt.images.bands import ALPHA, Alpha
@@ -50,7 +51,8 @@ def open_image(
         alpha: what a band is that the file calls alpha. "validity": no channel; the others hold nothing where it is 0.
             "channel": a channel as they are, as for near infrared that a program has written as a fourth band, and
             nothing is missing by it.
-        time, z, series: which time point, focal plane and image of an OME-TIFF or OME-Zarr, from 0.
+        time, z, series: which time point, focal plane and image of an OME-TIFF, an OME-Zarr or a TIFF of several pages,
+            from 0.
     Raises:
         ImageError: the file is missing, not an image, or damaged.
         PixelError: the pixels are not integers or real floats.
@@ -140,7 +142,7 @@ def _open_file(path: str, nodata: float | None, alpha: Alpha, plane: Plane) -> L
 
     A scanner's own format goes to OpenSlide, and so does DICOM. A tiled TIFF that both can read is a slide if it says
     so: 8-bit RGB, a microscope's resolution in its tags, and neither coordinates nor missing pixels. A TIFF with OME's
-    description is an OME-TIFF, whatever its name. All else goes to GDAL.
+    description is an OME-TIFF, whatever its name. All else goes to GDAL, pages that are channels together.
     """
     from xt.images import slide
     from xt.images.raster import RasterImage
@@ -170,19 +172,36 @@ def _open_file(path: str, nodata: float | None, alpha: Alpha, plane: Plane) -> L
     image = RasterImage(path, nodata, alpha)
     if elsewhere:
         _refuse_planes(path, plane)
+        if image.has_pages:
+            warnings.warn(
+                f"{path} has several pages, of which the first is read; were it on this machine, those that are "
+                "channels would be read together",
+                DataWarning,
+                stacklevel=3,
+            )
         return _upright(image)
     if image.is_ome:
         from xt.images.ome_tiff import OmeTiffImage
 
         image.close()
         return OmeTiffImage(path, nodata, plane, alpha)
-    if Path(path).name.lower().endswith((".ome.tif", ".ome.tiff")):
+    if Path(path).name.lower().endswith((".ome.tif", ".ome.tiff")) and not image.has_pages:
         # Of one that was cut off GDAL would show the first channel as if it were all.
         raise ImageError(
             f"{path} is named OME-TIFF but has no description of OME's: it is damaged or cut off, or a plain TIFF to "
             "be renamed"
         )
-    _refuse_planes(path, plane)
+    if image.has_pages:
+        from xt.images.pages import together
+
+        channels = together(image, plane)
+        if channels is not None:
+            image.close()
+            paged = RasterImage(channels, nodata, alpha, path)
+            paged.orientation_tag = image.orientation_tag
+            return _upright(paged)
+    else:
+        _refuse_planes(path, plane)
     looks_like_slide = (
         kind == slide.GENERIC
         and image.microns_per_pixel is not None

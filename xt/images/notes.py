@@ -21,7 +21,7 @@ _XMP = "xml:XMP"
 _ORIENTATION_IN_XMP = re.compile(r'(tiff:Orientation(?:="|>))[1-8]\b')
 _DESCRIPTION = "TIFFTAG_IMAGEDESCRIPTION"
 # Of programs that say there how many pages of which kind a TIFF has.
-_LAYOUTS = ("ImageJ=", '{"shape"')
+LAYOUTS = ("ImageJ=", '{"shape"')
 _STATISTICS = "STATISTICS_"
 _PALETTE = "palette"
 
@@ -88,7 +88,7 @@ def file_notes(dataset: Any) -> FileNotes:
         rpcs = None
     tags = _tags(dataset, None)
     default = {name: value for name, value in tags.get("", {}).items() if name not in _TURNED}
-    if default.get(_DESCRIPTION, "").startswith(_LAYOUTS):
+    if default.get(_DESCRIPTION, "").startswith(LAYOUTS):
         del default[_DESCRIPTION]
     tags[""] = default
     if _XMP in tags:

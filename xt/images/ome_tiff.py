@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 import os
 import warnings
 import weakref
@@ -20,7 +21,7 @@ from xt.images.handles import HandlePool
 from xt.images.image import LargeImage, check_dtype, check_nodata, is_data
 from xt.images.ome import Plane, channel_names, in_microns
 from xt.images.raster import slow_message
-from xt.images.storage import Storage
+from xt.images.storage import MOST_PLANES, Storage, check_claims
 
 
 @dataclass(frozen=True)
@@ -168,6 +169,7 @@ def _read_layout(path: str, plane: Plane) -> _Layout:
         with tifffile.TiffFile(path) as file:
             if not file.is_ome:
                 raise ImageError(f"{path} is no OME-TIFF: it has no OME-XML in its first description")
+            _check_planes(file.ome_metadata, path)
             plane.check(path, series=len(file.series))
             return _layout(file.series[plane.series], _describe(file.ome_metadata, plane.series), path, plane)
     except XTError:
@@ -188,6 +190,8 @@ def _layout(series: Any, pixels: ElementTree.Element | None, path: str, plane: P
         )
     plane.check(path, time=sizes.get("T", 1), z=sizes.get("Z", 1))
     key = series.keyframe
+    samples = sizes.get("S", 1)
+    check_claims(path, sizes.get("C", 1) * samples, _block_bytes(key))
     # What is left of a directory's own axes counts the directories.
     leading = {axis: size for axis, size in sizes.items() if axis not in "YXS"}
     places_of = np.arange(int(np.prod(list(leading.values())))).reshape(tuple(leading.values()))
@@ -205,7 +209,6 @@ def _layout(series: Any, pixels: ElementTree.Element | None, path: str, plane: P
                 f"{path} lacks channel {missing} at time={plane.time}, z={plane.z}: the file is incomplete"
             )
         places.append([(str(page.parent.filehandle.path), int(page.offset)) for page in pages])
-    samples = sizes.get("S", 1)
     dtype = check_dtype(np.dtype(key.dtype), path)
     block = (
         (key.tilelength, key.tilewidth) if key.is_tiled else (key.rowsperstrip or shapes[0][0], shapes[0][1])
@@ -226,6 +229,32 @@ def _layout(series: Any, pixels: ElementTree.Element | None, path: str, plane: P
         if pixels is None
         else [part.get("Name") for part in pixels if part.tag.endswith("}Channel")],
     )
+
+
+def _block_bytes(page: Any) -> int:
+    rows, columns = (
+        (page.tilelength, page.tilewidth) if page.is_tiled else (page.rowsperstrip, page.imagewidth)
+    )
+    samples = page.samplesperpixel if page.planarconfig == 1 else 1
+    return int(min(rows or page.imagelength, page.imagelength)) * int(columns) * samples * page.dtype.itemsize
+
+
+def _check_planes(xml: str | None, path: str) -> None:
+    """Before tifffile makes a list of as many planes as the description says.
+
+    Raises:
+        ImageError: they are more than can be.
+    """
+    for pixels in ElementTree.fromstring((xml or "<OME/>").encode()).iter():
+        if pixels.tag.endswith("}Pixels"):
+            sizes = [int(pixels.get(f"Size{axis}", 1)) for axis in "CZT"]
+            if math.prod(sizes) > MOST_PLANES:
+                raise ImageError(
+                    f"{path} says that it has {sizes[0]:,} channels, {sizes[1]:,} focal planes and {sizes[2]:,} time "
+                    "points, which no file holds: it is damaged"
+                )
+            # Of pictures in colour the samples count as channels here.
+            check_claims(path, sizes[0], 0)
 
 
 def _describe(xml: str | None, series: int) -> ElementTree.Element | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import os
 import warnings
 import weakref
@@ -17,7 +18,7 @@ from xt.images.blocks import block_cache, new_owner, read_blocks
 from xt.images.image import LargeImage, check_dtype, check_nodata
 from xt.images.ome import Plane, channel_names, in_microns
 from xt.images.raster import slow_message
-from xt.images.storage import Storage
+from xt.images.storage import Storage, check_claims
 
 _METADATA = (".zattrs", ".zgroup", ".zarray", "zarr.json")
 _BLOSC_HEADER_BYTES = 16
@@ -54,6 +55,8 @@ class OmeZarrImage(LargeImage):
         self._axes = axes
         self._chosen = {"t": plane.time, "z": plane.z}
         dtype = check_dtype(np.dtype(self._arrays[0].dtype), self.path).newbyteorder("=")
+        for array in self._arrays:
+            check_claims(self.path, sizes.get("c", 1), math.prod(array.chunks) * dtype.itemsize)
         chunk = [int(self._arrays[0].chunks[place[axis]]) for axis in "yx"]
         super().__init__(
             self.path,

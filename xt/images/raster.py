@@ -11,7 +11,7 @@ import weakref
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, Any, cast
+from typing import IO, Any, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,10 +22,10 @@ from xt.images.gdal import all_said, cause_of, open_for_facts, open_for_pixels, 
 from xt.images.handles import HandlePool
 from xt.images.image import LargeImage, check_dtype
 from xt.images.location import Transform, control_of
-from xt.images.notes import BandNotes, FileNotes, band_notes, file_notes
+from xt.images.notes import LAYOUTS, BandNotes, FileNotes, band_notes, file_notes
 from xt.images.orientation import GdalFile, read_orientation
 from xt.images.remote import gdal_path, is_over_network, url_of, why_not
-from xt.images.storage import SEQUENTIAL_DRIVERS, Storage, decoded_images
+from xt.images.storage import SEQUENTIAL_DRIVERS, Storage, check_claims, decoded_images, is_reduced
 
 # Resolution tags of cameras and printers say some 80 to 350 micrometres; a microscope's are far finer.
 _COARSEST_MICROSCOPE = 20.0
@@ -48,30 +48,37 @@ class RasterImage(LargeImage):
     """
 
     def __init__(
-        self, path: str | os.PathLike[str], nodata: float | None = None, alpha: Alpha = ALPHA
+        self,
+        path: str | os.PathLike[str],
+        nodata: float | None = None,
+        alpha: Alpha = ALPHA,
+        name: str | None = None,
     ) -> None:
+        """`name`: for messages, where the path is none to show."""
         self.path = url_of(str(path))
+        name = name or self.path
         self.given: tuple[float | None, Alpha] = (nodata, alpha)
         with open_for_facts(self.path) as dataset:
-            self.bands, facts = describe(dataset, self.path, nodata, alpha)
-            shapes = _level_shapes(dataset, self.path)
+            self.bands, facts = describe(dataset, name, nodata, alpha)
+            levels = _levels(dataset, self.path)
             self.driver: str = dataset.driver
             self.is_ome = _OME_MARK in dataset.tags().get("TIFFTAG_IMAGEDESCRIPTION", "")
             self.storage = _storage(dataset)
             self.orientation_tag = read_orientation(dataset, functools.partial(_open_bytes, self.path))
+            self.has_pages = _has_pages(dataset)
             self._one_type = len(set(dataset.dtypes)) == 1
-            levels = [1.0, *(float(factor) for factor in _overviews(dataset))]
-            masks = self.bands.masks
             # If not, the mask of level 0 is read for all.
             self._masks_have_levels = len(levels) == 1 or all(
-                mask_has_levels(dataset, band, self.path, len(levels) - 1) for band in masks
+                mask_has_levels(dataset, band, self.path, levels[-1].number) for band in self.bands.masks
             )
         widen_cache(self.storage)
-        super().__init__(self.path, shapes, levels=levels, **facts)
+        super().__init__(
+            name, [level.shape for level in levels], levels=[level.factor for level in levels], **facts
+        )
         if self.storage.slow and not self.is_ome:
-            warnings.warn(slow_message(self.path, self.storage), SlowImageWarning, stacklevel=3)
+            warnings.warn(slow_message(name, self.storage), SlowImageWarning, stacklevel=3)
         self._key = next(_keys)
-        self._pools = [_pool(self.path, level) for level in range(len(shapes))]
+        self._pools = [_pool(self.path, level.number, name) for level in levels]
         self._release = weakref.finalize(self, _release, self._pools, self._key)
 
     @property
@@ -159,7 +166,7 @@ class RasterImage(LargeImage):
                 if is_over_network(self.path):
                     raise ImageError(why_not(self.path, all_said(error))) from error
                 raise ImageError(
-                    f"{self.path} is damaged or cut off: rows {y} to {y + height} and columns {x} to "
+                    f"{self.name} is damaged or cut off: rows {y} to {y + height} and columns {x} to "
                     f"{x + width} of level {level} cannot be decoded ({cause_of(error)}); get the file again "
                     "from its source"
                 ) from error
@@ -178,7 +185,7 @@ class RasterImage(LargeImage):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Handles do not travel to other processes: the image is opened anew there.
-        return _reopen, (self.path, *self.given)
+        return _reopen, (self.path, *self.given, self.name)
 
 
 def _open_bytes(path: str) -> IO[bytes]:
@@ -208,10 +215,10 @@ def _window(y: float, x: float, height: float, width: float) -> Any:
     return Window(x, y, width, height)
 
 
-def _reopen(path: str, nodata: float | None, alpha: Alpha) -> RasterImage:
+def _reopen(path: str, nodata: float | None, alpha: Alpha, name: str) -> RasterImage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SlowImageWarning)
-        return RasterImage(path, nodata, alpha)
+        return RasterImage(path, nodata, alpha, name)
 
 
 def _release(pools: list[HandlePool[Any]], key: int) -> None:
@@ -221,8 +228,8 @@ def _release(pools: list[HandlePool[Any]], key: int) -> None:
     decoded_images.drop((key, "masks"))
 
 
-def _pool(path: str, level: int) -> HandlePool[Any]:
-    return HandlePool(path, lambda: open_for_pixels(path, level), lambda dataset: dataset.close())
+def _pool(path: str, level: int, name: str) -> HandlePool[Any]:
+    return HandlePool(name, lambda: open_for_pixels(path, level, name), lambda dataset: dataset.close())
 
 
 def describe(
@@ -239,6 +246,7 @@ def describe(
         inside = ", ".join(dataset.subdatasets[:3])
         hint = f"; it holds further images, open one of them: {inside}" if inside else ""
         raise ImageError(f"{path} has no bands to read{hint}")
+    check_claims(path, dataset.count, _block_bytes(dataset))
     for name in sorted(set(dataset.dtypes)):
         check_dtype(np.dtype("complex64" if name == "complex_int16" else name), path)
     bands = bands_of(dataset, path, alpha, nodata)
@@ -279,17 +287,44 @@ def _microns_per_pixel(tags: dict[str, str]) -> tuple[float, float] | None:
     return microns if max(microns) < _COARSEST_MICROSCOPE else None
 
 
-def _overviews(dataset: Any) -> list[int]:
-    # A level is one that all bands have.
-    return min((dataset.overviews(band) for band in dataset.indexes), key=len)
+class _Level(NamedTuple):
+    number: int
+    """0, or that of GDAL's overview and 1."""
+    factor: float
+    shape: tuple[int, int]
 
 
-def _level_shapes(dataset: Any, path: str) -> list[tuple[int, int]]:
-    shapes = [(dataset.height, dataset.width)]
-    for level in range(1, len(_overviews(dataset)) + 1):
-        with open_for_pixels(path, level) as low:
-            shapes.append((low.height, low.width))
-    return shapes
+def _levels(dataset: Any, path: str) -> list[_Level]:
+    """The full resolution and the overviews that all bands have, from fine to coarse.
+
+    Of the pages of a TIFF, GDAL takes for an overview whatever is marked as reduced: pictures of a slide's label, other
+    channels' levels. Those of another form are left out, and of one size all but the first.
+    """
+    levels = [_Level(0, 1.0, (dataset.height, dataset.width))]
+    factors = min((dataset.overviews(band) for band in dataset.indexes), key=len)
+    for number, factor in enumerate(factors, start=1):
+        with open_for_pixels(path, number) as low:
+            shape = low.height, low.width
+            is_alike = low.dtypes == dataset.dtypes
+        if is_alike and is_reduced(levels[0].shape, shape) and is_reduced(levels[-1].shape, shape):
+            levels.append(_Level(number, float(factor), shape))
+    return levels
+
+
+def _has_pages(dataset: Any) -> bool:
+    """Whether a TIFF has further pages, or says that there are some without directories of their own."""
+    if dataset.driver != "GTiff" or dataset.name.startswith("GTIFF_DIR:"):
+        return False
+    said = dataset.tags().get("TIFFTAG_IMAGEDESCRIPTION", "")
+    return len(dataset.subdatasets) > 1 or said.startswith(LAYOUTS)
+
+
+def _block_bytes(dataset: Any) -> int:
+    height, width = dataset.block_shapes[0]
+    together = dataset.count if dataset.tags(ns="IMAGE_STRUCTURE").get("INTERLEAVE") == "PIXEL" else 1
+    # Complex numbers and the like are refused later.
+    item = np.dtype(dataset.dtypes[0]).itemsize if dataset.dtypes[0] != "complex_int16" else 4
+    return int(height) * int(width) * item * together
 
 
 def _storage(dataset: Any) -> Storage:

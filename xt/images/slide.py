@@ -13,6 +13,7 @@ from xt.errors import ImageError, MissingPackageError
 from xt.images import dicom
 from xt.images.handles import HandlePool
 from xt.images.image import LargeImage, check_nodata
+from xt.images.storage import check_claims
 
 GENERIC = "generic-tiff"
 BLANK_GLASS = 255
@@ -38,6 +39,7 @@ class SlideImage(LargeImage):
         with self._pool.borrow() as slide:
             shapes = [(height, width) for width, height in slide.level_dimensions]
             levels = [1.0, *(float(factor) for factor in slide.level_downsamples[1:])]
+            check_claims(self.path, 3, _tile_bytes(slide.properties))
             microns = _microns_per_pixel(slide.properties)
             self.scanner: str = slide.properties.get("openslide.vendor", "unknown")
             origin = _bounds_origin(slide.properties)
@@ -129,6 +131,16 @@ def _open(path: str) -> Any:
         ) from error
     slide.set_cache(_tile_cache())
     return slide
+
+
+def _tile_bytes(properties: Any) -> int:
+    """Of the largest tile of any level, as OpenSlide decodes it."""
+    sizes = [
+        int(properties.get(f"openslide.level[{level}].tile-height", 0))
+        * int(properties.get(f"openslide.level[{level}].tile-width", 0))
+        for level in range(int(properties.get("openslide.level-count", 0)))
+    ]
+    return 4 * max(sizes, default=0)
 
 
 def _microns_per_pixel(properties: Any) -> tuple[float, float] | None:

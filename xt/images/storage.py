@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from xt.errors import ImageError
 from xt.images.finaliser_lock import FinaliserLock
 
 # GDAL would otherwise keep up to 5 % of the machine's memory as decoded blocks. What regions in reading order share is
@@ -25,6 +26,33 @@ DECODE_ONCE_BYTES = 128 * 2**20
 DECODED_BYTES = 2 * DECODE_ONCE_BYTES
 # These hold one compressed stream without an index: a window at the bottom decodes everything above it.
 SEQUENTIAL_DRIVERS = frozenset({"PNG", "JPEG", "WEBP", "GIF", "BIGGIF"})
+
+
+# What no file has that is whole: more was read of headers of which a bit had changed, and took hours or all memory.
+MOST_CHANNELS = 4096
+MOST_PLANES = 2**24
+MOST_BLOCK_BYTES = 2**30
+
+
+def check_claims(name: str, channels: int, block_bytes: int) -> None:
+    """Refuse a file by what its header says, before anything of its pixels is read.
+
+    Args:
+        block_bytes: of what is decoded as one piece.
+    Raises:
+        ImageError: there are more channels than any file has, or a block would take too much memory.
+    """
+    if channels > MOST_CHANNELS:
+        raise ImageError(
+            f"{name} says that it has {channels:,} channels; more than {MOST_CHANNELS:,} are not read: it is damaged, "
+            "or no image, or its bands are to be read a part at a time (gdal_translate -b)"
+        )
+    if block_bytes > MOST_BLOCK_BYTES:
+        raise ImageError(
+            f"{name} says that its pixels are stored in pieces of {block_bytes / 2**30:,.1f} GB, each to be decoded "
+            "whole; more than 1 GB is not read: it is damaged, or is to be written in tiles first (gdal_translate -co "
+            "TILED=YES)"
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,6 +100,14 @@ class Storage:
     def slow(self) -> bool:
         """Too large to be read by window at speed."""
         return not self.decode_once and self.window_bytes > SLOW_WINDOW_BYTES
+
+
+def is_reduced(shape: tuple[int, int], low: tuple[int, int]) -> bool:
+    """Whether `low` is the (height, width) of a level of an image: smaller, and of the same form but for rounding."""
+    factor = max(size / small for size, small in zip(shape, low, strict=True))
+    return factor > 1 and all(
+        abs(small - max(1.0, size / factor)) <= 1 for size, small in zip(shape, low, strict=True)
+    )
 
 
 @dataclass

@@ -1,0 +1,398 @@
+"""TIFFs of several pages: those that are channels of one image are put together, as a virtual dataset of GDAL's.
+
+What a page is, programs say in many ways, which tifffile knows: ImageJ's hyperstacks, QPTIFF, its own shapes, pages of
+one size and type. GDAL shows the first page, and takes for levels of it whatever smaller page is marked as reduced.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import math
+import struct
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+from xml.etree import ElementTree
+
+import numpy as np
+
+from xt.errors import DataWarning, ImageError, XTError
+from xt.images.gdal import open_for_facts
+from xt.images.ome import Plane, in_microns
+from xt.images.raster import RasterImage
+from xt.images.storage import MOST_PLANES, check_claims, is_reduced
+
+# Axes, by tifffile's letters, along which pages are channels: of wavelengths, and where nobody says what they are.
+_CHANNELS = "CEIQ"
+_UNNAMED = "IQ"
+_PAGE_NAME = 285
+_MASK = 4
+# Of a value, by TIFF's number of its type.
+_BYTES = {
+    1: 1,
+    2: 1,
+    3: 2,
+    4: 4,
+    5: 8,
+    6: 1,
+    7: 1,
+    8: 2,
+    9: 4,
+    10: 8,
+    11: 4,
+    12: 8,
+    13: 4,
+    16: 8,
+    17: 8,
+    18: 8,
+}
+_AGAIN = "; get the file again from its source"
+
+_numbers = itertools.count()
+
+
+class Page(NamedTuple):
+    """A plane of pixels: a directory of a TIFF, or a part of the pixels of one that holds them all in a row."""
+
+    name: str
+    """GDAL's, of a dataset."""
+    label: str | None
+    offset: int | None = None
+    """Of the first pixel in the file, if there is no directory."""
+
+
+@dataclass(frozen=True)
+class Pages:
+    """An image made of pages.
+
+    Attributes:
+        like: GDAL's name of the page whose size, type and notes are those of the image.
+        channels: a page for each, or for each three of a picture in colour.
+        levels: the same of each level but the first, with its (height, width).
+        microns_per_pixel: (y, x), where it is said in another way than TIFF's.
+        left_out: what of the file is not shown, in words.
+        order: of bytes, "<" or ">".
+        item_bytes: of a sample.
+    """
+
+    like: str
+    channels: list[Page]
+    levels: list[tuple[tuple[int, int], list[Page]]]
+    microns_per_pixel: tuple[float, float] | None
+    left_out: tuple[str, ...]
+    order: str
+    item_bytes: int
+
+
+def together(image: RasterImage, plane: Plane) -> str | None:
+    """GDAL's description of all the channels that the pages of a TIFF are; None if its first page is all.
+
+    Warns of what is not shown (`DataWarning`).
+
+    Raises:
+        ConfigError: the file has no such time point, plane or image.
+    """
+    pages = _read_pages(image, plane)
+    if pages is None:
+        return None
+    if pages.left_out and plane == Plane():
+        warnings.warn(f"{image.path}: {'; '.join(pages.left_out)}", DataWarning, stacklevel=4)
+    if pages.channels[0].offset is None and len(pages.channels) == 1 and plane == Plane():
+        return None
+    return _description(pages)
+
+
+def _read_pages(image: RasterImage, plane: Plane) -> Pages | None:
+    import tifffile
+
+    try:
+        with tifffile.TiffFile(image.path) as file:
+            return _pages(file, image.path, plane)
+    except XTError:
+        raise
+    except Exception as error:
+        # Whatever is wrong with notes of other programs: GDAL reads the first page all the same.
+        warnings.warn(
+            f"{image.path} has several pages, of which the first is read, as what they are cannot be told ({error})",
+            DataWarning,
+            stacklevel=5,
+        )
+        plane.check(image.path, time=1, z=1, series=1)
+        return None
+
+
+def _pages(file: Any, path: str, plane: Plane) -> Pages:
+    _require_whole(file, path)
+    series = [each for each in file.series if each.keyframe.subfiletype & _MASK == 0] or list(file.series)
+    # Pictures in colour are no channels of each other: each is an image of its own.
+    split = _pictures(series)
+    plane.check(path, series=split or len(series))
+    one = series[0 if split else plane.series]
+    sizes = dict(zip(one.get_axes(squeeze=False), one.get_shape(squeeze=False), strict=True))
+    samples = sizes.get("S", 1)
+    leading = {axis: size for axis, size in sizes.items() if axis not in "YXS"}
+    plane.check(path, time=leading.get("T", 1), z=leading.get("Z", 1))
+    count = math.prod(leading.values())
+    if count > MOST_PLANES:
+        raise ImageError(f"{path} says that it has {count:,} pages, which no file holds: it is damaged")
+    shown = 1 if split else math.prod(size for axis, size in leading.items() if axis in _CHANNELS)
+    check_claims(path, shown * samples, 0)
+    chosen: dict[str, Any] = {"T": plane.time, "Z": plane.z}
+    for axis in leading:
+        if axis in _CHANNELS:
+            chosen[axis] = plane.series if split and leading[axis] > 1 else slice(None)
+    places = np.arange(count).reshape(tuple(leading.values()))
+    numbers = np.atleast_1d(places[tuple(chosen.get(axis, 0) for axis in leading)]).ravel().tolist()
+    labels = _labels(file, one, places.size)
+    whole = list(one.pages)
+    if len(whole) < places.size and one.dataoffset is not None:
+        step = math.prod((sizes["Y"], sizes["X"], samples)) * one.dtype.itemsize
+        like = path
+        channels = [Page(path, labels[number], one.dataoffset + number * step) for number in numbers]
+        levels = []
+    else:
+        channels = [_page(whole[number], path, labels[number]) for number in numbers]
+        # Of the file's first page GDAL finds the mask as well.
+        is_first = whole[numbers[0]].offset == file.pages.first.offset
+        like = path if is_first else channels[0].name
+        levels = [
+            (shape, [_page(group[number], path, None) for number in numbers])
+            for shape, group in _levels(file, one, whole)
+        ]
+    return Pages(
+        like,
+        channels,
+        levels,
+        _microns(file, one),
+        tuple(_left_out(series, leading, split, sizes, plane)),
+        file.byteorder,
+        one.dtype.itemsize,
+    )
+
+
+def _require_whole(file: Any, path: str) -> None:
+    """A directory says where its values are, and where the next one is: of a file that was cut off, they are not there.
+
+    Raises:
+        ImageError: so it is.
+    """
+    handle, form = file.filehandle, file.tiff
+    following = 0
+    for page in file.pages:
+        handle.seek(page.offset)
+        (count,) = struct.unpack(form.tagnoformat, handle.read(form.tagnosize))
+        entries = handle.read(count * form.tagsize)
+        (following,) = struct.unpack(form.offsetformat, handle.read(form.offsetsize))
+        for place in range(0, len(entries), form.tagsize):
+            _, kind = struct.unpack_from(file.byteorder + "HH", entries, place)
+            values, offset = struct.unpack_from(
+                file.byteorder + form.offsetformat[-1] * 2, entries, place + 4
+            )
+            size = values * _BYTES.get(kind, 0)
+            if size > form.offsetsize and offset + size > handle.size:
+                raise ImageError(
+                    f"{path} is damaged or cut off: what its pages say lies beyond its end{_AGAIN}"
+                )
+    if following >= handle.size:
+        raise ImageError(
+            f"{path} is damaged or cut off: it has more pages than the {len(file.pages)} that are there{_AGAIN}"
+        )
+
+
+def _pictures(series: Sequence[Any]) -> int:
+    """How many pictures in colour a file is, if its pages are nothing but these."""
+    sizes = dict(zip(series[0].get_axes(squeeze=False), series[0].get_shape(squeeze=False), strict=True))
+    several = [axis for axis, size in sizes.items() if size > 1 and axis not in "YXS"]
+    if len(series) == 1 and sizes.get("S", 1) > 1 and len(several) == 1 and several[0] in _UNNAMED:
+        return int(sizes[several[0]])
+    return 0
+
+
+def _left_out(
+    series: Sequence[Any], leading: dict[str, int], split: int, sizes: dict[str, int], plane: Plane
+) -> Iterator[str]:
+    if split:
+        yield f"the first of {split} pictures is read; series=1 is the second"
+        return
+    for axis, words, argument in (("T", "time points", "time"), ("Z", "focal planes", "z")):
+        if leading.get(axis, 1) > 1:
+            yield f"the first of {leading[axis]} {words} is read; {argument}=1 is the second"
+    for axis, size in leading.items():
+        if size > 1 and axis not in _CHANNELS + "TZ":
+            yield f"the first of {size} along the axis {axis} is read"
+    size = sizes["Y"] * sizes["X"]
+    larger = [
+        number
+        for number, each in enumerate(series)
+        if number != plane.series and each.keyframe.imagelength * each.keyframe.imagewidth >= size
+    ]
+    if larger:
+        yield f"the first of {len(series)} images of different kinds is read; another is series={larger[0]}"
+
+
+def _page(page: Any, path: str, label: str | None) -> Page:
+    return Page(f"GTIFF_DIR:off:{page.offset}:{path}", label)
+
+
+def _levels(file: Any, series: Any, pages: Sequence[Any]) -> list[tuple[tuple[int, int], list[Any]]]:
+    """Sizes and pages of the levels: smaller, of the same kind, and one for each page."""
+    first = series.keyframe
+    used = {page.offset for page in pages}
+    groups: dict[tuple[int, int], list[Any]] = {}
+    below = [page.aspage().pages or () for page in pages]
+    others = (page.aspage() for page in file.pages if page.offset not in used)
+    for page in itertools.chain(*zip(*below, strict=False), others):
+        page = page.aspage()
+        if _kind(page) == _kind(first) and page.subfiletype & _MASK == 0:
+            groups.setdefault((page.imagelength, page.imagewidth), []).append(page)
+    shape = first.imagelength, first.imagewidth
+    found = [
+        (low, group) for low, group in groups.items() if len(group) == len(pages) and is_reduced(shape, low)
+    ]
+    return sorted(found, key=lambda level: level[0], reverse=True)
+
+
+def _kind(page: Any) -> tuple[Any, ...]:
+    return page.samplesperpixel, page.dtype, page.planarconfig
+
+
+def _labels(file: Any, series: Any, count: int) -> list[str | None]:
+    """What the pages are called: by ImageJ, by QPTIFF, or by TIFF's own tag."""
+    if file.is_imagej:
+        given = (file.imagej_metadata or {}).get("Labels") or []
+        labels = [str(label) or None for label in given]
+    elif series.kind == "qpi":
+        labels = [_in_qpi(page.aspage().description) for page in series.pages]
+    else:
+        tags = [page.aspage().tags.get(_PAGE_NAME) for page in series.pages]
+        labels = [None if tag is None else str(tag.value).strip() or None for tag in tags]
+    return labels if len(labels) == count else [None] * count
+
+
+def _in_qpi(description: str) -> str | None:
+    try:
+        root = ElementTree.fromstring(description)
+    except ElementTree.ParseError:
+        return None
+    # What the dye marks, else the filter.
+    return root.findtext("Biomarker") or root.findtext("Name")
+
+
+def _microns(file: Any, series: Any) -> tuple[float, float] | None:
+    """ImageJ writes pixels for one of a unit that only its description names."""
+    unit = (file.imagej_metadata or {}).get("unit") if file.is_imagej else None
+    if unit is None:
+        return None
+    tags = series.keyframe.tags
+    try:
+        per_unit = [tags[name].value for name in ("YResolution", "XResolution")]
+        y, x = (value[1] / value[0] for value in per_unit)
+    except (KeyError, TypeError, ZeroDivisionError):
+        return None
+    unit = str(unit).replace("\\u00B5", "µ").replace("\\u00b5", "µ")
+    return in_microns((y, x), (unit, unit))
+
+
+def _description(pages: Pages) -> str:
+    """A virtual dataset that says what one page says, with all the channels and levels."""
+    root, block = _as_virtual(pages.like)
+    if pages.microns_per_pixel is not None:
+        _set_resolution(root, pages.microns_per_pixel)
+    samples = root.findall("VRTRasterBand")
+    first = list(root).index(samples[0])
+    for template in samples:
+        root.remove(template)
+    for number, (page, sample) in enumerate(
+        itertools.product(range(len(pages.channels)), range(len(samples)))
+    ):
+        band = copy.deepcopy(samples[sample])
+        band.set("band", str(number + 1))
+        label = pages.channels[page].label
+        if label is not None:
+            _set(band, "Description", label if len(samples) == 1 else f"{label} {sample + 1}")
+        if pages.channels[page].offset is None:
+            _point_to_directories(band, pages, page, block)
+        else:
+            _point_to_bytes(band, pages, page, sample, len(samples))
+        root.insert(first + number, band)
+    return ElementTree.tostring(root, encoding="unicode")
+
+
+def _as_virtual(page: str) -> tuple[ElementTree.Element, tuple[int, int]]:
+    """GDAL's description of a page, and the (height, width) of its tiles."""
+    from rasterio import shutil
+
+    name = f"/vsimem/xt-pages-{next(_numbers)}.vrt"
+    with open_for_facts(page) as dataset:
+        block = dataset.block_shapes[0]
+        shutil.copy(dataset, name, driver="VRT")
+    try:
+        with open_for_facts(name) as virtual:
+            return ElementTree.fromstring(virtual.tags(ns="xml:VRT")["xml:VRT"]), block
+    finally:
+        shutil.delete(name)
+
+
+def _point_to_directories(band: ElementTree.Element, pages: Pages, page: int, block: tuple[int, int]) -> None:
+    source, size = _need(band, "SimpleSource"), _need(band, "SimpleSource/SrcRect")
+    _need(source, "SourceFilename").text = pages.channels[page].name
+    height, width = block
+    band.set("blockXSize", str(width))
+    band.set("blockYSize", str(height))
+    # With these a source is not opened before it is read.
+    ElementTree.SubElement(
+        source,
+        "SourceProperties",
+        RasterXSize=size.get("xSize", ""),
+        RasterYSize=size.get("ySize", ""),
+        DataType=band.get("dataType", ""),
+        BlockXSize=str(width),
+        BlockYSize=str(height),
+    )
+    for _, level in pages.levels:
+        overview = ElementTree.SubElement(band, "Overview")
+        ElementTree.SubElement(overview, "SourceFilename", relativeToVRT="0").text = level[page].name
+        ElementTree.SubElement(overview, "SourceBand").text = _need(source, "SourceBand").text
+
+
+def _point_to_bytes(band: ElementTree.Element, pages: Pages, page: int, sample: int, samples: int) -> None:
+    width = int(_need(band, "SimpleSource/SrcRect").get("xSize", ""))
+    band.remove(_need(band, "SimpleSource"))
+    band.set("subClass", "VRTRawRasterBand")
+    item = pages.item_bytes
+    ElementTree.SubElement(band, "SourceFilename", relativeToVRT="0").text = pages.channels[page].name
+    for name, value in (
+        ("ImageOffset", (pages.channels[page].offset or 0) + sample * item),
+        ("PixelOffset", samples * item),
+        ("LineOffset", width * samples * item),
+        ("ByteOrder", "MSB" if pages.order == ">" else "LSB"),
+    ):
+        ElementTree.SubElement(band, name).text = str(value)
+
+
+def _set_resolution(root: ElementTree.Element, microns: tuple[float, float]) -> None:
+    tags = next(each for each in root.findall("Metadata") if each.get("domain") is None)
+    said = {
+        "TIFFTAG_YRESOLUTION": f"{1e4 / microns[0]:.10g}",
+        "TIFFTAG_XRESOLUTION": f"{1e4 / microns[1]:.10g}",
+        "TIFFTAG_RESOLUTIONUNIT": "3 (pixels/cm)",
+    }
+    for tag in tags.findall("MDI"):
+        if tag.get("key") in said:
+            tags.remove(tag)
+    for key, value in said.items():
+        ElementTree.SubElement(tags, "MDI", key=key).text = value
+
+
+def _set(element: ElementTree.Element, name: str, text: str) -> None:
+    found = element.find(name)
+    (ElementTree.SubElement(element, name) if found is None else found).text = text
+
+
+def _need(element: ElementTree.Element, name: str) -> ElementTree.Element:
+    found = element.find(name)
+    if found is None:
+        raise ImageError(f"GDAL describes a page without {name}")
+    return found
