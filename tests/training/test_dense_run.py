@@ -16,7 +16,7 @@ from tests.training.toy import toy_config
 from xt.cli.main import main
 from xt.configuration import EvaluationConfig
 from xt.data.dataset import Reading
-from xt.errors import ConfigError, ShapeError
+from xt.errors import ConfigError, TableError
 from xt.heads import PointTable
 from xt.images import open_image
 from xt.regions import Region
@@ -252,8 +252,8 @@ def test_xview3_scenes_train_without_a_table(tmp_path: Path) -> None:
         ({"data": {"mask_column": "masks"}}, ValueError, r"has no column 'masks'; .*did you mean 'mask'"),
         (
             {"data": {"class_names": ["ground", "square"]}},
-            ShapeError,
-            r"mask\.tif\S* .*holds the class number 2 near y=\d+, x=\d+; the model has classes 0 to 1",
+            TableError,
+            r"mask\.tif\S* holds the value 2; the classes \('ground', 'square'\) are 0 to 1, .*data\.class_names",
         ),
     ],
 )

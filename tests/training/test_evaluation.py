@@ -2,6 +2,8 @@
 
 import csv
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +20,7 @@ from xt.data.views import centre_crops
 from xt.errors import OutputError
 from xt.images import open_image
 from xt.training.confusion import draw_confusion
+from xt.training.dense_evaluation import DenseEvaluation
 from xt.training.evaluation import Evaluation, evaluate, write_evaluation
 
 WHOLE = Reading(region_size=64)
@@ -38,6 +41,31 @@ def test_numbers_of_known_predictions() -> None:
     assert summary["top1"] == evaluation.score == 0.75
     assert summary["macro_f1"] == pytest.approx((1 + 2 / 3 + 2 / 3) / 3)
     assert summary["top1_interval"] == pytest.approx([0.3006, 0.9544], abs=1e-4)
+
+
+def test_classes_without_labels_are_named() -> None:
+    evaluation = _evaluation()
+    table = replace(evaluation.table, targets=np.array([0, 0, 2, 2]))
+    summary = replace(evaluation, table=table).summary()
+    assert (summary["classes"], summary["classes_measured"]) == (3, 2)
+    assert summary["classes_not_measured"] == ["b"]
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+
+
+@pytest.mark.parametrize(
+    ("task", "metrics", "measured"),
+    [
+        ("segmentation", {"mean_iou": 1.0, "recall(a)": 1.0, "recall(b)": math.nan, "iou(b)": 0.0}, ["b"]),
+        ("points", {"f1": 1.0, "recall(a)": 0.0, "recall(b)": math.nan}, ["b"]),
+        ("detection", {"ap": 0.3, "ap(a)": math.nan, "ap(b)": 0.3}, ["a"]),
+    ],
+)
+def test_classes_without_pixels_points_or_boxes_are_named(task: str, metrics: dict, measured: list) -> None:
+    table = ImageTable("t.csv", (Path("0.tif"),), np.empty(1, object), ("a", "b"))
+    summary = DenseEvaluation(task, table, metrics, [metrics], [None], {}).summary()
+    assert summary["classes_not_measured"] == measured
+    assert summary["classes_measured"] == 1
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
 
 
 def test_files(tmp_path: Path) -> None:

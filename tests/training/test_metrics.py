@@ -8,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
+from xt.cli.train import in_words
 from xt.memory import peak_bytes
-from xt.training.metrics import deciding_metric, make_metrics, wilson_interval
+from xt.training.metrics import coverage, deciding_metric, make_metrics, wilson_interval
 
 
 @pytest.mark.parametrize(
@@ -56,6 +57,28 @@ def test_several_labels() -> None:
     found = {name: float(value) for name, value in metrics.compute().items()}
     assert found["exact_match"] == 0.5
     assert found["macro_f1"] == pytest.approx((2 / 3 + 1) / 2)
+
+
+def test_labels_that_no_image_has_are_no_part_of_a_mean() -> None:
+    metrics = make_metrics("multilabel", 4)
+    # The third is nowhere; the fourth was said once, and is nowhere.
+    probabilities = torch.tensor([[0.9, 0.2, 0.1, 0.7], [0.4, 0.8, 0.2, 0.3], [0.3, 0.6, 0.1, 0.2]])
+    metrics.update(probabilities, torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]))
+    found = {name: float(value) for name, value in metrics.compute().items()}
+    assert found["macro_f1"] == pytest.approx((2 / 3 + 2 / 3 + 0) / 3)
+    assert found["average_precision"] == pytest.approx((1 + 1) / 2)
+
+
+def test_what_was_not_measured_stands_beside_the_means() -> None:
+    assert coverage(("a", "b", "c"), [True, False, True]) == {
+        "classes": 3,
+        "classes_measured": 2,
+        "classes_not_measured": ["b"],
+    }
+    summary = {"images": 2, "mean_iou": 1.0, **coverage(("ground", "square"), [True, False])}
+    assert in_words(summary) == "2 images, mean_iou 1, 1 of 2 classes are labelled there, not 'square'"
+    summary = {"images": 2, "mean_iou": 1.0, **coverage(("ground", "square"), [True, True])}
+    assert in_words(summary) == "2 images, mean_iou 1"
 
 
 def test_numbers() -> None:

@@ -11,7 +11,7 @@ from xt.errors import ConfigError
 if TYPE_CHECKING:
     from xt.configuration import RunConfig
 
-_MANY = 24
+_MANY = 27
 USAGE = "xt train CONFIG.yaml [--resume] [--devices N] [--nodes M] [--region-parallel R] [--section.key=value ...]"
 _ABOUT = (
     "--resume is short for --train.resume=auto; --devices, --nodes and --region-parallel for the keys of train that "
@@ -67,8 +67,11 @@ def in_words(summary: dict[str, object]) -> str:
     """One line of metrics."""
     parts = []
     for name, value in summary.items():
-        if value is None or name.endswith("_interval") or (len(summary) > _MANY and "(" in name):
-            # Nothing to measure; what stands behind the number it belongs to; or a number of one of many classes.
+        if value is None or name.endswith("_interval") or name.startswith("classes"):
+            # Nothing to measure; what stands behind the number it belongs to, or behind all.
+            continue
+        if len(summary) > _MANY and "(" in name:
+            # A number of one of many classes.
             continue
         if name == "images":
             parts.append(f"{value} image{'s' if value != 1 else ''}")
@@ -79,6 +82,12 @@ def in_words(summary: dict[str, object]) -> str:
             parts[-1] += f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"
     if not any(isinstance(value, float) for value in summary.values()):
         parts.append("nothing labelled there to measure by")
+    lacking = summary.get("classes_not_measured")
+    if isinstance(lacking, list) and lacking:
+        parts.append(
+            f"{summary['classes_measured']} of {summary['classes']} classes are labelled there, not "
+            f"{', '.join(map(repr, lacking[:12]))}{', ...' if len(lacking) > 12 else ''}"
+        )
     return ", ".join(parts)
 
 

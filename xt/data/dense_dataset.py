@@ -6,13 +6,14 @@ from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from xt.data.box_windows import BoxPlaces, with_area
 from xt.data.dataset import Reading, TableDataset
 from xt.data.labelled import Labelled, MaskPlaces, PointPlaces, random_window
 from xt.data.table import ImageTable
 from xt.data.targets import BoxTarget, PointTarget
-from xt.errors import ConfigError, TableError
+from xt.errors import ConfigError, DataWarning, TableError
 from xt.heads.box_table import BoxTable
 from xt.heads.point_table import PointTable
 from xt.images import LargeImage
@@ -111,27 +112,31 @@ def check_labelled(
     progress: Callable[[int, int], None] | None = None,
     *,
     on_map: bool = False,
-) -> int | None:
+) -> NDArray[np.int64] | None:
     """Open every image with its labels, without reading pixels.
 
     Args:
         progress: called with images done and images in all.
         on_map: whether distances are going to be measured in map units.
     Returns:
-        How many points or boxes there are to be found; None of masks.
+        (K,) how many points or boxes of each class there are to be found; None of masks.
     Raises:
         ShapeError, TableError: the labels of an image are not of this image, or no point of the table lies on any.
         ConfigError: distances on the map are wanted, and an image lies on none.
     """
-    given = lying = found = 0
+    given = lying = 0
+    found = np.zeros(len(table.class_names), np.int64)
     masks = False
+    beyond = _Beyond()
     for place in range(len(table)):
         pair = open_labelled(table, place, reading)
         target = table.targets[place]
         if isinstance(pair.target, BoxTable):
-            found += int((~with_area(pair.target).crowd).sum())
+            single = with_area(pair.target)
+            found += np.bincount(single.labels[~single.crowd], minlength=len(found))
+            beyond.add(pair.target, pair.image)
         elif isinstance(pair.target, PointTable):
-            found += len(pair.target)
+            found += np.bincount(pair.target.labels, minlength=len(found))
         else:
             masks = True
         if on_map and pair.image.location is None:
@@ -149,7 +154,37 @@ def check_labelled(
         raise TableError(
             f"{table.source}: none of the points lies on its image; check coordinate systems, and the order of x and y"
         )
+    beyond.say(table.source)
     return None if masks else found
+
+
+class _Beyond:
+    """Boxes that reach beyond their images, as they do where corners are written for sizes."""
+
+    def __init__(self) -> None:
+        self.boxes = self.outside = 0
+        self.first = ""
+
+    def add(self, boxes: BoxTable, image: LargeImage) -> None:
+        height, width = image.shape
+        edges = boxes.edges
+        outside = (edges[:, :2] < -1).any(axis=1) | (edges[:, 2] > height + 1) | (edges[:, 3] > width + 1)
+        if outside.any() and not self.first:
+            y0, x0, y1, x1 = edges[np.flatnonzero(outside)[0]]
+            self.first = (
+                f"x={x0:g}, y={y0:g}, width={x1 - x0:g}, height={y1 - y0:g} on {image.name} of {height} x {width} "
+                "(height x width)"
+            )
+        self.boxes, self.outside = self.boxes + len(boxes), self.outside + int(outside.sum())
+
+    def say(self, source: str) -> None:
+        if self.outside:
+            warnings.warn(
+                f"{source}: {self.outside} of {self.boxes} boxes reach beyond their images, such as {self.first}; a "
+                "COCO box is x, y, width, height",
+                DataWarning,
+                stacklevel=3,
+            )
 
 
 def warn_of_crowded_images(table: ImageTable, most: int) -> None:

@@ -77,14 +77,18 @@ class SegmentationHead(DenseHead):
                 f"{target.name} has {target.channels} channels; a mask has one, which holds class numbers"
             )
         classes, is_data = target.read_valid(*region)
-        classes = np.where(is_data, classes, self.ignore_index).astype(np.int64).transpose(2, 0, 1)
-        wrong = (classes != self.ignore_index) & ((classes < 0) | (classes >= self.num_classes))
+        values = np.where(is_data, classes, self.ignore_index).transpose(2, 0, 1)
+        with np.errstate(invalid="ignore"):
+            numbers: NDArray = values.astype(np.int64)
+        wrong = (numbers != self.ignore_index) & ((numbers < 0) | (numbers >= self.num_classes))
+        # What lies between two numbers, or is none, is no class.
+        wrong |= numbers != values
         if wrong.any():
             raise ShapeError(
-                f"{target.name} holds the class number {int(classes[wrong][0])} near y={region.y}, x={region.x}; the "
+                f"{target.name} holds the class number {values[wrong][0]:g} near y={region.y}, x={region.x}; the "
                 f"model has classes 0 to {self.num_classes - 1}, and {self.ignore_index} means nothing is known"
             )
-        return classes
+        return numbers
 
     def statistics(self, predictions: Tensor, targets: Tensor) -> Tensor:
         logits, classes = self.central(predictions), targets[:, 0]

@@ -24,7 +24,7 @@ from xt.model import XT
 from xt.output import check_writable_folder, write_atomically
 from xt.training.callbacks import Report
 from xt.training.dense_metrics import DenseScores, count_image
-from xt.training.metrics import deciding_metric
+from xt.training.metrics import coverage, deciding_metric
 
 
 @dataclass(frozen=True)
@@ -47,9 +47,14 @@ class DenseEvaluation:
     settings: dict[str, Any]
 
     def summary(self) -> dict[str, Any]:
-        """The metrics, fit for JSON: None where there was nothing to count."""
+        """The metrics, fit for JSON: None where there was nothing to count; and how many of the classes there was
+        something of."""
         known = {name: None if math.isnan(value) else value for name, value in self.metrics.items()}
-        return {"images": len(self.table), **known, **self.settings}
+        names = self.table.class_names
+        # Only where a class has labels can any of it be found, or missed.
+        kind = "ap" if self.task == "detection" else "recall"
+        measured = [known.get(f"{kind}({name})" if len(names) > 1 else kind) is not None for name in names]
+        return {"images": len(self.table), **known, **self.settings, **coverage(names, measured)}
 
     @property
     def score(self) -> float:

@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import math
 from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
@@ -19,7 +20,7 @@ from xt.output import check_writable_folder, write_atomically
 from xt.training.callbacks import Report
 from xt.training.confusion import draw_confusion
 from xt.training.loading import evaluation_batches
-from xt.training.metrics import deciding_metric, make_metrics, with_intervals
+from xt.training.metrics import coverage, deciding_metric, make_metrics, with_intervals
 from xt.training.module import metric_targets, predict_views
 
 _MOST_COLUMNS = 1000
@@ -62,9 +63,18 @@ class Evaluation:
         return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
     def summary(self) -> dict[str, Any]:
-        """The metrics, each accuracy with its 95 % confidence interval, fit for JSON."""
+        """The metrics, each accuracy with its 95 % confidence interval, fit for JSON: None where there was nothing to
+        measure; and how many of the classes there was something of."""
         images = len(self.table)
-        return {"images": images, "loss": self.loss, **with_intervals(self.metrics, images)}
+        known = {
+            name: None if isinstance(value, float) and math.isnan(value) else value
+            for name, value in with_intervals(self.metrics, images).items()
+        }
+        names, targets = self.table.class_names, self.table.targets
+        if self.task == "regression":
+            return {"images": images, "loss": self.loss, **known}
+        counts = np.bincount(targets, minlength=len(names)) if targets.ndim == 1 else targets.sum(axis=0)
+        return {"images": images, "loss": self.loss, **known, **coverage(names, (counts > 0).tolist())}
 
     @property
     def score(self) -> float:

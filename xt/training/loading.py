@@ -17,6 +17,7 @@ from xt.data.dense_dataset import (
 )
 from xt.data.dense_table import DENSE_TASKS
 from xt.data.photo_dataset import PhotoBatch, PhotoDataset, photo_loader
+from xt.data.seen_classes import check_masks, warn_of_unseen
 from xt.data.splits import Splits
 from xt.data.table import ImageTable
 from xt.errors import TableError
@@ -141,11 +142,18 @@ def evaluation_batches(table: ImageTable, how: Reading, batch_size: int) -> Data
 
 
 def check_labels(
-    splits: Splits, how: Reading, report: Report | None, *, on_map: bool = False, most: int | None = None
+    splits: Splits,
+    how: Reading,
+    report: Report | None,
+    *,
+    on_map: bool = False,
+    most: int | None = None,
+    ignore_index: int = 255,
 ) -> None:
-    """Refuse labels that are not of their images, before anything is computed.
+    """Refuse labels that are not of their images, and say which classes are never shown, before anything is computed.
 
     Args:
+        ignore_index: of masks, where nothing is known.
         on_map: whether distances are going to be measured in map units.
         most: boxes of an image that are going to count; a warning says where there are more objects.
     Raises:
@@ -162,10 +170,15 @@ def check_labels(
         if part is None:
             continue
         found = check_labelled(part, how, progress, on_map=on_map and name != "training")
-        if found == 0 and purpose:
+        if found is None:
+            check_masks(part, how, ignore_index, training=name == "training", progress=progress)
+            continue
+        if not found.any() and purpose:
             raise TableError(
                 f"{part.source}: none of the {len(part)} {name} images has a labelled object {purpose}; label some, or "
                 f"divide the images otherwise than {splits.how}"
             )
+        if name == "training":
+            warn_of_unseen(part, found)
         if most is not None and name != "training":
             warn_of_crowded_images(part, most)

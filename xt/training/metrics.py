@@ -1,7 +1,7 @@
 """Which numbers a task is measured by (torchmetrics), and how sure they are."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from torchmetrics import MeanAbsoluteError, MeanSquaredError, Metric, MetricCollection
@@ -10,13 +10,12 @@ from torchmetrics.classification import (
     BinaryAveragePrecision,
     BinaryF1Score,
     MulticlassAccuracy,
-    MultilabelAveragePrecision,
     MultilabelExactMatch,
-    MultilabelF1Score,
 )
 
-from xt.training.class_metrics import MacroF1, TopAccuracy
+from xt.training.class_metrics import LabelAveragePrecision, MacroF1, MacroLabelF1, TopAccuracy
 
+_MOST_NAMED = 100
 ACCURACIES = ("top1", "top3", "top5", "exact_match")
 """Those metrics that are a share of the images."""
 
@@ -25,8 +24,8 @@ def make_metrics(task: str, num_classes: int, prefix: str = "", *, sync: bool = 
     """Metrics of probabilities (B, K), for regression of the numbers themselves, against the head's targets.
 
     Classes: top-1, top-3 and top-5 (with more than three and five classes) and macro F1, the mean over the classes.
-    Several labels: macro F1 at probability 1/2, macro average precision, the share of images with every label
-    right. Numbers: root mean squared and mean absolute error over all of them.
+    Several labels: macro F1 at probability 1/2 and macro average precision, both over the labels that there are, the
+    share of images with every label right. Numbers: root mean squared and mean absolute error over all of them.
 
     Args:
         sync: whether the processes of a distributed run add up what each has seen; False where one process
@@ -47,10 +46,8 @@ def make_metrics(task: str, num_classes: int, prefix: str = "", *, sync: bool = 
         }
     elif task == "multilabel":
         metrics = {
-            "macro_f1": MultilabelF1Score(num_classes, average="macro", sync_on_compute=sync),
-            "average_precision": MultilabelAveragePrecision(
-                num_classes, average="macro", sync_on_compute=sync
-            ),
+            "macro_f1": MacroLabelF1(num_classes, sync_on_compute=sync),
+            "average_precision": LabelAveragePrecision(num_classes, sync_on_compute=sync),
             "exact_match": MultilabelExactMatch(num_classes, sync_on_compute=sync),
         }
     else:
@@ -73,6 +70,17 @@ def deciding_metric(task: str) -> tuple[str, str]:
         "points": ("best_f1", "max"),
         "detection": ("ap", "max"),
     }.get(task, ("top1", "max"))
+
+
+def coverage(class_names: Sequence[str], measured: Sequence[bool]) -> dict[str, Any]:
+    """What belongs beside every mean over classes: how many of them had a label to be measured by, and which had none.
+
+    Args:
+        measured: whether there was any label of each class.
+    """
+    lacking = [name for name, there in zip(class_names, measured, strict=True) if not there]
+    found: dict[str, Any] = {"classes": len(class_names), "classes_measured": len(class_names) - len(lacking)}
+    return found | ({"classes_not_measured": lacking[:_MOST_NAMED]} if lacking else {})
 
 
 def with_intervals(metrics: Mapping[str, float], images: int) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from xt.configuration import RunConfig, TrainConfig
 from xt.configuration_parser import config_to_dict, config_to_yaml
+from xt.data.seen_classes import check_answers
 from xt.data.table import ImageTable
 from xt.errors import CheckpointError, OutputError, XTError
 from xt.heads import DenseHead
@@ -99,7 +100,12 @@ def train(
         if isinstance(model.head, DenseHead):
             on_map = config.model.head == "points" and config.evaluation.distance_unit == "map"
             most = config.evaluation.max_detections[-1]
-            check_labels(splits, reading(config, model), report, on_map=on_map, most=most)
+            unknown = getattr(model.head, "ignore_index", 255)
+            check_labels(
+                splits, reading(config, model), report, on_map=on_map, most=most, ignore_index=unknown
+            )
+        else:
+            check_answers(splits.train, config.model.head)
         data = training_data(config, splits, reading(config, model))
         if config.optim.encoder_lr_factor == 0:
             model.region_encoder.backbone.requires_grad_(False)
