@@ -42,6 +42,7 @@ def findings_of(cohort: Cohort) -> Iterator[Finding]:
     yield from _types(opened)
     if not cohort.one_resolution:
         yield from _resolutions(opened)
+    yield from _turned(opened)
     yield from _empty(opened)
     yield from _equal(opened, cohort)
     yield from _beyond(opened)
@@ -101,6 +102,18 @@ def _resolutions(facts: Sequence[ImageFacts]) -> Iterator[Finding]:
         else:
             continue
         yield _about(one, Severity.WARNING, sentence)
+
+
+def _turned(facts: Sequence[ImageFacts]) -> Iterator[Finding]:
+    """Masks have no tag as a rule, so that which picture they were drawn on cannot be told."""
+    for one in facts:
+        if one.labels is None or one.labels.kind != "mask" or one.labels.orientation == one.orientation:
+            continue
+        yield _about(
+            one, Severity.WARNING,
+            f"{one.path} is turned to be upright, as its orientation tag says ({one.orientation}), but its mask is "
+            f"turned otherwise ({one.labels.orientation}): it fits if it was drawn on the upright picture",
+        )  # fmt: skip
 
 
 def _empty(facts: Sequence[ImageFacts]) -> Iterator[Finding]:

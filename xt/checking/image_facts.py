@@ -71,6 +71,7 @@ class ImageFacts:
         read_shape: (height, width) of the image as the model reads it, at its resolution.
         microns_per_pixel: (y, x).
         map_units_per_pixel: (y, x), in the units of the coordinate system.
+        orientation: the tag by which its pixels were turned to be upright; 1 where they are as they are stored.
         missing: share of the pixels looked at that hold nothing in any channel.
         values: the smallest and the largest value looked at.
         digest: of the pixels looked at, the same for images that show the same; None for those of one value.
@@ -87,6 +88,7 @@ class ImageFacts:
     microns_per_pixel: tuple[float, float] | None = None
     map_units_per_pixel: tuple[float, float] | None = None
     crs: str | None = None
+    orientation: int = 1
     missing: float | None = None
     values: tuple[float, float] | None = None
     digest: str | None = None
@@ -158,6 +160,7 @@ def _description(image: LargeImage) -> dict[str, Any]:
         "levels": len(image.levels),
         "microns_per_pixel": image.microns_per_pixel,
         "crs": image.crs,
+        "orientation": image.orientation,
     }
     if image.transform is not None:
         a, b, _, d, e, _ = image.transform

@@ -23,12 +23,14 @@ class LabelFacts:
         kind: "mask", "points" or "boxes".
         counts: pixels, points or boxes of each class; classes that there are none of are left out.
         unknown: share of a mask's pixels about which nothing is said.
+        orientation: of a mask, as of its image.
         beyond: points that lie on the map, but not on this image.
     """
 
     kind: str
     counts: Mapping[str, int] = field(default_factory=dict)
     unknown: float = 0.0
+    orientation: int = 1
     beyond: int = 0
     errors: Sequence[str] = ()
     warnings: Sequence[str] = ()
@@ -92,7 +94,14 @@ def _of_mask(mask: LargeImage, class_names: Sequence[str], ignored: int, assumed
     elif not known:
         warnings.append(f"{mask.name} says nothing: none of its pixels is of a known class")
     unknown = 1 - sum(known.values()) / (height * width)
-    return LabelFacts(kind="mask", counts=counts, unknown=unknown, errors=errors, warnings=warnings)
+    return LabelFacts(
+        kind="mask",
+        counts=counts,
+        unknown=unknown,
+        orientation=mask.orientation,
+        errors=errors,
+        warnings=warnings,
+    )
 
 
 def _is_class(value: float, class_names: Sequence[str]) -> bool:

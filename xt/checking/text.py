@@ -54,6 +54,9 @@ def summary(result: "CheckResult") -> Iterator[tuple[str, str]]:
         yield "size", _sizes(opened)
         yield "pixels", _counted(f"{facts.channels} of {facts.dtype}" for facts in opened)
         yield "resolution", _resolutions(opened)
+        turned = sum(facts.orientation != 1 for facts in opened)
+        if turned:
+            yield "upright", f"{_number(turned, 'image')} turned as the orientation tag says"
         yield "missing", _missing(opened)
     if result.parts:
         counts = Counter(result.parts.values())
