@@ -2,8 +2,9 @@
 
     python benchmarks/check.py [--images 1000] [--side 256]
 
-Everything is looked at anew, then again with a journal that knows all. The command runs in a process of its own, imports
-included. A busy machine makes the clock slow, but not the processors' seconds, which are those of all processes (Linux).
+Everything is looked at anew, then again with a journal that knows all. The command runs in a process of its own, its
+imports included. A busy machine makes the clock slow, but not the seconds of the processors, which are those of all its
+processes (on Linux).
 """
 
 import argparse
