@@ -27,16 +27,30 @@ class DataConfig:
     label_columns: tuple[str, ...] = ("label",)
     """Column of the label; several columns of 0 and 1 for multi-label, of numbers for regression."""
     mask_column: str = "mask"
-    """Segmentation: column of the masks' paths, images of one channel that holds class numbers."""
+    """Segmentation: column of the masks' paths, images of one channel that holds class numbers, or files of polygons
+    (GeoJSON, also QuPath's, GeoPackage, shapefile, KML, FlatGeobuf, GeoParquet), whose class is their property `class`
+    or `label`, or what `label_columns` says; a column `polygons` is taken, too, where there is none called `mask`."""
     mask_values: tuple[int, ...] | None = None
     """Segmentation: the masks' pixel value of each class, in the classes' order, such as [0, 255]; without it, they are
     class numbers."""
     mask_nodata: float | None = None
     """Segmentation: the masks' pixel value where nothing is known, for files that do not say so themselves, or that
     say so of a class; 255 (`model.head_options.ignore_index`) means so anyway."""
+    unlabelled: str = "ignored"
+    """Segmentation by polygons: the class of pixels that no polygon covers, such as background; with "ignored" nothing
+    is known about them. A column of this name in the table says it for a row."""
+    polygon_order: Literal["area", "file"] = "area"
+    """Segmentation by polygons: which lies on top where some overlap: "area": the smaller; "file": the later in the
+    file."""
+    layer: str | None = None
+    """Which layer of files that have several, such as GeoPackages; a column of this name in the table says it for a
+    row."""
     points_column: str = "points"
-    """Points: column of the paths of GeoJSON or CSV files (columns y and x in pixels, or map_y and map_x, or latitude
-    and longitude); the class is their column `class` or `label`, or what `label_columns` says."""
+    """Points: column of the paths of files: CSV (columns y and x in pixels, or map_y and map_x, or latitude and
+    longitude), GeoJSON and the other files that `mask_column` takes; the class is their column `class` or `label`, or
+    what `label_columns` says."""
+    boxes_column: str = "boxes"
+    """Detection, with `table`: column of the paths of files of polygons, around which the boxes are."""
     scenes: str | None = None
     """Points: folder of xView3-SAR scenes, instead of a table."""
     scene_labels: tuple[str, ...] = ()

@@ -12,11 +12,12 @@ from xt.data.box_windows import BoxPlaces, with_area
 from xt.data.dataset import Reading, TableDataset
 from xt.data.labelled import Labelled, MaskPlaces, PointPlaces, random_window
 from xt.data.table import ImageTable
-from xt.data.targets import BoxTarget, PointTarget
+from xt.data.targets import BoxTarget
 from xt.errors import ConfigError, DataWarning, TableError
 from xt.heads.box_table import BoxTable
 from xt.heads.point_table import PointTable
 from xt.images import LargeImage
+from xt.images.polygons import PolygonImage
 
 
 class DenseItem(NamedTuple):
@@ -121,7 +122,8 @@ def check_labelled(
     Returns:
         (K,) how many points or boxes of each class there are to be found; None of masks.
     Raises:
-        ShapeError, TableError: the labels of an image are not of this image, or no point of the table lies on any.
+        ShapeError, TableError: the labels of an image are not of this image, or no point or polygon of the table lies
+            on any.
         ConfigError: distances on the map are wanted, and an image lies on none.
     """
     given = lying = 0
@@ -145,14 +147,15 @@ def check_labelled(
                 f"evaluation.distance_unit is 'map', but {pair.image.name} does not say where it lies; set it to "
                 "'pixels'"
             )
-        if isinstance(target, PointTarget) and isinstance(pair.target, PointTable):
-            given, lying = given + len(target.file.y), lying + len(pair.target)
+        if target.given is not None:
+            given, lying = given + target.given, lying + _number_of(pair.target)
         pair.close()
         if progress is not None:
             progress(place + 1, len(table))
     if given and not lying:
         raise TableError(
-            f"{table.source}: none of the points lies on its image; check coordinate systems, and the order of x and y"
+            f"{table.source}: none of the {'polygons' if masks else 'points'} lies on its image; check coordinate "
+            "systems, and the order of x and y"
         )
     beyond.say(table.source)
     return None if masks else found
@@ -185,6 +188,13 @@ class _Beyond:
                 DataWarning,
                 stacklevel=3,
             )
+
+
+def _number_of(target: LargeImage | PointTable | BoxTable) -> int:
+    """How many objects of a file lie on the image."""
+    if isinstance(target, LargeImage):
+        return target.polygons.count if isinstance(target, PolygonImage) else 0
+    return len(target)
 
 
 def warn_of_crowded_images(table: ImageTable, most: int) -> None:

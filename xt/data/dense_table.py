@@ -1,7 +1,7 @@
-"""Tables of images with a mask or points beside each, and folders of xView3's scenes.
+"""Tables of images with a mask, points or boxes beside each, and folders of xView3's scenes.
 
-image,mask,split             image,points,split
-a.tif,a_mask.tif,train       a.tif,a.csv,train
+image,mask,split             image,mask,split             image,points,split        image,boxes,split
+a.tif,a_mask.tif,train       a.svs,a.geojson,train        a.tif,a.csv,train         a.tif,trees.gpkg,train
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -9,14 +9,20 @@ from pathlib import Path
 
 import numpy as np
 
+from xt.data.columns import class_name
 from xt.data.point_files import ONLY_CLASS, PointFile, read_points
+from xt.data.polygon_files import PolygonFiles
+from xt.data.polygon_targets import IGNORED, PolygonBoxes, PolygonTarget
 from xt.data.table import ImageTable, names_of_labels
-from xt.data.table_files import read_paths
+from xt.data.table_files import has_column, read_paths, read_words
 from xt.data.targets import KnownPoints, MaskTarget, PointTarget, Target
+from xt.data.vector_files import is_vector_file
 from xt.data.xview3 import find_scenes, read_labels, scene_image
 from xt.errors import ConfigError, TableError
 from xt.heads.point_table import PointTable
 
+ONLY_POLYGON = "polygon"
+"""What the class of polygons is called where files name none."""
 DENSE_TASKS = ("segmentation", "points", "detection")
 # Of several files of labels.
 _SPLITS = ("train", "val", "test")
@@ -25,34 +31,144 @@ _SPLITS = ("train", "val", "test")
 def read_mask_table(
     path: str | Path,
     *,
-    class_names: Sequence[str],
+    class_names: Sequence[str] | None = None,
+    num_classes: int = 2,
     image_column: str = "image",
     mask_column: str = "mask",
     split_column: str = "split",
     root: str | Path | None = None,
     values: Sequence[int] | None = None,
     nodata: float | None = None,
+    class_column: str | None = None,
+    layer: str | None = None,
+    unlabelled: str = IGNORED,
+    order: str = "area",
     rows: Sequence[int] | None = None,
 ) -> ImageTable:
-    """Read a table with a mask beside each image; its targets are `MaskTarget`s.
+    """Read a table with a mask beside each image, as a raster or as polygons; its targets are `MaskTarget`s and
+    `PolygonTarget`s.
 
     Args:
-        class_names: in the order of the class numbers.
-        values, nodata: of the masks, see `MaskTarget`.
+        class_names: in the order of the class numbers; without them those of the polygons, sorted, what is unlabelled
+            first; of rasters alone their numbers.
+        num_classes: of rasters without names.
+        mask_column: may be called "polygons" instead of "mask".
+        values, nodata: of rasters, see `MaskTarget`.
+        class_column, layer: of files of polygons, see `read_vector`; a column `layer` says it for a row.
+        unlabelled, order: see `PolygonTarget`; a column `unlabelled` says the one for a row.
         rows: see `read_table`.
     Raises:
-        TableError: the table, a column or a file is missing.
-        ConfigError: there are more or fewer values than classes.
+        TableError: the table, a column or a file is missing, or a file of polygons is none.
+        ConfigError: there are more or fewer values than classes, or a setting is for masks of the other kind.
     """
-    if values is not None and len(values) != len(class_names):
-        raise ConfigError(
-            f"data.mask_values has {len(values)} values for {len(class_names)} classes ({', '.join(class_names)})"
-        )
+    if mask_column == "mask" and not has_column(path, "mask") and has_column(path, "polygons"):
+        mask_column = "polygons"
     paths, masks, splits = read_paths(path, image_column, mask_column, split_column, root, rows)
-    targets = [MaskTarget(mask, values, nodata, class_names) for mask in masks]
-    return ImageTable(
-        str(path), paths, as_targets(targets), tuple(class_names), splits, tuple(rows or range(len(paths)))
+    drawn = [is_vector_file(mask) for mask in masks]
+    _check_settings(drawn, values is not None or nodata is not None, (unlabelled, order) != (IGNORED, "area"))
+    files = PolygonFiles(class_column)
+    layers = [name or layer for name in read_words(path, "layer", len(paths), rows)]
+    open_ground = [
+        name or class_name(unlabelled) for name in read_words(path, "unlabelled", len(paths), rows)
+    ]
+    if class_names is None and any(drawn):
+        if not all(drawn):
+            raise TableError(
+                f"{path}: some of its masks are polygons with names, others rasters of numbers: say by "
+                "data.class_names which number is which class"
+            )
+        class_names = _names_of_polygons(path, files, masks, layers, open_ground)
+    names = tuple(map(str, range(num_classes)) if class_names is None else class_names)
+    if values is not None and len(values) != len(names):
+        raise ConfigError(
+            f"data.mask_values has {len(values)} values for {len(names)} classes ({', '.join(names)})"
+        )
+    targets = [
+        PolygonTarget(mask, files, names, layer=layers[row], unlabelled=open_ground[row], order=order)
+        if drawn[row]
+        else MaskTarget(mask, values, nodata, names)
+        for row, mask in enumerate(masks)
+    ]
+    return ImageTable(str(path), paths, as_targets(targets), names, splits, tuple(rows or range(len(paths))))
+
+
+def _check_settings(drawn: Sequence[bool], of_rasters: bool, of_polygons: bool) -> None:
+    """Refuse settings that nothing in the table is there for."""
+    if of_rasters and all(drawn):
+        raise ConfigError(
+            "data.mask_values and data.mask_nodata are for masks of pixels, but all masks of the table are polygons, "
+            "whose classes have names: leave them out, and order the classes by data.class_names"
+        )
+    if of_polygons and not any(drawn):
+        raise ConfigError(
+            "data.unlabelled and data.polygon_order are for masks drawn by polygons, but the table has none: leave "
+            "them out"
+        )
+
+
+def _names_of_polygons(
+    path: str | Path,
+    files: PolygonFiles,
+    masks: Sequence[Path],
+    layers: Sequence[str | None],
+    open_ground: Sequence[str],
+) -> tuple[str, ...]:
+    """The classes of all polygons, those that QuPath ignores left out; what is unlabelled comes first.
+
+    Raises:
+        TableError: there is only one.
+    """
+    first = tuple(dict.fromkeys(name for name in open_ground if name != IGNORED))
+    found: set[str] = set()
+    for mask, layer in dict.fromkeys(zip(masks, layers, strict=True)):
+        found |= {name for name in files.read(mask, layer).classes if name and not name.endswith("*")}
+    names = first + tuple(
+        name for name in names_of_labels(found or {ONLY_POLYGON}, None) if name not in first
     )
+    if len(names) < 2:
+        raise TableError(
+            f"{path}: all polygons are of one class, {names[0]!r}, and nothing is known between them: say what lies "
+            "there, such as data.unlabelled: background; or say by data.label_columns which property holds the class"
+        )
+    return names
+
+
+def read_box_table(
+    path: str | Path,
+    *,
+    class_names: Sequence[str] | None = None,
+    class_column: str | None = None,
+    layer: str | None = None,
+    image_column: str = "image",
+    boxes_column: str = "boxes",
+    split_column: str = "split",
+    root: str | Path | None = None,
+    rows: Sequence[int] | None = None,
+) -> ImageTable:
+    """Read a table with a file of polygons beside each image, whose boxes are wanted; its targets are `PolygonBoxes`.
+
+    Args:
+        class_names: in the order of the model's outputs; without it those in the files, sorted.
+        class_column, layer: see `read_mask_table`.
+        rows: see `read_table`.
+    Raises:
+        TableError: the table, a column or a file is missing, or a file is no file of polygons.
+    """
+    paths, boxes, splits = read_paths(path, image_column, boxes_column, split_column, root, rows)
+    for file in boxes:
+        if not is_vector_file(file):
+            raise TableError(
+                f"{path}: {file} in column {boxes_column!r} is no file of polygons, such as GeoJSON or GeoPackage; "
+                "boxes of COCO's form are given by data.coco"
+            )
+    layers = [name or layer for name in read_words(path, "layer", len(paths), rows)]
+    files = PolygonFiles(class_column)
+    found: set[str] = set()
+    for file, name in dict.fromkeys(zip(boxes, layers, strict=True)):
+        found |= set(files.read(file, name).classes) - {""}
+    names = names_of_labels(found or {ONLY_POLYGON}, class_names)
+    targets = [PolygonBoxes(file, files, names, row + 1, layer=layers[row]) for row, file in enumerate(boxes)]
+    return ImageTable(str(path), paths, as_targets(targets), names, splits, tuple(rows or range(len(paths))))
 
 
 def read_point_table(
@@ -61,6 +177,7 @@ def read_point_table(
     class_names: Sequence[str] | None = None,
     attributes: Mapping[str, str] | None = None,
     class_column: str | None = None,
+    layer: str | None = None,
     image_column: str = "image",
     points_column: str = "points",
     split_column: str = "split",
@@ -71,19 +188,20 @@ def read_point_table(
 
     Args:
         class_names: in the order of the model's outputs; without it those in the files, sorted.
-        attributes, class_column: see `read_points`.
+        attributes, class_column, layer: see `read_points`; a column `layer` says it for a row.
         rows: see `read_table`.
     Raises:
         TableError: the table, a column or a file is missing, or a file is no file of points.
     """
     paths, files, splits = read_paths(path, image_column, points_column, split_column, root, rows)
     # One file may serve several images.
-    read: dict[Path, PointFile] = {}
-    for file in dict.fromkeys(files):
-        read[file] = read_points(file, class_column=class_column, attributes=attributes)
+    layers = [name or layer for name in read_words(path, "layer", len(paths), rows)]
+    read: dict[tuple[Path, str | None], PointFile] = {}
+    for file, name in dict.fromkeys(zip(files, layers, strict=True)):
+        read[file, name] = read_points(file, class_column=class_column, attributes=attributes, layer=name)
     found = {name for points in read.values() for name in points.classes if name}
     names = names_of_labels(found or {ONLY_CLASS}, class_names)
-    targets = [PointTarget(read[file], names) for file in files]
+    targets = [PointTarget(read[place], names) for place in zip(files, layers, strict=True)]
     return ImageTable(str(path), paths, as_targets(targets), names, splits, tuple(rows or range(len(paths))))
 
 

@@ -139,6 +139,25 @@ def read_microns(
     return tuple(None if np.isnan(value) else float(value) for value in found)
 
 
+def has_column(path: str | Path, column: str) -> bool:
+    """Whether a CSV or Parquet file has a column."""
+    return column in _read_frame(Path(path))
+
+
+def read_words(
+    path: str | Path, column: str, count: int, rows: Sequence[int] | None = None
+) -> tuple[str | None, ...]:
+    """What a column that may be absent says of each image, from a CSV or Parquet file; None where it says nothing.
+
+    Args:
+        count: of the images, all of which it then says nothing of.
+    """
+    frame = _read_frame(Path(path), rows)
+    if column not in frame:
+        return (None,) * count
+    return tuple(word or None for word in classes_of(frame, column))
+
+
 def _targets(
     frame: pd.DataFrame,
     path: Path,

@@ -22,9 +22,14 @@ class Target(ABC):
 
     Attributes:
         path: of the file they are in; None where they are in no file of their own.
+        given: how many objects that file holds, of which some may lie beside the image; None where that cannot be.
     """
 
     path: Path | None = None
+
+    @property
+    def given(self) -> int | None:
+        return None
 
     @abstractmethod
     def on(self, image: LargeImage) -> LargeImage | PointTable | BoxTable:
@@ -94,6 +99,10 @@ class PointTarget(Target):
         self.file = file
         self.class_names = tuple(class_names)
 
+    @property
+    def given(self) -> int:
+        return len(self.file.y)
+
     def on(self, image: LargeImage) -> PointTable:
         return self.file.on(image, self.class_names)
 
@@ -119,7 +128,22 @@ class KnownPoints(Target):
         return inside
 
 
-class BoxTarget(Target):
+class Boxes(Target):
+    """Boxes of an image.
+
+    Attributes:
+        image_id: the image's number in files of results.
+        category_ids: those of the classes, in their order.
+    """
+
+    image_id: int | str
+    category_ids: tuple[int | str, ...]
+
+    @abstractmethod
+    def on(self, image: LargeImage) -> BoxTable: ...
+
+
+class BoxTarget(Boxes):
     """The boxes of an image that a file of COCO instances lists.
 
     Args:

@@ -122,7 +122,7 @@ def class_column_of(frame: pd.DataFrame, column: str | None, source: str) -> NDA
 
 
 def warn_of_classless(
-    source: str, classes: NDArray[np.object_], numbers: Sequence[int] | pd.Index, what: str
+    source: str, classes: NDArray[np.object_], numbers: NDArray[np.int64] | pd.Index, what: str
 ) -> NDArray[np.bool_]:
     """(N,) which objects have a class; all where none has one. Warns of those that have none while others do.
 

@@ -9,6 +9,8 @@ and QGIS fill it.
 from __future__ import annotations
 
 import itertools
+import os
+import threading
 from typing import Any
 
 import numpy as np
@@ -25,6 +27,22 @@ _MOST_CORNERS = 256
 _LEAST_SIDE = 32.0
 # No centre of a pixel lies on a cut, at any level: those are at whole numbers or halves, where levels halve.
 _CUT = 0.3
+
+
+class _Painting:
+    """One thread at a time: rasterio silences warnings while it paints, which Python can do for all threads only."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        self.lock = threading.Lock()
+
+
+_painting = _Painting()
+if hasattr(os, "register_at_fork"):
+    # A thread that paints is not there in a forked process, and never lets go.
+    os.register_at_fork(after_in_child=_painting.renew)
 
 
 class Polygons:
@@ -72,7 +90,8 @@ class Polygons:
         found = np.sort(self._tree.query(window))
         if len(found):
             shapes = [(self._as_geojson(number), int(self._values[number])) for number in found.tolist()]
-            rasterize(shapes, out=canvas, transform=Affine(step_x, 0, x, 0, step_y, y))
+            with _painting.lock:
+                rasterize(shapes, out=canvas, transform=Affine(step_x, 0, x, 0, step_y, y))
 
     def _as_geojson(self, number: int) -> dict[str, Any]:
         first, last = self._polygons[number : number + 2]
@@ -118,7 +137,7 @@ class PolygonImage(LargeImage):
         step_y, step_x = self.shape[0] / rows, self.shape[1] / columns
         canvas = np.full((height, width), self.unlabelled, np.uint8)
         self.polygons.paint(canvas, y * step_y, x * step_x, step_y, step_x)
-        return canvas[..., np.newaxis]
+        return canvas.reshape(height, width, 1)
 
 
 def _in_pieces(
@@ -133,7 +152,10 @@ def _in_pieces(
     pieces: list[Any] = []
     owners: list[int] = []
     for polygon, owner, cut in zip(polygons, whose.tolist(), many.tolist(), strict=True):
-        of_this = _pieces(polygon if polygon.is_valid else shapely.make_valid(polygon)) if cut else [polygon]
+        of_this = [polygon]
+        if cut:
+            rings = [shapely.get_coordinates(ring) for ring in (polygon.exterior, *polygon.interiors)]
+            of_this = [shapely.Polygon(outer, inner) for outer, *inner in _pieces(rings)]
         pieces += of_this
         owners += [owner] * len(of_this)
     result = np.empty(len(pieces), object)
@@ -141,29 +163,37 @@ def _in_pieces(
     return result, np.array(owners, np.int64)
 
 
-def _pieces(geometry: Any) -> list[Any]:
-    """The polygons of a valid geometry, cut in halves until they have few corners."""
-    import shapely
+def _pieces(rings: list[NDArray[np.float64]]) -> list[list[NDArray[np.float64]]]:
+    """Closed rings (n, 2), cut in halves until there are few corners; each piece has the rings that reach into it.
 
-    waiting, done = [geometry], []
+    By Sutherland and Hodgman, ring by ring: where a ring leaves and comes back, the piece runs along the cut. That
+    changes nothing of what is filled by even and odd, and asks no ring to be valid, as cuts by GEOS would.
+    """
+    waiting, done = [rings], []
     while waiting:
-        for part in shapely.get_parts(shapely.get_parts(waiting.pop())):
-            if part.geom_type != "Polygon" or part.is_empty:
-                continue
-            x0, y0, x1, y1 = part.bounds
-            side = max(x1 - x0, y1 - y0)
-            if shapely.get_num_coordinates(part) <= _MOST_CORNERS or side <= _LEAST_SIDE:
-                done.append(part)
-            elif x1 - x0 >= y1 - y0:
-                middle = np.floor((x0 + x1) / 2) + _CUT
-                waiting += [
-                    shapely.clip_by_rect(part, x0, y0, middle, y1),
-                    shapely.clip_by_rect(part, middle, y0, x1, y1),
-                ]
-            else:
-                middle = np.floor((y0 + y1) / 2) + _CUT
-                waiting += [
-                    shapely.clip_by_rect(part, x0, y0, x1, middle),
-                    shapely.clip_by_rect(part, x0, middle, x1, y1),
-                ]
+        rings = waiting.pop()
+        low = np.min([ring.min(axis=0) for ring in rings], axis=0)
+        sides = np.max([ring.max(axis=0) for ring in rings], axis=0) - low
+        axis = int(sides.argmax())
+        if sum(map(len, rings)) <= _MOST_CORNERS or sides[axis] <= _LEAST_SIDE:
+            done.append(rings)
+            continue
+        cut = float(np.floor(low[axis] + sides[axis] / 2)) + _CUT
+        for sign in (1, -1):
+            part = [piece for ring in rings if len(piece := _half(ring, axis, cut, sign)) > 3]
+            if part:
+                waiting.append(part)
     return done
+
+
+def _half(ring: NDArray[np.float64], axis: int, cut: float, sign: int) -> NDArray[np.float64]:
+    """What of a closed ring lies before (`sign` 1) or behind (-1) a cut across an axis, closed along it."""
+    beyond = sign * (ring[:, axis] - cut)
+    inside = beyond <= 0
+    leaves = inside[:-1] != inside[1:]
+    with np.errstate(all="ignore"):
+        share = beyond[:-1] / (beyond[:-1] - beyond[1:])
+        crossing = ring[:-1] + share[:, np.newaxis] * (ring[1:] - ring[:-1])
+    crossing[:, axis] = cut
+    kept = np.stack([crossing, ring[1:]], axis=1)[np.stack([leaves, inside[1:]], axis=1)]
+    return np.concatenate([kept, kept[:1]])

@@ -18,7 +18,7 @@ from xt.data.coco_writing import result_rows, write_results
 from xt.data.dataset import Reading
 from xt.data.dense_dataset import open_labelled
 from xt.data.table import ImageTable
-from xt.data.targets import BoxTarget
+from xt.data.targets import Boxes
 from xt.heads import BoxTable, PointTable
 from xt.model import XT
 from xt.output import check_writable_folder, write_atomically
@@ -123,6 +123,6 @@ def write_dense_evaluation(evaluation: DenseEvaluation, folder: Path) -> None:
 
 def _results(evaluation: DenseEvaluation) -> Iterator[dict[str, Any]]:
     for target, found in zip(evaluation.table.targets, evaluation.found, strict=True):
-        assert isinstance(target, BoxTarget)
+        assert isinstance(target, Boxes)
         assert isinstance(found, BoxTable)
         yield from result_rows(target.image_id, found, target.category_ids)

@@ -8,7 +8,13 @@ from xt.configuration import DataConfig
 from xt.data.augmentation import Augmentation
 from xt.data.class_folders import read_folder
 from xt.data.coco import read_coco_table
-from xt.data.dense_table import DENSE_TASKS, read_mask_table, read_point_table, read_scene_table
+from xt.data.dense_table import (
+    DENSE_TASKS,
+    read_box_table,
+    read_mask_table,
+    read_point_table,
+    read_scene_table,
+)
 from xt.data.inaturalist import read_inaturalist
 from xt.data.splits import Splits, divide, warn_of_doubles
 from xt.data.table import ImageTable
@@ -112,13 +118,18 @@ def _load_dense_table(
             f"model.head {task!r} takes whole images with their pixels from data.table (or data.scenes, data.coco): "
             "leave out data.folder, data.tokens and data.view"
         )
-    if (task == "detection") != bool(data.coco):
+    if data.coco and task != "detection":
         raise ConfigError(
-            f"data.coco and model.head 'detection' go together, but model.head is {task!r} and data.coco "
-            f"{', '.join(data.coco) or 'not given'}; `xt convert-labels` makes such files"
+            f"data.coco has boxes, but model.head is {task!r}; set it to 'detection', or give masks and points by "
+            "data.table"
         )
-    if task == "detection":
+    if data.coco:
         return read_coco_table(data.coco, data.images, class_names=names)
+    if task == "detection" and data.table is None:
+        raise ConfigError(
+            "no data.coco and no data.table was given; one of them says where the boxes are, and `xt convert-labels` "
+            "makes COCO's files"
+        )
     if data.scenes is not None and task != "points":
         raise ConfigError(
             f"data.scenes are labelled with points, but model.head is {task!r}; set it to 'points'"
@@ -138,23 +149,29 @@ def _load_dense_table(
         "split_column": data.split_column,
         "root": data.root,
         "rows": rows,
+        "layer": data.layer,
+        "class_column": None
+        if data.label_columns == _default_data("label_columns")
+        else data.label_columns[0],
     }
     if task == "segmentation":
-        # How many classes a mask has cannot be known without reading it.
-        names = names or tuple(model.class_names or map(str, range(model.num_classes)))
         return read_mask_table(
             data.table,
-            class_names=names,
+            class_names=names or model.class_names,
+            num_classes=model.num_classes,
             mask_column=data.mask_column,
             values=data.mask_values,
             nodata=data.mask_nodata,
+            unlabelled=data.unlabelled,
+            order=data.polygon_order,
             **columns,
         )
+    if task == "detection":
+        return read_box_table(data.table, class_names=names, boxes_column=data.boxes_column, **columns)
     return read_point_table(
         data.table,
         class_names=names,
         attributes=model.head_options.get("attributes"),
-        class_column=None if data.label_columns == _default_data("label_columns") else data.label_columns[0],
         points_column=data.points_column,
         **columns,
     )
