@@ -99,9 +99,17 @@ def open_labelled(table: ImageTable, place: int, reading: Reading) -> Labelled:
     Raises:
         ShapeError, TableError: the labels are not of this image.
     """
+    return _opened(table, place, reading)[0]
+
+
+def _opened(
+    table: ImageTable, place: int, reading: Reading
+) -> tuple[Labelled, LargeImage | PointTable | BoxTable]:
+    """As `open_labelled`, with the labels on the pixels of the file."""
     read = reading.as_read(table.paths[place], table.microns_of(place))
     try:
-        return Labelled(read.image, read.labels(table.targets[place].on(read.file)), read.step)
+        labels = table.targets[place].on(read.file)
+        return Labelled(read.image, read.labels(labels), read.step), labels
     except BaseException:
         read.file.close()
         raise
@@ -131,7 +139,7 @@ def check_labelled(
     masks = False
     beyond = _Beyond()
     for place in range(len(table)):
-        pair = open_labelled(table, place, reading)
+        pair, on_file = _opened(table, place, reading)
         target = table.targets[place]
         if isinstance(pair.target, BoxTable):
             single = with_area(pair.target)
@@ -148,7 +156,7 @@ def check_labelled(
                 "'pixels'"
             )
         if target.given is not None:
-            given, lying = given + target.given, lying + _number_of(pair.target)
+            given, lying = given + target.given, lying + _number_of(on_file)
         pair.close()
         if progress is not None:
             progress(place + 1, len(table))
