@@ -95,6 +95,10 @@ def _look(resolution: Resolution, path: Path, microns: float | None) -> _Found:
         )
 
 
+def _size(found: tuple[float, Path]) -> float:
+    return found[0]
+
+
 def _is_close(one: float, other: float) -> bool:
     return 1 / _TENTH <= one / other <= _TENTH
 
@@ -114,9 +118,11 @@ def _of_differences(found: Sequence[_Found]) -> Iterator[str]:
         sizes = [
             (each.size.mean, each.path) for each in known if each.size is not None and each.size.unit == unit
         ]
-        if not sizes or _is_close(max(sizes)[0], min(sizes)[0]):
+        if not sizes:
             continue
-        (least, finest), (most, coarsest) = min(sizes), max(sizes)
+        (least, finest), (most, coarsest) = min(sizes, key=_size), max(sizes, key=_size)
+        if _is_close(most, least):
+            continue
         usual = Counter(f"{size:.3g}" for size, _ in sizes).most_common(1)[0][0]
         what = (
             f"set {_SETTINGS[unit]}, such as to {usual}, and all are read at one"
