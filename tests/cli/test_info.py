@@ -101,3 +101,18 @@ def test_does_not_wait_for_torch(tmp_path):
         [sys.executable, "-c", program, tmp_path / "a.png"], capture_output=True, check=False
     )
     assert done.returncode == 0, done.stderr
+
+
+def test_regions_at_the_resolution_of_a_model(capsys, tmp_path):
+    path = write_raster(
+        tmp_path / "a.tif",
+        np.zeros((1000, 600, 1), np.uint8),
+        crs="EPSG:32632",
+        transform=Affine(0.5, 0, 5e5, 0, -0.5, 5e6),
+    )
+    shown = info(capsys, path, "--map-units-per-pixel", 2)
+    assert "250 x 150 pixels by a model of that resolution" in shown["read as"]
+    assert " 1 (1 x 1 of 256 x 256 pixels)" in shown["regions"]
+    assert "read as" not in info(capsys, path, "--map-units-per-pixel", 0.5)
+    assert main(["info", str(path), "--microns-per-pixel", "2"]) == 2
+    assert "it lies on a map" in capsys.readouterr().err

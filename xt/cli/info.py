@@ -35,11 +35,25 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="count only regions that are looked at: tissue, nodata (those with data), or a mask image",
     )  # fmt: skip
     parser.add_argument("--nodata", type=float, metavar="VALUE", help="instead of the one in the file")
+    parser.add_argument(
+        "--microns-per-pixel", type=float, metavar="SIZE",
+        help="count the regions of a model that reads slides at this resolution, as model.microns_per_pixel",
+    )  # fmt: skip
+    parser.add_argument(
+        "--map-units-per-pixel",
+        type=float,
+        metavar="METRES",
+        help="likewise of maps, as model.map_units_per_pixel",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     from xt.images import open_image
+    from xt.images.resolution import Resolution
 
+    resolution = Resolution(
+        microns_per_pixel=arguments.microns_per_pixel, map_units_per_pixel=arguments.map_units_per_pixel
+    )
     if arguments.region_size < 1:
         raise ConfigError(f"--region-size must be at least 1, got {arguments.region_size}")
     tokens = arguments.tokens_per_region
@@ -47,7 +61,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"--tokens-per-region must be a square number (1, 4, 16 ...), got {tokens}")
     for number, path in enumerate(arguments.images):
         with open_image(path, nodata=arguments.nodata) as image:
-            lines = [*_description(image), *_regions(image, arguments)]
+            lines = list(_description(image))
+            read = resolution.as_read(image).image
+            if read is not image:
+                height, width = read.shape
+                lines.append(("read as", f"{height:,} x {width:,} pixels by a model of that resolution"))
+            lines += _regions(read, arguments)
         width = max(len(name) for name, _ in lines)
         print("\n" * (number > 0) + image.name)
         for name, value in lines:
