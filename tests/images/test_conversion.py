@@ -8,7 +8,7 @@ import numpy as np
 import openslide
 import pytest
 import rasterio
-from PIL import Image
+from PIL import Image, ImageCms
 from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.rpc import RPC
@@ -225,6 +225,15 @@ def test_the_text_of_a_camera_is_kept_and_no_longer_turns(tmp_path: Path) -> Non
         assert dataset.tags(ns="xml:XMP")["xml:XMP"] == text.replace('Orientation="6"', 'Orientation="1"')
     with Image.open(tmp_path / "b.tif") as picture:
         assert picture.getexif().get(0x0112, 1) == 1
+
+
+@pytest.mark.parametrize("kind", ["a.tif", "a.png"])
+def test_the_colour_profile_is_kept(kind: str, tmp_path: Path) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    Image.fromarray(smooth(50, 70)).save(tmp_path / kind, icc_profile=profile)
+    tile(tmp_path / kind, tmp_path / "b.tif")
+    with Image.open(tmp_path / "b.tif") as picture:
+        assert picture.info["icc_profile"] == profile
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

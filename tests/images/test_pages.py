@@ -140,6 +140,7 @@ def test_plain_pages_of_one_size_and_type_are_channels(name: str, tmp_path: Path
         np.testing.assert_array_equal(whole(image), pixels.transpose(1, 2, 0))
         assert image.channel_names == ("blue", "green", "red", "nir")
         assert image.storage.block == (32, 32)
+        assert image.driver == "GTiff"
     tile(tmp_path / name, tmp_path / "t.tif")
     np.testing.assert_array_equal(raster_pixels(tmp_path / "t.tif"), pixels.transpose(1, 2, 0))
 

@@ -198,7 +198,7 @@ def _open_file(path: str, nodata: float | None, alpha: Alpha, plane: Plane) -> L
         if channels is not None:
             image.close()
             paged = RasterImage(channels, nodata, alpha, path)
-            paged.orientation_tag = image.orientation_tag
+            paged.orientation_tag, paged.driver = image.orientation_tag, image.driver
             return _upright(paged)
     else:
         _refuse_planes(path, plane)

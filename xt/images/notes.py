@@ -14,10 +14,13 @@ Tags = Mapping[str, Mapping[str, str]]
 Color = tuple[int, int, int, int]
 
 # Of how a file stores its pixels, not of what they mean; and what is written by other means.
-_OF_STORAGE = frozenset({"IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "TIFF", "xml:VRT"})
+_OF_STORAGE = frozenset(
+    {"IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "TIFF", "xml:VRT", "rio_creation_kwds"}
+)
 # Said by pixels that are upright, and what PNG repeats of other domains.
 _TURNED = frozenset({"EXIF_Orientation", "Raw_profile_type_exif", "XML_com.adobe.xmp"})
 _XMP = "xml:XMP"
+_PROFILE, _ICC = "COLOR_PROFILE", "SOURCE_ICC_PROFILE"
 _ORIENTATION_IN_XMP = re.compile(r'(tiff:Orientation(?:="|>))[1-8]\b')
 _DESCRIPTION = "TIFFTAG_IMAGEDESCRIPTION"
 # Of programs that say there how many pages of which kind a TIFF has.
@@ -91,6 +94,9 @@ def file_notes(dataset: Any) -> FileNotes:
     if default.get(_DESCRIPTION, "").startswith(LAYOUTS):
         del default[_DESCRIPTION]
     tags[""] = default
+    if _PROFILE in tags:
+        # Of what else PNG says there, such as that it is plain sRGB, TIFF has no place.
+        tags[_PROFILE] = {name: value for name, value in tags[_PROFILE].items() if name == _ICC}
     if _XMP in tags:
         tags[_XMP] = {_XMP: _ORIENTATION_IN_XMP.sub(r"\g<1>1", tags[_XMP][_XMP])}
     return FileNotes(tags=tags, rpcs=rpcs)
