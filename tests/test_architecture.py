@@ -15,7 +15,8 @@ PACKAGE = Path(xt.__file__).parent
 MAY_IMPORT = {
     "errors": set(),
     "output": set(),
-    "registry": set(),
+    "option_types": set(),
+    "registry": {"option_types"},
     "memory": set(),
     "footprint": set(),
     "replay_conditions": set(),
@@ -30,7 +31,7 @@ MAY_IMPORT = {
     "replay": {"memory", "replay_conditions", "streamed_tensors"},
     "streaming": {"replay", "streamed_tensors"},
     "sequences": {"regions"},
-    "region_encoders": {"model_config", "pixels"},
+    "region_encoders": {"model_config", "option_types", "pixels"},
     "region_batch": {"footprint", "memory", "region_encoders"},
     "whole_maps": {"pixels", "regions"},
     "region_pyramid": {
@@ -65,11 +66,12 @@ MAY_IMPORT = {
     "configuration": {"data", "data_configuration", "model_config", "streaming"},
     "configuration_files": {"configuration", "data"},
     "configuration_parser": {"configuration", "configuration_files"},
+    "model_files": {"configuration_parser", "model", "model_config"},
     "metrics": {"data", "heads"},
     "prediction": {"heads", "images", "output", "regions", "model", "streaming"},
     "training": {
         "configuration", "configuration_parser", "data", "heads", "images", "memory", "metrics", "model",
-        "model_config", "output", "pixels", "prediction", "regions", "registry", "streaming",
+        "model_config", "model_files", "output", "pixels", "prediction", "regions", "registry", "streaming",
     },
     "checking": {
         "configuration", "configuration_parser", "data", "foreground", "heads", "images", "model", "output", "photo",

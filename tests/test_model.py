@@ -160,10 +160,10 @@ def test_saved_and_loaded_it_is_the_same_model(tmp_path, head):
 
 
 def test_files_that_are_no_checkpoint_are_refused(tmp_path):
-    with pytest.raises(CheckpointError, match=r"missing\.safetensors cannot be read as a model"):
+    with pytest.raises(CheckpointError, match=r"missing\.safetensors cannot be read as a safetensors file"):
         load_model(tmp_path / "missing.safetensors")
     (tmp_path / "text.safetensors").write_text("hello")
-    with pytest.raises(CheckpointError, match=r"text\.safetensors cannot be read as a model"):
+    with pytest.raises(CheckpointError, match=r"text\.safetensors cannot be read as a safetensors file"):
         load_model(tmp_path / "text.safetensors")
     safetensors.torch.save_file({"weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     with pytest.raises(
@@ -178,7 +178,7 @@ def test_files_that_are_no_checkpoint_are_refused(tmp_path):
         ({"dim": 64}, "are not those of the model it describes"),
         (
             {"invented": 1},
-            r"model\.safetensors describes is not known here .*'invented'.*another version of xt",
+            r"model\.safetensors describes is not known here .*'model\.invented'.*another version of xt",
         ),
     ],
 )

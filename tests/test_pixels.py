@@ -31,7 +31,7 @@ def test_missing_pixels_stand_apart_even_where_they_are_nan():
 
 
 def test_bad_statistics_and_channels_are_refused():
-    with pytest.raises(ShapeError, match=r"got 1 means and standard deviations \[0.0\]"):
+    with pytest.raises(ShapeError, match=r"as many positive standard deviations, got \[0.5\] and \[0.0\]"):
         PixelScaling([0.5], [0.0])
     with pytest.raises(ShapeError, match="expected 1 channels, got 3"):
         PixelScaling([0.5], [0.1])(torch.zeros(1, 3, 2, 2))

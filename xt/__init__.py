@@ -17,7 +17,7 @@ _EXPORTS = {
     "XT": "xt.model",
     "ModelConfig": "xt.model_config",
     "create_model": "xt.model",
-    "load_model": "xt.model",
+    "load_model": "xt.model_files",
     "load_authors_checkpoint": "xt.authors",
     "detection_backbone": "xt.region_pyramid",
     "Predictor": "xt.prediction",
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
     from xt.images import stack as stack
     from xt.model import XT as XT
     from xt.model import create_model as create_model
-    from xt.model import load_model as load_model
     from xt.model_config import ModelConfig as ModelConfig
+    from xt.model_files import load_model as load_model
     from xt.planning.plan import Plan as Plan
     from xt.planning.plan import plan as plan
     from xt.prediction import DensePredictor as DensePredictor

@@ -82,6 +82,10 @@ def config_to_yaml(config: RunConfig) -> str:
 
 
 def _build(values: Mapping[str, Any], overrides: Sequence[str], source: str) -> RunConfig:
+    if not isinstance(values, Mapping):
+        raise ConfigError(
+            f"{source}: expected sections such as 'model:' and 'data:', got {type(values).__name__}"
+        )
     _check_keys(values, RunConfig, "", source)
     _check_overrides(overrides)
     # One parser checks the file and the command line, so that both know the same types.

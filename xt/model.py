@@ -7,7 +7,6 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import safetensors
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,7 @@ from torch import Tensor, nn
 from xt.context_encoders import ContextEncoder, create_context_encoder
 from xt.dense import DecodedRegions, DensePass, OnPredictions
 from xt.encoded_images import EncodedImage, project_features
-from xt.errors import CheckpointError, ConfigError
+from xt.errors import ConfigError
 from xt.heads import DenseHead, FeatureGeometry, Head, create_head
 from xt.images import LargeImage, open_image
 from xt.images.resolution import AsRead
@@ -35,7 +34,8 @@ from xt.streaming import Keep, Progress, Streaming, streamed_map
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
 
-_FORMAT = "xt model 1"
+FORMAT = "xt model 1"
+"""What `XT.save` notes in its files, for `xt.model_files`."""
 
 
 class Relevance(NamedTuple):
@@ -236,7 +236,7 @@ class XT(nn.Module):
         Raises:
             OutputError: the file cannot be written.
         """
-        metadata = {"format": _FORMAT, "config": json.dumps(asdict(self.config))}
+        metadata = {"format": FORMAT, "config": json.dumps(asdict(self.config))}
         tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
         with atomic_path(path) as temporary:
             Path(temporary).write_bytes(safetensors.torch.save(tensors, metadata))
@@ -365,39 +365,3 @@ def build_model(config: ModelConfig) -> XT:
         config.head, dim=config.dim, num_classes=config.num_classes, geometry=geometry, **config.head_options
     )
     return XT(region_encoder, context_encoder, head, config)
-
-
-def load_model(path: str | PathLike[str]) -> XT:
-    """Read a model written by `XT.save`; nothing in the file is executed.
-
-    Raises:
-        CheckpointError: the file is missing, not such a file, or its weights are not those of its model.
-    """
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(
-            f"{path} cannot be read as a model ({error}); `xt train` writes model.safetensors"
-        ) from error
-    if metadata.get("format") != _FORMAT:
-        raise CheckpointError(
-            f"{path} is a safetensors file, but not of an xt model (its format is {metadata.get('format')!r}, "
-            f"expected {_FORMAT!r})"
-        )
-    try:
-        config = ModelConfig(**json.loads(metadata["config"]))
-    except (KeyError, TypeError, ValueError) as error:
-        raise CheckpointError(
-            f"the model that {path} describes is not known here ({error}): it was written by another version of xt, "
-            "or something has changed the file"
-        ) from error
-    # Weights come from the file, so the pretrained ones need not be fetched.
-    model = build_model(replace(config, pretrained=False))
-    try:
-        model.load_state_dict(safetensors.torch.load_file(path))
-    except RuntimeError as error:
-        raise CheckpointError(
-            f"the weights in {path} are not those of the model it describes: {error}"
-        ) from error
-    return model

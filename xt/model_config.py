@@ -7,6 +7,23 @@ from typing import Any
 from xt.errors import ConfigError
 from xt.images.resolution import Resolution
 
+# What is handed to the parts besides their options.
+_TAKEN = {
+    "encoder_options": {
+        "checkpoint_path",
+        "features_only",
+        "img_size",
+        "in_chans",
+        "model_name",
+        "pretrained",
+    },
+    "context_options": {"dim", "kind", "name", "table"},
+    "head_options": {"dim", "geometry", "kind", "name", "num_classes", "table"},
+}
+# More than anyone has meant: what is beyond is a slip, or a file that something has changed.
+_LARGEST = {
+    "num_classes": 2**20, "in_channels": 2**12, "dim": 2**14, "region_size": 2**14, "halo": 2**14, "image_size": 2**14,
+}  # fmt: skip
 _ABOUT_WHOLE_IMAGES = ("classification", "multilabel", "regression")
 
 
@@ -74,6 +91,10 @@ class ModelConfig:
                 "num_classes, in_channels, dim, region_size and image_size must be at least 1, got "
                 f"{self.num_classes}, {self.in_channels}, {self.dim}, {self.region_size} and {self.image_size}"
             )
+        for name, largest in _LARGEST.items():
+            if (getattr(self, name) or 0) > largest:
+                raise ConfigError(f"{name} must be at most {largest}, got {getattr(self, name)}")
+        self._check_options()
         if self.image_size is not None:
             self._check_takes_photos()
         if self.resolution.is_set and self.image_size is not None:
@@ -92,6 +113,14 @@ class ModelConfig:
         return Resolution(
             microns_per_pixel=self.microns_per_pixel, map_units_per_pixel=self.map_units_per_pixel
         )
+
+    def _check_options(self) -> None:
+        for part, taken in _TAKEN.items():
+            for name in getattr(self, part):
+                if not isinstance(name, str) or name in taken:
+                    raise ConfigError(
+                        f"{part} has {name!r}, which is no option but follows from the model's settings: leave it out"
+                    )
 
     def _check_takes_photos(self) -> None:
         if self.head not in _ABOUT_WHOLE_IMAGES:

@@ -1,6 +1,7 @@
 """Pixel values on the device: from a file's own integers or floats to what a network wants."""
 
 from collections.abc import Sequence
+from math import isfinite
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +33,7 @@ class PixelScaling(nn.Module):
         std: of each channel, in unit scale, positive.
 
     Raises:
-        ShapeError: the two differ in length, or a standard deviation is not positive.
+        ShapeError: the two differ in length, a standard deviation is not positive, or a number is not finite.
     """
 
     mean: Tensor
@@ -40,10 +41,10 @@ class PixelScaling(nn.Module):
 
     def __init__(self, mean: Sequence[float], std: Sequence[float]) -> None:
         super().__init__()
-        if len(mean) != len(std) or min(std) <= 0:
+        if len(mean) != len(std) or not all(map(isfinite, [*mean, *std])) or min(std) <= 0:
             raise ShapeError(
-                f"pixel scaling needs as many positive standard deviations as means, got {len(mean)} means "
-                f"and standard deviations {list(std)}"
+                "pixel scaling needs means that are numbers and as many positive standard deviations, got "
+                f"{list(mean)} and {list(std)}"
             )
         self.register_buffer("mean", torch.tensor(mean, dtype=torch.float32))
         self.register_buffer("std", torch.tensor(std, dtype=torch.float32))

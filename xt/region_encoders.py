@@ -17,8 +17,11 @@ from torch import Tensor, nn
 
 from xt.errors import ConfigError, ShapeError, XTError
 from xt.model_config import ModelConfig
+from xt.option_types import check_numbers
 from xt.pixels import PixelScaling
 
+# Of timm's options: more than the widest layers have channels.
+_LARGEST_OPTION = 2**14
 # Region sizes looked at below and above one that does not fit.
 _TRIES = 3
 _NETWORK = ("httpx", "httpx2", "requests", "urllib3", "huggingface_hub")
@@ -257,6 +260,7 @@ def _create_backbone(
     name: str, region_size: int, in_channels: int, pretrained: bool, options: dict[str, Any]
 ) -> nn.Module:
     """The timm model as a list of feature maps, at this region size."""
+    check_numbers("encoder_options", options, _LARGEST_OPTION)
     arguments: dict[str, Any] = {
         "features_only": True,
         "in_chans": in_channels,

@@ -3,9 +3,10 @@
 import difflib
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_type_hints
 
 from xt.errors import ConfigError
+from xt.option_types import check_option
 
 Part = TypeVar("Part")
 
@@ -18,7 +19,7 @@ def create(kind: str, table: Mapping[str, type[Part]], name: str, **options: Any
         options: keyword arguments of the class.
 
     Raises:
-        ConfigError: the name is not in the table, or the class takes no such option.
+        ConfigError: the name is not in the table, the class takes no such option, or one of another type.
     """
     if name not in table:
         raise ConfigError(f"unknown {kind} {name!r}{nearest(name, table)}; there are {', '.join(table)}")
@@ -28,6 +29,9 @@ def create(kind: str, table: Mapping[str, type[Part]], name: str, **options: Any
             raise ConfigError(
                 f"the {kind} {name!r} has no option {option!r}{nearest(option, known)}; it takes {', '.join(known)}"
             )
+    hints = get_type_hints(table[name].__init__)
+    for option, value in options.items():
+        check_option(f"{option} of the {kind} {name!r}", value, hints[option])
     return table[name](**options)
 
 

@@ -210,7 +210,10 @@ def test_half_precision_sums_in_single():
         ({"loss_weights": {"giou": 1.0}}, "loss_weights has 'giou'; there are class, box, centre"),
         ({"iou_threshold": 1.0}, "iou_threshold between 0 and 1, got 0.05 and 1.0"),
         ({"score_threshold": 1.5}, r"score_threshold must be in \[0, 1\]"),
-        ({"candidates": 0}, "candidates must be at least 1 and radius above 0, got 0 and 1.5"),
+        (
+            {"candidates": 0},
+            r"candidates must be at least 1, .* tower_depth from 0 to 100, got 0, 1\.5 and 2",
+        ),
     ],
 )
 def test_refused_options(options, message):

@@ -13,7 +13,8 @@ from xt.data.encoding import encode_image, open_for_encoding
 from xt.data.token_store import TokenStore, identity_of
 from xt.errors import CheckpointError, ConfigError, TableError
 from xt.images import open_image
-from xt.model import XT, load_model
+from xt.model import XT
+from xt.model_files import load_model
 from xt.training.preparation import prepare_model
 from xt.training.run import RunResult, train
 

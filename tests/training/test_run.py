@@ -20,7 +20,7 @@ from tests.training.toy import MODEL, toy_config, toy_model, toy_table
 from xt.configuration_parser import load_config
 from xt.data.statistics import pixel_statistics
 from xt.errors import CheckpointError, ConfigError, OutputError, TableError, XTError
-from xt.model import load_model
+from xt.model_files import load_model
 from xt.output import lock_folder
 from xt.training.callbacks import TrainingClock
 from xt.training.checkpoints import load_trained
@@ -267,7 +267,7 @@ def test_encoder_weights_of_any_source(trained: RunResult, tmp_path: Path) -> No
     ):
         load_encoder(other, tmp_path / "bare.safetensors")
     (tmp_path / "text.safetensors").write_text("no")
-    with pytest.raises(CheckpointError, match="expected a safetensors file with weights"):
+    with pytest.raises(CheckpointError, match="cannot be read as a safetensors file of weights"):
         load_encoder(model, tmp_path / "text.safetensors")
 
 

@@ -10,7 +10,10 @@ from xt.context_encoders.mamba import Mamba
 from xt.context_encoders.mamba2 import Mamba2
 from xt.context_encoders.none import NoContext
 from xt.context_encoders.transformer_xl import TransformerXL
+from xt.errors import ConfigError
 from xt.registry import create
+
+DEEPEST = 1000
 
 CONTEXT_ENCODERS: dict[str, type[ContextEncoder]] = {
     "transformer_xl": TransformerXL,
@@ -34,6 +37,8 @@ def create_context_encoder(name: str, *, dim: int, **options: Any) -> ContextEnc
     Raises:
         ConfigError: the name or an option is unknown, or a value does not fit.
     """
+    if isinstance(depth := options.get("depth"), int) and depth > DEEPEST:
+        raise ConfigError(f"depth of the context encoder {name!r} must be at most {DEEPEST}, got {depth}")
     return create("context encoder", CONTEXT_ENCODERS, name, dim=dim, **options)
 
 

@@ -120,27 +120,28 @@ def species_names(categories: Sequence[Mapping[str, Any]]) -> dict[Any, str]:
 
 def _images(content: Any, path: Path, known: set[Any]) -> list[tuple[str, Any]]:
     """(file, category) of every annotation, in the file's order."""
+    found = []
     try:
         files = {image["id"]: str(image["file_name"]) for image in content["images"]}
-        pairs = [(entry["image_id"], entry["category_id"]) for entry in content["annotations"]]
+        for entry in content["annotations"]:
+            image, category = entry["image_id"], entry["category_id"]
+            if image not in files or category not in known:
+                what = f"image {image}" if image not in files else f"category {category}"
+                raise TableError(f"{path} has an annotation of {what}, which is not listed")
+            found.append((files[image], category))
     except (KeyError, TypeError) as error:
+        what = f"lacks {error} somewhere" if isinstance(error, KeyError) else f"is of another form ({error})"
         raise TableError(
-            f"{path} lacks {error} somewhere; expected 'images' with id and file_name, and 'annotations' with "
-            "image_id and category_id, as iNaturalist's files have them"
+            f"{path} {what}; expected 'images' with id and file_name, and 'annotations' with image_id and "
+            "category_id, as iNaturalist's files have them"
         ) from None
-    found = []
-    for image, category in pairs:
-        if image not in files or category not in known:
-            what = f"image {image}" if image not in files else f"category {category}"
-            raise TableError(f"{path} has an annotation of {what}, which is not listed")
-        found.append((files[image], category))
     return found
 
 
 def _entries(content: Any, path: Path, key: str | None = None) -> list[Mapping[str, Any]]:
     entries = content.get(key) if key is not None and isinstance(content, dict) else content
     if not isinstance(entries, list) or not all(
-        isinstance(entry, dict) and "id" in entry and "name" in entry for entry in entries
+        isinstance(entry, dict) and isinstance(entry.get("id"), int) and "name" in entry for entry in entries
     ):
         raise TableError(
             f"{path}: expected a list of categories with id, name and supercategory"

@@ -26,7 +26,7 @@ from xt.demo.key_report import KeyResults
 from xt.demo.report import TITLES, Contestant, Example, Giant, Report, Zoom, render
 from xt.demo.scenes import LABELS, Scene, make_scene, write_scene
 from xt.demo.settings import REGION_SIZE, DemoSettings, run_config
-from xt.model import load_model
+from xt.model_files import load_model
 from xt.output import check_writable_folder, write_atomically
 from xt.prediction import Predictor
 from xt.training.comparison import compare

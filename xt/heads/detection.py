@@ -20,6 +20,7 @@ from xt.regions import Region
 _EDGES = 4
 _RARE = -math.log((1 - 0.01) / 0.01)  # so that an untrained model finds boxes hardly anywhere
 _LARGEST_LOGARITHM = 6.0
+_DEEPEST = 100
 _LOSSES = ("class", "box", "centre")
 
 
@@ -71,7 +72,7 @@ class DetectionHead(DenseHead):
         width: int = 96,
     ) -> None:
         super().__init__(geometry, num_classes, width, finest_stride)
-        _check(score_threshold, candidates, iou_threshold, radius, loss_weights or {})
+        _check(score_threshold, candidates, iou_threshold, radius, tower_depth, loss_weights or {})
         self.num_classes = num_classes
         self.score_threshold = score_threshold
         self.candidates = candidates
@@ -233,6 +234,7 @@ def _check(
     candidates: int,
     iou_threshold: float,
     radius: float,
+    tower_depth: int,
     loss_weights: Mapping[str, float],
 ) -> None:
     for name in loss_weights:
@@ -243,5 +245,8 @@ def _check(
             "score_threshold must be in [0, 1] and iou_threshold between 0 and 1, got "
             f"{score_threshold} and {iou_threshold}"
         )
-    if candidates < 1 or radius <= 0:
-        raise ConfigError(f"candidates must be at least 1 and radius above 0, got {candidates} and {radius}")
+    if candidates < 1 or radius <= 0 or not 0 <= tower_depth <= _DEEPEST:
+        raise ConfigError(
+            f"candidates must be at least 1, radius above 0 and tower_depth from 0 to {_DEEPEST}, got {candidates}, "
+            f"{radius} and {tower_depth}"
+        )

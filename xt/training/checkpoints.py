@@ -1,15 +1,31 @@
 """A trained model and its run's configuration, from whatever a run left."""
 
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 
 from xt.configuration import RunConfig
 from xt.configuration_parser import config_from_dict, load_config
-from xt.errors import CheckpointError
-from xt.model import XT, build_model, load_model
+from xt.errors import CheckpointError, ConfigError
+from xt.model import XT
+from xt.model_files import load_model, model_with_weights, unknown_model
+
+# Of the model's weights among those that Lightning stores.
+_PREFIX = "model."
+
+
+class Checkpoint(NamedTuple):
+    """What is read of a `.ckpt` file besides what Lightning reads of it.
+
+    Attributes:
+        config: of the run.
+        weights: of the model, by their names there.
+    """
+
+    config: RunConfig
+    weights: dict[str, Tensor]
 
 
 def load_trained(path: str | Path) -> tuple[XT, RunConfig | None]:
@@ -30,28 +46,37 @@ def load_trained(path: str | Path) -> tuple[XT, RunConfig | None]:
     if not path.exists():
         raise CheckpointError(f"{path}: there is no such checkpoint")
     if path.suffix == ".ckpt":
-        return _from_lightning(path)
+        config, weights = read_checkpoint(path)
+        model = model_with_weights(config.model, weights, path)
+        model.config = config.model
+        return model, config
     beside = path.parent / "config.yaml"
     return load_model(path), load_config(beside) if beside.exists() else None
 
 
-def _from_lightning(path: Path) -> tuple[XT, RunConfig]:
+def read_checkpoint(path: Path) -> Checkpoint:
+    """A checkpoint of `xt train`, its configuration checked as that of a run.
+
+    Raises:
+        CheckpointError: it is none, or was changed.
+    """
     try:
         # Plain values only: a checkpoint from elsewhere must not run code.
         stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
-        config = config_from_dict(stored["xt_config"], str(path))
-    except Exception as error:
+        values, state = stored["xt_config"], stored["state_dict"]
+        weights = {
+            name.removeprefix(_PREFIX): value for name, value in state.items() if name.startswith(_PREFIX)
+        }
+    except Exception as error:  # torch.load raises whatever the damage leads to
         raise CheckpointError(
             f"{path} is not a checkpoint of `xt train` ({error.__class__.__name__})"
         ) from None
-    model = build_model(replace(config.model, pretrained=False))
-    model.config = config.model
-    prefix = "model."
-    model.load_state_dict(
-        {
-            name.removeprefix(prefix): value
-            for name, value in stored["state_dict"].items()
-            if name.startswith(prefix)
-        }
-    )
-    return model, config
+    wrong = [name for name, value in weights.items() if not isinstance(value, Tensor)]
+    if wrong:
+        raise CheckpointError(
+            f"{path}: expected numbers in {wrong[0]}, got {type(state[_PREFIX + wrong[0]]).__name__}"
+        )
+    try:
+        return Checkpoint(config_from_dict(values, "its configuration"), weights)
+    except ConfigError as error:
+        raise unknown_model(path, error) from error

@@ -4,8 +4,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-import safetensors
-import safetensors.torch
 import torch
 
 from xt.configuration import DataConfig, RunConfig
@@ -19,6 +17,7 @@ from xt.data.token_store import TokenStore
 from xt.errors import CheckpointError, ConfigError
 from xt.images import open_image
 from xt.model import XT, ModelConfig, build_model
+from xt.model_files import read_safetensors
 from xt.streaming import Streaming
 from xt.training.callbacks import Report
 
@@ -147,10 +146,7 @@ def load_encoder(model: XT, path: Path) -> bool:
     Raises:
         CheckpointError: not a safetensors file, or not one of this region encoder.
     """
-    try:
-        tensors = safetensors.torch.load_file(path)
-    except (OSError, safetensors.SafetensorError) as error:
-        raise CheckpointError(f"{path}: expected a safetensors file with weights ({error})") from None
+    _, tensors = read_safetensors(path)
     backbone = model.region_encoder.backbone
     wanted = backbone.state_dict()
     prefixes = ("region_encoder.backbone.", "backbone.", "encoder.", "")

@@ -13,7 +13,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -27,6 +26,7 @@ from xt.memory import peak_bytes, peak_device_bytes
 from xt.model import XT
 from xt.output import check_writable_folder, lock_folder, remove_leftovers, write_atomically
 from xt.training.callbacks import CurveWriter, ProgressReport, Report
+from xt.training.checkpoints import read_checkpoint
 from xt.training.dense_evaluation import evaluate_dense
 from xt.training.evaluation import evaluate
 from xt.training.loading import TrainingData, check_labels, training_data
@@ -90,7 +90,7 @@ def train(
         splits = load_splits(config.data, config.model.head, model=config.model)
         config = resolve_classes(config, splits.train)
         if resume_from is not None:
-            stored = _stored_model(resume_from)
+            stored = config_to_dict(read_checkpoint(resume_from).config)["model"]
             config = _with_statistics_of(stored, config)
             _check_same_model(stored, config, resume_from)
         if _rank() == 0:
@@ -248,16 +248,6 @@ def _resume_from(settings: TrainConfig, out: Path) -> Path | None:
     return path
 
 
-def _stored_model(path: Path) -> dict[str, Any]:
-    try:
-        stored: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)["xt_config"]["model"]
-    except Exception as error:
-        raise CheckpointError(
-            f"{path} is not a checkpoint of `xt train` ({error.__class__.__name__})"
-        ) from None
-    return stored
-
-
 def _with_statistics_of(stored: dict[str, Any], config: RunConfig) -> RunConfig:
     # Measured once for a run; measuring again takes time, and would differ if images were added.
     if config.model.pixel_mean is not None:
@@ -278,11 +268,7 @@ def _check_same_model(stored: dict[str, Any], config: RunConfig, path: Path) -> 
 
 
 def _load_weights(model: XT, checkpoint: Path) -> None:
-    state = torch.load(checkpoint, map_location="cpu", weights_only=True)["state_dict"]
-    weights = {
-        name.removeprefix("model."): value for name, value in state.items() if name.startswith("model.")
-    }
-    model.load_state_dict(weights)
+    model.load_state_dict(read_checkpoint(checkpoint).weights)
 
 
 @contextmanager
