@@ -116,6 +116,16 @@ def test_files_with_byte_order_marks(tmp_path: Path, encoding: str) -> None:
         ("", ["--model.context_option.x=1"], r"unknown key 'model\.context_option\.x'"),
         ("optim:\n  lr: fast\n", [], r"run\.yaml: optim\.lr must be a number, got 'fast'"),
         ("", ["--optim.lr=fast"], r"the command line: optim\.lr must be a number, got 'fast'"),
+        (
+            "train:\n  out:\n",
+            [],
+            r"run\.yaml: train\.out must be a text, got nothing \(null\); leave the line out",
+        ),
+        (
+            "data:\n  view: null\n",
+            [],
+            r"data\.view must be one of whole, downsample, crop, got nothing \(null\)",
+        ),
         ("train:\n  epochs: 2.5\n", [], r"train\.epochs must be a whole number, got '2\.5'"),
         ("data:\n  view: half\n", [], r"data\.view must be one of whole, downsample, crop, got 'half'"),
         (

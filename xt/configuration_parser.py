@@ -137,6 +137,10 @@ def _is_mapping(kind: Any) -> bool:
     return get_origin(kind) in (dict, Mapping)
 
 
+def _takes_nothing(kind: Any) -> bool:
+    return kind is Any or type(None) in get_args(kind)
+
+
 def _check_keys(values: Mapping[str, Any], cls: type, prefix: str, source: str) -> None:
     known = fields_of(cls)
     for key, value in values.items():
@@ -144,6 +148,10 @@ def _check_keys(values: Mapping[str, Any], cls: type, prefix: str, source: str) 
         if key not in known:
             raise ConfigError(f"{source}: unknown key {name!r}{_nearest(name)}")
         kind = known[key]
+        if value is None and not (_is_section(kind) or _takes_nothing(kind)):
+            raise ConfigError(
+                f"{source}: {name} must be {_in_words(kind)}, got nothing (null); leave the line out for the default"
+            )
         if not _is_section(kind) or (value is None and not prefix):
             continue
         if not isinstance(value, Mapping):

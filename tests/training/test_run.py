@@ -182,6 +182,19 @@ def test_a_run_is_not_overwritten_and_not_continued_by_another_model(
         train(toy_config(table, tmp_path / "x", train={"resume": str(tmp_path / "text.ckpt")}))
 
 
+@pytest.mark.parametrize("part", ["loops", "optimizer_states", "callbacks", "lr_schedulers"])
+def test_a_checkpoint_whose_state_of_the_run_is_damaged_is_named(
+    trained: RunResult, table: Path, tmp_path: Path, part: str
+) -> None:
+    stored = torch.load(trained.folder / "checkpoints" / "last.ckpt", weights_only=True)
+    torch.save(stored | {part: [{"state": 3}]}, tmp_path / "last.ckpt")
+    config = toy_config(table, tmp_path / "run", train={"resume": str(tmp_path / "last.ckpt"), "epochs": 3})
+    with pytest.raises(
+        CheckpointError, match=r"last\.ckpt cannot be gone on with, as its state of the run is damaged"
+    ):
+        train(config)
+
+
 def test_time_can_be_the_budget(table: Path, tmp_path: Path) -> None:
     config = toy_config(table, tmp_path / "run", train={"epochs": 10_000, "max_seconds": 1.5})
     reports: list[tuple[int, int]] = []

@@ -57,7 +57,11 @@ def read_frame(path: str | os.PathLike[str]) -> pd.DataFrame:
         return read_csv(path)
     if not path.is_file():
         raise TableError(f"{path}: there is no such table; expected a CSV or Parquet file")
+    import pyarrow.parquet
+
     try:
+        # Else texts that are none come out where they are used.
+        pyarrow.parquet.read_table(path).validate(full=True)
         # Rows are counted from 0, whatever index pandas has saved.
         frame = pd.read_parquet(path).reset_index(drop=True)
     except (ValueError, OSError, NotImplementedError) as error:

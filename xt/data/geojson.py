@@ -128,7 +128,7 @@ def _features(values: Sequence[Any], path: Path) -> Iterator[Mapping[str, Any]]:
         features = value.get("features")
         if isinstance(features, list):
             yield from _features(features, path)
-        elif value.get("type") in _GEOMETRIES:
+        elif str(value.get("type")) in _GEOMETRIES:
             yield {"geometry": value, "properties": {}}
         elif "geometry" in value or value.get("type") == "Feature":
             yield from qupath.with_children(value)

@@ -73,7 +73,8 @@ def read_inaturalist(
                 labels.append(names[category])
                 splits.append(split_names[name])
     if not paths:
-        raise TableError(f"{folder}: there is no image of the {len(names)} classes that were chosen")
+        files_read = ", ".join(str(path) for path in files.values())
+        raise TableError(f"{files_read}: there is no image of the {len(names)} classes that were chosen")
     ordered = tuple(names.values()) if class_names is None else tuple(class_names)
     return ImageTable(
         str(folder), tuple(paths), class_indices(labels, ordered, str(folder)), ordered, tuple(splits)

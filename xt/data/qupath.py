@@ -19,10 +19,11 @@ _JOINT = ": "
 
 def is_object(feature: Mapping[str, Any]) -> bool:
     """Whether a feature is an object of QuPath's, whose coordinates are pixels."""
-    properties = feature.get("properties") or {}
+    properties = feature.get("properties")
+    properties = properties if isinstance(properties, Mapping) else {}
     if isinstance(properties.get("classification"), Mapping):
         return True
-    return feature.get("id") in _OLD_KINDS or any(properties.get(key) for key in _KINDS)
+    return str(feature.get("id")) in _OLD_KINDS or any(properties.get(key) for key in _KINDS)
 
 
 def is_frame(feature: Mapping[str, Any]) -> bool:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, Trainer, seed_everything
+from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.utilities import rank_zero_only
 
 from xt.configuration import RunConfig, TrainConfig
@@ -184,8 +184,19 @@ def _module(model: XT, config: RunConfig) -> TrainingModule:
     )
 
 
+class _Started(Callback):
+    """Knows whether a run has restored its state and begins."""
+
+    done = False
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.done = True
+
+
 def _fit(trainer: Trainer, module: TrainingModule, data: TrainingData, resume_from: Path | None) -> None:
     handler = signal.getsignal(signal.SIGINT)
+    started = _Started()
+    trainer.callbacks.append(started)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
     except SystemExit:
@@ -199,6 +210,14 @@ def _fit(trainer: Trainer, module: TrainingModule, data: TrainingData, resume_fr
             raise
         raise OutputError(
             f"Could not write the logs of the run: {error.strerror}. Make room, then go on with it (--resume)."
+        ) from error
+    except Exception as error:
+        # Lightning trusts what it restores: counters, the optimiser's and the callbacks' state.
+        if resume_from is None or started.done or isinstance(error, XTError):
+            raise
+        raise CheckpointError(
+            f"{resume_from} cannot be gone on with, as its state of the run is damaged ({type(error).__name__}: "
+            f"{error}); its weights may be whole: `xt predict` takes them"
         ) from error
     finally:
         if threading.current_thread() is threading.main_thread():
