@@ -9,9 +9,11 @@ import rasterio
 from rasterio.control import GroundControlPoint
 from rasterio.transform import GCPTransformer
 
+import xt
 from tests.images.located_files import curved, gcps, rpc, straight, write_located
 from tests.shared_data import shared_data
-from xt.errors import DataWarning, ImageError
+from xt.data.alignment import aligned
+from xt.errors import ConfigError, DataWarning, ImageError, ShapeError
 from xt.images import open_image
 from xt.images.location import compose, inverse
 from xt.testing.images import ImageContract
@@ -162,3 +164,51 @@ def test_a_location_travels_to_other_processes(located):
 def test_a_transform_and_its_inverse():
     there = (0.4, 0.3, 437_000.0, 0.3, -0.4, 4_420_000.0)
     np.testing.assert_allclose(compose(there, inverse(there)), (1, 0, 0, 0, 1, 0), atol=1e-8)
+
+
+def test_stacks_of_what_lies_elsewhere(tmp_path):
+    """Two swaths of one size at different places are not put on top of each other."""
+
+    def east(y, x):
+        return curved(y, x + 100)
+
+    here = write_located(tmp_path / "here.tif", PIXELS, gcps(SHAPE, curved))
+    same = write_located(tmp_path / "same.tif", 255 - PIXELS, gcps(SHAPE, curved, side=5))
+    there = write_located(tmp_path / "there.tif", PIXELS, gcps(SHAPE, east))
+    with xt.stack([here, same]) as stack:
+        assert stack.channels == 6
+        assert stack.location is not None
+    with pytest.raises(
+        ConfigError, match=r"here.tif and .*there.tif lie at different places, and no transform"
+    ):
+        xt.stack([here, there])
+
+
+def test_a_swath_of_the_same_size_is_warped_onto_a_map(tmp_path):
+    flat = tmp_path / "map.tif"
+    with rasterio.open(
+        flat, "w", driver="GTiff", height=SHAPE[0], width=SHAPE[1], count=1, dtype="uint8", crs="EPSG:4326",
+        transform=rasterio.Affine(1e-5, 0, straight(0, 50)[0], 0, -1e-5, 36),
+    ) as file:  # fmt: skip
+        file.write(PIXELS[None, ..., 0])
+    swath = write_located(tmp_path / "swath.tif", PIXELS, gcps(SHAPE, straight))
+    with xt.stack([flat, swath], resampling="nearest") as stack:
+        pixels, valid = stack.read_valid(0, 0, *SHAPE)
+    np.testing.assert_array_equal(pixels[:, :150, 1:], PIXELS[:, 50:])
+    assert not valid[:, 151:, 1:].any()
+
+
+def test_a_mask_of_another_swath_is_refused(tmp_path):
+    mask = np.zeros(SHAPE, np.uint8)
+    with (
+        open_image(write_located(tmp_path / "here.tif", PIXELS, gcps(SHAPE, curved))) as image,
+        open_image(write_located(tmp_path / "mask.tif", mask, gcps(SHAPE, curved))) as own,
+        open_image(write_located(tmp_path / "plain.tif", mask)) as plain,
+        open_image(write_located(tmp_path / "other.tif", mask, gcps(SHAPE, straight))) as other,
+    ):
+        assert aligned(own, image) is own
+        assert aligned(plain, image) is plain
+        with pytest.raises(
+            ShapeError, match=r"other.tif lies elsewhere on the map than .*here.tif, which control"
+        ):
+            aligned(other, image)

@@ -4,7 +4,7 @@ import numpy as np
 
 from xt.errors import ShapeError
 from xt.images import LargeImage
-from xt.images.location import AffineLocation, Transform, apply, compose, inverse
+from xt.images.location import SAME_PLACE, AffineLocation, Transform, apart, apply, compose, inverse
 from xt.images.projection import is_on_earth, transformed
 from xt.images.resampled import map_units
 
@@ -27,6 +27,11 @@ def aligned(mask: LargeImage, image: LargeImage) -> LargeImage:
             raise ShapeError(
                 f"{mask.name} is {mask.shape[0]} x {mask.shape[1]} pixels; the mask of {image.name} must be "
                 f"{image.shape[0]} x {image.shape[1]}, as they do not both say where they lie on a map"
+            )
+        if apart(image.location, mask.location, image.shape) > SAME_PLACE:
+            raise ShapeError(
+                f"{mask.name} lies elsewhere on the map than {image.name}, which control points locate: it must have "
+                "the image's own pixels and control points, or none (or rectify both: gdalwarp)"
             )
         return mask
     to_mask = _pixel_map(image, mask)

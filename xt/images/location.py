@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xt.errors import DataWarning, ImageError
-from xt.images.projection import Coordinates
+from xt.images.projection import Coordinates, transformed
 
 if TYPE_CHECKING:
     from rasterio.rpc import RPC
@@ -30,6 +30,8 @@ Transform = tuple[float, float, float, float, float, float]
 # Polynomials fold far outside of what they were made for. A place that does not come back to where it was, by this part
 # of the image's extent, is no place of the image.
 _FOLDED = 0.1
+# Up to this, in pixels, two images are in one place: by so much polynomials, there and back, differ.
+SAME_PLACE = 2.0
 _DEGREES = "EPSG:4326"
 
 
@@ -301,6 +303,19 @@ def control_of(dataset: Any, path: str) -> Control | None:
         # A part of them is missing.
         return None
     return None if rpcs is None else RationalPolynomials(path, rpcs)
+
+
+def apart(one: Location | None, other: Location | None, shape: tuple[int, int]) -> float:
+    """By how many pixels, at most, the corners of two images of this shape lie apart on the map; 0 where one of them
+    does not say where it lies."""
+    if one is None or other is None or (one.crs is None) != (other.crs is None):
+        return 0.0
+    y, x = np.array([0, 0, shape[0], shape[0]]), np.array([0, shape[1], 0, shape[1]])
+    map_x, map_y = one.to_map(y, x)
+    if one.crs is not None and other.crs is not None and one.crs != other.crs:
+        map_x, map_y = transformed(one.crs, other.crs, map_x, map_y)
+    there_y, there_x = other.to_pixels(map_x, map_y)
+    return float(np.nan_to_num(np.hypot(there_y - y, there_x - x), nan=np.inf).max())
 
 
 def apply(transform: Transform, x: NDArray[Any], y: NDArray[Any]) -> tuple[Coordinates, Coordinates]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from xt.errors import ConfigError, ImageError, ShapeError
 from xt.images.blocks import block_cache
 from xt.images.image import LargeImage
+from xt.images.location import SAME_PLACE, apart
 from xt.images.notes import BandNotes
 from xt.images.orientation import as_stored
 from xt.images.raster import RasterImage
@@ -149,10 +150,20 @@ def _on_grid_of(base: LargeImage, image: LargeImage, resampling: str, any_ratio:
                 f"{base.name} and {image.name} lie at different places, but {lacking.name} names no coordinate system, "
                 "so that they cannot be aligned; give the file one (gdal_edit -a_srs)"
             )
+    # Of control points on one side at least.
+    elsewhere = image.shape == base.shape and apart(base.location, image.location, base.shape) > SAME_PLACE
+    if elsewhere and grid is None:
+        raise ConfigError(
+            f"{base.name} and {image.name} lie at different places, and no transform but control points locate "
+            f"{base.name}, so that nothing can be aligned to it: rectify it first (gdalwarp), or stack it on the other "
+            "(reference=)"
+        )
     # Which way up a file is read does not matter where its coordinates say what lies where.
     stored = as_stored(image)
     warps = own is not None or (
-        isinstance(stored, RasterImage) and image.shape != base.shape and is_located(stored.path)
+        isinstance(stored, RasterImage)
+        and (elsewhere or image.shape != base.shape)
+        and is_located(stored.path)
     )
     if grid is not None and warps:
         if not isinstance(stored, RasterImage):
