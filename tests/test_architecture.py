@@ -62,7 +62,7 @@ MAY_IMPORT = {
         "encoded_images", "heads", "images", "model", "model_config", "output", "photo", "pixels", "reader",
         "regions", "streaming",
     },
-    "data_configuration": {"data"},
+    "data_configuration": {"data", "images"},
     "configuration": {"data", "data_configuration", "model_config", "streaming"},
     "configuration_files": {"configuration", "data"},
     "configuration_parser": {"configuration", "configuration_files"},

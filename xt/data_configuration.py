@@ -8,6 +8,7 @@ from xt.data.columns import class_name
 from xt.data.photos import Photos
 from xt.data.xview3 import NODATA
 from xt.errors import ConfigError
+from xt.images.bands import ALPHA, Alpha
 
 View = Literal["whole", "downsample", "crop"]
 
@@ -94,6 +95,9 @@ class DataConfig:
     """Seed of the division by chance, >= 0."""
     nodata: float | None = None
     """Pixel value that means 'nothing here', for files that do not say so themselves; of scenes it is -32768."""
+    alpha: Alpha = ALPHA
+    """What a band is that a file calls alpha. "validity": no channel; the others hold nothing where it is 0.
+    "channel": a channel as they are, as for near infrared that a program has written as a fourth band."""
     tokens: str | None = None
     """Store that `xt encode` made of the images: no pixels are read, the region encoder's backbone comes from
     the store and stays as it is (`model.pretrained` has no part in it), and all else is trained."""

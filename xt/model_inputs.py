@@ -9,6 +9,7 @@ from torch import Tensor
 from xt.encoded_images import EncodedImage
 from xt.errors import ConfigError, ImageError, PixelError, ShapeError
 from xt.images import LargeImage, open_image
+from xt.images.alpha import alpha_hint
 from xt.model_config import ModelConfig
 from xt.regions import RegionGrid
 
@@ -56,9 +57,14 @@ def check_inputs(images: list[Any] | Tensor, grids: Sequence[RegionGrid], config
         raise ShapeError(f"each image needs its grid, got {len(names)} images and {len(grids)} grids")
     for name, count, shape, grid in zip(names, channels, shapes, grids, strict=True):
         if count != config.in_channels:
+            hint = (
+                ""
+                if isinstance(images, Tensor)
+                else alpha_hint(images[names.index(name)], config.in_channels)
+            )
             raise ShapeError(
                 f"{name} has {count} channel{'s' if count != 1 else ''}, the model takes {config.in_channels}: "
-                f"give it images of {config.in_channels}, or create it with in_channels={count}"
+                f"give it images of {config.in_channels}, or create it with in_channels={count}{hint}"
             )
         if shape != (grid.height, grid.width):
             raise ShapeError(

@@ -133,7 +133,7 @@ class _Check:
             )
             return
         how = Looking(
-            reading=Reading(region_size=256, nodata=data.nodata)
+            reading=Reading(region_size=256, nodata=data.nodata, alpha=data.alpha)
             if self.model is None
             else reading(self.config, self.model),
             class_names=() if self.table is None else self.table.class_names,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from xt.cli.progress import Bar, ProgressBars
 from xt.errors import ConfigError, OutputError, XTError
+from xt.images.bands import ALPHAS
 
 if TYPE_CHECKING:
     from xt.configuration import RunConfig
@@ -46,6 +47,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--root", help="folder that relative image paths in tables start from")
     parser.add_argument("--nodata", type=float, help="pixel value that means 'nothing here'")
     parser.add_argument(
+        "--alpha", choices=ALPHAS,
+        help="what a band is that a file calls alpha: says what is missing (validity), or a channel like others",
+    )  # fmt: skip
+    parser.add_argument(
         "--microns-per-pixel", type=float, metavar="SIZE",
         help="resolution of slides whose files do not say it, nor a table's column microns_per_pixel",
     )  # fmt: skip
@@ -71,7 +76,12 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.region_batch is not None:
             model.streaming = replace(model.streaming, region_batch=arguments.region_batch)
         with open_for_encoding(
-            arguments.out, model, dtype=arguments.dtype, views=arguments.views, nodata=config.data.nodata
+            arguments.out,
+            model,
+            dtype=arguments.dtype,
+            views=arguments.views,
+            nodata=config.data.nodata,
+            alpha=config.data.alpha,
         ) as store:
             todo = {path: microns for path, microns in images.items() if path not in store}
             failed = _encode_all(store, model, todo, bars)
@@ -96,7 +106,12 @@ def _source(arguments: argparse.Namespace) -> "tuple[RunConfig, XT | None]":
         raise ConfigError(
             f"{path} does not say which images to encode: name files, folders or a table after it"
         )
-    given = {"nodata": arguments.nodata, "image_column": arguments.image_column, "root": arguments.root}
+    given = {
+        "nodata": arguments.nodata,
+        "alpha": arguments.alpha,
+        "image_column": arguments.image_column,
+        "root": arguments.root,
+    }
     data = replace(
         config.data, **{name: value for name, value in given.items() if value is not None}, tokens=None
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from xt.cli.progress import ProgressBars
 from xt.cli.train import StageBars, in_words
 from xt.errors import ConfigError
+from xt.images.bands import ALPHAS
 
 if TYPE_CHECKING:
     from xt.configuration import DataConfig, EvaluationConfig, RunConfig
@@ -58,6 +59,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split-column", help="column of the split's name")
     parser.add_argument("--nodata", type=float, help="pixel value that means 'nothing here'")
     parser.add_argument(
+        "--alpha", choices=ALPHAS,
+        help="what a band is that a file calls alpha: says what is missing (validity), or a channel like others",
+    )  # fmt: skip
+    parser.add_argument(
         "--batch-size", type=int, default=4, metavar="N", help="images at a time (default: 4)"
     )
     parser.add_argument("--region-batch", type=int, metavar="N", help="regions on the device at one time")
@@ -107,6 +112,7 @@ def run(arguments: argparse.Namespace) -> int:
         view=data.view,
         crops=data.crops,
         nodata=data.nodata,
+        alpha=data.alpha,
         image_size=model.config.image_size,
         workers=data.photos.workers,
         channels=model.config.in_channels if data.coco else None,
@@ -185,6 +191,7 @@ def _data(trained: "DataConfig", arguments: argparse.Namespace) -> "DataConfig":
         "points_column": arguments.points_column,
         "split_column": arguments.split_column,
         "nodata": arguments.nodata,
+        "alpha": arguments.alpha,
     }
     return replace(
         trained,

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from xt.errors import ConfigError
+from xt.images.bands import ALPHA, ALPHAS
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
@@ -36,6 +37,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--nodata", type=float, metavar="VALUE", help="instead of the one in the file")
     parser.add_argument(
+        "--alpha", choices=ALPHAS, default=ALPHA,
+        help="what a band is that a file calls alpha: says what is missing (validity), or a channel like others",
+    )  # fmt: skip
+    parser.add_argument(
         "--microns-per-pixel", type=float, metavar="SIZE",
         help="count the regions of a model that reads slides at this resolution, as model.microns_per_pixel",
     )  # fmt: skip
@@ -60,7 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
     if tokens is not None and (tokens < 1 or math.isqrt(tokens) ** 2 != tokens):
         raise ConfigError(f"--tokens-per-region must be a square number (1, 4, 16 ...), got {tokens}")
     for number, path in enumerate(arguments.images):
-        with open_image(path, nodata=arguments.nodata) as image:
+        with open_image(path, arguments.nodata, alpha=arguments.alpha) as image:
             lines = list(_description(image))
             read = resolution.as_read(image).image
             if read is not image:
@@ -97,6 +102,13 @@ def _description(image: "LargeImage") -> Iterator[tuple[str, str]]:
         yield "located by", str(image.control)
     if image.nodata is not None:
         yield "nodata", f"{image.nodata:g}"
+    elif any(value is not None for value in image.nodata_values):
+        values = tuple("none" if value is None else f"{value:g}" for value in image.nodata_values)
+        yield "nodata", _names(values) + ", by channel"
+    if image.alpha_bands:
+        yield "alpha", "says what is missing; --alpha channel makes it a channel"
+    elif image.has_nodata and set(image.nodata_values) == {None}:
+        yield "missing", "what a mask says"
 
 
 def _names(names: tuple[str, ...]) -> str:

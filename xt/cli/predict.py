@@ -9,6 +9,7 @@ from xt.cli import folder_files, predict_dense, predict_workers
 from xt.cli.predict_image import PredictOne, check_classes, load, predictor_of_images
 from xt.cli.progress import ProgressBars
 from xt.errors import OutputError, XTError
+from xt.images.bands import ALPHAS
 
 if TYPE_CHECKING:
     from xt.prediction.results import ResultFolder
@@ -29,6 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--nodata", type=float, metavar="VALUE",
         help="pixel value that means 'nothing here', for files that do not say; without it as in training, if "
         "config.yaml lies beside the checkpoint",
+    )  # fmt: skip
+    parser.add_argument(
+        "--alpha", choices=ALPHAS,
+        help="what a band is that a file calls alpha: says what is missing (validity), or a channel like others; "
+        "without it as in training",
     )  # fmt: skip
     parser.add_argument(
         "--microns-per-pixel", type=float, metavar="SIZE",

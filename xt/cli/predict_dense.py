@@ -100,6 +100,7 @@ def settings(arguments: argparse.Namespace) -> dict[str, object]:
     """What makes another result of the same image and model."""
     given = {
         "nodata": arguments.nodata,
+        "alpha": arguments.alpha,
         "microns_per_pixel": arguments.microns_per_pixel,
         "outlines": sorted(arguments.outlines or []) or None,
         "least_area": arguments.least_area,
@@ -215,7 +216,7 @@ def opened(path: str, predictor: "DensePredictor", arguments: argparse.Namespace
 
     parts = stack_parts(path)
     is_scene = {image_name(part) for part in parts} <= set(CHANNELS.values())
-    image = open_image(path, nodata=NODATA if is_scene else arguments.known_nodata)
+    image = open_image(path, NODATA if is_scene else arguments.known_nodata, alpha=arguments.known_alpha)
     say_resolution(image, arguments.microns_per_pixel)
     model = predictor.model.config
     return in_colour(image, model.in_channels) if model.head == "detection" else image

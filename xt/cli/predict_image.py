@@ -35,17 +35,20 @@ PredictOne = Callable[[str, Results, Bars], None]
 def load(checkpoint: Path, arguments: argparse.Namespace) -> "XT":
     """The model, with the command line's settings; options that are not for it are refused.
 
-    What images hold where they hold nothing is put into `arguments.known_nodata`: as given, or as in training.
+    What images hold where they hold nothing is put into `arguments.known_nodata`, what a band is that they call alpha
+    into `arguments.known_alpha`: as given, or as in training.
     """
     # Only now: a run that finds everything done, or is refused, does not wait for torch.
     from dataclasses import replace
 
+    from xt.images.bands import ALPHA
     from xt.images.resolution import check_microns
     from xt.training.checkpoints import load_trained
 
     model, config = load_trained(checkpoint)
     trained = None if config is None else config.data.nodata
     arguments.known_nodata = trained if arguments.nodata is None else arguments.nodata
+    arguments.known_alpha = arguments.alpha or (ALPHA if config is None else config.data.alpha)
     if arguments.region_batch is not None:
         model.streaming = replace(model.streaming, region_batch=arguments.region_batch)
     predict_dense.check_options(arguments, model.config.head)
@@ -100,7 +103,7 @@ def _predict_answer(
     bar = bars.add(name, unit="regions")
     files = {"relevance": ".relevance.tif"} | ({"overlay": ".overlay.png"} if overlay else {})
     try:
-        with open_image(path, arguments.known_nodata) as image:
+        with open_image(path, arguments.known_nodata, alpha=arguments.known_alpha) as image:
             say_resolution(image, arguments.microns_per_pixel)
             prediction = predictor.predict(image, progress=bar.update)
             write_relevance(

@@ -18,6 +18,7 @@ from xt.data.token_store import TokenStore
 from xt.data.views import evaluation_views, training_view
 from xt.encoded_images import EncodedImage
 from xt.images import LargeImage, open_image
+from xt.images.bands import ALPHA, Alpha
 from xt.images.resolution import AsRead, Resolution, say_resolution
 
 
@@ -30,6 +31,7 @@ class Reading:
         view: "whole", "downsample" or "crop".
         crops: with "crop", the crops per side that evaluation averages over.
         nodata: the value of pixels that hold nothing, for files that do not say.
+        alpha: what a band is that a file calls alpha, see `open_image`.
         tokens: what stands for the images instead of their pixels; view is "whole" then.
         image_size: of photographs, which are read whole and resized to it; the rest but `workers` does not matter then.
         workers: processes that read photographs ahead.
@@ -41,6 +43,7 @@ class Reading:
     view: str = "whole"
     crops: int = 1
     nodata: float | None = None
+    alpha: Alpha = ALPHA
     tokens: TokenStore | None = None
     image_size: int | None = None
     workers: int = 0
@@ -60,7 +63,7 @@ class Reading:
 
     def file(self, path: Path, microns_per_pixel: float | None = None) -> LargeImage:
         """The image at its own resolution."""
-        file = in_colour(open_image(path, nodata=self.nodata), self.channels)
+        file = in_colour(open_image(path, self.nodata, alpha=self.alpha), self.channels)
         say_resolution(file, microns_per_pixel)
         return file
 

@@ -24,6 +24,7 @@ from xt.data.token_store import (
 )
 from xt.errors import ConfigError, PixelError
 from xt.images import LargeImage, open_image
+from xt.images.bands import ALPHA, Alpha
 from xt.images.resolution import say_resolution
 from xt.model import XT
 from xt.output import (
@@ -52,13 +53,14 @@ def open_for_encoding(
     dtype: str | None = None,
     views: int | None = None,
     nodata: float | None = None,
+    alpha: Alpha = ALPHA,
 ) -> Iterator[TokenStore]:
     """The store at `path` for this model's region encoder, made if it is not there; nobody else writes meanwhile.
 
     Args:
         dtype: of the features, "float16" (half the disk; three digits) or "float32"; None for the store's, or float16.
         views: 1, 4 (flips) or 8 (flips and quarter turns) of each image; None for the store's, or 1.
-        nodata: as for `open_image`.
+        nodata, alpha: as for `open_image`.
 
     Raises:
         CheckpointError: the store was made by another region encoder.
@@ -74,9 +76,9 @@ def open_for_encoding(
         raise ConfigError(f"dtype must be float16 or float32 and views 1, 4 or 8, got {dtype} and {views}")
     path = Path(path)
     if not path.exists():
-        _create(path, model, dtype or DTYPES[0], views or 1, nodata)
+        _create(path, model, dtype or DTYPES[0], views or 1, nodata, alpha)
     store = TokenStore(path)
-    store.check_encoder(model, nodata)
+    store.check_encoder(model, nodata, alpha)
     for name, wanted, there in (("dtype", dtype, store.dtype.name), ("views", views, store.views)):
         if wanted not in (None, there):
             raise ConfigError(
@@ -115,7 +117,7 @@ def encode_image(
         ShapeError: the image has another number of channels than the model.
         OutputError: the store cannot be written.
     """
-    with open_image(os.fspath(image), nodata=store.nodata) as opened:
+    with open_image(os.fspath(image), store.nodata, alpha=store.alpha) as opened:
         version = version_of(image)
         say_resolution(opened, microns_per_pixel)
         read = model.as_read(opened).image
@@ -208,7 +210,7 @@ class _ArrayWriter:
         self._written, self._filled = stop, 0
 
 
-def _create(path: Path, model: XT, dtype: str, views: int, nodata: float | None) -> None:
+def _create(path: Path, model: XT, dtype: str, views: int, nodata: float | None, alpha: Alpha) -> None:
     zarr = import_zarr()
     check_writable_folder(path.parent)
     content = np.frombuffer(safetensors.torch.save(state_of(model)), np.uint8)
@@ -221,6 +223,7 @@ def _create(path: Path, model: XT, dtype: str, views: int, nodata: float | None)
                 "settings": settings_of(model),
                 # As text: JSON has no NaN.
                 "nodata": None if nodata is None else str(float(nodata)),
+                "alpha": alpha,
                 "dtype": dtype,
                 "views": views,
             },

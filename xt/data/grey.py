@@ -29,6 +29,7 @@ class Coloured(LargeImage):
             fill=source.fill,
         )
         self.source = source
+        self.alpha_bands = source.alpha_bands
 
     @property
     def has_nodata(self) -> bool:

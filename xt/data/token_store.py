@@ -1,6 +1,6 @@
 """What the region encoder found in many images, in one Zarr group: made by `xt encode`, trained from without pixels.
 
-    STORE.zarr/            group; attributes `format`, `identity`, `settings`, `nodata`, `dtype`, `views`
+    STORE.zarr/            group; attributes `format`, `identity`, `settings`, `nodata`, `alpha`, `dtype`, `views`
       encoder              the region encoder itself: backbone and pixel scaling, the bytes of a safetensors file
       5f0c...-0            one array an image and view, (regions, N, C); attributes `image`, `size`, `mtime_ns`, `grid`
 
@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 from xt.encoded_images import EncodedImage
 from xt.errors import CheckpointError, ConfigError, ImageError, MissingPackageError, TableError
 from xt.images import stack_parts
+from xt.images.bands import ALPHA, Alpha
 from xt.images.names import files_of, identity
 from xt.regions import RegionGrid
 
@@ -48,6 +49,7 @@ class TokenStore:
         identity: sha256 of the region encoder's weights and of all settings that decide what it finds.
         settings: those, as in `ModelConfig`.
         nodata: the value of pixels that hold nothing, as it was given.
+        alpha: what a band is that a file calls alpha, as it was given.
         dtype: of the features.
         views: 1, 4 or 8 of each image.
 
@@ -73,6 +75,7 @@ class TokenStore:
         self.identity: str = attributes["identity"]
         self.settings: dict[str, Any] = attributes["settings"]
         self.nodata = None if attributes["nodata"] is None else float(attributes["nodata"])
+        self.alpha: Alpha = attributes.get("alpha", ALPHA)
         self.dtype = np.dtype(attributes["dtype"])
         self.views: int = attributes["views"]
 
@@ -104,30 +107,33 @@ class TokenStore:
                 f"were encoded: {some}; run `xt encode` again with the same --out, it adds what is missing"
             )
 
-    def check_settings(self, model: "XT", nodata: float | None = None) -> None:
+    def check_settings(self, model: "XT", nodata: float | None = None, alpha: Alpha = ALPHA) -> None:
         """Refuse a model whose region encoder is of another kind, or sees the images otherwise.
 
         Raises:
             CheckpointError: says what differs.
         """
-        ours = settings_of(model) | {"nodata": None if nodata is None else str(float(nodata))}
-        theirs = self.settings | {"nodata": None if self.nodata is None else str(self.nodata)}
+        ours = settings_of(model) | {"nodata": None if nodata is None else str(float(nodata)), "alpha": alpha}
+        theirs = self.settings | {
+            "nodata": None if self.nodata is None else str(self.nodata),
+            "alpha": self.alpha,
+        }
         for name in {**ours, **theirs}:
             value, there = ours.get(name, 0), theirs.get(name, 0)
             if there != value:
-                section = "data" if name == "nodata" else "model"
+                section = "data" if name in ("nodata", "alpha") else "model"
                 raise CheckpointError(
                     f"{self.path} was made by another region encoder: its {section}.{name} is {there}, here it "
                     f"is {value}; set it to that, or encode the images again into another store"
                 )
 
-    def check_encoder(self, model: "XT", nodata: float | None = None) -> None:
+    def check_encoder(self, model: "XT", nodata: float | None = None, alpha: Alpha = ALPHA) -> None:
         """Refuse a model whose region encoder would have found something else.
 
         Raises:
             CheckpointError: says what differs.
         """
-        self.check_settings(model, nodata)
+        self.check_settings(model, nodata, alpha)
         if self.identity != identity_of(model):
             raise CheckpointError(
                 f"{self.path} was made by another region encoder: of the same kind, but with other weights or "

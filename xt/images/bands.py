@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from xml.sax.saxutils import escape
 
 import numpy as np
@@ -17,6 +17,7 @@ from xt.images.image import check_nodata, fits
 from xt.images.remote import gdal_path
 
 Alpha = Literal["validity", "channel"]
+ALPHAS: tuple[Alpha, ...] = get_args(Alpha)
 ALPHA: Alpha = "validity"
 Range = tuple[float, float]
 
@@ -94,7 +95,7 @@ def bands_of(dataset: Any, path: str, alpha: Alpha = ALPHA, nodata: float | None
     Raises:
         ConfigError: the pixel type cannot hold the nodata value, or `alpha` is neither.
     """
-    if alpha not in ("validity", "channel"):
+    if alpha not in ALPHAS:
         raise ConfigError(f'alpha is "validity" or "channel", not {alpha!r}')
     is_alpha = [colour.name == "alpha" for colour in _colours(dataset)]
     if alpha == "channel" or all(is_alpha):

@@ -54,6 +54,8 @@ class LargeImage(ABC):
     """
 
     orientation: int = 1
+    # Of the files, how many bands are alpha, and so no channels.
+    alpha_bands: int = 0
     qupath_origin: tuple[int, int] = (0, 0)
 
     def __init__(

@@ -77,6 +77,7 @@ class OmeTiffImage(LargeImage):
             channel_names=_names(layout.channel_names, len(self._colours), len(layout.places[0])),
         )
         self.storage = layout.storage
+        self.alpha_bands = len(alphas) * len(layout.places[0])
         self._samples = layout.samples
         import_rasterio()
         widen_cache(self.storage)

@@ -75,6 +75,7 @@ class RasterImage(LargeImage):
         super().__init__(
             name, [level.shape for level in levels], levels=[level.factor for level in levels], **facts
         )
+        self.alpha_bands = int(self.bands.alpha is not None)
         if self.storage.slow and not self.is_ome:
             warnings.warn(slow_message(name, self.storage), SlowImageWarning, stacklevel=3)
         self._key = next(_keys)
@@ -108,8 +109,8 @@ class RasterImage(LargeImage):
     @property
     def _all_read(self) -> tuple[int, ...]:
         """The numbers of the bands that are read at all: the channels, then alpha if they go by it."""
-        assert self.bands.alpha is not None or not self.bands.by_alpha
-        return (*self.bands.channels, self.bands.alpha) if self.bands.by_alpha else self.bands.channels
+        bands = self.bands
+        return bands.channels if bands.alpha is None or not bands.by_alpha else (*bands.channels, bands.alpha)
 
     def _read_bands(
         self, y: int, x: int, height: int, width: int, level: int, bands: tuple[int, ...]

@@ -54,6 +54,7 @@ class StackImage(LargeImage):
             channel_names=names,
         )
         self.layers = tuple(layers)
+        self.alpha_bands = sum(layer.alpha_bands for layer in layers)
         self._images = tuple(images)
         self._firsts = np.cumsum([0, *(layer.channels for layer in layers)]).tolist()
         block_cache.widen(sum(layer.wanted_bytes for layer in layers if isinstance(layer, WarpedImage)))

@@ -49,6 +49,7 @@ class View(LargeImage):
         )
         self.image = image
         self.orientation = image.orientation
+        self.alpha_bands = image.alpha_bands
         self._pixel_map = pixel_map
 
     @property

@@ -106,6 +106,7 @@ class WarpedImage(LargeImage):
             channel_names=facts["channel_names"],
         )
         working = "float32" if dtype.itemsize <= 2 or dtype == np.float32 else "float64"
+        self.alpha_bands = int(bands.alpha is not None)
         self._working = np.dtype(working)
         recipe = _Recipe(self.path, grid, resampling, bands, working, tuple(overviews))
         # Worked out once for each level, by the first read of it.

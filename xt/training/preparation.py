@@ -16,6 +16,7 @@ from xt.data.table import ImageTable
 from xt.data.token_store import TokenStore
 from xt.errors import CheckpointError, ConfigError
 from xt.images import open_image
+from xt.images.alpha import alpha_hint, warn_of_shades
 from xt.model import XT, ModelConfig, build_model
 from xt.model_files import read_safetensors
 from xt.streaming import Streaming
@@ -128,6 +129,7 @@ def reading(config: RunConfig, model: XT) -> Reading:
         view=data.view,
         crops=data.crops,
         nodata=data.nodata,
+        alpha=data.alpha,
         tokens=None if data.tokens is None else TokenStore(data.tokens),
         image_size=model.config.image_size,
         workers=data.photos.workers,
@@ -177,25 +179,28 @@ def _take_encoder(store: TokenStore, model: XT, config: RunConfig, has_statistic
     is another."""
     augmentation = config.data.augmentation
     store.check_augmentation(augmentation.flips, augmentation.quarter_turns)
-    store.check_settings(model, config.data.nodata)
+    store.check_settings(model, config.data.nodata, config.data.alpha)
     state = store.encoder_state()
     backbone = model.region_encoder.backbone
     if config.train.init_encoder is None:
         backbone.load_state_dict({name: state[f"backbone.{name}"] for name in backbone.state_dict()})
     if not has_statistics:
         _set_statistics(model, state["scaling.mean"], state["scaling.std"])
-    store.check_encoder(model, config.data.nodata)
+    store.check_encoder(model, config.data.nodata, config.data.alpha)
     backbone.requires_grad_(False)
 
 
 def _check_channels(config: RunConfig, table: ImageTable) -> None:
     model, data = config.model, config.data
-    with in_colour(open_image(table.paths[0], nodata=data.nodata), _channels(model, data)) as image:
+    path = table.paths[0]
+    with in_colour(open_image(path, data.nodata, alpha=data.alpha), _channels(model, data)) as image:
         if image.channels != model.in_channels:
             raise ConfigError(
                 f"model.in_channels is {model.in_channels}, but {image.name} has {image.channels} channels; "
-                f"set model.in_channels to {image.channels}"
+                f"set model.in_channels to {image.channels}{alpha_hint(image, model.in_channels)}"
             )
+        if image.alpha_bands:
+            warn_of_shades(path)
 
 
 def _channels(model: ModelConfig, data: DataConfig) -> int | None:
