@@ -170,7 +170,7 @@ def _of_decimal_commas(
 ) -> NDArray[np.float64]:
     """Those entries that have a comma, if the column as a whole shows that it is a decimal one."""
     words = [str(value).strip() for value in given]
-    marked = [(row, words[row]) for row in np.flatnonzero(commas)]
+    marked = [(int(row), words[row]) for row in np.flatnonzero(commas)]
     with_point = next((row for row, word in enumerate(words) if "." in word), None)
     clear = any(_COMMA.match(word) and not _THOUSANDS.match(word) for _, word in marked)
     for row, word in marked:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from xt.data.columns import classes_of, numbers, read_frame, texts, yes_or_no
 from xt.data.table import ImageTable, check_paths, class_indices, image_path, in_short, names_of_labels
@@ -219,7 +220,7 @@ def _splits(frame: pd.DataFrame, column: str, path: Path) -> tuple[str, ...] | N
     return tuple(_filled(classes_of(frame, column), frame, column, path)) if column in frame else None
 
 
-def _filled(found: Sequence[str], frame: pd.DataFrame, column: str, path: Path) -> list[str]:
+def _filled(found: NDArray[np.object_], frame: pd.DataFrame, column: str, path: Path) -> list[str]:
     """A column's texts, if none is empty."""
     empty = [row for row, text in zip(frame.index, found, strict=True) if not text]
     if empty:

@@ -96,7 +96,7 @@ class LabelAveragePrecision(MultilabelAveragePrecision):
     def __init__(self, num_labels: int, **settings: Any) -> None:
         super().__init__(num_labels, average=None, **settings)
 
-    def compute(self) -> Tensor:
+    def compute(self) -> Tensor:  # type: ignore[override]
         probabilities, targets = dim_zero_cat(self.preds), dim_zero_cat(self.target)
         there = torch.nonzero(targets.sum(dim=0) > 0).flatten().tolist()
         if not there:
