@@ -175,7 +175,7 @@ def _read_layout(path: str, plane: Plane) -> _Layout:
             return _layout(file.series[plane.series], _describe(file.ome_metadata, plane.series), path, plane)
     except XTError:
         raise
-    except (tifffile.TiffFileError, ElementTree.ParseError, IndexError, KeyError, ValueError) as error:
+    except Exception as error:  # tifffile raises whatever the damage leads to
         raise ImageError(
             f"{path} is no OME-TIFF that tifffile can open, or it is damaged or cut off ({error})"
         ) from error

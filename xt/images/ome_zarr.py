@@ -7,13 +7,14 @@ import math
 import os
 import warnings
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xt.errors import ImageError, MissingPackageError, SlowImageWarning
+from xt.errors import ImageError, MissingPackageError, SlowImageWarning, XTError
 from xt.images.blocks import block_cache, new_owner, read_blocks
 from xt.images.image import LargeImage, check_dtype, check_nodata
 from xt.images.ome import Plane, channel_names, in_microns
@@ -46,11 +47,15 @@ class OmeZarrImage(LargeImage):
         self.path = str(path)
         plane = plane or Plane()
         self._arguments = (self.path, nodata, plane)
-        group, multiscale, notes = _find(self.path, plane)
-        self._arrays = [_array(group, dataset, self.path) for dataset in multiscale["datasets"]]
-        axes = _axes(multiscale, self._arrays[0], self.path)
+        with _noted(self.path):
+            group, multiscale, notes = _find(self.path, plane)
+            self._arrays = [_array(group, dataset, self.path) for dataset in multiscale["datasets"]]
+            axes = _axes(multiscale, self._arrays[0], self.path)
+            microns = _microns(multiscale, axes)
         place = {axis: number for number, axis in enumerate(axes)}
         sizes = {axis: self._arrays[0].shape[number] for axis, number in place.items()}
+        with _noted(self.path):
+            names = _names(notes, sizes.get("c", 1))
         plane.check(self.path, time=sizes.get("t", 1), z=sizes.get("z", 1))
         self._axes = axes
         self._chosen = {"t": plane.time, "z": plane.z}
@@ -63,9 +68,9 @@ class OmeZarrImage(LargeImage):
             [(array.shape[place["y"]], array.shape[place["x"]]) for array in self._arrays],
             sizes.get("c", 1),
             dtype,
-            microns_per_pixel=_microns(multiscale, axes),
+            microns_per_pixel=microns,
             nodata=check_nodata(nodata, dtype, self.path),
-            channel_names=_names(notes, sizes.get("c", 1)),
+            channel_names=names,
         )
         height, width = (min(size, side) for size, side in zip(chunk, self.shape, strict=True))
         self.storage = Storage(
@@ -174,6 +179,25 @@ def _reopen(path: str, nodata: float | None, plane: Plane) -> OmeZarrImage:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", SlowImageWarning)
         return OmeZarrImage(path, nodata, plane)
+
+
+@contextmanager
+def _noted(path: str) -> Iterator[None]:
+    """Reading what the folder's metadata say, which may be of any form.
+
+    Raises:
+        ImageError: they are of another than OME-Zarr's.
+    """
+    try:
+        yield
+    except XTError:
+        raise
+    except Exception as error:  # zarr raises whatever a form that it does not expect leads to
+        what = f"no {error}" if isinstance(error, KeyError) else str(error)
+        raise ImageError(
+            f"{path} has metadata that are not those of OME-Zarr ({what}): they were changed or damaged; get the "
+            "folder again from its source"
+        ) from error
 
 
 def _find(path: str, plane: Plane) -> tuple[Any, Mapping[str, Any], Mapping[str, Any]]:

@@ -126,7 +126,10 @@ def _require_whole(file: Any, path: str) -> None:
     """
     handle, form = file.filehandle, file.tiff
     following = 0
-    for page in file.pages:
+    # Counted first: going through pages of which one leads back to another would not end.
+    count_pages = len(file.pages)
+    for number in range(count_pages):
+        page = file.pages[number]
         handle.seek(page.offset)
         (count,) = struct.unpack(form.tagnoformat, handle.read(form.tagnosize))
         entries = handle.read(count * form.tagsize)
@@ -143,7 +146,7 @@ def _require_whole(file: Any, path: str) -> None:
                 )
     if following >= handle.size:
         raise ImageError(
-            f"{path} is damaged or cut off: it has more pages than the {len(file.pages)} that are there{_AGAIN}"
+            f"{path} is damaged or cut off: it has more pages than the {count_pages} that are there{_AGAIN}"
         )
 
 

@@ -112,13 +112,14 @@ def train(
         module = _module(model, config)
         curves = CurveWriter(out / "curves.csv")
         reports = [] if report is None else [ProgressReport(report)]
-        trainer, best = make_trainer(config, out, data, [curves, *callbacks, *reports], resume_from)
+        started = _Started()
+        trainer, best = make_trainer(config, out, data, [curves, *callbacks, *reports, started], resume_from)
         if trainer.is_global_zero:
             write_atomically(out / "config.yaml", config_to_yaml(config))
         if config.train.precision == "64-true":
             # Lightning does so only behind loading a checkpoint, whose weights would be rounded.
             module.double()
-        _fit(trainer, module, data, resume_from)
+        _fit(trainer, module, data, resume_from, started)
         _load_weights(model, Path(best.best_model_path or out / LAST))
         metrics: dict[str, Any] = {
             "split": splits.how,
@@ -193,10 +194,10 @@ class _Started(Callback):
         self.done = True
 
 
-def _fit(trainer: Trainer, module: TrainingModule, data: TrainingData, resume_from: Path | None) -> None:
+def _fit(
+    trainer: Trainer, module: TrainingModule, data: TrainingData, resume_from: Path | None, started: _Started
+) -> None:
     handler = signal.getsignal(signal.SIGINT)
-    started = _Started()
-    trainer.callbacks.append(started)
     try:
         trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
     except SystemExit:
