@@ -1,4 +1,4 @@
-"""Trainings by polygons as QuPath and QGIS write them: equal to masks of the same polygons, on a slide, and as boxes."""
+"""Trainings by polygons as QuPath and QGIS write them: equal to masks of the same, on a slide, and as boxes."""
 
 import json
 from pathlib import Path
