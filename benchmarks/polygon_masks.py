@@ -119,6 +119,7 @@ def main() -> None:
     parser.add_argument("--encoders", nargs="+", default=["convnext_atto", "convnext_tiny"])
     parser.add_argument("--polygons", type=int, default=100_000)
     parser.add_argument("--sides", type=int, nargs="+", default=[10_000, 40_000])
+    parser.add_argument("--memory-sides", type=int, nargs="+", default=[4_000, 64_000])
     parser.add_argument("--regions", type=int, default=40)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
@@ -136,7 +137,7 @@ def main() -> None:
     print_table(times)
     memory = [
         in_fresh_process(__file__, GIVES_BACK, count=options.polygons, side=side)
-        for side in (4_000, 16_000, 64_000, 256_000)
+        for side in options.memory_sides
     ]
     print_table(memory)
     print(f"\nwrote {write_results('polygon_masks', times, device=options.device, memory=memory)}")
