@@ -70,8 +70,9 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     "cut-off image": (lambda f, n, i, m: _cut(i), "damaged"),
     "cut-off mask": (lambda f, n, i, m: _cut(m), "damaged"),
     "no image at all": (lambda f, n, i, m: i.write_text("a letter, not a picture"), "not an image"),
-    "mask of another size": (lambda f, n, i, m: void(write(m, classes(n)[:60], number=n)), "60 x 64"),
+    "mask of another size": (lambda f, n, i, m: void(write(m, classes(n)[:60], number=n)), "the mask"),
     "mask of three channels": (lambda f, n, i, m: void(write(m, picture(n), number=n)), "3 channels"),
+    "mask elsewhere": (lambda f, n, i, m: void(write(m, classes(n), number=n + 400)), "lies at"),
     "class number too high": (lambda f, n, i, m: void(write(m, classes(n) + 9, number=n)), "are no classes"),
     "mask of nothing": (
         lambda f, n, i, m: void(write(m, np.full((SIDE, SIDE), 255, np.uint8), number=n)), "says nothing",
@@ -82,7 +83,7 @@ SPOILT: dict[str, tuple[Spoil, str]] = {
     ),
     "another resolution": (
         lambda f, n, i, m: void((write(i, picture(n), number=n, size=2.0), write(m, classes(n), number=n, size=2.0))),
-        "2 map units a pixel",
+        "2 metres per pixel",
     ),
     "no resolution": (
         lambda f, n, i, m: void(

@@ -37,8 +37,8 @@ def test_fine_warnings_refused(table, tmp_path, capsys):
     assert f"wrote {tmp_path / 'found.html'}" in capsys.readouterr().out
     found = json.loads((tmp_path / "found.json").read_text())
     assert (found["status"], found["images"]) == (2, 4)
-    assert [finding["rows"] for finding in found["findings"]] == [[2], [1]]
-    assert found["facts"][1]["map_units_per_pixel"] == [1.0, 1.0]
+    assert [finding["rows"] for finding in found["findings"]] == [[2], [], [1]]
+    assert found["facts"][1]["pixel_size"] == [1.0, "metres"]
     assert found["facts"][3]["labels"]["counts"]["class1"] == 120
 
 

@@ -17,7 +17,7 @@ from xt.data.targets import BoxTarget
 from xt.errors import ConfigError, ShapeError, TableError
 from xt.heads import BoxTable
 from xt.testing.xview3_scene import make_scenes
-from xt.training.loading import check_labels
+from xt.training.quick_check import check_labels
 
 READING = Reading(region_size=64)
 

@@ -1,6 +1,5 @@
 """What only shows when all images are seen together: what differs, what occurs twice, what is never shown."""
 
-import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
@@ -59,12 +58,6 @@ def counts_by_part(cohort: Cohort) -> dict[str, dict[str, int]]:
     return {part: dict(found) for part, found in counts.items()}
 
 
-def resolution_of(facts: ImageFacts) -> float | None:
-    """Of an image: micrometres, or units of its map, a pixel."""
-    pair = facts.microns_per_pixel or facts.map_units_per_pixel
-    return None if pair is None else math.sqrt(pair[0] * pair[1])
-
-
 def _channels(facts: Sequence[ImageFacts], wanted: int | None) -> Iterator[Finding]:
     usual = wanted or _most_common(facts, lambda one: one.channels)
     for one in facts:
@@ -85,23 +78,31 @@ def _types(facts: Sequence[ImageFacts]) -> Iterator[Finding]:
 
 
 def _resolutions(facts: Sequence[ImageFacts]) -> Iterator[Finding]:
-    known = {one.row: size for one in facts if (size := resolution_of(one)) is not None}
-    if not known:
-        return
-    usual = sorted(known.values())[len(known) // 2]
+    known = [one for one in facts if one.pixel_size is not None]
+    usual = {unit: sorted(sizes)[len(sizes) // 2] for unit, sizes in sizes_by_unit(known).items()}
     for one in facts:
-        size = known.get(one.row)
-        if size is None:
+        if one.pixel_size is None:
             sentence = f"{one.path} does not say its resolution, {len(known):,} of {len(facts):,} images do"
-        elif max(size, usual) > (1 + RESOLUTION_TOLERANCE) * min(size, usual):
-            unit = "micrometres" if one.microns_per_pixel is not None else "map units"
-            sentence = (
-                f"{one.path} has {size:.4g} {unit} a pixel, the middle of all images is {usual:.4g}: the same thing "
-                "has another size in it"
-            )
+            if not known:
+                continue
         else:
-            continue
+            size, unit = one.pixel_size
+            if max(size, usual[unit]) <= (1 + RESOLUTION_TOLERANCE) * min(size, usual[unit]):
+                continue
+            sentence = (
+                f"{one.path} has {size:.4g} {unit} per pixel, the middle of all images is {usual[unit]:.4g}: the same "
+                "thing has another size in it"
+            )
         yield _about(one, Severity.WARNING, sentence)
+
+
+def sizes_by_unit(facts: Sequence[ImageFacts]) -> dict[str, list[float]]:
+    """Unit -> the sides of pixels that are told in it."""
+    sizes: dict[str, list[float]] = defaultdict(list)
+    for one in facts:
+        if one.pixel_size is not None:
+            sizes[one.pixel_size[1]].append(one.pixel_size[0])
+    return sizes
 
 
 def _turned(facts: Sequence[ImageFacts]) -> Iterator[Finding]:
@@ -169,18 +170,16 @@ def _without_labels(cohort: Cohort) -> Iterator[Finding]:
 def _never_shown(cohort: Cohort) -> Iterator[Finding]:
     counts = counts_by_part(cohort)
     shown = counts.get(TRAINING, {})
-    if not any(counts.values()):
-        return
     for name in cohort.class_names:
-        if shown.get(name):
-            continue
         elsewhere = [part for part in (VALIDATION, TEST) if counts.get(part, {}).get(name)]
+        if shown.get(name) or not elsewhere:
+            # A class that is nowhere has no rows; training says so by itself.
+            continue
         rows = tuple(row for row, found in sorted(cohort.classes.items()) if found.get(name))
         files = tuple(one.path for one in cohort.facts if one.row in rows)
-        only = f"occurs in {' and '.join(elsewhere)} only" if elsewhere else "never occurs"
         yield Finding(
             severity=Severity.WARNING,
-            sentence=f"no label of the training part is of the class {name!r}, which {only}: it cannot be learned",
+            sentence=f"the class {name!r} occurs in {' and '.join(elsewhere)} only: it cannot be learned",
             rows=rows,
             files=files,
         )

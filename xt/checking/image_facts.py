@@ -16,6 +16,7 @@ from xt.data.dataset import Reading
 from xt.data.targets import Target
 from xt.errors import DataWarning, SlowImageWarning, XTError
 from xt.images import LargeImage, open_image
+from xt.images.resolution import pixel_size
 from xt.photo import read_photo
 from xt.reader import check_finite
 
@@ -69,8 +70,8 @@ class ImageFacts:
         row: of the table, from 0.
         shape: (height, width) at level 0.
         read_shape: (height, width) of the image as the model reads it, at its resolution.
-        microns_per_pixel: (y, x).
-        map_units_per_pixel: (y, x), in the units of the coordinate system.
+        pixel_size: side of a pixel at level 0, the mean of both where they differ, and its unit: "micrometres",
+            "metres" or "degrees".
         orientation: the tag by which its pixels were turned to be upright; 1 where they are as they are stored.
         missing: share of the pixels looked at that hold nothing in any channel.
         values: the smallest and the largest value looked at.
@@ -85,8 +86,7 @@ class ImageFacts:
     channels: int | None = None
     dtype: str | None = None
     levels: int | None = None
-    microns_per_pixel: tuple[float, float] | None = None
-    map_units_per_pixel: tuple[float, float] | None = None
+    pixel_size: tuple[float, str] | None = None
     crs: str | None = None
     orientation: int = 1
     missing: float | None = None
@@ -153,19 +153,16 @@ def _sentence(error: Exception, job: Job) -> str:
 
 
 def _description(image: LargeImage) -> dict[str, Any]:
-    facts: dict[str, Any] = {
+    size = pixel_size(image)
+    return {
         "shape": image.shape,
         "channels": image.channels,
         "dtype": str(image.dtype),
         "levels": len(image.levels),
-        "microns_per_pixel": image.microns_per_pixel,
+        "pixel_size": None if size is None else (size.mean, size.unit),
         "crs": image.crs,
         "orientation": image.orientation,
     }
-    if image.transform is not None:
-        a, b, _, d, e, _ = image.transform
-        facts["map_units_per_pixel"] = (math.hypot(b, e), math.hypot(a, d))
-    return facts
 
 
 def _of_resolution(image: LargeImage, job: Job, how: Looking) -> dict[str, Any]:

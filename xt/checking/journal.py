@@ -17,7 +17,7 @@ from xt.prediction.inputs import file_version
 
 # What else GDAL reads of an image.
 _BESIDE = (".msk", ".aux.xml", ".ovr")
-_FORMAT = f"xt check 1, {xt.__version__}"
+_FORMAT = f"xt check 2, {xt.__version__}"
 
 
 class Journal:

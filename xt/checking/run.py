@@ -18,21 +18,21 @@ from xt.checking.result import CheckResult
 from xt.checking.rows import read_rows
 from xt.checking.workers import look_at_all, usual_workers
 from xt.configuration import RunConfig
-from xt.data.dataset import Reading
+from xt.data.splits import Splits
 from xt.data.table import ImageTable
 from xt.data.table_files import read_image_paths
 from xt.data.targets import Target
 from xt.errors import ConfigError, XTError
 from xt.model import build_model
 from xt.prediction.inputs import find_images
-from xt.training.preparation import reading, resolve_classes
+from xt.training.preparation import opening, resolve_classes
+from xt.training.quick_check import ignore_index, quick_check
 from xt.training.tables import divided
 
 if TYPE_CHECKING:
-    from xt.model import XT
+    pass
 
 Progress = Callable[[int, int], None]
-_IGNORED = 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,11 +93,10 @@ class _Check:
         self.findings: list[Finding] = []
         self.table: ImageTable | None = None
         self.parts: dict[int, str] = {}
-        self.how = ""
+        self.splits: Splits | None = None
         self.jobs: list[Job] = []
         self.facts: tuple[ImageFacts, ...] = ()
         self.looking: Looking | None = None
-        self.model: XT | None = None
 
     def read_table(self) -> None:
         """Rows, classes and splits; no image is opened yet."""
@@ -119,10 +118,6 @@ class _Check:
             ]
             self._divide(table)
         self.jobs = sorted(jobs, key=lambda job: job.row)
-        try:
-            self.model = build_model(replace(self.config.model, pretrained=False)).train()
-        except XTError as error:
-            self._add(Severity.ERROR, str(error))
 
     def look(self, progress: Progress | None) -> None:
         """Open everything."""
@@ -133,11 +128,9 @@ class _Check:
             )
             return
         how = Looking(
-            reading=Reading(region_size=256, nodata=data.nodata, alpha=data.alpha)
-            if self.model is None
-            else reading(self.config, self.model),
+            reading=opening(self.config),
             class_names=() if self.table is None else self.table.class_names,
-            ignore_index=int(self.config.model.head_options.get("ignore_index", _IGNORED)),
+            ignore_index=ignore_index(self.config),
             classes_assumed=self.assumed.classes,
             settings=repr((data, self.config.model)),
         )
@@ -174,6 +167,8 @@ class _Check:
             one_resolution=self.config.model.resolution.is_set,
         )
         self.findings += findings_of(cohort)
+        self._check_as_training_does()
+        seen = None if self.assumed.task is None else self._outlook()
         return CheckResult(
             source=self.source,
             config=self.config,
@@ -182,12 +177,30 @@ class _Check:
             looking=self.looking,
             facts=self.facts,
             parts=self.parts,
-            how=self.how,
+            how="" if self.splits is None else self.splits.how,
             class_names=cohort.class_names,
             counts=counts_by_part(cohort),
             findings=sorted_findings(self.findings),
-            outlook=self._outlook(),
+            outlook=seen,
         )
+
+    def _check_as_training_does(self) -> None:
+        """What `xt train` would say by itself of the rows that nothing is wrong with."""
+        bad = {row for finding in self.findings if finding.severity is Severity.ERROR for row in finding.rows}
+        splits = None if self.splits is None else _without(self.splits, bad)
+        if splits is None or self.looking is None:
+            return
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                quick_check(self.config, splits, self.looking.reading)
+            except XTError as error:
+                self._add(Severity.ERROR, str(error))
+        named = {finding.sentence for finding in self.findings}
+        for warning in caught:
+            # Slow files and the like were said of their rows.
+            if issubclass(warning.category, UserWarning) and str(warning.message) not in named:
+                self._add(Severity.WARNING, str(warning.message))
 
     @property
     def source(self) -> str:
@@ -215,7 +228,7 @@ class _Check:
                 return
         for warning in caught:
             self._add(Severity.WARNING, str(warning.message))
-        self.how = splits.how
+        self.splits = splits
         parts = {TRAINING: splits.train, VALIDATION: splits.validation, TEST: splits.test}
         self.parts = {row: name for name, part in parts.items() if part is not None for row in part.rows}
 
@@ -244,19 +257,37 @@ class _Check:
             if (shape := facts.read_shape or facts.shape) is not None
             and self.parts.get(facts.row) == TRAINING
         ]
-        if self.model is None or not shapes:
+        try:
+            model = build_model(replace(self.config.model, pretrained=False)).train()
+        except XTError as error:
+            self._add(Severity.ERROR, str(error))
+            return None
+        if not shapes:
             return None
         device = self.options.device
         if device is None:
             import torch
 
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        return outlook(self.config, self.model, shapes, device, costs=self.options.costs)
+        return outlook(self.config, model, shapes, device, costs=self.options.costs)
 
     def _add(self, severity: Severity, sentence: str, facts: ImageFacts | None = None) -> None:
         rows = () if facts is None else (facts.row,)
         files = () if facts is None else (facts.path,)
         self.findings.append(Finding(severity=severity, sentence=sentence, rows=rows, files=files))
+
+
+def _without(splits: Splits, bad: set[int]) -> Splits | None:
+    """The same without these rows; None if there is nothing left to train on."""
+
+    def good(part: ImageTable | None) -> ImageTable | None:
+        chosen = [] if part is None else [place for place, row in enumerate(part.rows) if row not in bad]
+        return part.subset(chosen) if part is not None and chosen else None
+
+    train = good(splits.train)
+    if train is None:
+        return None
+    return Splits(train=train, validation=good(splits.validation), test=good(splits.test), how=splits.how)
 
 
 def _broken(job: Job) -> ImageFacts:

@@ -6,7 +6,7 @@ from pathlib import PurePath
 from statistics import median
 from typing import TYPE_CHECKING
 
-from xt.checking.cohort import TEST, TRAINING, VALIDATION, resolution_of
+from xt.checking.cohort import TEST, TRAINING, VALIDATION, sizes_by_unit
 from xt.checking.findings import Finding, Severity, alike
 from xt.planning.text import in_bytes, in_time
 
@@ -94,18 +94,11 @@ def _sizes(facts: "Sequence[ImageFacts]") -> str:
 
 def _resolutions(facts: "Sequence[ImageFacts]") -> str:
     parts = []
-    for unit, some in (
-        ("micrometres a pixel", [one for one in facts if one.microns_per_pixel is not None]),
-        (
-            "map units a pixel",
-            [one for one in facts if one.microns_per_pixel is None and one.map_units_per_pixel],
-        ),
-    ):
-        sizes = sorted(size for one in some if (size := resolution_of(one)) is not None)
-        if sizes:
-            span = f"{sizes[0]:.4g}" if sizes[-1] < 1.001 * sizes[0] else f"{sizes[0]:.4g} to {sizes[-1]:.4g}"
-            parts.append(f"{span} {unit} ({len(sizes):,})")
-    unknown = sum(resolution_of(one) is None for one in facts)
+    for unit, sizes in sizes_by_unit(facts).items():
+        least, most = min(sizes), max(sizes)
+        span = f"{least:.4g}" if most < 1.001 * least else f"{least:.4g} to {most:.4g}"
+        parts.append(f"{span} {unit} per pixel ({len(sizes):,})")
+    unknown = sum(one.pixel_size is None for one in facts)
     return ", ".join(parts + ([f"unknown ({unknown:,})"] if unknown else []))
 
 

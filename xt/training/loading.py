@@ -8,20 +8,11 @@ from torch.utils.data import DataLoader
 
 from xt.configuration import RunConfig
 from xt.data.dataset import EpochSampler, ImageBatch, ImageDataset, Reading, collate
-from xt.data.dense_dataset import (
-    DenseBatch,
-    DenseDataset,
-    check_labelled,
-    collate_dense,
-    warn_of_crowded_images,
-)
+from xt.data.dense_dataset import DenseBatch, DenseDataset, collate_dense
 from xt.data.dense_table import DENSE_TASKS
 from xt.data.photo_dataset import PhotoBatch, PhotoDataset, photo_loader
-from xt.data.seen_classes import check_masks, warn_of_unseen
 from xt.data.splits import Splits
 from xt.data.table import ImageTable
-from xt.errors import TableError
-from xt.training.callbacks import Report
 from xt.training.resuming import ResumableLoader
 
 AnyDataset = ImageDataset | DenseDataset | PhotoDataset
@@ -139,46 +130,3 @@ def evaluation_batches(table: ImageTable, how: Reading, batch_size: int) -> Data
         return photo_loader(PhotoDataset(table, how.image_size), batch_size, workers=how.workers)
     together: Any = collate
     return DataLoader(ImageDataset(table, how), batch_size, collate_fn=together)
-
-
-def check_labels(
-    splits: Splits,
-    how: Reading,
-    report: Report | None,
-    *,
-    on_map: bool = False,
-    most: int | None = None,
-    ignore_index: int = 255,
-) -> None:
-    """Refuse labels that are not of their images, and say which classes are never shown, before anything is computed.
-
-    Args:
-        ignore_index: of masks, where nothing is known.
-        on_map: whether distances are going to be measured in map units.
-        most: boxes of an image that are going to count; a warning says where there are more objects.
-    Raises:
-        TableError: labels do not fit, or there is not one point or box to learn from, or to choose an epoch by.
-        ConfigError: distances on the map are wanted, and an image lies on none.
-    """
-    progress = None if report is None else lambda done, total: report("check labels", done, total, {})
-    parts = {
-        "training": (splits.train, "to learn from"),
-        "validation": (splits.validation, "by which the best epoch could be chosen"),
-        "test": (splits.test, ""),
-    }
-    for name, (part, purpose) in parts.items():
-        if part is None:
-            continue
-        found = check_labelled(part, how, progress, on_map=on_map and name != "training")
-        if found is None:
-            check_masks(part, how, ignore_index, training=name == "training", progress=progress)
-            continue
-        if not found.any() and purpose:
-            raise TableError(
-                f"{part.source}: none of the {len(part)} {name} images has a labelled object {purpose}; label some, or "
-                f"divide the images otherwise than {splits.how}"
-            )
-        if name == "training":
-            warn_of_unseen(part, found)
-        if most is not None and name != "training":
-            warn_of_crowded_images(part, most)

@@ -123,18 +123,23 @@ def _measured_statistics(
 
 def reading(config: RunConfig, model: XT) -> Reading:
     """How the run's images are opened and looked at."""
-    data = config.data
+    return replace(opening(config), region_size=model.region_encoder.region_size)
+
+
+def opening(config: RunConfig) -> Reading:
+    """How the run's images are opened; what is looked at of them takes the model's region size, which is 1 here."""
+    data, model = config.data, config.model
     return Reading(
-        region_size=model.region_encoder.region_size,
+        region_size=1,
         view=data.view,
         crops=data.crops,
         nodata=data.nodata,
         alpha=data.alpha,
         tokens=None if data.tokens is None else TokenStore(data.tokens),
-        image_size=model.config.image_size,
+        image_size=model.image_size,
         workers=data.photos.workers,
-        channels=_channels(model.config, data),
-        resolution=model.config.resolution,
+        channels=_channels(model, data),
+        resolution=model.resolution,
     )
 
 

@@ -18,9 +18,8 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from xt.configuration import RunConfig, TrainConfig
 from xt.configuration_parser import config_to_dict, config_to_yaml
-from xt.data.seen_classes import check_answers
 from xt.data.table import ImageTable
-from xt.errors import CheckpointError, OutputError, XTError
+from xt.errors import CheckpointError, DataWarning, OutputError, XTError
 from xt.heads import DenseHead
 from xt.memory import peak_bytes, peak_device_bytes
 from xt.model import XT
@@ -29,12 +28,12 @@ from xt.training.callbacks import CurveWriter, ProgressReport, Report
 from xt.training.checkpoints import read_checkpoint
 from xt.training.dense_evaluation import evaluate_dense
 from xt.training.evaluation import evaluate
-from xt.training.loading import TrainingData, check_labels, training_data
+from xt.training.loading import TrainingData, training_data
 from xt.training.mixing import Mixing
 from xt.training.module import TrainingModule
 from xt.training.optimiser import learning_rate_factor, make_optimiser
-from xt.training.preparation import LAST, prepare_model, reading, resolve_classes
-from xt.training.resolutions import check_resolutions
+from xt.training.preparation import LAST, opening, prepare_model, reading, resolve_classes
+from xt.training.quick_check import quick_check
 from xt.training.tables import load_splits
 from xt.training.trainer import make_trainer
 
@@ -93,19 +92,12 @@ def train(
             stored = config_to_dict(read_checkpoint(resume_from).config)["model"]
             config = _with_statistics_of(stored, config)
             _check_same_model(stored, config, resume_from)
-        if _rank() == 0:
-            everything = (splits.train, splits.validation, splits.test)
-            check_resolutions(everything, config.model, config.data, report)
+        with warnings.catch_warnings():
+            if _rank() != 0:
+                # The main process says it.
+                warnings.simplefilter("ignore", DataWarning)
+            quick_check(config, splits, opening(config), report)
         model, config = prepare_model(config, splits.train, report)
-        if isinstance(model.head, DenseHead):
-            on_map = config.model.head == "points" and config.evaluation.distance_unit == "map"
-            most = config.evaluation.max_detections[-1]
-            unknown = getattr(model.head, "ignore_index", 255)
-            check_labels(
-                splits, reading(config, model), report, on_map=on_map, most=most, ignore_index=unknown
-            )
-        else:
-            check_answers(splits.train, config.model.head)
         data = training_data(config, splits, reading(config, model))
         if config.optim.encoder_lr_factor == 0:
             model.region_encoder.backbone.requires_grad_(False)
