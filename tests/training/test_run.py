@@ -105,7 +105,7 @@ def test_given_statistics_are_not_measured(table: Path, tmp_path: Path) -> None:
     reports: list[str] = []
     result = train(config, report=lambda what, *_: reports.append(what), evaluate_test=False)
     assert result.model.region_encoder.scaling.mean.tolist() == pytest.approx([0.1, 0.2, 0.3])
-    assert set(reports) == {"train", "evaluate validation"}
+    assert set(reports) == {"look at images", "train", "evaluate validation"}
     assert "test" not in result.metrics
 
 
