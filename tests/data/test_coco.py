@@ -164,7 +164,7 @@ def test_files_of_several_splits_have_folders_of_their_own_and_the_first_ones_cl
     assert read_coco_table([other]).paths[0] == folder / "images" / "b.png"
     with pytest.raises(ConfigError, match=r"got 1 files and 2 folders"):
         read_coco_table([other], ["a", "b"])
-    with pytest.raises(ConfigError, match=r"data\.coco and model\.head 'detection' go together"):
+    with pytest.raises(ConfigError, match=r"data\.coco has boxes, but model\.head is 'points'"):
         load_table(data, "points")
     with pytest.raises(ConfigError, match=r"data\.table and data\.coco were both given"):
         DataConfig(coco=("a.json",), table="b.csv")
