@@ -20,7 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from common import in_fresh_process, print_table, write_results
 
 _SIZE = 256
 Read = Callable[[int, int, int, int], np.ndarray]
@@ -89,18 +88,26 @@ def differences(path: str) -> dict[str, Any]:
 
 def point(library: str, path: str | None) -> None:
     """In a fresh process: the peak of its memory, in MB."""
-    from xt.memory import peak_bytes
-
     if path is None:
         __import__(library)
     else:
         read_all(library, path, 1)
-    print(json.dumps({"peak": peak_bytes() / 2**20}))
+    # Of this process alone, which `getrusage` begins with that of the one before.
+    status = Path("/proc/self/status").read_text().splitlines()
+    print(
+        json.dumps({"peak": next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024})
+    )
 
 
 def measure(path: str, rounds: int) -> list[dict[str, Any]]:
+    from common import in_fresh_process
+
     rows = []
     same = differences(path)
+    memory = {}
+    for name in LIBRARIES:
+        peaks = [in_fresh_process(__file__, library=name, path=each)["peak"] for each in (path, None)]
+        memory[f"{name}, MB"] = round(peaks[0] - peaks[1], 1)
     for threads in (1, 2):
         times: dict[str, list[float]] = {name: [] for name in LIBRARIES}
         for number in range(rounds + 1):
@@ -115,10 +122,7 @@ def measure(path: str, rounds: int) -> list[dict[str, Any]]:
             f"{name}, windows/s": round(count / statistics.median(each), 1) for name, each in times.items()
         }
         row |= {"fastslide / openslide": round(statistics.median(ratios), 2), **same}
-        for name in LIBRARIES:
-            peaks = [in_fresh_process(__file__, library=name, path=each)["peak"] for each in (path, None)]
-            row[f"{name}, MB"] = round(peaks[0] - peaks[1], 1)
-        rows.append(row)
+        rows.append(row | memory)
     return rows
 
 
@@ -133,6 +137,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.point is not None:
         point(**options.point)
         return
+    from common import print_table, write_results
+
     rows = [row for path in options.slides for row in measure(path, options.rounds)]
     print_table(rows)
     print(f"\nwritten to {write_results('slide_readers', rows)}")
