@@ -48,7 +48,12 @@ def read_geojson(path: Path) -> tuple[list[Feature], System]:
         TableError: there is no such file, it is no GeoJSON, a geometry is none, or its coordinate system is unclear.
     """
     values = _values(_text(path), path)
-    given = list(_features(values, path))
+    try:
+        given = list(_features(values, path))
+    except RecursionError:
+        raise TableError(
+            f"{path} holds lists or objects within each other without end; {_EXPECTED}"
+        ) from None
     found: list[Feature] = []
     elsewhere = 0
     for number, feature in enumerate(given):
@@ -134,7 +139,7 @@ def _features(values: Sequence[Any], path: Path) -> Iterator[Mapping[str, Any]]:
             yield from qupath.with_children(value)
         else:
             what = (
-                f"a {value['type']!r}"
+                f"a {str(value['type'])[:40]!r}"
                 if "type" in value
                 else f"an object of {', '.join(list(value)[:4]) or 'nothing'}"
             )
@@ -143,6 +148,7 @@ def _features(values: Sequence[Any], path: Path) -> Iterator[Mapping[str, Any]]:
 
 def _geometry(value: Any) -> Any:
     """A shapely geometry; None where a feature lies nowhere, which QuPath writes as {}."""
+    from shapely.errors import ShapelyError
     from shapely.geometry import shape
 
     if not value:
@@ -151,7 +157,10 @@ def _geometry(value: Any) -> Any:
         raise ValueError(f"{value['type']!r} is no kind of geometry")
     if value["type"] == "GeometryCollection" and "geometries" not in value:
         raise ValueError("a GeometryCollection without geometries")
-    geometry = shape(value)
+    try:
+        geometry = shape(value)
+    except ShapelyError as error:
+        raise ValueError(str(error)) from None
     return None if geometry.is_empty else geometry
 
 

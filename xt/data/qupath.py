@@ -19,16 +19,20 @@ _JOINT = ": "
 
 def is_object(feature: Mapping[str, Any]) -> bool:
     """Whether a feature is an object of QuPath's, whose coordinates are pixels."""
-    properties = feature.get("properties")
-    properties = properties if isinstance(properties, Mapping) else {}
+    properties = _properties(feature)
     if isinstance(properties.get("classification"), Mapping):
         return True
     return str(feature.get("id")) in _OLD_KINDS or any(properties.get(key) for key in _KINDS)
 
 
+def _properties(feature: Mapping[str, Any]) -> Mapping[str, Any]:
+    properties = feature.get("properties")
+    return properties if isinstance(properties, Mapping) else {}
+
+
 def is_frame(feature: Mapping[str, Any]) -> bool:
     """Whether an object is the slide itself or a core of a tissue array, which nobody draws as a label."""
-    properties = feature.get("properties") or {}
+    properties = _properties(feature)
     kind = next((properties[key] for key in _KINDS if properties.get(key)), feature.get("id"))
     return str(kind).lower() in _FRAMES and not properties.get("classification")
 
@@ -36,12 +40,11 @@ def is_frame(feature: Mapping[str, Any]) -> bool:
 def with_children(feature: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """An object and those below it, as they are exported together with their hierarchy."""
     yield feature
-    properties = feature.get("properties")
-    if isinstance(properties, Mapping):
-        for key in _CHILDREN:
-            for child in properties.get(key) or ():
-                if isinstance(child, Mapping) and "geometry" in child:
-                    yield from with_children(child)
+    for key in _CHILDREN:
+        children = _properties(feature).get(key)
+        for child in children if isinstance(children, list) else ():
+            if isinstance(child, Mapping) and "geometry" in child:
+                yield from with_children(child)
 
 
 def plane_of(feature: Mapping[str, Any]) -> tuple[int, int]:
@@ -73,7 +76,7 @@ def class_of(classification: Any) -> Any:
     if not isinstance(classification, Mapping):
         return classification
     names = classification.get("names")
-    if names:
+    if isinstance(names, list) and names:
         return _JOINT.join(map(str, names))
-    name, parent = classification.get("name"), class_of(classification.get("parentClass"))
+    name, parent = classification.get("name") or names or None, class_of(classification.get("parentClass"))
     return name if not parent else f"{parent}{_JOINT}{name}"
