@@ -44,13 +44,14 @@ def divide(
     """
     if table.splits is not None:
         known = set(table.splits)
-        _warn_of_others(table, table.splits, (train_split, validation_split, test_split))
-        return Splits(
+        splits = Splits(
             train=table.split(train_split),
             validation=table.split(validation_split) if validation_split in known else None,
             test=table.split(test_split) if test_split in known else None,
             how="by the split column",
         )
+        _warn_of_others(table, table.splits, (train_split, validation_split, test_split))
+        return splits
     validation, test = _by_chance(table, validation_fraction, test_fraction, np.random.default_rng(seed))
     rest = np.setdiff1d(np.arange(len(table)), np.concatenate([validation, test]))
     parts = {"train": rest, "validation": validation, "test": test}
