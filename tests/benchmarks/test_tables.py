@@ -1,0 +1,117 @@
+"""Figures on the pages come from the files of results, and say so where they are older than their code."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(ROOT / "benchmarks"))
+
+from published import TABLES  # noqa: E402
+from tables import CHANGED, Table, filled, has_changed, rows, stripped, text  # noqa: E402
+
+PAGE = "before\n<!-- measured speed -->\nold\n<!-- end -->\nafter\n"
+
+
+def table(**settings):
+    columns = {"": "encoder", "a second": "speed", "twice": lambda row: 2 * row["speed"]}
+    return Table(**({"page": "x.md", "results": "speed", "code": ["xt"], "write": rows(columns)} | settings))
+
+
+def result(folder: Path, date: str, speed: float, **more) -> None:
+    content = {
+        "date": date,
+        "cpu": "a CPU",
+        "cores": 2,
+        "gpu": None,
+        "rows": [{"encoder": "atto", "speed": speed}],
+    }
+    (folder / f"speed-{date}.json").write_text(json.dumps(content | more))
+
+
+def test_a_table_is_filled_from_the_newest_file_of_each_device(tmp_path: Path) -> None:
+    result(tmp_path, "2026-01-01", 1.0)
+    result(tmp_path, "2999-01-02", 1234.5, commit="none")
+    result(tmp_path, "2999-01-01", 20.25, gpu="A100")
+    assert filled(PAGE, {"speed": table()}, tmp_path).splitlines() == [
+        "before",
+        "<!-- measured speed -->",
+        "|  | a second | twice | measured |",
+        "| --- | ---: | ---: | --- |",
+        "| atto | 20.2 | 40.5 | 2999-01-01, A100 |",
+        "| atto | 1,234 | 2,469 | 2999-01-02, a, 2 cores, none |",
+        "<!-- end -->",
+        "after",
+    ]
+
+
+def test_figures_in_words(tmp_path: Path) -> None:
+    result(tmp_path, "2999-01-02", 3.0)
+    words = table(write=text(lambda measured: f"It does {measured.rows[0]['speed']:g} ({measured.origin})."))
+    assert "It does 3 (2999-01-02, a, 2 cores).\n" in filled(PAGE, {"speed": words}, tmp_path)
+
+
+def test_what_was_not_measured_says_why(tmp_path: Path) -> None:
+    page = filled(PAGE, {"speed": table(empty="Empty: no GPU has been at hand.")}, tmp_path)
+    assert page == PAGE.replace("old", "Empty: no GPU has been at hand.")
+    assert filled(page, {"speed": table(empty="Empty: no GPU has been at hand.")}, tmp_path) == page
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    def git(*arguments: str) -> None:
+        subprocess.run(
+            ["git", "-c", "user.name=a", "-c", "user.email=a@b", *arguments], cwd=tmp_path, check=True
+        )
+
+    git("init", "-q")
+    for name in ("code.py", "other.py"):
+        (tmp_path / name).write_text("1")
+        git("add", ".")
+        git("commit", "-q", "-m", name)
+    return tmp_path
+
+
+def commit_of(repository: Path, what: str) -> str:
+    command = ["git", "rev-parse", "--short", what]
+    return subprocess.run(command, cwd=repository, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_results_are_older_than_code_changed_after_their_commit(repository: Path) -> None:
+    first, second = commit_of(repository, "HEAD~"), commit_of(repository, "HEAD")
+    day = {"date": "2999-01-01"}
+    assert has_changed(day | {"commit": first}, ["other.py"], repository)
+    assert not has_changed(day | {"commit": first}, ["code.py"], repository)
+    assert not has_changed(day | {"commit": f"{second} and changes"}, ["other.py"], repository)
+
+
+def test_without_a_commit_the_day_decides(repository: Path) -> None:
+    for commit in (None, "0123abc"):
+        assert has_changed({"date": "2000-01-01", "commit": commit}, ["code.py"], repository)
+        assert not has_changed({"date": "2999-01-01", "commit": commit}, ["code.py"], repository)
+
+
+def test_outside_a_repository_nothing_is_said(tmp_path: Path) -> None:
+    assert not has_changed({"date": "2000-01-01"}, ["code.py"], tmp_path)
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_each_table_has_its_place_and_its_code(name: str) -> None:
+    page = (ROOT / TABLES[name].page).read_text()
+    assert page.count(f"<!-- measured {name} -->\n") == 1
+    assert [path for path in TABLES[name].code if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("page", sorted({table.page for table in TABLES.values()}))
+def test_the_pages_show_what_the_files_hold(page: str) -> None:
+    shown = (ROOT / page).read_text()
+    written = filled(shown, TABLES, ROOT / "benchmarks" / "results")
+    assert stripped(shown) == stripped(written), f"run python benchmarks/tables.py: {page}"
+    assert shown.count("<!-- measured ") == shown.count("<!-- end -->")
+
+
+def test_the_word_for_old_rows_is_all_that_is_left_out() -> None:
+    assert stripped(f"2026, A100, abc{CHANGED} |") == "2026, A100, abc |"
