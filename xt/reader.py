@@ -1,5 +1,6 @@
 """Region batches on the device: of images on disk, read ahead by threads, or of a tensor that is there already."""
 
+import math
 import os
 from bisect import bisect_right
 from collections import deque
@@ -156,7 +157,8 @@ class RegionReader:
             valid[:] = False
             valid[:, max(-y, 0) : image.shape[0] - y, max(-x, 0) : image.shape[1] - x] = True
         np.copyto(pixels, window.transpose(2, 0, 1))
-        if pixels.dtype.kind == "f":
+        # Where NaN means missing, what is not finite is known to be.
+        if pixels.dtype.kind == "f" and not math.isnan(image.nodata or 0):
             check_finite(image, y, x, np.isfinite(pixels) | ~valid)
 
     def _image_region(self, number: int) -> "ImageRegion":

@@ -32,6 +32,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write_ome_tiff(
         tmp_path / "cells.ome.tif", planes(2, 2, 64, 80), "TCYX", names=["DAPI", "TRITC"], microns=microns
     )
+    write_raster(tmp_path / "mosaic.tif", smooth(60, 70, 4), **UTM)
     write_slide(tmp_path / "slide.tif", smooth(320, 256), microns=0.5, square=True)
     return tmp_path
 

@@ -75,7 +75,7 @@ class Downsampled(LargeImage):
                 by_columns = _Overlap(x, columns, level_width / width, width)
                 read, valid = self.source._read_level_valid(y, x, rows, columns, self.source_level)
                 pixels = read.astype(np.float32)
-                valid &= (pixels == pixels) & self.source._can_be_used(read)
+                valid = self.source._usable(read, valid) & (pixels == pixels)
                 part = np.s_[by_rows.first : by_rows.last, by_columns.first : by_columns.last]
                 if valid.all():
                     total[part] += by_columns.sums(by_rows.sums(pixels, axis=0), axis=1)

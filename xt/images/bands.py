@@ -185,11 +185,18 @@ def _is_outside(pixels: np.ndarray, given: Range | None) -> NDArray[np.bool_]:
         return np.ones(pixels.shape, np.bool_)
     low, high = given
     if math.isnan(low):
-        return ~np.isnan(pixels)
+        return pixels == pixels
     if low == high:
         return pixels != low
-    # NaN is not nodata here.
-    return ~((pixels >= low) & (pixels <= high))
+    # Nodata mostly lies beyond all data, so that one look is enough. NaN is not nodata here.
+    one_side, other = (np.less_equal, high), (np.less, low)
+    if low > 0:
+        one_side, other = (np.greater_equal, low), (np.greater, high)
+    valid: NDArray[np.bool_] = one_side[0](pixels, one_side[1])
+    np.logical_not(valid, out=valid)
+    if not valid.all():
+        valid |= other[0](pixels, other[1])
+    return valid
 
 
 def _equal_to(nodata: float, dtype: np.dtype[Any]) -> Range:

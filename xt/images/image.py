@@ -122,14 +122,16 @@ class LargeImage(ABC):
     ) -> tuple[np.ndarray, NDArray[np.bool_]]:
         """As `read_valid`, but where NaN means missing, infinity does, too, as for models and means."""
         pixels, valid = self.read_valid(y, x, height, width, level)
-        return pixels, valid & self._can_be_used(pixels)
+        return pixels, self._usable(pixels, valid)
 
-    def _can_be_used(self, pixels: np.ndarray) -> NDArray[np.bool_]:
-        """Of values that are data those that are a number, if the channel says that it holds others."""
-        if self.dtype.kind != "f" or self.nodata_values == (None,) * self.channels:
-            return np.ones((), np.bool_)
-        by_nan = np.array([value is not None and math.isnan(value) for value in self.nodata_values])
-        return np.isfinite(pixels) | ~by_nan
+    def _usable(self, pixels: np.ndarray, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        """Of values that are data those that are a number, if their channel says that it holds others."""
+        by_nan = [value is not None and math.isnan(value) for value in self.nodata_values]
+        if not any(by_nan):
+            return valid
+        return (
+            valid & np.isfinite(pixels) if all(by_nan) else valid & (np.isfinite(pixels) | ~np.array(by_nan))
+        )
 
     @property
     def location(self) -> Location | None:

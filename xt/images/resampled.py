@@ -108,7 +108,7 @@ class Resampled(View):
         if self._nearest:
             places = np.ix_(rows.index[0], columns.index[0])
             return pixels[places], valid[places]
-        return self._mean_of(pixels, valid & self.image._can_be_used(pixels), rows, columns)
+        return self._mean_of(pixels, self.image._usable(pixels, valid), rows, columns)
 
     def _resample_halves(
         self, y: int, x: int, height: int, width: int, level: int, tall: bool
