@@ -189,13 +189,10 @@ def _is_outside(pixels: np.ndarray, given: Range | None) -> NDArray[np.bool_]:
     if low == high:
         return pixels != low
     # Nodata mostly lies beyond all data, so that one look is enough. NaN is not nodata here.
-    one_side, other = (np.less_equal, high), (np.less, low)
-    if low > 0:
-        one_side, other = (np.greater_equal, low), (np.greater, high)
-    valid: NDArray[np.bool_] = one_side[0](pixels, one_side[1])
+    valid: NDArray[np.bool_] = pixels >= low if low > 0 else pixels <= high
     np.logical_not(valid, out=valid)
     if not valid.all():
-        valid |= other[0](pixels, other[1])
+        valid |= pixels > high if low > 0 else pixels < low
     return valid
 
 
