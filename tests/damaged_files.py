@@ -2,13 +2,15 @@
 
 import io
 import json
+import tempfile
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import geopandas
 import numpy as np
 import pandas as pd
 import rasterio
@@ -107,6 +109,19 @@ GEOJSON = {
          "geometry": {"type": "MultiPolygon", "coordinates": [[_RING], [_RING]]}},
     ],
 }  # fmt: skip
+_HOLE = [[500012, 5299988], [500016, 5299988], [500016, 5299985], [500012, 5299988]]
+POLYGONS = GEOJSON | {
+    "features": [
+        {"type": "Feature", "properties": {"class": "cell"},
+         "geometry": {"type": "Polygon", "coordinates": [_RING, _HOLE]}},
+        {"type": "Feature", "properties": {"class": "nerve"},
+         "geometry": {"type": "MultiPolygon", "coordinates": [[_RING], [_HOLE]]}},
+    ]
+}  # fmt: skip
+KML = """<?xml version="1.0" encoding="UTF-8"?><kml xmlns="http://www.opengis.net/kml/2.2"><Document><Folder>
+<name>a</name><Placemark><ExtendedData><Data name="class"><value>cell</value></Data><Data name="length"><value>2</value>
+</Data></ExtendedData><Point><coordinates>9.0001,47.8521,0</coordinates></Point></Placemark></Folder></Document></kml>
+"""
 QUPATH = {
     "type": "FeatureCollection",
     "features": [
@@ -192,6 +207,22 @@ def _parquet() -> bytes:
 
 
 @cache
+def _vector(suffix: str) -> bytes:
+    """Two points and their classes, as GDAL writes them."""
+    places = geopandas.points_from_xy([500012.5, 500020], [5299990.5, 5299980])
+    frame = geopandas.GeoDataFrame(
+        {"class": list(CLASSES), "length": [1.5, 2]}, geometry=places, crs="EPSG:32632"
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, f"a{suffix}")
+        if suffix == ".parquet":
+            frame.to_parquet(path)
+        else:
+            frame.to_file(path)
+        return path.read_bytes()
+
+
+@cache
 def _model() -> Any:
     return small_model(context_options={"depth": 1})
 
@@ -253,6 +284,14 @@ def _read_points(name: str) -> Callable[[Path], object]:
     return read
 
 
+def _read_polygons(path: Path) -> object:
+    table = path.with_name(f"{path.name}.csv")
+    table.write_text(f"image,mask\nmap.tif,{path.name}\n")
+    read = read_mask_table(table)
+    with xt.open_image(read.paths[0]) as image, read.targets[0].on(image) as mask:
+        return mask.read_valid(0, 0, *image.shape)
+
+
 def _read_point_table(path: Path) -> object:
     (path.parent / "good.csv").write_text(POINTS)
     return read_point_table(path, class_names=CLASSES)
@@ -270,6 +309,18 @@ KINDS = {
     "coco": Kind("labels.json", *_of_json(COCO), lambda path: read_coco_table([path])),
     "geojson": Kind("map.geojson", *_of_json(GEOJSON), _read_points("map.tif")),
     "qupath": Kind("objects.geojson", *_of_json(QUPATH), _read_points("a.tif")),
+    "polygons": Kind("drawn.geojson", *_of_json(POLYGONS), _read_polygons),
+    **{
+        name: Kind(f"points{suffix}", *_of_bytes(partial(_vector, suffix)), _read_points("map.tif"))
+        for name, suffix in {
+            "GeoPackage": ".gpkg",
+            "FlatGeobuf": ".fgb",
+            "GeoParquet": ".parquet",
+            "GML": ".gml",
+            "shapefile": ".shz",
+        }.items()
+    },
+    "KML": Kind("points.kml", *_of_text(KML, "<>\n"), _read_points("map.tif")),
     "points": Kind("points.csv", *_of_text(POINTS), _read_points("a.tif")),
     "table": Kind(
         "table.csv", *_of_text(TABLE), lambda path: load_splits(DataConfig(table=str(path)), "classification")
