@@ -64,7 +64,7 @@ def read_frame(path: str | os.PathLike[str]) -> pd.DataFrame:
         pyarrow.parquet.read_table(path).validate(full=True)
         # Rows are counted from 0, whatever index pandas has saved.
         frame = pd.read_parquet(path).reset_index(drop=True)
-    except (ValueError, OSError, NotImplementedError) as error:
+    except Exception as error:  # pyarrow and pandas raise whatever the damage leads to
         raise TableError(f"{path} is not a readable Parquet table ({' '.join(str(error).split())})") from None
     twice = frame.columns[frame.columns.duplicated()]
     if len(twice):

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from xt.data.columns import classes_of, numbers, read_frame, texts, yes_or_no
 from xt.data.table import ImageTable, check_paths, class_indices, image_path, in_short, names_of_labels
 from xt.errors import ConfigError, TableError
+from xt.images import stack_parts
 
 TASKS = ("classification", "multilabel", "regression")
 MICRONS_COLUMN = "microns_per_pixel"
@@ -110,6 +111,12 @@ def read_paths(
     for column in [label_column] + ([split_column] if split_column != "split" else []):
         _check_column(frame, column, path)
     labels = _paths(frame, label_column, path, root)
+    joined = [row for row, label in zip(frame.index, labels, strict=True) if len(stack_parts(str(label))) > 1]
+    if joined:
+        raise TableError(
+            f"{path}: row {joined[0]} names several files in column {label_column!r}; only images are put together, "
+            "labels are one file"
+        )
     check_paths(labels, str(path), f"files in column {label_column!r}")
     return images, labels, _splits(frame, split_column, path)
 
