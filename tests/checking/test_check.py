@@ -11,6 +11,7 @@ import xt
 from tests.checking.spoilt import classes, picture, write
 from xt.checking import CheckOptions, CheckResult, Severity
 from xt.checking.image_facts import look_at
+from xt.checking.label_facts import mask_values
 
 OPTIONS = CheckOptions(workers=0, journal="", costs=False)
 SMALL = ("--model.encoder=convnext_atto",)
@@ -250,3 +251,44 @@ def test_a_mask_without_the_tag_of_its_image_is_said(tmp_path):
     result = checked(table(tmp_path, "image,mask,split", *rows, "turned.jpg,turned.tif,train"))
     assert any("orientation tag says (3)" in said for said in sentences(result, Severity.WARNING))
     assert "1 image turned as the orientation tag says" in str(result)
+
+
+def test_one_file_of_labels_that_is_wrong_for_all_rows(tmp_path):
+    for row in range(3):
+        write(tmp_path / f"{row}.tif", picture(row))
+    (tmp_path / "points.csv").write_text("a,b\n1,2\n")
+    result = checked(table(tmp_path, "image,points", *(f"{row}.tif,points.csv" for row in range(3))))
+    [finding] = result.findings
+    assert finding.rows == (0, 1, 2)
+    assert "expected columns y and x" in finding.sentence
+    assert len(result.facts) == 3
+
+
+def test_a_very_large_mask_is_looked_at_all_over(tmp_path, monkeypatch):
+    mask = np.zeros((64, 64), np.uint8)
+    mask[-1, -1] = mask[0, 0] = 7
+    path = write(tmp_path / "mask.tif", mask)
+    for name, value in {"_WHOLE_PIXELS": 100, "_WINDOW": 2, "_WINDOWS": 3}.items():
+        monkeypatch.setattr(f"xt.checking.label_facts.{name}", value)
+    with xt.open_image(path) as image:
+        assert mask_values(image) == {0: 34, 7: 2}
+
+
+def test_polygons_in_a_table(tmp_path):
+    rows = []
+    for row in range(6):
+        write(tmp_path / f"{row}.tif", picture(row), crs=None, transform=None)
+        corners = [[4, 4], [24, 4], [24, 14], [4, 14], [4, 4]]
+        feature = {
+            "type": "Feature",
+            "properties": {"class": "tree"},
+            "geometry": {"type": "Polygon", "coordinates": [corners]},
+        }
+        content = {"type": "FeatureCollection", "features": [feature]}
+        (tmp_path / f"{row}.geojson").write_text(json.dumps(content))
+        rows.append(f"{row}.tif,{row}.geojson,{'val' if row == 5 else 'train'}")
+    (tmp_path / "2.geojson").write_text("{")
+    result = checked(table(tmp_path, "image,polygons,split", *rows), "--data.unlabelled=ground")
+    assert result.assumed.task == "segmentation"
+    assert result.counts["validation"] == {"ground": 64 * 64 - 200, "tree": 200}
+    assert [finding.rows for finding in result.of_severity(Severity.ERROR)] == [(2,)]

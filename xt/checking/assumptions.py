@@ -16,6 +16,7 @@ from xt.configuration_parser import load_config
 from xt.data.class_folders import read_folder
 from xt.data.table import image_path
 from xt.data.table_files import read_columns
+from xt.data.vector_files import is_vector_file
 from xt.errors import TableError, XTError
 from xt.images import open_image
 from xt.prediction.inputs import find_images
@@ -31,7 +32,7 @@ _DETECTION = ("--model.region_size=512", "--model.halo=64", "--data.augmentation
               "--data.augmentation.windows=4")  # fmt: skip
 _RECIPES = {"segmentation": _DENSE, "points": _DENSE, "detection": _DETECTION}
 # Columns that say what a table is for, and the head for them; the first that is there counts.
-_COLUMNS = {"mask": "segmentation", "points": "points", "label": "classification"}
+_COLUMNS = {"mask": "segmentation", "polygons": "segmentation", "points": "points", "label": "classification"}
 _LOOKED_AT = 64
 _SEVERAL = 5
 _FIRST = 9
@@ -166,7 +167,7 @@ def _of_table(path: Path, overrides: Sequence[str]) -> tuple[str | None, list[st
     if column is None:
         return None, [f"images without labels, as there is no column {', '.join(_COLUMNS)}"], data
     told = [f"{_COLUMNS[column]}, as there is a column {column!r}"]
-    if column == "mask":
+    if column in ("mask", "polygons"):
         masks = columns[named.get("--data.mask_column", column)]
         base = Path(named.get("--data.root", path.parent))
         options, said = _of_masks([str(image_path(base, mask)) for mask in masks if mask], named)
@@ -191,6 +192,9 @@ def _are_measures(labels: Sequence[str]) -> bool:
 
 def _of_masks(paths: Sequence[str], named: dict[str, str]) -> tuple[list[str], list[str]]:
     """What the classes are, from the values of some of the masks."""
+    if any(is_vector_file(path) for path in paths):
+        # Polygons have names.
+        return [], []
     if "--data.class_names" in named or "--data.mask_values" in named:
         return [], []
     masks_with: Counter[float] = Counter()

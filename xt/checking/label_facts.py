@@ -12,6 +12,9 @@ from xt.heads.point_table import PointTable
 from xt.images import LargeImage
 
 _STRIPE_PIXELS = 1 << 24
+# Beyond that, the side of the windows that are read, and how many there are along each side.
+_WHOLE_PIXELS = 1 << 30
+_WINDOW, _WINDOWS = 512, 16
 _MOST_NAMED = 6
 
 
@@ -22,14 +25,12 @@ class LabelFacts:
     Attributes:
         kind: "mask", "points" or "boxes".
         counts: pixels, points or boxes of each class; classes that there are none of are left out.
-        unknown: share of a mask's pixels about which nothing is said.
         orientation: of a mask, as of its image.
         beyond: points that lie on the map, but not on this image.
     """
 
     kind: str
     counts: Mapping[str, int] = field(default_factory=dict)
-    unknown: float = 0.0
     orientation: int = 1
     beyond: int = 0
     errors: Sequence[str] = ()
@@ -59,9 +60,11 @@ def facts_of_labels(
 
 
 def mask_values(mask: LargeImage) -> dict[float, int]:
-    """How often each value of a mask of one channel occurs where it holds data; read in stripes."""
+    """How often each value of a mask of one channel occurs where it holds data; read in stripes, of a very large mask
+    in windows all over it."""
     counts: dict[float, int] = {}
-    for pixels, valid in _stripes(mask):
+    parts = _stripes(mask) if mask.shape[0] * mask.shape[1] <= _WHOLE_PIXELS else _windows(mask)
+    for pixels, valid in parts:
         values, numbers = _counted(pixels[valid])
         for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
             counts[value] = counts.get(value, 0) + number
@@ -70,7 +73,6 @@ def mask_values(mask: LargeImage) -> dict[float, int]:
 
 def _of_mask(mask: LargeImage, class_names: Sequence[str], ignored: int, assumed: bool) -> LabelFacts:
     values = mask_values(mask)
-    height, width = mask.shape
     known = {value: number for value, number in values.items() if value != ignored}
     counts = {
         class_names[int(value)]: number
@@ -93,11 +95,9 @@ def _of_mask(mask: LargeImage, class_names: Sequence[str], ignored: int, assumed
         )
     elif not known:
         warnings.append(f"{mask.name} says nothing: none of its pixels is of a known class")
-    unknown = 1 - sum(known.values()) / (height * width)
     return LabelFacts(
         kind="mask",
         counts=counts,
-        unknown=unknown,
         orientation=mask.orientation,
         errors=errors,
         warnings=warnings,
@@ -169,6 +169,13 @@ def _stripes(mask: LargeImage) -> Iterator[tuple[NDArray, NDArray[np.bool_]]]:
     rows = max(_STRIPE_PIXELS // width // 512 * 512, 16)
     for y in range(0, height, rows):
         yield mask.read_valid(y, 0, min(rows, height - y), width)
+
+
+def _windows(mask: LargeImage) -> Iterator[tuple[NDArray, NDArray[np.bool_]]]:
+    ys, xs = (np.linspace(0, side - min(_WINDOW, side), _WINDOWS).astype(int) for side in mask.shape)
+    for y in np.unique(ys):
+        for x in np.unique(xs):
+            yield mask.read_valid(int(y), int(x), min(_WINDOW, mask.shape[0]), min(_WINDOW, mask.shape[1]))
 
 
 def _counted(values: NDArray) -> tuple[NDArray, NDArray[np.int64]]:

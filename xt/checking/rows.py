@@ -55,13 +55,22 @@ def read_rows(config: RunConfig) -> Rows:
     except XTError:
         return of_all
     bad = dict(_bad_rows(range(count), _attempt(load)))
-    if len(bad) == count and len(set(bad.values())) == 1:
+    others = {row: _image_of(config, row) for row in bad}
+    if len(bad) == count and not any(others.values()):
         # Of the table as a whole, such as a column that it does not have.
         return of_all
-    others = {row: _image_of(config, row) for row in bad}
+    # One file of labels may serve several rows.
+    rows_of: dict[str, list[int]] = {}
+    for row, sentence in bad.items():
+        rows_of.setdefault(sentence, []).append(row)
     findings = [
-        Finding(severity=Severity.ERROR, sentence=sentence, rows=(row,), files=_names(others[row]))
-        for row, sentence in bad.items()
+        Finding(
+            severity=Severity.ERROR,
+            sentence=sentence,
+            rows=tuple(rows),
+            files=tuple(str(path) for row in rows if (path := others[row]) is not None),
+        )
+        for sentence, rows in rows_of.items()
     ]
     good = [row for row in range(count) if row not in bad]
     return Rows(
@@ -111,7 +120,3 @@ def _image_of(config: RunConfig, row: int) -> Path | None:
     with suppress(XTError):
         return read_image_paths(str(data.table), data.image_column, data.root, [row])[0]
     return None
-
-
-def _names(path: Path | None) -> tuple[str, ...]:
-    return () if path is None else (str(path),)
