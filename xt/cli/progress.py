@@ -63,6 +63,16 @@ class ProgressBars:
             task = self._rich.add_task(_plain(description), total=total, unit=unit)
         return Bar(self, description, unit, total, task)
 
+    def show(self, text: str) -> None:
+        """A result on standard output, in place of the bars so far."""
+        if self._rich is not None:
+            for task in self._rich.task_ids:
+                self._rich.remove_task(task)
+            self._rich.stop()
+        print(text, flush=True)
+        if self._rich is not None:
+            self._rich.start()
+
     def print(self, text: str) -> None:
         """A line above the bars."""
         self.console.print(text, markup=False, highlight=False, soft_wrap=True)

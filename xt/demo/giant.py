@@ -1,4 +1,4 @@
-"""Predicts one image in a process of its own, so that the peak memory it tells is that of this alone.
+"""Finds the points of one image in a process of its own, so that the memory and time it tells are those of this alone.
 
 `python -m xt.demo.giant MODEL IMAGE OUT.npz`; says on standard output, one JSON object a line, how far it is, and at
 the end how long it took and how much memory.
@@ -15,6 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from xt.errors import XTError
+from xt.heads import PointTable
+
+# What a region encoder of the demo's size works on at once: more is not faster, and takes memory.
+_REGION_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -22,29 +26,27 @@ class Measured:
     """What the process told.
 
     Attributes:
-        probabilities: (K,)
-        relevance: (rows, columns), the weight of each token; their sum is 1.
-        cell: side of a token in pixels.
+        points: all that the model found, however low its score.
         regions: how many there were.
         peak_bytes: of the whole process.
         seconds: from opening the image to the answer.
+        cpu_seconds: that all its threads computed meanwhile.
     """
 
-    probabilities: np.ndarray
-    relevance: np.ndarray
-    cell: float
+    points: PointTable
     regions: int
     peak_bytes: int
     seconds: float
+    cpu_seconds: float
 
 
-def predict_in_fresh_process(
+def find_in_fresh_process(
     model: Path, image: Path, progress: Callable[[int, int], None] | None = None
 ) -> Measured:
-    """Predict an image with a saved model in a new process.
+    """What a saved model of points finds on an image, in a new process.
 
     Args:
-        progress: called as (regions done, all).
+        progress: called as (regions gone through, all); each is gone through twice, for its tokens and for its points.
     Raises:
         XTError: the process ended without an answer; says what it said last.
     """
@@ -62,43 +64,40 @@ def predict_in_fresh_process(
                 progress(*last["regions"])
     if run.returncode or "seconds" not in last:
         tail = " ".join(log.read_text().splitlines()[-1:])
-        raise XTError(f"predicting {image} ended with status {run.returncode} ({tail}); see {log}")
+        raise XTError(f"finding points on {image} ended with status {run.returncode} ({tail}); see {log}")
     with np.load(found) as arrays:
-        return Measured(
-            arrays["probabilities"],
-            arrays["relevance"],
-            float(arrays["cell"]),
-            last["number"],
-            last["peak_bytes"],
-            last["seconds"],
-        )
+        points = PointTable(arrays["y"], arrays["x"], scores=arrays["scores"])
+    return Measured(points, last["number"], last["peak_bytes"], last["seconds"], last["cpu_seconds"])
 
 
 def main() -> None:
-    from xt import Predictor, load_model, open_image
+    from xt import load_model, open_image
     from xt.memory import peak_bytes
+    from xt.streaming import Streaming
 
     model_path, image_path, out = sys.argv[1:4]
-    predictor = Predictor(load_model(model_path))
+    model = load_model(model_path).eval()
+    model.streaming = Streaming(region_batch=_REGION_BATCH)
     said = time.monotonic()
 
-    def tell(done: int, total: int) -> None:
+    def tell(what: str, done: int, total: int) -> None:
         nonlocal said
         if done == total or time.monotonic() - said > 0.2:
             said = time.monotonic()
-            print(json.dumps({"regions": [done, total]}), flush=True)
+            gone = done + (total if what == "decode" else 0)
+            print(json.dumps({"regions": [gone, 2 * total]}), flush=True)
 
-    started = time.perf_counter()
+    started, cpu_started = time.perf_counter(), time.process_time()
     with open_image(image_path) as image:
-        prediction = predictor.predict(image, progress=tell)
-    seconds = time.perf_counter() - started
-    np.savez(
-        out,
-        probabilities=prediction.probabilities,
-        relevance=prediction.grid.to_map(prediction.weights, prediction.tokens_per_side),
-        cell=prediction.relevance.pixel_size,
-    )
-    told = {"seconds": seconds, "peak_bytes": peak_bytes(), "number": len(prediction.grid)}
+        decoded = list(model.decode(image, progress=tell))
+    points = PointTable.concatenate([table for part in decoded for table in part.predictions])
+    told = {
+        "seconds": time.perf_counter() - started,
+        "cpu_seconds": time.process_time() - cpu_started,
+        "peak_bytes": peak_bytes(),
+        "number": sum(len(part.regions) for part in decoded),
+    }
+    np.savez(out, y=points.y, x=points.x, scores=points.scores)
     print(json.dumps(told), flush=True)
 
 

@@ -16,9 +16,9 @@ _EXAMPLES = 2
 def compare_context_encoders(
     task: KeyTask, contexts: Sequence[str], out: Path, progress: Callable[[str, float, float, str], None]
 ) -> KeyResults:
-    """Train a model with each context encoder and keep it as `out/key_CONTEXT.safetensors`.
+    """Train a model with each context encoder and keep it, see `key_model_path`.
 
-    "none" gets a third of the steps: it has learned all it can, to find digits, long before.
+    "none" gets a third of the steps, as finding digits is all it can learn.
 
     Args:
         progress: called as (what, done, total, unit).
@@ -30,15 +30,16 @@ def compare_context_encoders(
     rows: list[KeyRow] = []
     models: dict[str, tuple[XT, float]] = {}
     for context in contexts:
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.process_time()
         model = key_model(context, seed=task.seed)
 
         def report(done: int, total: int, loss: float, context: str = context) -> None:
             progress(f"key task, context {context}", done, total, "steps")
 
         learned = learn(model, _shortened(task) if context == "none" else task, report)
-        model.save(out / f"key_{context}.safetensors")
-        rows.append(KeyRow(context, learned.f1, time.perf_counter() - started))
+        model.save(key_model_path(out, context))
+        seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu_started
+        rows.append(KeyRow(context, learned.f1, learned.threshold, seconds, cpu_seconds))
         models[context] = model, learned.threshold
     return KeyResults(
         rows=rows,
@@ -47,6 +48,11 @@ def compare_context_encoders(
         images=task.evaluation_images,
         examples=[_example(task, number, models) for number in range(_EXAMPLES)],
     )
+
+
+def key_model_path(out: Path, context: str) -> Path:
+    """Where the model with this context encoder is kept."""
+    return out / f"key_{context}.safetensors"
 
 
 def _shortened(task: KeyTask) -> KeyTask:

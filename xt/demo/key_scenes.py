@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from xt.demo.digits import DigitPool
-from xt.demo.scenes import DIGIT_SIDES, FIELD, PlacedDigit, Scene
+from xt.demo.scenes import DIGIT_SIDES, FIELD, PlacedDigit, Scene, lay
 from xt.errors import ConfigError
 from xt.heads import PointTable
 from xt.images import LargeImage, open_image
@@ -26,16 +26,22 @@ class KeyLayout(NamedTuple):
     """What scenes are like.
 
     Attributes:
-        side: in pixels, a multiple of 64.
+        height, width: in pixels, at least 64; digits lie in the whole squares of 64.
         kinds: of digits elsewhere, 2 to 10.
         of_each: how many digits of each kind.
         clutter: pieces of it per 64 x 64 pixels.
     """
 
-    side: int
+    height: int
+    width: int
     kinds: int
     of_each: int
     clutter: float = 0.3
+
+    @classmethod
+    def square(cls, cells: int, kinds: int, of_each: int) -> "KeyLayout":
+        """One of `cells` x `cells` squares of 64 pixels."""
+        return cls(cells * CELL, cells * CELL, kinds, of_each)
 
     @property
     def chance(self) -> float:
@@ -58,17 +64,27 @@ class KeyScene:
         """The digits elsewhere that are of the key's kind."""
         return [digit for digit in self.scene.digits[1:] if digit.label == self.key.label]
 
-    def pixels(self) -> np.ndarray:
-        """All of it, (height, width) uint8."""
-        pixels = self.scene.read(0, 0, self.scene.height, self.scene.width)
-        top, left = self.key.y - FRAME_MARGIN, self.key.x - FRAME_MARGIN
+    @property
+    def height(self) -> int:
+        return self.scene.height
+
+    @property
+    def width(self) -> int:
+        return self.scene.width
+
+    def read(self, y: int, x: int, height: int, width: int) -> np.ndarray:
+        """Draw the window whose top left is (y, x), inside the scene: (height, width) uint8."""
+        window = self.scene.read(y, x, height, width)
         side = self.key.side + 2 * FRAME_MARGIN
         inside = slice(FRAME_WIDTH, side - FRAME_WIDTH)
         frame = np.full((side, side), _FRAME_BRIGHTNESS, np.uint8)
         frame[inside, inside] = 0
-        part = pixels[top : top + side, left : left + side]
-        np.maximum(part, frame, out=part)
-        return pixels
+        lay(window, frame, self.key.y - FRAME_MARGIN - y, self.key.x - FRAME_MARGIN - x, np.maximum)
+        return window
+
+    def pixels(self) -> np.ndarray:
+        """All of it, (height, width) uint8."""
+        return self.read(0, 0, self.height, self.width)
 
     def image(self) -> LargeImage:
         return open_image(self.pixels()[..., None])
@@ -90,32 +106,42 @@ def make_key_scene(
     Raises:
         ConfigError: so many digits do not fit.
     """
-    cells = layout.side // CELL
+    rows, columns = layout.height // CELL, layout.width // CELL
     labels = np.repeat(rng.permutation(10)[: layout.kinds], layout.of_each)
-    if layout.side % CELL or len(labels) > cells**2 - 1:
+    if len(labels) > rows * columns - 1:
         raise ConfigError(
-            f"key scenes of {layout.side} pixels have no room for {len(labels)} digits: "
-            f"take a larger multiple of {CELL}"
+            f"a key scene of {layout.height} x {layout.width} pixels has {rows} x {columns} squares of {CELL} for "
+            f"the key and {len(labels)} other digits: take larger scenes or fewer digits"
         )
-    # The first cell is the key's.
-    places = np.insert(1 + rng.permutation(cells**2 - 1)[: len(labels)], 0, 0)
+    # The first square is the key's.
+    places = np.insert(1 + rng.permutation(rows * columns - 1)[: len(labels)], 0, 0)
     digits = []
     for label, place in zip((rng.choice(labels), *labels), places, strict=True):
         side = int(rng.integers(DIGIT_SIDES[0], DIGIT_SIDES[1] + 1))
         rim = FRAME_MARGIN if place == 0 else 0
         y, x = (int(start) for start in rng.integers(rim, CELL - side - rim + 1, 2))
         picture = pool.sprite(pool.pick(int(label), rng), side) * rng.uniform(0.75, 1.0)
-        row, column = divmod(int(place), cells)
+        row, column = divmod(int(place), columns)
         digits.append(PlacedDigit(int(label), row * CELL + y, column * CELL + x, picture.astype(np.uint8)))
-    clutter = _clutter(layout, stamps, rng)
-    ground = rng.integers(4, 28, (layout.side // FIELD,) * 2, dtype=np.uint8)
-    scene = Scene(layout.side, layout.side, digits[0].label, tuple(digits), clutter, stamps, ground)
+    ground_shape = -(-layout.height // FIELD), -(-layout.width // FIELD)
+    scene = Scene(
+        layout.height,
+        layout.width,
+        digits[0].label,
+        tuple(digits),
+        _clutter(layout, stamps, rng),
+        stamps,
+        rng.integers(4, 28, ground_shape, dtype=np.uint8),
+    )
     return KeyScene(scene)
 
 
 def _clutter(layout: KeyLayout, stamps: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
     """(N, 3): y, x and stamp of each piece, by y."""
-    count = int(layout.clutter * (layout.side / 64) ** 2)
+    count = int(layout.clutter * layout.height * layout.width / 64**2)
     reach = max(max(stamp.shape) for stamp in stamps)
-    tops, lefts = np.sort(rng.integers(-reach, layout.side, count)), rng.integers(-reach, layout.side, count)
+    tops, lefts = (
+        np.sort(rng.integers(-reach, layout.height, count)),
+        rng.integers(-reach, layout.width, count),
+    )
     return np.stack((tops, lefts, rng.integers(0, len(stamps), count)), axis=1)

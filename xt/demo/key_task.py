@@ -18,6 +18,7 @@ from torch import Tensor
 
 from xt.demo.clutter import make_stamps
 from xt.demo.digits import ASSETS, DigitPool, load_digits
+from xt.demo.far_apart import far_apart
 from xt.demo.key_scenes import CELL, KeyLayout, KeyScene, make_key_scene
 from xt.demo.settings import ENCODER, ENCODER_OPTIONS, PIXEL_MEAN, PIXEL_STD, KeyTask
 from xt.heads import PointTable
@@ -30,7 +31,7 @@ REGION_SIZE = 128
 DISTANCE = 16.0
 _THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
 # What seeds are made of, so that no two scenes have the same.
-_TRAINING, _CHOOSING, HELD_OUT = 1, 2, 3
+_TRAINING, _CHOOSING, HELD_OUT, GIANT = 1, 2, 3, 4
 
 
 class Learned(NamedTuple):
@@ -103,23 +104,25 @@ def train(model: XT, task: KeyTask, report: Callable[[int, int, float], None]) -
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, task.lr, len(stages), pct_start=0.15)
     generator = torch.Generator().manual_seed(task.seed)
     model.train()
-    for step, stage in enumerate(stages):
-        pixels, points = training_scenes(stage.layout, stage.scenes, task.seed)
-        which = torch.randint(len(pixels), (stage.images,), generator=generator)
-        loss = model.loss(pixels[which], [points[number] for number in which.tolist()])
-        optimizer.zero_grad()
-        loss.backward()
-        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
-        optimizer.step()
-        schedule.step()
-        report(step + 1, len(stages), loss.item())
+    with far_apart(model, REGION_SIZE, generator) as apart:
+        for step, stage in enumerate(stages):
+            apart.distance = stage.distance
+            pixels, points = training_scenes(stage.layout, stage.scenes, task.seed)
+            which = torch.randint(len(pixels), (stage.images,), generator=generator)
+            loss = model.loss(pixels[which], [points[number] for number in which.tolist()])
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+            optimizer.step()
+            schedule.step()
+            report(step + 1, len(stages), loss.item())
     model.eval()
 
 
 @lru_cache
 def training_scenes(layout: KeyLayout, count: int, seed: int) -> tuple[Tensor, list[PointTable]]:
-    """(count, 1, side, side) uint8 and the points of each; drawn once for all models."""
-    scenes = [key_scene(layout, "train", seed, _TRAINING, layout.side, number) for number in range(count)]
+    """(count, 1, height, width) uint8 and the points of each; drawn once for all models."""
+    scenes = [key_scene(layout, "train", seed, _TRAINING, layout.height, number) for number in range(count)]
     pixels = np.stack([scene.pixels() for scene in scenes])
     return torch.from_numpy(pixels)[:, None], [scene.points() for scene in scenes]
 

@@ -6,6 +6,8 @@ import io
 import numpy as np
 from PIL import Image
 
+from xt.demo.scenes import Drawable
+
 # Dark red to pale yellow: stands out on dark scenes, and its brightness alone tells the order.
 _HEAT = np.array([(90, 16, 30), (190, 40, 30), (245, 124, 32), (255, 200, 70), (255, 246, 190)], np.float32)
 
@@ -64,3 +66,16 @@ def reduced_by_maximum(values: np.ndarray, factor: int) -> np.ndarray:
 def reduced_by_mean(pixels: np.ndarray, height: int, width: int) -> np.ndarray:
     """Averaged down to (height, width), as down-sampling does."""
     return np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BOX))
+
+
+def reduced_by_rows(scene: Drawable, longest: int) -> np.ndarray:
+    """A scene averaged down by a whole factor to at most `longest` pixels a side, drawn a band of rows at a time."""
+    factor = -(-max(scene.height, scene.width) // longest)
+    rows, columns = scene.height // factor, scene.width // factor
+    small = np.empty((rows, columns), np.uint8)
+    # Several rows of the small picture at once, as drawing looks through everything that lies in a band.
+    for first in range(0, rows, 16):
+        count = min(16, rows - first)
+        band = scene.read(first * factor, 0, count * factor, columns * factor)
+        small[first : first + count] = band.reshape(count, factor, columns, factor).mean((1, 3))
+    return small

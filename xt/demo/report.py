@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from xt.demo.charts import accuracy_bars, training_curves
+from xt.demo.giant_report import render_giant
+from xt.demo.giant_scene import Giant
 from xt.demo.key_report import KeyResults, render_key_results
 from xt.demo.pictures import (
     brightened,
     data_uri,
-    reduced_by_maximum,
     reduced_by_mean,
-    stretched,
     with_relevance,
 )
 from xt.demo.scenes import PlacedDigit
@@ -57,37 +57,6 @@ class Example:
 
 
 @dataclass(frozen=True)
-class Zoom:
-    """A piece of the giant image at full resolution: its top left, its pixels, its share of all relevance."""
-
-    y: int
-    x: int
-    pixels: np.ndarray
-    share: float
-    digit: int | None
-
-
-@dataclass(frozen=True)
-class Giant:
-    """The giant image, seen from afar (`overview`, averaged), and what was said about it."""
-
-    height: int
-    width: int
-    overview: np.ndarray
-    digits: Sequence[PlacedDigit]
-    label: str
-    answer: str
-    probability: float
-    relevance: np.ndarray
-    cell: float
-    zooms: Sequence[Zoom]
-    share_on_digits: float
-    regions: int
-    peak_bytes: int
-    seconds: float
-
-
-@dataclass(frozen=True)
 class Report:
     """Everything the page shows."""
 
@@ -116,8 +85,8 @@ def render(report: Report) -> str:
             _opening(report),
             _comparison(report),
             _examples(report),
-            _giant(report.giant),
             render_key_results(report.key),
+            render_giant(report.giant),
             _closing(report),
         )
     )
@@ -140,9 +109,9 @@ def _opening(report: Report) -> str:
         ),
         (
             f"{giant.height * giant.width / 1e6:,.0f} megapixels",
-            f"in one image, read in {giant.seconds:.0f} s",
+            f"in one image: F1 {giant.f1:.2f}, where {giant.chance:.2f} is the best without context",
         ),
-        (f"{giant.peak_bytes / 2**30:.2f} GiB", "peak memory of that whole process"),
+        (f"{giant.measured.peak_bytes / 2**30:.2f} GiB", "peak memory of that whole process"),
     )
     return (
         "<header><h1>A very large image goes in whole, a trained answer comes out</h1>"
@@ -222,55 +191,12 @@ def _example(example: Example) -> str:
     )
 
 
-def _giant(giant: Giant) -> str:
-    height, width = giant.height, giant.width
-    factor = height / giant.overview.shape[0]
-    block = max(round(4 * factor / giant.cell), 1)
-    relevance = reduced_by_maximum(giant.relevance, block)
-    picture = data_uri(with_relevance(stretched(giant.overview), relevance, block * giant.cell / factor))
-    right = giant.answer == giant.label
-    found = sum(zoom.digit is not None for zoom in giant.zooms)
-    zooms = "".join(
-        f'<figure><img alt="piece at {zoom.y}, {zoom.x}" src="{data_uri(brightened(zoom.pixels))}"><figcaption>'
-        f"{zoom.share:.1%} of the relevance; {'no digit' if zoom.digit is None else f'a {zoom.digit}'}, "
-        f"y {zoom.y:,}, x {zoom.x:,}</figcaption></figure>"
-        for zoom in giant.zooms
-    )
-    return (
-        f"<section><h2>The same model on {height:,} × {width:,} pixels</h2>"
-        f"<p>One tiled TIFF on disk, {giant.regions:,} regions, still only four digits: together they cover "
-        f"{sum(d.side**2 for d in giant.digits) / height / width * 1e6:.0f} millionths of it. A fresh process read all "
-        f"of it in {giant.seconds:.0f} s and never held more than {giant.peak_bytes / 2**30:.2f} GiB, "
-        "Python and PyTorch included.</p>"
-        f"<p>The largest digit is <b>{escape(giant.label)}</b>; xT says "
-        f'<span class="{"right" if right else "wrong"}">'
-        f"{escape(giant.answer)}</span> ({giant.probability:.1%}). "
-        f"{giant.share_on_digits:.0%} of the relevance lies on "
-        f"regions that hold a digit; of the {len(giant.zooms)} most relevant regions, {found} do.</p>"
-        f'<div class="card"><figure>{_marked(picture, height, width, giant.digits, giant.zooms)}<figcaption>seen from '
-        "afar, averaged; colour: the most relevant token around; circles: the four digits (white: the largest); "
-        "dashed: the most relevant regions</figcaption></figure>"
-        f'<h3 style="margin-top:22px">The most relevant regions, at full resolution</h3>'
-        f'<div class="crops">{zooms}</div></div></section>'
-    )
-
-
-def _marked(
-    picture: str, height: int, width: int, digits: Sequence[PlacedDigit], zooms: Sequence[Zoom] = ()
-) -> str:
+def _marked(picture: str, height: int, width: int, digits: Sequence[PlacedDigit]) -> str:
     """The picture with circles around the digits, drawn in the scene's own coordinates."""
     unit = max(height, width) / 1000
-    # A wide picture fills the page, the others a third of it.
-    name = 30 if zooms else 52
+    name = 52
     largest = max((digit.label for digit in digits), default=None)
     parts = []
-    for zoom in zooms:
-        y, x = zoom.y + zoom.pixels.shape[0] / 2, zoom.x + zoom.pixels.shape[1] / 2
-        half = 13 * unit
-        parts.append(
-            f'<rect class="spot" x="{x - half:.0f}" y="{y - half:.0f}" width="{2 * half:.0f}" height="{2 * half:.0f}" '
-            f'stroke-width="{2 * unit:.1f}"/>'
-        )
     for digit in digits:
         y, x, radius = digit.y + digit.side / 2, digit.x + digit.side / 2, max(digit.side * 0.8, 14 * unit)
         extra = " largest" if digit.label == largest else ""

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import rasterio
@@ -68,11 +68,13 @@ class Scene:
         reach = max(max(stamp.shape) for stamp in self.stamps)
         first, last = np.searchsorted(self.pieces[:, 0], (y - reach, y + height))
         for top, left, stamp in self.pieces[first:last].tolist():
-            _lay(window, self.stamps[stamp], top - y, left - x, np.maximum)
+            lay(window, self.stamps[stamp], top - y, left - x, np.maximum)
         for digit in self.digits:
+            if digit.y >= y + height or digit.y + digit.side <= y:
+                continue
             # Clutter close to the ink is dimmed, so that a digit can always be read by who looks closely.
-            _lay(window, _shade(digit.picture), digit.y - y, digit.x - x, np.minimum)
-            _lay(window, digit.picture, digit.y - y, digit.x - x, np.maximum)
+            lay(window, _shade(digit.picture), digit.y - y, digit.x - x, np.minimum)
+            lay(window, digit.picture, digit.y - y, digit.x - x, np.maximum)
         return window
 
 
@@ -82,7 +84,7 @@ def _shade(picture: np.ndarray) -> np.ndarray:
     return (255 - np.minimum(np.asarray(near_ink), 231)).astype(np.uint8)
 
 
-def _lay(
+def lay(
     window: np.ndarray,
     picture: np.ndarray,
     y: int,
@@ -152,8 +154,20 @@ def _place_digits(
     return placed
 
 
+class Drawable(Protocol):
+    """What draws any window of itself."""
+
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def width(self) -> int: ...
+
+    def read(self, y: int, x: int, height: int, width: int) -> np.ndarray: ...
+
+
 def write_scene(
-    scene: Scene, path: Path, block: int = 1024, progress: Callable[[float], None] | None = None
+    scene: Drawable, path: Path, block: int = 1024, progress: Callable[[float], None] | None = None
 ) -> None:
     """Write a tiled, compressed TIFF, `block` rows at a time; `progress` hears the share done, 0 to 1."""
     if block % TILE:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from xt.configuration import CompareConfig, DataConfig, OptimConfig, RunConfig, TrainConfig
 from xt.data.augmentation import Augmentation
 from xt.demo.digits import ASSETS
-from xt.demo.key_scenes import CELL, KeyLayout
+from xt.demo.key_scenes import KeyLayout
 from xt.demo.scenes import LABELS
 from xt.model_config import ModelConfig
 
@@ -28,16 +28,26 @@ TOKENS_PER_REGION = 16
 
 
 class Stage(NamedTuple):
-    """A part of the training: `images` scenes a step, drawn out of `scenes`."""
+    """A part of the training: `images` scenes a step, drawn out of `scenes`.
+
+    Up to `distance` regions of other places come between the key and all else, see `xt.demo.far_apart`.
+    """
 
     layout: KeyLayout
     scenes: int
     images: int
     steps: int
+    distance: int = 0
 
 
-_SMALL, _LARGE = KeyLayout(2 * CELL, kinds=3, of_each=1), KeyLayout(4 * CELL, kinds=4, of_each=3)
-_STAGES = (Stage(_SMALL, 3000, 32, 260), Stage(_LARGE, 800, 8, 340))
+_SMALL, _MIDDLE = KeyLayout.square(2, kinds=3, of_each=1), KeyLayout.square(4, kinds=4, of_each=2)
+_LARGE = KeyLayout.square(16, kinds=4, of_each=7)
+_GIANT = KeyLayout(29_000, 25_000, kinds=4, of_each=500)
+_STAGES = (
+    Stage(_SMALL, 3000, 32, 200),
+    Stage(_MIDDLE, 800, 8, 140),
+    Stage(_LARGE, 80, 1, 260, distance=4096),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +61,7 @@ class KeyTask:
     """
 
     stages: Sequence[Stage] = _STAGES
-    evaluation: KeyLayout = _LARGE
+    evaluation: KeyLayout = _MIDDLE
     evaluation_images: int = 60
     lr: float = 6e-3
     seed: int = 0
@@ -65,18 +75,18 @@ class DemoSettings:
         scene_side: of the images for training and testing, in pixels.
         train_images, validation_images, test_images: how many.
         passes: over the training images, by each contestant.
-        giant: height and width of the last image, in pixels.
+        giant: what the last image is like.
         examples: held-out images shown in the report.
         key_task: the second contest, between context encoders.
         contexts: those that take part in it.
     """
 
     scene_side: int = 768
-    train_images: int = 900
-    validation_images: int = 120
+    train_images: int = 450
+    validation_images: int = 60
     test_images: int = 300
     passes: int = 3
-    giant: tuple[int, int] = (29_000, 25_000)
+    giant: KeyLayout = _GIANT
     examples: int = 3
     key_task: KeyTask = field(default_factory=KeyTask)
     contexts: tuple[str, ...] = ("none", "mamba")
@@ -88,9 +98,11 @@ QUICK = DemoSettings(
     validation_images=12,
     test_images=24,
     passes=1,
-    giant=(4_000, 3_000),
+    giant=KeyLayout(4_000, 3_000, kinds=4, of_each=20),
     examples=1,
-    key_task=KeyTask(stages=(Stage(_SMALL, 64, 16, 6), Stage(_LARGE, 16, 4, 2)), evaluation_images=4),
+    key_task=KeyTask(
+        stages=(Stage(_SMALL, 64, 16, 6), Stage(_MIDDLE, 16, 4, 2, distance=8)), evaluation_images=4
+    ),
 )
 
 

@@ -62,6 +62,7 @@ def run(path: Path) -> dict[str, Any] | None:
         "peak_bytes": peak_bytes(),
         "peak_device_bytes": peak_device_bytes(),
         "seconds": time.perf_counter() - started,
+        "cpu_seconds": time.process_time(),
         "training_seconds": trained.metrics["training_seconds"],
         "epochs": trained.metrics["epochs"],
         "steps": trained.metrics["steps"],
