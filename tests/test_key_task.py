@@ -12,8 +12,8 @@ from xt.demo.key_task import key_model, key_scene, learn
 from xt.demo.settings import KeyTask, Stage
 from xt.errors import ConfigError
 
-LAYOUT = KeyLayout(4 * CELL, kinds=4, of_each=2)
-LAYOUT_IN_SMALL = KeyLayout(2 * CELL, kinds=3, of_each=1)
+LAYOUT = KeyLayout.square(4, kinds=4, of_each=2)
+LAYOUT_IN_SMALL = KeyLayout.square(2, kinds=3, of_each=1)
 
 
 def test_of_whatever_is_marked_one_in_as_many_as_there_are_kinds_is_right() -> None:
@@ -47,7 +47,7 @@ def test_digits_lie_in_cells_of_their_own_and_the_key_in_the_corner() -> None:
 
 def test_the_frame_is_around_the_key_alone_and_leaves_its_ink() -> None:
     scene = key_scene(LAYOUT, "train", 2)
-    plain = scene.scene.read(0, 0, LAYOUT.side, LAYOUT.side)
+    plain = scene.scene.read(0, 0, LAYOUT.height, LAYOUT.width)
     changed = np.argwhere(scene.pixels() != plain)
     key = scene.key
     assert len(changed) > 200
@@ -57,12 +57,20 @@ def test_the_frame_is_around_the_key_alone_and_leaves_its_ink() -> None:
 
 
 def test_too_many_digits_are_refused() -> None:
+    with pytest.raises(ConfigError, match="128 x 128 pixels has 2 x 2 squares of 64 for the key and 4 other"):
+        key_scene(KeyLayout.square(2, 4, 1), "train", 0)
     with pytest.raises(
-        ConfigError, match="of 128 pixels have no room for 4 digits: take a larger multiple of 64"
+        ConfigError, match=r"100 x 190 pixels has 1 x 2 squares .* 2 other digits: take larger"
     ):
-        key_scene(KeyLayout(128, 4, 1), "train", 0)
-    with pytest.raises(ConfigError, match="of 100 pixels have no room for 2 digits"):
-        key_scene(KeyLayout(100, 2, 1), "train", 0)
+        key_scene(KeyLayout(100, 190, 2, 1), "train", 0)
+
+
+def test_a_window_of_a_key_scene_is_the_same_part_of_all_of_it() -> None:
+    scene = key_scene(KeyLayout(200, 330, 3, 2), "train", 4)
+    whole = scene.pixels()
+    assert whole.shape == (200, 330)
+    for y, x, height, width in ((0, 0, 30, 30), (10, 20, 100, 300), (150, 100, 50, 230)):
+        assert np.array_equal(scene.read(y, x, height, width), whole[y : y + height, x : x + width])
 
 
 def test_without_context_it_stays_at_chance() -> None:
@@ -85,7 +93,7 @@ def test_with_context_what_is_like_the_key_is_found_in_small(context: str) -> No
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("context", [name for name in CONTEXT_ENCODERS if name != "none"])
 def test_with_context_what_is_like_the_key_is_found(context: str) -> None:
-    small, large = KeyTask().stages
+    small, middle, _ = KeyTask().stages
     # Attention takes longer to find the key than the state spaces, whose gates multiply.
-    task = replace(KeyTask(), stages=(small._replace(steps=900), large._replace(steps=500)))
+    task = replace(KeyTask(), stages=(small._replace(steps=900), middle._replace(steps=500)))
     assert learn(key_model(context), task).f1 > 0.8

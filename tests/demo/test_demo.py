@@ -5,52 +5,54 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 import xt
 from xt.cli.main import main
-from xt.demo.giant import predict_in_fresh_process
-from xt.demo.settings import DemoSettings, run_config
+from xt.demo.giant import find_in_fresh_process
+from xt.demo.giant_scene import find_on_giant
+from xt.demo.key_scenes import KeyLayout
+from xt.demo.key_task import GIANT, found_points, key_model, key_scene
 from xt.errors import XTError
 
 
-def small_model() -> xt.XT:
-    settings = run_config(DemoSettings(), Path("none.csv"), Path("runs")).model
-    return xt.create_model(
-        settings.encoder,
-        encoder_options=settings.encoder_options,
-        in_channels=1,
-        region_size=128,
-        tokens_per_region=4,
-        dim=32,
-        num_classes=6,
-    )
-
-
-def test_giant_is_predicted_in_a_fresh_process_as_in_this_one(tmp_path: Path) -> None:
-    model = small_model()
+def test_giant_is_searched_in_a_fresh_process_as_in_this_one(tmp_path: Path) -> None:
+    model = key_model("mamba", seed=3).eval()
+    with torch.no_grad():
+        # Untrained it would find nothing.
+        model.head.predict.bias += 4
     model.save(tmp_path / "model.safetensors")
-    from xt.demo.digits import load_digits
-    from xt.demo.scenes import make_scene, write_scene
-
-    scene = make_scene(7, 300, 420, load_digits("train"), np.random.default_rng(0))
-    write_scene(scene, tmp_path / "image.tif")
-    heard: list[tuple[int, int]] = []
-    measured = predict_in_fresh_process(
-        tmp_path / "model.safetensors", tmp_path / "image.tif", lambda *done: heard.append(done)
+    told: list[str] = []
+    layout = KeyLayout(300, 420, kinds=3, of_each=2)
+    giant = find_on_giant(
+        tmp_path / "model.safetensors",
+        0.0,
+        layout,
+        5,
+        tmp_path / "giant.tif",
+        lambda what, *_: told.append(what),
     )
-    here = xt.Predictor(model).predict(scene.read(0, 0, 300, 420))
-    np.testing.assert_allclose(measured.probabilities, here.probabilities, rtol=1e-4)
-    assert measured.relevance.sum() == pytest.approx(1, rel=1e-4)
-    assert measured.relevance.shape == (6, 8)
-    assert measured.cell == 64
-    assert measured.regions == 12
-    assert heard[-1] == (12, 12)
-    assert 2**27 < measured.peak_bytes < 3 * 2**30
+    scene = key_scene(layout, "heldout", 5, GIANT)
+    with xt.open_image(tmp_path / "giant.tif") as image:
+        assert np.array_equal(image.read(0, 0, 300, 420)[..., 0], scene.pixels())
+    here = found_points(model, scene)
+    assert len(here) > 0
+    np.testing.assert_allclose(giant.measured.points.y, here.y, atol=1e-3)
+    np.testing.assert_allclose(giant.measured.points.scores, here.scores, atol=1e-4)
+    assert giant.measured.regions == 12
+    assert 2**27 < giant.measured.peak_bytes < 3 * 2**30
+    assert giant.measured.cpu_seconds > 0
+    summary = giant.summary()
+    assert (summary["height"], summary["width"], summary["digits"], summary["true"]) == (300, 420, 6, 2)
+    assert summary["found"] == len(here)
+    assert summary["chance"] == 0.5
+    assert giant.zooms[0].what == "the key"
+    assert told[-1] == "search the giant image"
 
 
 def test_a_failed_process_is_told_with_its_last_words(tmp_path: Path) -> None:
-    with pytest.raises(XTError, match=r"predicting .*image\.tif ended with status 1 .*nowhere\.safetensors"):
-        predict_in_fresh_process(tmp_path / "nowhere.safetensors", tmp_path / "image.tif")
+    with pytest.raises(XTError, match=r"finding points on .*image\.tif ended with status 1 .*nowhere\.safe"):
+        find_in_fresh_process(tmp_path / "nowhere.safetensors", tmp_path / "image.tif")
 
 
 @pytest.mark.slow
@@ -63,6 +65,9 @@ def test_demo_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         assert results[name]["seconds"] > 0
     assert (results["giant"]["height"], results["giant"]["width"]) == (4000, 3000)
     assert results["giant"]["peak_bytes"] < 3e9
+    assert 0 <= results["giant"]["f1"] <= 1
+    assert [act["name"] for act in results["acts"]] == ["context", "giant"]
+    assert all(act["wall_s"] > 0 and act["cpu_s"] > 0 for act in results["acts"])
     assert results["key"]["contexts"].keys() == {"none", "mamba"}
     assert all(
         0 <= found["f1"] <= 1 and found["seconds"] > 0 for found in results["key"]["contexts"].values()

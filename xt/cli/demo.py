@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
                 shown[what] = bars.add(what, total=total, unit=unit)
             shown[what].update(done, total)
 
-        results = run_demo(arguments.out, settings, progress, show)
+        run_demo(arguments.out, settings, progress, show)
     print(f"{arguments.out / 'report.html'}: curves, examples, where the model looked")
     print(
         f"{arguments.out / 'results.json'}: these numbers; all in {(time.perf_counter() - started) / 60:.1f} minutes"

@@ -17,9 +17,9 @@ def render_giant(giant: Giant) -> str:
     return (
         f"<section><h2>The same question on {height:,} × {width:,} pixels</h2>"
         f"<p>One tiled TIFF on disk, {measured.regions:,} regions. The key in its corner is a <b>{giant.key}</b>: "
-        f"which of the {giant.digits:,} digits elsewhere are like it, up to {max(height, width):,} pixels away? No training "
-        f"image was larger than 1,024 pixels. A fresh process went through all of it in {measured.seconds:.0f} s "
-        f"({measured.cpu_seconds:.0f} s of processor time) and never held more than "
+        f"which of the {giant.digits:,} digits elsewhere are like it, up to {max(height, width):,} pixels away? "
+        f"No training image was larger than 1,024 pixels. A fresh process went through all of it in "
+        f"{measured.seconds:.0f} s ({measured.cpu_seconds:.0f} s of processor time) and never held more than "
         f"{measured.peak_bytes / 2**30:.2f} GiB, Python and PyTorch included.</p>"
         f"<p>It marked {len(giant.found):,} places; {len(giant.true):,} would be right. F1 <b>{giant.f1:.2f}</b> "
         f"(precision {giant.precision:.2f}, recall {giant.recall:.2f}); who does not see the key gets "

@@ -40,7 +40,8 @@ def compare(config: RunConfig, out: str | Path, progress: Progress | None = None
     Returns:
         for each contestant `score` (of the metric `metric`), for classes also `accuracy` and its 95 %
         `accuracy_interval`, `peak_bytes` (of the process), `peak_device_bytes`, `seconds` (all in all),
-        `cpu_seconds` (of processors, beginning with the imports), `training_seconds`, `epochs`, `images`; and `budget`, `metric`, `split`.
+        `cpu_seconds` (of processors, beginning with the imports), `training_seconds`, `epochs`, `images`; and
+        `budget`, `metric`, `split`.
         Each contestant's run folder is `out/NAME`, its test predictions lie in `out/NAME/test`, its curves in
         `out/NAME.csv`.
     Raises:
