@@ -120,7 +120,12 @@ def _results(
         "key": {
             "chance": key.chance,
             "contexts": {
-                row.context: {"f1": row.f1, "seconds": row.seconds, "cpu_seconds": row.cpu_seconds}
+                row.context: {
+                    "f1": row.f1,
+                    "threshold": row.threshold,
+                    "seconds": row.seconds,
+                    "cpu_seconds": row.cpu_seconds,
+                }
                 for row in key.rows
             },
         },
