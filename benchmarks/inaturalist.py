@@ -1,7 +1,7 @@
 """The iNaturalist recipe against plain timm training: regions per second with reading, decoding, augmentation and step.
 
     python benchmarks/inaturalist.py
-    python benchmarks/inaturalist.py --recipe configs/inaturalist_swin_b_hyper_512_256.yaml --device cuda
+    python benchmarks/inaturalist.py --recipe inaturalist/swin_b_hyper_512_256 --device cuda
 
 JPEG files of 800 x 600 pixels in iNaturalist's format are trained on for some steps, each time from starting the
 loader's workers to the last update of the weights:
@@ -47,7 +47,7 @@ from xt.training.tables import load_splits
 
 CONTESTANTS = ("xt", "regions", "whole")
 CLASSES = 284
-RECIPE = Path(__file__).parents[1] / "configs" / "inaturalist_swin_t_hyper_512_256.yaml"
+RECIPE = "inaturalist/swin_t_hyper_512_256"
 
 
 def make_photos(folder: Path, number: int) -> None:
@@ -246,7 +246,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--recipe", default=str(RECIPE))
+    parser.add_argument("--recipe", default=RECIPE)
     parser.add_argument("--contestants", nargs="+", default=list(CONTESTANTS), choices=CONTESTANTS)
     parser.add_argument("--batch-size", type=int, default=2, help="photographs of a step")
     parser.add_argument("--steps", type=int, default=3, help="of a round")

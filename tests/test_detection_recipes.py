@@ -1,4 +1,4 @@
-"""The recipes for boxes in configs/: each loads, and makes a model that learns from an image of COCO's kind."""
+"""The recipes for boxes: each loads, and makes a model that learns from an image of COCO's kind."""
 
 from pathlib import Path
 
@@ -8,30 +8,30 @@ import torch
 from xt.configuration_parser import load_config
 from xt.heads import BoxTable
 from xt.model import build_model
+from xt.recipes import recipes
 
-CONFIGS = Path(__file__).parents[1] / "configs"
 CONTEXT = {
     "coco": "none",
-    "coco_swin_t": "none",
-    "coco_swin_t_xl": "transformer_xl",
-    "coco_swin_t_hyper": "hyper",
-    "coco_swin_t_mamba": "mamba",
-    "coco_swin_s_xl": "transformer_xl",
+    "coco/swin_t": "none",
+    "coco/swin_t_xl": "transformer_xl",
+    "coco/swin_t_hyper": "hyper",
+    "coco/swin_t_mamba": "mamba",
+    "coco/swin_s_xl": "transformer_xl",
     "detection": "transformer_xl",
 }
 
 
 def test_there_is_no_other_recipe() -> None:
-    assert {path.stem for path in CONFIGS.glob("coco*.yaml")} == set(CONTEXT) - {"detection"}
+    assert {name for name in recipes() if name.startswith("coco")} == set(CONTEXT) - {"detection"}
 
 
 @pytest.mark.parametrize("name", CONTEXT)
 def test_a_recipe_loads(name: str) -> None:
-    config = load_config(CONFIGS / f"{name}.yaml")
+    config = load_config(name)
     model = config.model
     assert (model.head, model.context, model.pretrained) == ("detection", CONTEXT[name], True)
     assert config.evaluation.max_detections == (1, 10, 100)
-    assert config.train.out == f"runs/{name}"
+    assert config.train.out == f"runs/{name.replace('/', '_')}"
     if name != "detection":
         # What Swin's windows were trained for.
         assert (model.region_size or 0) + 2 * model.halo == 256
@@ -41,13 +41,13 @@ def test_a_recipe_loads(name: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "coco_swin_t_xl",
-        *(pytest.param(name, marks=pytest.mark.slow) for name in CONTEXT if name != "coco_swin_t_xl"),
+        "coco/swin_t_xl",
+        *(pytest.param(name, marks=pytest.mark.slow) for name in CONTEXT if name != "coco/swin_t_xl"),
     ],
 )
 def test_a_recipe_makes_a_model_that_learns(name: str) -> None:
     overrides = ("--model.pretrained=false", "--model.num_classes=80")
-    model = build_model(load_config(CONFIGS / f"{name}.yaml", overrides).model)
+    model = build_model(load_config(name, overrides).model)
     pixels = torch.randint(0, 256, (1, 3, 150, 180), dtype=torch.uint8)
     loss = model.loss(pixels, [BoxTable.of([[20, 30, 90, 120]], [79])])
     loss.backward()

@@ -1,18 +1,18 @@
-"""The recipes in configs/: each row of the authors' iNaturalist table loads, is that row, and makes a model."""
+"""The recipes: all are there, each row of the authors' iNaturalist table loads, is that row, and makes a model."""
 
-import re
+import tomllib
 from pathlib import Path
 
 import pytest
 import timm
 import torch
 
+import xt
 from xt.configuration import RunConfig
 from xt.configuration_parser import load_config
 from xt.errors import ConfigError
 from xt.model import build_model
-
-CONFIGS = Path(__file__).parents[1] / "configs"
+from xt.recipes import configuration_file, read, recipes, summary
 
 # Region encoder, context encoder, image size, top-1 in %, parameters in millions: the table in the authors' README.
 AUTHORS = {
@@ -39,12 +39,11 @@ AUTHORS = {
 
 
 def _recipe(name: str, *overrides: str) -> RunConfig:
-    return load_config(CONFIGS / f"inaturalist_{name}.yaml", overrides)
+    return load_config(f"inaturalist/{name}", overrides)
 
 
 def test_there_is_a_recipe_for_each_row_and_no_other() -> None:
-    there = {path.stem.removeprefix("inaturalist_") for path in CONFIGS.glob("inaturalist_*.yaml")}
-    assert there == set(AUTHORS)
+    assert {name.partition("/")[2] for name in recipes() if name.startswith("inaturalist/")} == set(AUTHORS)
 
 
 @pytest.mark.parametrize("name", AUTHORS)
@@ -63,8 +62,7 @@ def test_a_recipe_is_its_row(name: str) -> None:
     assert model.head_options == {"label_smoothing": 0.3}
     assert (config.train.epochs, config.train.gradient_clip) == (100, 5.0)
     assert config.train.out.endswith(name)
-    text = (CONFIGS / f"inaturalist_{name}.yaml").read_text()
-    assert re.search(rf"top-1 {top1:.2f} %", text)
+    assert f"top-1 {top1:.2f} %" in summary(f"inaturalist/{name}")
 
 
 # The wide ones take a minute together to be filled with random weights.
@@ -115,7 +113,11 @@ def test_a_base_stands_below_a_file(tmp_path: Path) -> None:
     ("text", "message"),
     [
         ("base: none.yaml\n", r"none\.yaml: there is no such configuration file"),
-        ("base: [a]\n", r"base must be the path of another configuration file, got \['a'\]"),
+        (
+            "base: [a]\n",
+            r"base must be the path of another configuration file or the name of a recipe, got \['a'\]",
+        ),
+        ("base: classificatoin\n", r"run\.yaml: base: .* neither .* did you mean 'classification'\?"),
         ("base: run.yaml\n", r"run\.yaml: base run\.yaml leads back to the file itself"),
         ("base: other.yaml\n", r"other\.yaml: base run\.yaml leads back to the file itself"),
         ("model: {encoder: a, base: b}\n", r"unknown key 'model\.base'"),
@@ -125,3 +127,71 @@ def test_a_base_that_does_not_fit(tmp_path: Path, text: str, message: str) -> No
     _yaml(tmp_path / "other.yaml", "base: run.yaml\n")
     with pytest.raises(ConfigError, match=message):
         load_config(_yaml(tmp_path / "run.yaml", text))
+
+
+def test_a_recipe_may_be_a_base(tmp_path: Path) -> None:
+    config = load_config(_yaml(tmp_path / "mine.yaml", "base: coco/swin_t_xl\ntrain: {epochs: 3}\n"))
+    assert (config.model.context, config.model.halo, config.train.epochs) == ("transformer_xl", 32, 3)
+
+
+@pytest.mark.parametrize("name", recipes())
+def test_a_recipe_says_what_it_is_for_and_loads_wherever_it_lies(name: str, tmp_path: Path) -> None:
+    said = summary(name)
+    assert 20 < len(said) < 110
+    assert not said.startswith("xt ")
+    # What `xt recipes show` prints is a file that works anywhere.
+    assert load_config(_yaml(tmp_path / "copy.yaml", read(name))) == load_config(name)
+
+
+def test_recipes_are_in_the_order_of_use() -> None:
+    names = list(recipes())
+    assert names[:7] == [
+        "classification",
+        "coco",
+        "detection",
+        "inaturalist",
+        "points",
+        "segmentation",
+        "xview3",
+    ]
+    assert all("/" in name for name in names[7:])
+
+
+def test_a_file_counts_before_a_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "classification").mkdir()
+    assert configuration_file("classification") == recipes()["classification"]
+    _yaml(tmp_path / "points", "model: {encoder: mine}\n")
+    assert load_config("points").model.encoder == "mine"
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("classificatoin", r"classificatoin: there is neither .*; did you mean 'classification'\?"),
+        ("Segmentation", "did you mean 'segmentation'"),
+        ("swin_t_xl_512_256", "did you mean 'inaturalist/swin_t_xl_512_256'"),
+        ("coco/swin_t_hiper", "did you mean 'coco/swin_t_hyper'"),
+        ("zzz", r"zzz: there is neither such a file nor such a recipe; xt recipes lists those there are"),
+        ("points.yaml", r"points\.yaml: there is no such configuration file; the recipe is called 'points'"),
+        ("configs/coco_swin_t.yaml", "the recipe is called 'coco/swin_t'"),
+        ("mine.yaml", r"mine\.yaml: there is no such configuration file$"),
+        (".", "is a folder: expected a YAML file or the name of a recipe"),
+        ("a" * 300, "there is neither such a file nor such a recipe"),
+    ],
+)
+def test_a_name_that_is_no_recipe(
+    name: str, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError, match=message):
+        load_config(name)
+
+
+def test_the_package_has_the_recipes() -> None:
+    settings = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())
+    data = settings["tool"]["setuptools"]["package-data"]["xt"]
+    package = Path(xt.__file__).parent
+    packed = {path for pattern in data for path in package.glob(pattern)}
+    assert set(recipes().values()) <= packed
+    assert len(recipes()) > 25

@@ -10,13 +10,14 @@ import yaml
 from xt.configuration import RunConfig
 from xt.data.text_files import OneKeyOnce
 from xt.errors import ConfigError
+from xt.recipes import configuration_file
 
 _BASE = "base"
 _TEXT, _NOTHING = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 
 
 def read_with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """The keys of a file and, below them, those of the file it names as its base.
+    """The keys of a file and, below them, those of the file or recipe it names as its base.
 
     Raises:
         ConfigError: a file is missing or not YAML, or a base leads back to the file itself.
@@ -26,11 +27,17 @@ def read_with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     if base is None:
         return values
     if not isinstance(base, str):
-        raise ConfigError(f"{path}: base must be the path of another configuration file, got {base!r}")
+        raise ConfigError(
+            f"{path}: base must be the path of another configuration file or the name of a recipe, got {base!r}"
+        )
     chain = (*above, path.resolve())
-    if (path.parent / base).resolve() in chain:
+    try:
+        below = configuration_file(base, path.parent)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: base: {error}") from None
+    if below.resolve() in chain:
         raise ConfigError(f"{path}: base {base} leads back to the file itself")
-    return _merged(read_with_base(path.parent / base, chain), values)
+    return _merged(read_with_base(below, chain), values)
 
 
 def is_list_of_texts(kind: Any) -> bool:

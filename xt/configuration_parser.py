@@ -2,7 +2,7 @@
 
 `load_config("run.yaml", ["--optim.lr=3e-4"])` gives a `RunConfig`. The keys are the dataclasses' fields and
 nothing else: an unknown key fails and names the nearest, wherever it stands. Only a file may begin with `base:`, the
-path of another one, seen from its own folder, whose keys count where it has none itself.
+path of another one, seen from its own folder, or a recipe's name; its keys count where the file has none itself.
 """
 
 import argparse
@@ -19,19 +19,22 @@ import yaml
 from xt.configuration import RunConfig
 from xt.configuration_files import fields_of, is_list_of_texts, listed_texts, read_with_base
 from xt.errors import ConfigError
+from xt.recipes import configuration_file
 
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> RunConfig:
-    """The configuration in a YAML file, changed by command-line overrides such as `--optim.lr=3e-4`.
+    """The configuration in a YAML file or a recipe, changed by command-line overrides such as `--optim.lr=3e-4`.
 
     Args:
+        path: of the file; or the name of a recipe of `xt.recipes`, where there is no such file.
         overrides: `--section.key=value`, or the same as two arguments.
     Raises:
-        ConfigError: the file is missing or not YAML, a key is unknown, a value has the wrong type or is out
-            of range.
+        ConfigError: there is neither such a file nor such a recipe, it is not YAML, a key is unknown, a value has the
+            wrong type or is out of range.
     """
-    values: dict[str, Any] = {} if path is None else read_with_base(Path(path))
-    return _build(values, overrides, "the configuration" if path is None else str(path))
+    if path is None:
+        return _build({}, overrides, "the configuration")
+    return _build(read_with_base(configuration_file(path)), overrides, str(path))
 
 
 def format_keys(usage: str, about: str = "") -> str:
@@ -46,8 +49,8 @@ def format_keys(usage: str, about: str = "") -> str:
     parser = _parser()
     parser.usage = usage
     parser.description = (
-        "CONFIG.yaml has the keys below in their sections (examples: configs/*.yaml); on the command line they come "
-        f"before the file's. {about}"
+        "CONFIG is a recipe's name (xt recipes lists them) or a YAML file with the keys below in their sections; on "
+        f"the command line they come before the file's. {about}"
     )
     # jsonargparse offers a file for each section, too; here one file, and its base, has them all.
     text: str = re.sub(

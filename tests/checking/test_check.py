@@ -51,7 +51,7 @@ def test_good_images_are_fine(tmp_path):
     assert "no warnings: this can be trained." in str(result)
     assert result.counts["validation"] == {"class0": 2 * (64 * 64 - 240), "class1": 240, "class2": 240}
     assert result.parts[3] == "validation"
-    assert result.assumed.train.startswith("xt train configs/segmentation.yaml --data.table ")
+    assert result.assumed.train.startswith("xt train segmentation --data.table ")
     assert result.outlook is not None
     assert result.outlook.regions == (1, 1)
     assert result.outlook.steps == 6

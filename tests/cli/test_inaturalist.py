@@ -12,7 +12,7 @@ import torch
 from tests.inaturalist_files import write_inaturalist
 from xt.cli.main import main
 
-RECIPE = Path(__file__).parents[2] / "configs" / "inaturalist_swin_t_hyper_512_256.yaml"
+RECIPE = "inaturalist/swin_t_hyper_512_256"
 REPTILES = ["Testudo nulla", "Vipera unica", "Anguis septima"]
 
 
@@ -34,7 +34,7 @@ def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         *("--optim.lr=3e-3", "--train.epochs=12", "--train.batch_size=6", "--data.photos.scale=[0.7, 1]"),
         *("--data.photos.hflip=0", "--data.photos.auto_augment=rand-m3-n1", "--train.validate_every=12"),
     ]
-    assert main(["train", str(RECIPE), f"--data.inaturalist={folder}", f"--train.out={out}", *small]) == 0
+    assert main(["train", RECIPE, f"--data.inaturalist={folder}", f"--train.out={out}", *small]) == 0
     return out
 
 
@@ -106,7 +106,7 @@ def test_a_damaged_photograph_ends_a_run_in_one_sentence(
         "--model.pixel_std=[0.2, 0.2, 0.2]",
         f"--train.out={tmp_path / 'run'}",
     ]
-    assert main(["train", str(RECIPE), f"--data.inaturalist={small}", *overrides]) == 2
+    assert main(["train", RECIPE, f"--data.inaturalist={small}", *overrides]) == 2
     printed = capsys.readouterr().err
     assert re.search(
         r"^xt: .*4301/train0\.jpg (is not an image|cannot be read)[^\n]*$", printed, re.MULTILINE
@@ -120,7 +120,7 @@ def test_the_recipe_unchanged_but_for_the_path_weights_and_length(folder: Path, 
     small = write_inaturalist(tmp_path / "inat", train=2, val=1)
     length = ["--train.epochs=1", "--train.batch_size=3", f"--train.out={tmp_path / 'run'}"]
     overrides = [f"--data.inaturalist={small}", "--model.pretrained=false", *length]
-    assert main(["train", str(RECIPE), *overrides]) == 0
+    assert main(["train", RECIPE, *overrides]) == 0
     assert main(["evaluate", str(tmp_path / "run"), str(small), "--out", str(tmp_path / "e")]) == 0
     metrics = json.loads((tmp_path / "e" / "metrics.json").read_text())
     assert metrics["images"] == 3
@@ -133,7 +133,7 @@ def test_weights_that_cannot_be_fetched_are_said_in_one_sentence(
     # What there is without a network; with one that fails, the hub tries for a minute first.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    arguments = ["train", str(RECIPE), f"--data.inaturalist={folder}", f"--train.out={tmp_path / 'run'}"]
+    arguments = ["train", RECIPE, f"--data.inaturalist={folder}", f"--train.out={tmp_path / 'run'}"]
     assert main(arguments) == 2
     assert capsys.readouterr().err == (
         "xt: the pretrained weights of swinv2_tiny_window16_256.ms_in1k are not on this machine and could not be "

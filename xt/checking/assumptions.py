@@ -12,6 +12,7 @@ import numpy as np
 
 from xt.checking.label_facts import mask_values
 from xt.configuration import RunConfig
+from xt.configuration_files import listed_texts
 from xt.configuration_parser import load_config
 from xt.data.class_folders import read_folder
 from xt.data.table import image_path
@@ -21,7 +22,7 @@ from xt.errors import TableError, XTError
 from xt.images import open_image
 from xt.prediction.inputs import find_images
 
-# As in the recipes of configs/.
+# As in the recipes of xt/recipes.
 _MODEL = (
     "--model.encoder=convnext_tiny.in12k_ft_in1k",
     "--model.region_size=256",
@@ -32,7 +33,10 @@ _DETECTION = ("--model.region_size=512", "--model.halo=64", "--data.augmentation
               "--data.augmentation.windows=4")  # fmt: skip
 _RECIPES = {"segmentation": _DENSE, "points": _DENSE, "detection": _DETECTION}
 # Columns that say what a table is for, and the head for them; the first that is there counts.
-_COLUMNS = {"mask": "segmentation", "polygons": "segmentation", "points": "points", "label": "classification"}
+_COLUMNS = {
+    "mask": "segmentation", "polygons": "segmentation", "points": "points", "boxes": "detection",
+    "label": "classification",
+}  # fmt: skip
 _LOOKED_AT = 64
 _SEVERAL = 5
 _FIRST = 9
@@ -89,7 +93,7 @@ def assume(source: str, overrides: Sequence[str] = ()) -> Assumed:
     config = load_config(None, [*_MODEL, *_RECIPES.get(task or "", ()), *head, *typed])
     recipe = task if task in ("segmentation", "points", "detection") else "classification"
     other_head = [f"--model.head={task}"] if task not in (None, recipe) else []
-    train = shlex.join(["xt", "train", f"configs/{recipe}.yaml", *_spaced([*other_head, *typed])])
+    train = shlex.join(["xt", "train", recipe, *_spaced([*other_head, *typed])])
     return Assumed(
         config=config,
         task=task,
@@ -164,6 +168,13 @@ def _of_table(path: Path, overrides: Sequence[str]) -> tuple[str | None, list[st
     column = next((name for name in _COLUMNS if named.get(f"--data.{name}_column", name) in columns), None)
     if "--model.head" in named:
         return named["--model.head"], [], data
+    if column is None and (labels := listed_texts(named.get("--data.label_columns", ""))):
+        several = len(labels) > 1
+        return (
+            "multilabel" if several else "classification",
+            [f"labels of {', '.join(map(repr, labels))}"],
+            data,
+        )
     if column is None:
         return None, [f"images without labels, as there is no column {', '.join(_COLUMNS)}"], data
     told = [f"{_COLUMNS[column]}, as there is a column {column!r}"]

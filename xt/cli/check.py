@@ -1,4 +1,4 @@
-"""`xt check TABLE|FOLDER [--config RUN.yaml]`: everything about images and labels, said before anything is trained."""
+"""`xt check TABLE|FOLDER [--config CONFIG]`: everything about images and labels, said before anything is trained."""
 
 import argparse
 import json
@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from xt.cli.progress import ProgressBars
+from xt.cli.train import joined, kind_of
 from xt.errors import ConfigError
 
 _ABOUT = (
@@ -22,7 +23,7 @@ def run_raw(argv: Sequence[str]) -> int:
         epilog="Exit status: 0 fine, 1 warnings, 2 cannot be trained, or refused.",
     )  # fmt: skip
     _add_arguments(parser)
-    arguments, overrides = parser.parse_known_args(_joined(argv))
+    arguments, overrides = parser.parse_known_args(joined(argv))
     wrong = [option for option in overrides if "." not in option.partition("=")[0]]
     if wrong:
         parser.error(f"unrecognized arguments: {' '.join(wrong)}")
@@ -34,7 +35,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
         "source", nargs="?", metavar="TABLE|FOLDER", help="left out, it is what the configuration names"
     )
     parser.add_argument(
-        "--config", type=Path, metavar="RUN.yaml", help="the run's configuration; else one is assumed"
+        "--config", metavar="CONFIG", help="the run's: a file, or a recipe's name; else one is assumed"
     )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all that was found as JSON")
     parser.add_argument(
@@ -76,7 +77,7 @@ def _run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
             result = check(load_config(arguments.config, [*named, *overrides]), options, progress=bar.update)
         elif source is None:
             raise ConfigError(
-                "expected a table or a folder, or --config RUN.yaml; usage: xt check TABLE|FOLDER"
+                "expected a table or a folder, or --config CONFIG; usage: xt check TABLE|FOLDER"
             )
         else:
             result = check(source, options, overrides=overrides, progress=bar.update)
@@ -93,19 +94,6 @@ def _run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
 
 def _named(source: str) -> list[str]:
     """The setting that puts a table, a folder or a file of instances in the place of the configuration's."""
-    path = Path(source)
-    kind = "folder" if path.is_dir() else "coco" if path.suffix.lower() == ".json" else "table"
+    kind = kind_of(source)
     others = {"table": "null", "folder": "null", "coco": "[]"}
     return [f"--data.{name}={source if name == kind else empty}" for name, empty in others.items()]
-
-
-def _joined(argv: Sequence[str]) -> list[str]:
-    """`--data.table x` as `--data.table=x`, so that the value is not taken for the source."""
-    joined: list[str] = []
-    for argument in argv:
-        last = joined[-1] if joined else ""
-        if last.startswith("--") and "." in last and "=" not in last and not argument.startswith("--"):
-            joined[-1] = f"{last}={argument}"
-        else:
-            joined.append(argument)
-    return joined

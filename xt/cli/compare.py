@@ -1,4 +1,4 @@
-"""`xt compare CONFIG.yaml [--out DIR] [--section.key=value ...]`."""
+"""`xt compare CONFIG [--out DIR] [--section.key=value ...]`."""
 
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,12 +13,12 @@ from xt.errors import ConfigError
 if TYPE_CHECKING:
     from xt.configuration import RunConfig
 
-USAGE = "xt compare CONFIG.yaml [--section.key=value ...]   (results go to train.out)"
+USAGE = "xt compare CONFIG [--section.key=value ...]   (results go to train.out)"
 
 
 def run_raw(argv: Sequence[str]) -> int:
     """Train and evaluate every contestant; prints what is equal, what differs, and one table."""
-    config = config_of(argv, USAGE)
+    config = config_of("compare", argv, USAGE)
     if config is None:
         return 0
     if config.train.resume != "none":

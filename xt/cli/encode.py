@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from xt.cli.progress import Bar, ProgressBars
 from xt.errors import ConfigError, OutputError, XTError
 from xt.images.bands import ALPHAS
+from xt.recipes import is_configuration
 
 if TYPE_CHECKING:
     from xt.configuration import RunConfig
@@ -24,7 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source",
         metavar="CHECKPOINT_OR_CONFIG",
-        help="whose region encoder: a model.safetensors, a run folder, a .ckpt, or a configuration of `xt train`",
+        help="whose region encoder: a model.safetensors, a run folder, a .ckpt, a recipe or a configuration",
     )
     parser.add_argument(
         "images",
@@ -57,7 +58,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--region-batch", type=int, metavar="N", help="regions on the device at one time")
     parser.add_argument("--device", help="cuda, cuda:1, cpu ...; the first GPU if there is one, else the CPU")
     parser.epilog = (
-        "The store is for `xt train CONFIG.yaml --data.tokens=STORE.zarr`, which then reads no pixels. A second run "
+        "The store is for `xt train CONFIG --data.tokens=STORE.zarr`, which then reads no pixels. A second run "
         "goes on where the first ended, and encodes changed files again. Exit status: 0 all done, 1 some images "
         "failed (listed at the end), 2 refused."
     )
@@ -95,8 +96,8 @@ def _source(arguments: argparse.Namespace) -> "tuple[RunConfig, XT | None]":
     from xt.configuration_parser import load_config
 
     path, model, config = Path(arguments.source), None, None
-    if path.suffix.lower() in (".yaml", ".yml"):
-        config = load_config(path)
+    if is_configuration(arguments.source):
+        config = load_config(arguments.source)
     else:
         from xt.training.checkpoints import load_trained
 

@@ -33,6 +33,7 @@ COMMANDS = {
         "xt.cli.predict",
         "predict images with a checkpoint: answers with relevance maps, masks, points, boxes",
     ),
+    "recipes": ("xt.cli.recipes", "list the recipes for xt train, or show one to copy and change"),
     "encode": ("xt.cli.encode", "encode the regions of images once, to train context encoder and head from"),
     "compare": ("xt.cli.compare", "train down-sampling, cropping and xT on the same data: one table"),
     "convert": ("xt.cli.convert", "turn the authors' published weights into a file this library loads"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from xt.errors import ConfigError
 from xt.images.names import is_there
+from xt.recipes import is_configuration
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
@@ -22,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--model", required=True, metavar="MODEL",
-        help="a configuration of `xt train`, a checkpoint or run folder, or the name of a region encoder in timm",
+        help="a recipe, a configuration, a checkpoint or run folder, or the name of a region encoder in timm",
     )  # fmt: skip
     parser.add_argument("--context", metavar="NAME", help="context encoder, with a name from timm")
     parser.add_argument(
@@ -98,10 +99,10 @@ def _model(arguments: argparse.Namespace, image: "tuple[int, int] | LargeImage")
         for name in ("context", "region_size", "tokens_per_region", "dim")
         if getattr(arguments, name) is not None
     }
-    if path.suffix.lower() in (".yaml", ".yml"):
+    if is_configuration(arguments.model):
         from xt.configuration_parser import load_config
 
-        config = load_config(path)
+        config = load_config(arguments.model)
         model = build_model(replace(config.model, pretrained=False, **given))
         region_batch = config.train.region_batch
         model.streaming = replace(model.streaming, region_batch=region_batch)

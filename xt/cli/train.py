@@ -1,18 +1,23 @@
-"""`xt train CONFIG.yaml [--resume] [--devices N] [--nodes M] [--region-parallel R] [--section.key=value ...]`."""
+"""`xt train CONFIG [--resume] [--devices N] [--nodes M] [--region-parallel R] [--section.key=value ...]`."""
 
 import math
+import os
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xt.cli.progress import Bar, ProgressBars
 from xt.errors import ConfigError
+from xt.images.suffixes import is_image_name
+from xt.recipes import configuration_file, is_configuration
 
 if TYPE_CHECKING:
     from xt.configuration import RunConfig
 
 _MANY = 27
-USAGE = "xt train CONFIG.yaml [--resume] [--devices N] [--nodes M] [--region-parallel R] [--section.key=value ...]"
+_TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".json")
+USAGE = "xt train CONFIG [--resume] [--devices N] [--nodes M] [--region-parallel R] [--section.key=value ...]"
 _ABOUT = (
     "--resume is short for --train.resume=auto; --devices, --nodes and --region-parallel for the keys of train that "
     "are called so."
@@ -26,7 +31,7 @@ _SHORT = {
 
 def run_raw(argv: Sequence[str]) -> int:
     """Train as the configuration says; prints the metrics of the best epoch's model."""
-    config = config_of(argv, USAGE, _ABOUT)
+    config = config_of("train", argv, USAGE, _ABOUT)
     if config is None:
         return 0
     from xt.training.run import train
@@ -44,23 +49,67 @@ def run_raw(argv: Sequence[str]) -> int:
     return 0
 
 
-def config_of(argv: Sequence[str], usage: str, about: str = "") -> "RunConfig | None":
+def config_of(command: str, argv: Sequence[str], usage: str, about: str = "") -> "RunConfig | None":
     """The configuration of a command line; None if it only asked for help, which is then printed.
 
     `--resume` is short for `--train.resume=auto`, and `--devices` for `--train.devices`, as some others.
     """
-    from xt.configuration_parser import format_keys, load_config
-
     if "-h" in argv or "--help" in argv:
+        from xt.configuration_parser import format_keys
+
         print(format_keys(usage, about))
         return None
     arguments = [_in_full(argument) for argument in argv]
     files, overrides = _files_and_overrides(arguments)
-    if len(files) > 1:
-        raise ConfigError(f"expected one configuration file, got {', '.join(files)}; usage: {usage}")
     if not arguments:
-        raise ConfigError(f"expected a configuration file; usage: {usage}")
-    return load_config(Path(files[0]) if files else None, overrides)
+        raise ConfigError(
+            f"expected a recipe (xt recipes lists them) or a configuration file; usage: {usage}"
+        )
+    _refuse_sources(command, files, overrides)
+    if len(files) > 1:
+        raise ConfigError(f"expected one configuration, got {', '.join(files)}; usage: {usage}")
+    if files:
+        # Before anything that takes seconds to be loaded.
+        configuration_file(files[0])
+    from xt.configuration_parser import load_config
+
+    return load_config(files[0] if files else None, overrides)
+
+
+def _refuse_sources(command: str, files: list[str], overrides: Sequence[str]) -> None:
+    """Refuse tables and folders that stand where a configuration should, with the line that was meant."""
+    sources = [file for file in files if _is_source(file) and not is_configuration(file)]
+    if not sources:
+        return
+    if len(files) == 2 and len(sources) == 1:
+        recipe = next(file for file in files if file not in sources)
+        line = shlex.join(["xt", command, recipe, f"--data.{kind_of(sources[0])}", sources[0], *overrides])
+        raise ConfigError(f"the images that {recipe} is trained on are named by a setting:\n  {line}")
+    from xt.checking.proposal import propose
+
+    raise ConfigError(propose(sources[0], joined(overrides), command=command))
+
+
+def _is_source(text: str) -> bool:
+    """Whether a word is a table, a folder, a file of COCO instances or an image, so no configuration."""
+    return os.path.isdir(text) or Path(text).suffix.lower() in _TABLES or is_image_name(text)
+
+
+def kind_of(source: str) -> str:
+    """The setting below `data` that names a table, a folder or a file of COCO instances."""
+    return "folder" if os.path.isdir(source) else "coco" if source.lower().endswith(".json") else "table"
+
+
+def joined(argv: Sequence[str]) -> list[str]:
+    """`--data.table x` as `--data.table=x`, so that the value is not taken for something else."""
+    result: list[str] = []
+    for argument in argv:
+        last = result[-1] if result else ""
+        if last.startswith("--") and "." in last and "=" not in last and not argument.startswith("--"):
+            result[-1] = f"{last}={argument}"
+        else:
+            result.append(argument)
+    return result
 
 
 def in_words(summary: dict[str, object]) -> str:
