@@ -31,7 +31,8 @@ MAY_IMPORT = {
     "replay": {"memory", "replay_conditions", "streamed_tensors"},
     "streaming": {"replay", "streamed_tensors"},
     "sequences": {"regions"},
-    "region_encoders": {"model_config", "option_types", "pixels"},
+    "pretrained": set(),
+    "region_encoders": {"model_config", "option_types", "pixels", "pretrained"},
     "region_batch": {"footprint", "memory", "region_encoders"},
     "whole_maps": {"pixels", "regions"},
     "region_pyramid": {
@@ -72,7 +73,8 @@ MAY_IMPORT = {
     "prediction": {"heads", "images", "output", "regions", "model", "streaming"},
     "training": {
         "configuration", "configuration_parser", "data", "heads", "images", "memory", "metrics", "model",
-        "model_config", "model_files", "output", "pixels", "prediction", "regions", "registry", "streaming",
+        "model_config", "model_files", "output", "pixels", "prediction", "pretrained", "regions", "registry",
+        "streaming",
     },
     "checking": {
         "configuration", "configuration_files", "configuration_parser", "data", "foreground", "heads", "images",

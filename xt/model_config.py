@@ -16,6 +16,7 @@ _TAKEN = {
         "in_chans",
         "model_name",
         "pretrained",
+        "pretrained_cfg_overlay",
     },
     "context_options": {"dim", "kind", "name", "table"},
     "head_options": {"dim", "geometry", "kind", "name", "num_classes", "table"},
@@ -52,7 +53,7 @@ class ModelConfig:
         map_units_per_pixel: likewise of maps, in metres, whatever the unit of their coordinates; one of the two.
         foreground: which regions are looked at: None for all, "nodata" for those with data, "tissue" for those
             with colour (slides).
-        pretrained: start from timm's weights of the region encoder.
+        pretrained: start from timm's weights of the region encoder; or from those in the file or folder that is named.
         pixel_mean: of each channel in unit scale (see `xt.pixels`); None for the region encoder's own.
         pixel_std: likewise, positive.
         class_names: num_classes of them; None where they have none.
@@ -76,7 +77,7 @@ class ModelConfig:
     microns_per_pixel: float | None = None
     map_units_per_pixel: float | None = None
     foreground: str | None = None
-    pretrained: bool = False
+    pretrained: bool | str = False
     pixel_mean: Sequence[float] | None = None
     pixel_std: Sequence[float] | None = None
     class_names: Sequence[str] | None = None

@@ -19,11 +19,13 @@ from xt.errors import ConfigError, ShapeError, XTError
 from xt.model_config import ModelConfig
 from xt.option_types import check_numbers
 from xt.pixels import PixelScaling
+from xt.pretrained import advice, loaded, weights_for
 
 # Of timm's options: more than the widest layers have channels.
 _LARGEST_OPTION = 2**14
 # Region sizes looked at below and above one that does not fit.
 _TRIES = 3
+_MOST_WORDS = 200
 _NETWORK = ("httpx", "httpx2", "requests", "urllib3", "huggingface_hub")
 
 
@@ -39,7 +41,7 @@ class RegionEncoder(nn.Module):
         in_channels: image channels C.
         tokens_per_region: a square number N; None for one token per cell of the last feature map.
         pooling: "max" or "mean", from the last feature map to the tokens.
-        pretrained: load timm's weights (needs a network the first time).
+        pretrained: load timm's weights (needs a network the first time), or those in this file or folder.
         pixel_mean: in unit scale (see `xt.pixels`), one value a channel; None for the backbone's own.
         pixel_std: likewise.
         options: handed to timm, e.g. {"drop_path_rate": 0.1}.
@@ -61,7 +63,7 @@ class RegionEncoder(nn.Module):
         in_channels: int = 3,
         tokens_per_region: int | None = None,
         pooling: str = "max",
-        pretrained: bool = False,
+        pretrained: bool | str = False,
         pixel_mean: Sequence[float] | None = None,
         pixel_std: Sequence[float] | None = None,
         options: Mapping[str, Any] | None = None,
@@ -257,24 +259,32 @@ def _native_configuration(name: str) -> Mapping[str, Any]:
 
 
 def _create_backbone(
-    name: str, region_size: int, in_channels: int, pretrained: bool, options: dict[str, Any]
+    name: str, region_size: int, in_channels: int, pretrained: bool | str, options: dict[str, Any]
 ) -> nn.Module:
     """The timm model as a list of feature maps, at this region size."""
     check_numbers("encoder_options", options, _LARGEST_OPTION)
     arguments: dict[str, Any] = {
         "features_only": True,
         "in_chans": in_channels,
-        "pretrained": pretrained,
-    } | options
+        "pretrained": bool(pretrained),
+    }
+    arguments |= weights_for(name, pretrained) if pretrained else {}
+    arguments |= options
     try:
         with _quiet_downloads():
-            try:
-                return timm.create_model(name, img_size=region_size, **arguments)
-            except TypeError:
-                # Convolutional networks take any size and know no img_size.
-                return timm.create_model(name, **arguments)
+            if not pretrained:
+                return _made(name, region_size, arguments)
+            return loaded(name, lambda: _made(name, region_size, arguments))
     except Exception as error:  # whatever an option that does not fit leads to
-        raise _explain(error, name, region_size, pretrained) from error
+        raise _explain(error, name, region_size, arguments) from error
+
+
+def _made(name: str, region_size: int, arguments: Mapping[str, Any]) -> nn.Module:
+    try:
+        return timm.create_model(name, img_size=region_size, **arguments)
+    except TypeError:
+        # Convolutional networks take any size and know no img_size.
+        return timm.create_model(name, **arguments)
 
 
 @contextmanager
@@ -294,15 +304,30 @@ def _is_of_network(error: Exception) -> bool:
     return isinstance(error, OSError) or type(error).__module__.split(".")[0] in _NETWORK
 
 
-def _explain(error: Exception, name: str, region_size: int, pretrained: bool) -> XTError:
-    if pretrained and _is_of_network(error):
+def _explain(error: Exception, name: str, region_size: int, arguments: Mapping[str, Any]) -> XTError:
+    file = arguments.get("pretrained_cfg_overlay", {}).get("file")
+    if file is not None and _can_be_made(name, region_size, arguments):
+        words = " ".join(str(error).split())[:_MOST_WORDS] or type(error).__name__
         return ConfigError(
-            f"the pretrained weights of {name} are not on this machine and could not be downloaded: "
-            "connect it to a network once, or set pretrained to false"
+            f"{file} holds no weights of {name} that can be loaded; one that is damaged is fetched again when it is "
+            f"deleted ({words})"
+        )
+    if arguments["pretrained"] and file is None and _is_of_network(error):
+        return ConfigError(
+            f"the pretrained weights of {name} are not on this machine and could not be downloaded: {advice()}"
         )
     return ConfigError(
         f"timm cannot make {name} with feature maps for regions of {region_size} pixels: {error}"
     )
+
+
+def _can_be_made(name: str, region_size: int, arguments: Mapping[str, Any]) -> bool:
+    """Whether nothing but the weights is wrong."""
+    try:
+        _made(name, region_size, {**arguments, "pretrained": False})
+    except Exception:
+        return False
+    return True
 
 
 def _per_channel(values: Sequence[float], channels: int) -> list[float]:

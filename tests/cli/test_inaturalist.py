@@ -130,12 +130,13 @@ def test_the_recipe_unchanged_but_for_the_path_weights_and_length(folder: Path, 
 def test_weights_that_cannot_be_fetched_are_said_in_one_sentence(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    # What there is without a network; with one that fails, the hub tries for a minute first.
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     arguments = ["train", RECIPE, f"--data.inaturalist={folder}", f"--train.out={tmp_path / 'run'}"]
     assert main(arguments) == 2
     assert capsys.readouterr().err == (
-        "xt: the pretrained weights of swinv2_tiny_window16_256.ms_in1k are not on this machine and could not be "
-        "downloaded: connect it to a network once, or set pretrained to false\n"
+        "xt: the pretrained weights of swinv2_tiny_window16_256.ms_in1k are not on this machine, and HF_HUB_OFFLINE is "
+        "set, so that they are not fetched: connect it to a network once; or copy the hub's cache folder from a "
+        f"machine that has them and name it in HF_HUB_CACHE (here: {tmp_path}); or give a file or folder of them, "
+        "--model.pretrained=FOLDER; or start without them, --model.pretrained=false\n"
     )

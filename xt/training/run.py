@@ -24,6 +24,7 @@ from xt.heads import DenseHead
 from xt.memory import peak_bytes, peak_device_bytes
 from xt.model import XT
 from xt.output import check_writable_folder, lock_folder, remove_leftovers, write_atomically
+from xt.pretrained import weights_for
 from xt.training.callbacks import CurveWriter, ProgressReport, Report
 from xt.training.checkpoints import read_checkpoint
 from xt.training.dense_evaluation import evaluate_dense
@@ -84,6 +85,9 @@ def train(
     resume_from = _resume_from(config.train, out)
     if _rank() != 0:
         report = None
+    if config.model.pretrained and config.data.tokens is None:
+        # Before minutes are spent on tables and images.
+        weights_for(config.model.encoder, config.model.pretrained)
     with _own_folder(out), _quiet():
         seed_everything(config.train.seed, verbose=False)
         splits = load_splits(config.data, config.model.head, model=config.model)

@@ -1,0 +1,179 @@
+"""Pretrained weights of region encoders: where they lie on this machine, and whether they can be fetched at all.
+
+What is here is loaded without asking a network. What is not, is asked for once and briefly before timm and the
+Hugging Face hub begin, who would try for most of a minute.
+"""
+
+import logging
+import os
+import re
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import timm
+import torch
+from huggingface_hub import constants, try_to_load_from_cache
+from torch import nn
+
+from xt.errors import ConfigError
+
+_SECONDS = 1.5
+# As timm looks for them.
+_NAMES = ("model.safetensors", "pytorch_model.bin")
+_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
+
+
+def weights_for(name: str, pretrained: bool | str) -> dict[str, Any]:
+    """What timm is told about the weights beside `pretrained=True`: the file; nothing where it has to fetch them.
+
+    Args:
+        name: of timm's model, with the tag of its weights.
+        pretrained: True, or a file or folder that holds them.
+    Raises:
+        ConfigError: they are neither here nor to be had.
+    """
+    if isinstance(pretrained, str):
+        return _as_file(_file_of(pretrained))
+    found = cached_file(name)
+    if found is not None:
+        return _as_file(found)
+    why = unreachable(name)
+    if why is not None:
+        raise ConfigError(f"the pretrained weights of {name} are not on this machine, and {why}: {advice()}")
+    return {}
+
+
+def cached_file(name: str) -> Path | None:
+    """The file of a model's weights in the cache of the hub or of PyTorch; None if it is in neither."""
+    known = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if known is None:
+        return None
+    if known.hf_hub_id:
+        repository, _, revision = known.hf_hub_id.partition("@")
+        for file in (known.hf_hub_filename,) if known.hf_hub_filename else _NAMES:
+            found = try_to_load_from_cache(repository, file, revision=revision or None)
+            if isinstance(found, str):
+                return Path(found)
+    elif known.url and not known.custom_load:
+        file_there = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(known.url).path).name
+        return file_there if file_there.is_file() else None
+    return None
+
+
+def unreachable(name: str) -> str | None:
+    """Why a model's weights cannot be fetched; None if they can, or if there are none anyway."""
+    known = timm.get_pretrained_cfg(name, allow_unregistered=True)
+    if known is None or not (known.hf_hub_id or known.url):
+        return None
+    if known.hf_hub_id and constants.HF_HUB_OFFLINE:
+        return "HF_HUB_OFFLINE is set, so that they are not fetched"
+    return probe(constants.ENDPOINT if known.hf_hub_id else known.url)
+
+
+def probe(url: str) -> str | None:
+    """Why a host does not answer, said within two seconds; None if it answers, whatever it says.
+
+    On a slow network HF_HUB_ETAG_TIMEOUT, the hub's own setting, says how many seconds to wait.
+    """
+    seconds = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or _SECONDS)
+    host = urlsplit(url).netloc
+    answers: list[str | None] = []
+    # In a thread, as no timeout ends the search for a host's address.
+    asking = threading.Thread(target=lambda: answers.append(_ask(url, seconds)), daemon=True)
+    asking.start()
+    asking.join(seconds)
+    if not answers:
+        return f"{host} did not answer within {seconds:g} s (HF_HUB_ETAG_TIMEOUT=30 waits longer)"
+    return None if answers[0] is None else f"{host} cannot be reached ({answers[0]})"
+
+
+def advice() -> str:
+    """What to do about weights that cannot be had."""
+    return (
+        "connect it to a network once; or copy the hub's cache folder from a machine that has them and name it in "
+        f"HF_HUB_CACHE (here: {constants.HF_HUB_CACHE}); or give a file or folder of them, --model.pretrained=FOLDER; "
+        "or start without them, --model.pretrained=false"
+    )
+
+
+def loaded(name: str, make: Callable[[], nn.Module]) -> nn.Module:
+    """What timm makes with its weights; not with those of another model, of which it takes what fits and leaves the
+    rest random.
+
+    Raises:
+        ConfigError: most of the model was left as it was.
+    """
+    logger = logging.getLogger("timm.models._builder")
+    seen = _Missing()
+    level, propagate = logger.level, logger.propagate
+    logger.setLevel(logging.INFO)
+    logger.propagate = False
+    logger.addHandler(seen)
+    try:
+        model = make()
+    finally:
+        logger.removeHandler(seen)
+        logger.setLevel(level)
+        logger.propagate = propagate
+    if len(seen.names) > len(model.state_dict()) / 2:
+        raise ConfigError(
+            f"they lack {len(seen.names)} of the tensors of {name}, such as {seen.names[0]}: they are another model's"
+        )
+    return model
+
+
+class _Missing(logging.Handler):
+    """Collects what timm found no weights for, which it tells its log alone."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.names: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        found = re.match(r"Missing keys \(([^)]*)\)", record.getMessage())
+        self.names += [] if found is None else found[1].split(", ")
+
+
+def _ask(url: str, seconds: float) -> str | None:
+    try:
+        # Through the proxy that the environment names, as the hub does.
+        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds).close()
+    except urllib.error.HTTPError:
+        return None
+    except urllib.error.URLError as error:
+        # A certificate that only this module does not know is the hub's to judge.
+        return None if "CERTIFICATE" in str(error.reason).upper() else str(error.reason)
+    except OSError as error:
+        return str(error)
+    return None
+
+
+def _file_of(text: str) -> Path:
+    """The one file of weights that a path means."""
+    path = Path(text).expanduser()
+    if path.is_file():
+        return path
+    if not path.is_dir():
+        raise ConfigError(
+            f"model.pretrained {text!r}: expected true, false, or a file or folder of weights; there is none"
+        )
+    for name in _NAMES:
+        if (path / name).is_file():
+            return path / name
+    files = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES)
+    if len(files) != 1:
+        found = ", ".join(file.name for file in files) or "none"
+        raise ConfigError(
+            f"{path}: expected one file of weights ({', '.join(_SUFFIXES)}), found {found}; name the file"
+        )
+    return files[0]
+
+
+def _as_file(path: Path) -> dict[str, Any]:
+    # In the form that timm gives its models, not that of their authors.
+    return {"pretrained_cfg_overlay": {"file": str(path), "custom_load": False}}
