@@ -156,3 +156,24 @@ def test_a_zarr_is_read_where_it_lies(tmp_path: Path) -> None:
     with xt.open_image(path) as image:
         assert not image.read(32, 0, 32, 96).any()
         assert image.read(0, 0, 32, 96).any()
+
+
+def test_a_level_that_is_another_image_is_refused(tmp_path: Path) -> None:
+    folder = write_ome_zarr(tmp_path / "a.zarr", planes(2, 40, 50), "cyx", levels=2)
+    other = zarr.open_group(folder, mode="r+")
+    del other["1"]
+    other.create_array("1", shape=(3, 20, 25), dtype="uint16", chunks=(1, 20, 25))
+    with pytest.raises(
+        ImageError, match=r"a\.zarr: level 1 is of shape \(3, 20, 25\) .* differ in height and width"
+    ):
+        xt.open_image(folder)
+
+
+@pytest.mark.parametrize(
+    "notes", [[], [3], [{"datasets": [1], "axes": [{}]}], [{"datasets": {"path": 0}}], "a", 7]
+)
+def test_metadata_of_another_form_are_one_sentence(tmp_path: Path, notes: object) -> None:
+    folder = write_ome_zarr(tmp_path / "a.zarr", planes(2, 40, 50), "cyx")
+    zarr.open_group(folder, mode="r+").attrs["multiscales"] = notes
+    with pytest.raises(ImageError, match=r"a\.zarr"):
+        xt.open_image(folder)

@@ -246,3 +246,33 @@ def test_a_picture_of_the_label_is_no_level_of_the_slide(tmp_path: Path) -> None
     with RasterImage(tmp_path / "a.tif") as image:
         assert image.level_shapes == ((128, 200), (64, 100))
         np.testing.assert_array_equal(whole(image, 1), smooth(128, 200)[::2, ::2])
+
+
+def test_descriptions_in_latin_1_are_read(tmp_path: Path) -> None:
+    pixels = smooth(96, 80, 3, "uint16")
+    said = b"ImageJ=1.46\nimages=3\nchannels=3\nhyperstack=true\nunit=\xb5m\n"
+    with tifffile.TiffWriter(tmp_path / "a.tif") as file:
+        for channel in range(3):
+            page = np.ascontiguousarray(pixels[..., channel])
+            file.write(page, description=None if channel else said, metadata=None)
+    with xt.open_image(tmp_path / "a.tif") as image:
+        assert np.array_equal(image.read(0, 0, 96, 80), pixels)
+
+
+def test_pages_that_lead_back_to_each_other_are_not_followed_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(
+        path, smooth(96, 80, 3, "uint16").transpose(2, 0, 1), imagej=True, metadata={"axes": "CYX"}
+    )
+    content = bytearray(path.read_bytes())
+    (first,) = struct.unpack_from("<I", content, 4)
+    (entries,) = struct.unpack_from("<H", content, first)
+    (second,) = struct.unpack_from("<I", content, first + 2 + 12 * entries)
+    (entries,) = struct.unpack_from("<H", content, second)
+    struct.pack_into("<I", content, second + 2 + 12 * entries, first)
+    path.write_bytes(bytes(content))
+    with (
+        pytest.warns(DataWarning, match="several pages, of which the first is read, as what they are cannot"),
+        xt.open_image(path) as image,
+    ):
+        assert image.shape == (96, 80)

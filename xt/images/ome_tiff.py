@@ -120,9 +120,11 @@ class OmeTiffImage(LargeImage):
         bands = np.empty((len(samples) * len(self._pools[level]), height, width), self.dtype)
         for number, pool in enumerate(self._pools[level]):
             with pool.borrow() as dataset:
-                if dataset.count != self._samples:
+                if (dataset.count, dataset.shape) != (self._samples, self.level_shapes[level]):
                     raise ImageError(
-                        f"{self.path} says it has {self._samples} channels in a plane, but GDAL decodes {dataset.count}"
+                        f"{self.path} says that a plane of level {level} has {self._samples} channels and "
+                        f"{_size(self.level_shapes[level])} pixels, but GDAL decodes {dataset.count} and "
+                        f"{_size(dataset.shape)}: it is damaged"
                     )
                 try:
                     pixels = dataset.read(samples, window=Window(x, y, width, height))
@@ -141,6 +143,10 @@ class OmeTiffImage(LargeImage):
     def __reduce__(self) -> tuple[Any, ...]:
         # Handles do not travel to other processes: the file is opened anew there.
         return _reopen, self._arguments
+
+
+def _size(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _reopen(path: str, nodata: float | None, plane: Plane, alpha: Alpha) -> OmeTiffImage:

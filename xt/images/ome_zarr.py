@@ -54,6 +54,7 @@ class OmeZarrImage(LargeImage):
             microns = _microns(multiscale, axes)
         place = {axis: number for number, axis in enumerate(axes)}
         sizes = {axis: self._arrays[0].shape[number] for axis, number in place.items()}
+        _check_levels(self._arrays, axes, self.path)
         with _noted(self.path):
             names = _names(notes, sizes.get("c", 1))
         plane.check(self.path, time=sizes.get("t", 1), z=sizes.get("z", 1))
@@ -273,6 +274,21 @@ def _axes(multiscale: Mapping[str, Any], array: Any, path: str) -> tuple[str, ..
             f"{path} has the axes {', '.join(axes)} for {array.ndim} dimensions; expected y, x and any of t, c, z"
         )
     return axes
+
+
+def _check_levels(arrays: Sequence[Any], axes: Sequence[str], path: str) -> None:
+    """Refuse levels that differ in more than height and width."""
+
+    def kept(array: Any) -> tuple[Any, ...]:
+        sizes = [size for axis, size in zip(axes, array.shape, strict=False) if axis not in "yx"]
+        return array.ndim, np.dtype(array.dtype).newbyteorder("="), sizes
+
+    for number, array in enumerate(arrays):
+        if kept(array) != kept(arrays[0]):
+            raise ImageError(
+                f"{path}: level {number} is of shape {array.shape} and {array.dtype}, level 0 of {arrays[0].shape} and "
+                f"{arrays[0].dtype}; levels differ in height and width alone"
+            )
 
 
 def _microns(multiscale: Mapping[str, Any], axes: Sequence[str]) -> tuple[float, float] | None:

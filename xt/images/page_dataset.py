@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from xml.etree import ElementTree
 
 from xt.errors import ImageError
@@ -82,9 +82,22 @@ def _as_virtual(page: str) -> tuple[ElementTree.Element, tuple[int, int]]:
         shutil.copy(dataset, name, driver="VRT")
     try:
         with open_for_facts(name) as virtual:
-            return ElementTree.fromstring(virtual.tags(ns="xml:VRT")["xml:VRT"]), block
+            return ElementTree.fromstring(_xml_of(virtual)), block
+    except ElementTree.ParseError as error:
+        raise ImageError(
+            f"{page} has notes that are no text ({error}): it is damaged, or to be written anew without them"
+        ) from error
     finally:
         shutil.delete(name)
+
+
+def _xml_of(virtual: Any) -> str:
+    try:
+        text: str = virtual.tags(ns="xml:VRT")["xml:VRT"]
+    except UnicodeDecodeError as error:
+        # Descriptions of older programs are in Latin-1, as the micrometres of ImageJ; GDAL hands them on as they are.
+        return error.object.decode("utf-8", errors="replace")
+    return text
 
 
 def _point_to_directories(band: ElementTree.Element, pages: Pages, page: int, block: tuple[int, int]) -> None:
