@@ -81,6 +81,7 @@ MAY_IMPORT = {
         "model", "output", "photo", "planning", "prediction", "reader", "training",
     },
     "testing": {"images", "context_encoders", "output"},
+    "doctor": {"configuration_files", "images", "memory", "pretrained", "recipes"},
     "demo": {"*"},
     "cluster": set(),
     "cli": {"*"},

@@ -38,6 +38,7 @@ COMMANDS = {
     "compare": ("xt.cli.compare", "train down-sampling, cropping and xT on the same data: one table"),
     "convert": ("xt.cli.convert", "turn the authors' published weights into a file this library loads"),
     "convert-labels": ("xt.cli.convert_labels", "turn Pascal VOC's and YOLO's boxes into COCO's JSON file"),
+    "doctor": ("xt.cli.doctor", "what this machine has for it, and what it lacks"),
     "demo": ("xt.cli.demo", "small, real, end to end: make data, train, compare, predict a giant image"),
 }
 
