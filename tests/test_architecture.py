@@ -157,9 +157,10 @@ def test_a_model_of_arrays_needs_no_file_libraries():
 def test_the_public_names():
     assert sorted(xt.__all__) == sorted(
         [
-            "DensePredictor", "LargeImage", "ModelConfig", "Plan", "Predictor", "RegionEncoder", "RegionGrid",
-            "RegionReader", "Streaming", "XT", "XTError", "__version__", "check", "create_model", "detection_backbone",
-            "load_authors_checkpoint", "load_model", "open_image", "plan", "stack", "streamed_map",
+            "DenseOptions", "DensePredictor", "LargeImage", "ModelConfig", "Plan", "Predictor", "RegionEncoder",
+            "RegionGrid", "RegionReader", "Streaming", "XT", "XTError", "__version__", "check", "create_model",
+            "detection_backbone", "load_authors_checkpoint", "load_model", "open_image", "plan", "stack",
+            "streamed_map",
         ]
     )  # fmt: skip
     assert all(getattr(xt, name) is not None for name in xt.__all__)

@@ -22,6 +22,7 @@ _EXPORTS = {
     "detection_backbone": "xt.region_pyramid",
     "Predictor": "xt.prediction",
     "DensePredictor": "xt.prediction",
+    "DenseOptions": "xt.prediction",
     "plan": "xt.planning.plan",
     "check": "xt.checking",
     "Plan": "xt.planning.plan",
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     from xt.model_files import load_model as load_model
     from xt.planning.plan import Plan as Plan
     from xt.planning.plan import plan as plan
+    from xt.prediction import DenseOptions as DenseOptions
     from xt.prediction import DensePredictor as DensePredictor
     from xt.prediction import Predictor as Predictor
     from xt.reader import RegionReader as RegionReader
