@@ -195,9 +195,9 @@ def format_real_pixels(done: RealPixels) -> str:
         "outlines": f"{done.outlines.name}, for QuPath and QGIS",
     }
     said = "\n".join(f"{name.strip():<9}{value}" for name, value in lines.items())
+    # Not indented, so that they can be copied.
     return (
-        f"{said}\n\nThese lines of Python did it:\n\n{_indented(done.code)}\n\n"
-        f"and so does this command:\n\n{_indented(done.command)}"
+        f"{said}\n\nThese lines of Python did it:\n\n{done.code}\nand so does this command:\n\n{done.command}"
     )
 
 
@@ -212,7 +212,3 @@ def _pictures(image: LargeImage, nuclei: Outlines, microns: float) -> tuple[np.n
 
 def _filled(text: str, folder: Path) -> str:
     return text.format(folder=folder.as_posix(), image=IMAGE, model=MODEL, name=_NAME, least_area=LEAST_AREA)
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.splitlines())
