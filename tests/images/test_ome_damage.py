@@ -177,3 +177,12 @@ def test_metadata_of_another_form_are_one_sentence(tmp_path: Path, notes: object
     zarr.open_group(folder, mode="r+").attrs["multiscales"] = notes
     with pytest.raises(ImageError, match=r"a\.zarr"):
         xt.open_image(folder)
+
+
+def test_an_image_without_pixels_is_refused(tmp_path: Path) -> None:
+    folder = write_ome_zarr(tmp_path / "a.zarr", planes(2, 40, 50), "cyx")
+    other = zarr.open_group(folder, mode="r+")
+    del other["0"]
+    other.create_array("0", shape=(2, 0, 50), dtype="uint16", chunks=(1, 20, 25))
+    with pytest.raises(ImageError, match=r"a\.zarr: level 0 has the shape \(2, 0, 50\) .* no pixels"):
+        xt.open_image(folder)

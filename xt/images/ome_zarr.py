@@ -277,13 +277,17 @@ def _axes(multiscale: Mapping[str, Any], array: Any, path: str) -> tuple[str, ..
 
 
 def _check_levels(arrays: Sequence[Any], axes: Sequence[str], path: str) -> None:
-    """Refuse levels that differ in more than height and width."""
+    """Refuse levels that differ in more than height and width, or hold nothing."""
 
     def kept(array: Any) -> tuple[Any, ...]:
         sizes = [size for axis, size in zip(axes, array.shape, strict=False) if axis not in "yx"]
         return array.ndim, np.dtype(array.dtype).newbyteorder("="), sizes
 
     for number, array in enumerate(arrays):
+        if min(*array.shape, *array.chunks) < 1:
+            raise ImageError(
+                f"{path}: level {number} has the shape {array.shape} in chunks of {array.chunks}: no pixels"
+            )
         if kept(array) != kept(arrays[0]):
             raise ImageError(
                 f"{path}: level {number} is of shape {array.shape} and {array.dtype}, level 0 of {arrays[0].shape} and "
