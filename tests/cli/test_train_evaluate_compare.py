@@ -65,7 +65,7 @@ def test_train_resumes(run: Path, config: Path, capsys: pytest.CaptureFixture[st
             ["--data.label_columns=[colour]"],
             "has no column 'colour'; its columns are 'image', 'label', 'split'",
         ),
-        (["other.yaml"], "expected one configuration file"),
+        (["other.yaml"], "expected one configuration, got"),
         (["--model.encoder=convnext_ato"], "did you mean"),
     ],
 )
@@ -83,10 +83,13 @@ def test_train_refuses_in_one_sentence(
 
 def test_train_without_a_configuration_and_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["train"]) == 2
-    assert "expected a configuration file; usage: xt train CONFIG.yaml" in capsys.readouterr().err
+    assert (
+        "expected a recipe (xt recipes lists them) or a configuration file; usage: xt train CONFIG"
+        in capsys.readouterr().err
+    )
     assert main(["train", "--help"]) == 0
     printed = capsys.readouterr().out
-    assert "usage: xt train CONFIG.yaml [--resume]" in printed
+    assert "usage: xt train CONFIG [--resume]" in printed
     # Every key with what it means.
     assert "--data.augmentation.saturation" in printed
     assert "AdamW" in printed
@@ -167,7 +170,7 @@ def test_evaluate_refuses_in_one_sentence(
 
 def test_evaluate_what_is_no_checkpoint(table: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["evaluate", str(table), str(table)]) == 2
-    assert f"{table} cannot be read as a model" in capsys.readouterr().err
+    assert f"{table} cannot be read as a safetensors file" in capsys.readouterr().err
 
 
 def test_compare(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -360,7 +360,7 @@ def test_memory_does_not_grow_with_the_image(
 ) -> None:
     """Regions of 64 pixels to 4 tokens of 32 features make 256 bytes each; a thousand times as many of them."""
     monkeypatch.setattr(encoding, "_CHUNK_BYTES", 2**12)
-    monkeypatch.setattr(encoding, "open_image", lambda path, nodata: CountingImage(np.broadcast_to(
+    monkeypatch.setattr(encoding, "open_image", lambda path, nodata, alpha: CountingImage(np.broadcast_to(
         np.uint8(7), (64, 64 * int(Path(path).stem), 3)
     )))  # fmt: skip
     model.region_encoder.features, peaks = (

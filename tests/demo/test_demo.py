@@ -66,7 +66,7 @@ def test_demo_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert (results["giant"]["height"], results["giant"]["width"]) == (4000, 3000)
     assert results["giant"]["peak_bytes"] < 3e9
     assert 0 <= results["giant"]["f1"] <= 1
-    assert [act["name"] for act in results["acts"]] == ["context", "giant"]
+    assert [act["name"] for act in results["acts"]] == ["pixels", "context", "giant"]
     assert all(act["wall_s"] > 0 and act["cpu_s"] > 0 for act in results["acts"])
     assert results["key"]["contexts"].keys() == {"none", "mamba"}
     assert all(

@@ -4,6 +4,8 @@ import base64
 import io
 import re
 from html.parser import HTMLParser
+from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from xt.demo.giant import Measured
 from xt.demo.giant_scene import Giant, Zoom
 from xt.demo.key_report import KeyExample, KeyResults, KeyRow
 from xt.demo.pictures import data_uri, enlarged, reduced_by_maximum, reduced_by_mean, with_relevance
+from xt.demo.real_pixels import RealPixels
 from xt.demo.report import Contestant, Example, Report, render
 from xt.demo.scenes import make_scene
 from xt.heads import PointTable
@@ -78,7 +81,29 @@ def report() -> Report:
         images=60,
         examples=[KeyExample(pixels, scene.digits[0], scene.digits[1:3], found)],
     )
+    inference = SimpleNamespace(peak_bytes=1.2e9, seconds=10.0)
+    real_pixels = RealPixels(
+        folder=Path("demo"),
+        mask=Path("demo/mask.tif"),
+        outlines=Path("demo/outlines.geojson"),
+        overlay=Path("demo/overlay.png"),
+        whole=np.zeros((40, 40, 3), np.uint8),
+        piece=np.zeros((40, 40, 3), np.uint8),
+        shape=(2048, 2048),
+        microns_per_pixel=0.228,
+        plan=SimpleNamespace(regions=64, region_size=256, inference=inference),
+        nuclei=881,
+        diameter=6.7,
+        held_out={"pictures": 33, "nuclei": 1066, "dice": 0.88, "f1": 0.81},
+        model_bytes=1_550_000,
+        peak_bytes=2**30,
+        predict_s=4.0,
+        predict_cpu_s=3.0,
+        wall_s=9.0,
+        cpu_s=8.0,
+    )
     return Report(
+        pixels=real_pixels,
         key=key,
         contestants=[
             Contestant("downsample", 0.25, 0.2, 0.3, 2**29, 20.0, [(0, 0.17), (1, 0.2)]),

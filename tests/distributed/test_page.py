@@ -24,7 +24,7 @@ def test_the_commands_options_are_those_of_the_configuration(tmp_path: Path) -> 
     assert len(lines) == 3
     found = []
     for _, *options in lines:
-        config = config_of([str(file), *options], USAGE)
+        config = config_of("train", [str(file), *options], USAGE)
         assert config is not None
         found.append((config.train.devices, config.train.nodes, config.train.region_parallel))
     assert found == [(8, 1, 1), (8, 1, 8), (8, 4, 8)]

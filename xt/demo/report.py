@@ -17,6 +17,8 @@ from xt.demo.pictures import (
     reduced_by_mean,
     with_relevance,
 )
+from xt.demo.real_pixels import RealPixels
+from xt.demo.real_pixels_report import render_real_pixels
 from xt.demo.scenes import PlacedDigit
 
 TITLES = {"xt": "xT", "downsample": "down-sampling", "crop": "cropping"}
@@ -60,6 +62,7 @@ class Example:
 class Report:
     """Everything the page shows."""
 
+    pixels: RealPixels
     contestants: Sequence[Contestant]
     examples: Sequence[Example]
     giant: Giant
@@ -83,6 +86,7 @@ def render(report: Report) -> str:
     body = "".join(
         (
             _opening(report),
+            render_real_pixels(report.pixels),
             _comparison(report),
             _examples(report),
             render_key_results(report.key),

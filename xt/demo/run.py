@@ -15,6 +15,7 @@ from xt.demo.contest import Contest, Progress, hold_contest
 from xt.demo.giant_scene import Giant, find_on_giant
 from xt.demo.key_contest import compare_context_encoders, key_model_path
 from xt.demo.key_report import KeyResults, KeyRow
+from xt.demo.real_pixels import format_real_pixels, real_pixels
 from xt.demo.report import TITLES, Report, render
 from xt.demo.scenes import LABELS
 from xt.demo.settings import REGION_SIZE, DemoSettings
@@ -46,6 +47,9 @@ def run_demo(
     """
     check_writable_folder(out)
     acts: list[Act] = []
+    with _timed("pixels", acts):
+        pixels = real_pixels(out, progress)
+        show(format_real_pixels(pixels))
     with _timed("context", acts):
         contest = hold_contest(out, settings, progress)
         show(contest_text(contest.compared))
@@ -56,6 +60,7 @@ def run_demo(
         giant = _giant(out, settings, best, progress)
         show(giant_text(giant))
     report = Report(
+        pixels=pixels,
         contestants=contest.contestants,
         examples=contest.examples,
         giant=giant,
