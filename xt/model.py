@@ -75,6 +75,8 @@ class XT(nn.Module):
         self.head = head
         self.config = config
         self.streaming = Streaming()
+        # Of the images of the newest call: what a training run tells its speed by.
+        self.num_regions = 0
         # What `xt.dense` does with regions, made of these parts; a plain dictionary, as they are no parts themselves.
         self.dense_jobs: dict[Any, nn.Module] = {}
 
@@ -253,6 +255,7 @@ class XT(nn.Module):
                 images = squares(images, self.config.image_size)
         grids = self._grids(images) if grids is None else grids
         self.check(images, grids)
+        self.num_regions = sum(len(grid) for grid in grids)
         return images, grids
 
     def _with_labels(self, images: Any, targets: Any) -> tuple[Any, Any]:

@@ -1,12 +1,15 @@
 import io
+import os
 import re
+import subprocess
+import sys
 import time
 
 import pytest
 from rich.console import Console
 
 from xt.cli import busy
-from xt.cli.busy import busy_sentence
+from xt.cli.busy import busy_sentence, wait_passively
 from xt.cli.progress import Pace, ProgressBars, duration
 
 
@@ -185,3 +188,33 @@ def test_on_a_terminal_bars_are_drawn():
     assert "loss 0.53 [of 1]" in shown
     assert all(len(line) <= 80 for line in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown).splitlines())
     assert "a line above" in shown
+
+
+@pytest.mark.parametrize(
+    "said", [{"OMP_WAIT_POLICY": "ACTIVE"}, {"GOMP_SPINCOUNT": "100"}, {"KMP_BLOCKTIME": "200"}]
+)
+def test_threads_wait_as_the_user_says_and_else_passively(said):
+    environment = dict(said)
+    wait_passively(environment)
+    assert environment == said
+    environment = {"OMP_NUM_THREADS": "3"}
+    wait_passively(environment)
+    assert environment == {"OMP_NUM_THREADS": "3", "OMP_WAIT_POLICY": "PASSIVE"}
+
+
+@pytest.mark.parametrize(
+    ("statement", "policy"),
+    [
+        ("import xt.cli.main; xt.cli.main.main(['--version'])", "PASSIVE"),
+        ("import xt, xt.cli.main", "None"),
+    ],
+)
+def test_the_command_line_sets_the_policy_before_torch_is_loaded_and_the_library_sets_nothing(
+    statement, policy
+):
+    environment = {name: value for name, value in os.environ.items() if name != "OMP_WAIT_POLICY"}
+    code = f"{statement}; import os, sys; print('torch' in sys.modules, os.environ.get('OMP_WAIT_POLICY'))"
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == f"False {policy}"

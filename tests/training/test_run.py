@@ -10,6 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pytest
 import safetensors.torch
 import tifffile
@@ -20,6 +21,7 @@ from tests.training.toy import MODEL, toy_config, toy_model, toy_table
 from xt.configuration_parser import load_config
 from xt.data.statistics import pixel_statistics
 from xt.errors import CheckpointError, ConfigError, OutputError, TableError, XTError
+from xt.images import open_image
 from xt.model_files import load_model
 from xt.output import lock_folder
 from xt.training.callbacks import TrainingClock
@@ -208,6 +210,27 @@ def test_time_can_be_the_budget(table: Path, tmp_path: Path) -> None:
     rates = [group["lr"] for group in last["optimizer_states"][0]["param_groups"]]
     assert max(rates) < 0.5 * 3e-3
     assert reports[-1] == (2, 2)
+
+
+def test_a_report_of_a_step_has_loss_metrics_regions_a_second_and_memory(table: Path, tmp_path: Path) -> None:
+    reports: list[dict[str, float]] = []
+    settings = {"epochs": 2, "batch_size": 4}
+    result = train(
+        toy_config(table, tmp_path / "run", train=settings),
+        report=lambda what, done, total, values: reports.append(values) if what == "train" else None,
+        evaluate_test=False,
+    )
+    steps = [values for values in reports if "epoch" not in values]
+    assert all({"train/loss", "regions/s", "memory"} <= set(values) for values in steps[1:])
+    assert "val/loss" not in steps[0]
+    assert {"val/loss", "val/top1"} <= set(steps[-1])
+    # As many regions a second as the regions of all images make in the time of training.
+    images = int(result.metrics["steps"] * settings["batch_size"])
+    with open_image(table.parent / pd.read_csv(table)["image"][0]) as image:
+        regions = len(result.model.grid(image))
+    by_time = regions * images / result.metrics["training_seconds"]
+    assert 0.2 * by_time < steps[-1]["regions/s"] < 5 * by_time
+    assert 1e7 < steps[-1]["memory"] < 1e11
 
 
 def test_the_learning_rate_ends_at_its_last_value_and_steps_are_accumulated(

@@ -1,6 +1,20 @@
 """Other work on the machine: how much there is, and how PyTorch's threads are to wait beside it."""
 
 import os
+from collections.abc import MutableMapping
+
+# Any of these says how OpenMP's threads wait: GNU's, the standard's, Intel's.
+_HOW_THREADS_WAIT = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")
+
+
+def wait_passively(environment: MutableMapping[str, str] = os.environ) -> None:
+    """Let PyTorch's threads sleep while they wait for each other, unless the user has said how they are to wait.
+
+    By default they spin, and beside other work they spin for a thread that has no core to go on with: see
+    `benchmarks/busy_threads.py`. OpenMP reads it as it is loaded, with PyTorch; processes started from here inherit it.
+    """
+    if not any(name in environment for name in _HOW_THREADS_WAIT):
+        environment["OMP_WAIT_POLICY"] = "PASSIVE"
 
 
 def busy_sentence() -> str | None:

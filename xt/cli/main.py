@@ -11,6 +11,7 @@ from types import ModuleType
 from typing import Any
 
 from xt import __version__
+from xt.cli.busy import wait_passively
 from xt.errors import XTError
 
 # name -> (module, what `xt --help` says). A module is imported only when its command was chosen: `xt info`
@@ -48,6 +49,7 @@ OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit status: 0 done, 1 partly done, 2 refused with a sentence, 130 interrupted."""
     arguments = list(sys.argv[1:] if argv is None else argv)
+    wait_passively()
     try:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning

@@ -4,6 +4,7 @@ import csv
 import io
 import math
 import time
+from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,20 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from xt.memory import peak_bytes, peak_device_bytes
 from xt.output import write_atomically
 from xt.training.module import TrainingModule
 
 Report = Callable[[str, int, int, dict[str, float]], None]
 """Called as (what, done, total, values): what is going on, how far it is, and the newest numbers.
 
-After each epoch of training, `values` has its number under "epoch" and the numbers of its row in `curves.csv`.
+After each epoch of training, `values` has its number under "epoch" and the numbers of its row in `curves.csv`. After
+each step it has the newest loss and validation, "regions/s" and "memory" in bytes: the largest so far, of the device if
+that has a memory of its own.
 """
+
+# Of as many steps the regions a second are told.
+_STEPS_OF_A_PACE = 20
 
 
 class TrainingClock(Callback):
@@ -84,17 +91,30 @@ class ProgressReport(Callback):
     def __init__(self, report: Report) -> None:
         self.report = report
         self.values: dict[str, float] = {}
+        self._steps: deque[tuple[float, int]] = deque(maxlen=_STEPS_OF_A_PACE + 1)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
+        module = _ours(pl_module)
         self._take(trainer)
-        self.report("train", *self._how_far(trainer, _ours(pl_module), batch_idx + 1), dict(self.values))
+        self._take_pace(trainer, module)
+        self.values["memory"] = float(peak_device_bytes() or peak_bytes())
+        self.report("train", *self._how_far(trainer, module, batch_idx + 1), dict(self.values))
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         module = _ours(pl_module)
         how_far = self._how_far(trainer, module, int(trainer.num_training_batches))
         self.report("train", *how_far, _row_of_epoch(trainer, module))
+
+    def _take_pace(self, trainer: Trainer, module: TrainingModule) -> None:
+        # The clock of training stands still while it is validated. Processes with other images have about as many.
+        _, before = self._steps[-1] if self._steps else (0.0, 0)
+        regions = module.model.num_regions * (trainer.world_size // module.region_parallel)
+        self._steps.append((module.elapsed_s, before + regions))
+        (began, first), (now, last) = self._steps[0], self._steps[-1]
+        if now > began:
+            self.values["regions/s"] = (last - first) / (now - began)
 
     def _how_far(self, trainer: Trainer, module: TrainingModule, batches: int) -> tuple[int, int]:
         if module.max_seconds is not None:
