@@ -51,8 +51,9 @@ def test_train_resumes(run: Path, config: Path, capsys: pytest.CaptureFixture[st
     assert str(run / "model.safetensors") in printed.out
     # Of three epochs only the last was left to do.
     assert "train: 18 of 18" in printed.err
-    [last] = re.findall(r"^train: 18 of 18.*", printed.err, flags=re.MULTILINE)
-    assert re.fullmatch(r"train: 18 of 18, \d+ s, loss \d\S*, val/\S+ .*, \d\S* regions/s, \d\.\d GB", last)
+    # It has not been validated since it goes on.
+    [last] = re.findall(r"^train: 18 of 18, (.*)", printed.err, flags=re.MULTILINE)
+    assert re.fullmatch(r"\d+ s, loss \d\S*, \d\S* regions/s, \d\.\d GB", last)
     [epoch] = re.findall(r"^epoch .*", printed.err, flags=re.MULTILINE)
     assert re.match(r"epoch 3: train/loss \d.*, val/loss \d.*, val/top1 [01]", epoch)
     assert "measure pixels" not in printed.err
