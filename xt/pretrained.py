@@ -59,7 +59,7 @@ def cached_file(name: str) -> Path | None:
             found = try_to_load_from_cache(repository, file, revision=revision or None)
             if isinstance(found, str):
                 return Path(found)
-    elif known.url and not known.custom_load:
+    elif isinstance(known.url, str) and known.url and not known.custom_load:
         file_there = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(known.url).path).name
         return file_there if file_there.is_file() else None
     return None
@@ -72,7 +72,9 @@ def unreachable(name: str) -> str | None:
         return None
     if known.hf_hub_id and constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set, so that they are not fetched"
-    return probe(constants.ENDPOINT if known.hf_hub_id else known.url)
+    if known.hf_hub_id or not isinstance(known.url, str):
+        return probe(constants.ENDPOINT)
+    return probe(known.url)
 
 
 def probe(url: str) -> str | None:

@@ -42,10 +42,10 @@ def _of_recipes() -> list[Finding]:
         recipes_of.setdefault(read_with_base(file)["model"]["encoder"], []).append(name)
     found = []
     for encoder, names in recipes_of.items():
-        file = cached_file(encoder)
+        weights = cached_file(encoder)
         of = f"{', '.join(names[:_FEW])}{', ...' if len(names) > _FEW else ''}"
-        text = f"{'here' if file else 'fetched when first used'}; for {of}"
-        found.append(Finding(encoder, None if file is None else str(file), text))
+        text = f"{'here' if weights else 'fetched when first used'}; for {of}"
+        found.append(Finding(encoder, None if weights is None else str(weights), text))
     return found
 
 

@@ -72,7 +72,7 @@ def prepare_model(config: RunConfig, table: ImageTable, report: Report | None = 
         _check_channels(config, table)
     # A store has the weights, so that the pretrained ones need not be fetched.
     model = build_model(config.model if store is None else replace(config.model, pretrained=False))
-    has_statistics = config.model.pixel_mean is not None or (config.model.pretrained and store is None)
+    has_statistics = config.model.pixel_mean is not None or (bool(config.model.pretrained) and store is None)
     if config.train.init_encoder is not None:
         has_statistics |= load_encoder(model, Path(config.train.init_encoder))
     if store is not None:
