@@ -22,7 +22,7 @@ from common import print_table, write_results
 
 from xt.configuration import RunConfig
 from xt.data.encoding import encode_image, open_for_encoding
-from xt.demo.run import write_scenes
+from xt.demo.contest import write_scenes
 from xt.demo.settings import DemoSettings, run_config
 from xt.training.evaluation import evaluate
 from xt.training.preparation import prepare_model, reading

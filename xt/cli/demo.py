@@ -1,11 +1,16 @@
 """`xt demo`: the whole of it on a small scale, with real digits, in minutes on two CPU cores."""
 
 import argparse
-import time
 from dataclasses import replace
 from pathlib import Path
 
 from xt.cli.progress import Bar, ProgressBars
+
+_ON_ONES_OWN = """
+On your own files, a table with the columns image, label (or mask, points, boxes) and split:
+  xt check slides.csv
+  xt train classification --data.table slides.csv --train.out runs/first
+  xt predict runs/first 'new/*.svs' --out found"""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +24,6 @@ def run(arguments: argparse.Namespace) -> int:
     from xt.demo.settings import QUICK, DemoSettings
 
     settings = replace(QUICK if arguments.quick else DemoSettings(), seed=arguments.seed)
-    started = time.perf_counter()
     with ProgressBars() as bars:
         shown: dict[str, Bar] = {}
 
@@ -33,8 +37,7 @@ def run(arguments: argparse.Namespace) -> int:
             shown[what].update(done, total)
 
         run_demo(arguments.out, settings, progress, show)
-    print(f"{arguments.out / 'report.html'}: curves, examples, where the model looked")
-    print(
-        f"{arguments.out / 'results.json'}: these numbers; all in {(time.perf_counter() - started) / 60:.1f} minutes"
-    )
+    print(f"{arguments.out / 'report.html'}: pictures, curves, where the model looked")
+    print(f"{arguments.out / 'results.json'}: these numbers")
+    print(_ON_ONES_OWN)
     return 0

@@ -19,7 +19,7 @@ from xt.demo.real_pixels import format_real_pixels, real_pixels
 from xt.demo.report import TITLES, Report, render
 from xt.demo.scenes import LABELS
 from xt.demo.settings import REGION_SIZE, DemoSettings
-from xt.demo.text import contest_text, giant_text, key_text
+from xt.demo.text import acts_text, contest_text, giant_text, key_text
 from xt.output import check_writable_folder, write_atomically
 
 
@@ -54,11 +54,11 @@ def run_demo(
         contest = hold_contest(out, settings, progress)
         show(contest_text(contest.compared))
         key = compare_context_encoders(settings.key_task, settings.contexts, out, progress)
-        show(key_text(key))
+        show(key_text(_key_numbers(key)))
     with _timed("giant", acts):
         best = max(key.rows, key=lambda row: row.f1)
         giant = _giant(out, settings, best, progress)
-        show(giant_text(giant))
+        show(giant_text(giant.summary()))
     report = Report(
         pixels=pixels,
         contestants=contest.contestants,
@@ -77,6 +77,7 @@ def run_demo(
     write_atomically(out / "report.html", render(report))
     results = _results(contest, giant, key, settings, acts)
     write_atomically(out / "results.json", json.dumps(results, indent=2) + "\n")
+    show(acts_text(results))
     return results
 
 
@@ -104,6 +105,14 @@ def _giant(out: Path, settings: DemoSettings, row: KeyRow, progress: Progress) -
     )
 
 
+def _key_numbers(key: KeyResults) -> dict[str, Any]:
+    numbers = ("f1", "threshold", "seconds", "cpu_seconds")
+    return {
+        "chance": key.chance,
+        "contexts": {row.context: {name: getattr(row, name) for name in numbers} for row in key.rows},
+    }
+
+
 def _results(
     contest: Contest, giant: Giant, key: KeyResults, settings: DemoSettings, acts: list[Act]
 ) -> dict[str, Any]:
@@ -122,18 +131,7 @@ def _results(
     return {
         **{name: {key: contest.compared[name][key] for key in kept} for name in TITLES},
         "giant": giant.summary(),
-        "key": {
-            "chance": key.chance,
-            "contexts": {
-                row.context: {
-                    "f1": row.f1,
-                    "threshold": row.threshold,
-                    "seconds": row.seconds,
-                    "cpu_seconds": row.cpu_seconds,
-                }
-                for row in key.rows
-            },
-        },
+        "key": _key_numbers(key),
         "budget": contest.compared["budget"],
         "seed": settings.seed,
         "acts": [vars(act) for act in acts],

@@ -1,18 +1,18 @@
-"""What the demo shows on a terminal of 80 columns."""
+"""What the demo shows on a terminal of 80 columns, from the numbers that `results.json` holds."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from xt.demo.giant_scene import Giant
-from xt.demo.key_report import KeyResults
 from xt.demo.report import TITLES
 
+Numbers = Mapping[str, Any]
 
-def contest_text(compared: Mapping[str, Any]) -> str:
+
+def contest_text(contestants: Numbers) -> str:
     """Accuracy with its interval, peak memory and processor seconds of each contestant."""
     lines = [f"{'':16}{'accuracy':>9}{'95 % interval':>18}{'peak memory':>14}{'processor s':>14}"]
     for name in ("downsample", "crop", "xt"):
-        found = compared[name]
+        found = contestants[name]
         low, high = found["accuracy_interval"]
         interval = f"{low:.1%} to {high:.1%}"
         lines.append(
@@ -22,21 +22,34 @@ def contest_text(compared: Mapping[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def key_text(key: KeyResults) -> str:
+def key_text(key: Numbers) -> str:
     """F1 in the key task with each context encoder."""
     lines = [f"{'find what is like the key':28}{'F1':>6}{'processor s':>14}"]
-    lines += [f"{'  context ' + row.context:28}{row.f1:>6.2f}{row.cpu_seconds:>14.0f}" for row in key.rows]
-    lines.append(f"{'  marking everything':28}{key.chance:>6.2f}")
+    lines += [
+        f"{'  context ' + context:28}{found['f1']:>6.2f}{found['cpu_seconds']:>14.0f}"
+        for context, found in key["contexts"].items()
+    ]
+    lines.append(f"{'  marking everything':28}{key['chance']:>6.2f}")
     return "\n".join(lines)
 
 
-def giant_text(giant: Giant) -> str:
+def giant_text(giant: Numbers) -> str:
     """What was found on the giant image."""
-    measured = giant.measured
     return (
-        f"one image of {giant.height:,} x {giant.width:,} pixels, its key a {giant.key} in the corner:\n"
-        f"  {len(giant.true):,} of {giant.digits:,} digits are like it; {len(giant.found):,} places marked, "
-        f"F1 {giant.f1:.2f} (without the key at most {giant.chance:.2f})\n"
-        f"  {measured.regions:,} regions, {measured.peak_bytes / 2**30:.2f} GiB, "
-        f"{measured.cpu_seconds:.0f} processor seconds"
+        f"one image of {giant['height']:,} x {giant['width']:,} pixels, its key a {giant['key']} in the corner:\n"
+        f"  {giant['true']:,} of {giant['digits']:,} digits are like it; {giant['found']:,} places marked, "
+        f"F1 {giant['f1']:.2f}\n"
+        f"  (who does not see the key gets {giant['chance']:.2f} at best)\n"
+        f"  {giant['regions']:,} regions, {giant['peak_bytes'] / 2**30:.2f} GiB, "
+        f"{giant['cpu_seconds']:.0f} processor seconds"
+    )
+
+
+def acts_text(results: Numbers) -> str:
+    """How long each act took."""
+    acts = "; ".join(f"{act['name']} {act['wall_s']:.0f} s ({act['cpu_s']:.0f})" for act in results["acts"])
+    return (
+        f"on the clock (of processors): {acts};\n"
+        f"all in {results['seconds'] / 60:.1f} minutes, {results['cpu_seconds']:.0f} processor seconds, "
+        f"load {results['load']:.1f} on {results['cores']} cores"
     )
