@@ -43,6 +43,7 @@ CLASSES = {
     "text": ("Stroma", "Stroma"),
     "without a colour": ({"name": "Mitosis"}, "Mitosis"),
     "a number": ({"name": 1.0}, "1"),
+    "a list": (["Tumor", "Positive"], "Tumor: Positive"),
 }
 
 
@@ -198,3 +199,17 @@ def test_the_scanned_part_of_a_slide(tmp_path):
         assert (points.y.tolist(), points.x.tolist()) == ([238], [402])
         assert image.read(238, 402, 1, 1)[0, 0].tolist() == [200, 0, 0]
     assert PLAIN.qupath_origin == (0, 0)
+
+
+@pytest.mark.parametrize("key", ["objectType", "object_type"])
+@pytest.mark.parametrize("kind", ["ship", "Building", 3, "tree"])
+def test_columns_of_maps_that_are_called_like_qupath_s_are_none_of_its_objects(tmp_path, key, kind):
+    from rasterio.warp import transform
+
+    from tests.data.test_point_files import UTM, MapImage
+
+    longitude, latitude = transform("EPSG:32616", "EPSG:4326", [UTM[2] + 0.5 * 30.5], [UTM[5] - 0.5 * 20.25])
+    points = read(tmp_path, thing(longitude[0], latitude[0], properties={key: kind})).on(
+        MapImage(UTM), ("a",)
+    )
+    np.testing.assert_allclose([points.y[0], points.x[0]], [20.25, 30.5], atol=1e-3)

@@ -12,6 +12,9 @@ _OLD_KINDS = frozenset(
     f"{kind}Object"
     for kind in ("PathAnnotation", "PathCell", "PathDetection", "PathRoot", "PathTile", "TMACore")
 )
+_NEW_KINDS = frozenset(
+    ["annotation", "cell", "detection", "root", "tile", "tmacore", "tma_core", "tma core", "unknown"]
+)
 _FRAMES = frozenset(["root", "tmacore", "tma_core", "pathrootobject", "tmacoreobject"])
 _CHILDREN = ("childObjects", "children")
 _JOINT = ": "
@@ -22,7 +25,11 @@ def is_object(feature: Mapping[str, Any]) -> bool:
     properties = _properties(feature)
     if isinstance(properties.get("classification"), Mapping):
         return True
-    return str(feature.get("id")) in _OLD_KINDS or any(properties.get(key) for key in _KINDS)
+    # Maps, too, have columns of these names, whose objects are ships or buildings.
+    kinds = [str(properties.get(key)) for key in _KINDS]
+    return str(feature.get("id")) in _OLD_KINDS or any(
+        kind in _OLD_KINDS or kind.lower() in _NEW_KINDS for kind in kinds
+    )
 
 
 def _properties(feature: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -71,8 +78,11 @@ def flat(feature: Mapping[str, Any]) -> dict[str, Any]:
 def class_of(classification: Any) -> Any:
     """The name that QuPath shows: of a derived class all names from the outermost, "Tumor: Positive"; None without one.
 
-    It is a text, {"name": ...}, {"names": [...]}, or, before version 0.4, {"name": ..., "parentClass": {...}}.
+    It is a text, a list of them, {"name": ...}, {"names": [...]}, or, before version 0.4, {"name": ..., "parentClass":
+    {...}}.
     """
+    if isinstance(classification, list):
+        return _JOINT.join(map(str, classification))
     if not isinstance(classification, Mapping):
         return classification
     names = classification.get("names")
