@@ -314,3 +314,32 @@ def test_difficult_in_every_spelling(voc: Path, images: Path, word: str, crowd: 
 def test_lists_of_names_from_windows(tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_bytes("\ufeffimages\\photo.jpg\r\nimages\\photo3.jpg,\r\n".encode())
     assert listed_names(tmp_path / "list.txt") == ("photo", "photo3")
+
+
+@pytest.mark.parametrize(
+    ("rotation", "edges"),
+    [
+        ("0.0", [10, 20, 14, 30]),
+        ("90.0", [7, 23, 17, 27]),
+        ("180", [10, 20, 14, 30]),
+        ("-90", [7, 23, 17, 27]),
+    ],
+)
+def test_the_box_around_one_that_cvat_turned(
+    voc: Path, images: Path, rotation: str, edges: list[float]
+) -> None:
+    annotation(voc / "a.xml", "a.png", ("dog", 21, 11, 30, 14))
+    attribute = f"<attribute><name>rotation</name><value>{rotation}</value></attribute>"
+    text = (voc / "a.xml").read_text().replace("</object>", f"<attributes>{attribute}</attributes></object>")
+    (voc / "a.xml").write_text(text)
+    found = read_voc(voc, images, names=["a"])
+    np.testing.assert_allclose(found.boxes[0].edges, [edges], atol=1e-9)
+
+
+@pytest.mark.parametrize("text", ["no,yes\n", '["no", "yes"]', "no;yes", "no\tyes\n"])
+def test_names_in_one_line_are_not_one_name(tmp_path: Path, text: str) -> None:
+    (tmp_path / "classes.txt").write_text(text)
+    with pytest.raises(
+        TableError, match=r"classes\.txt: expected a class name a line, got one line of several"
+    ):
+        read_class_names(tmp_path / "classes.txt")

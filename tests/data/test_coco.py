@@ -475,3 +475,38 @@ def test_endless_nesting_is_refused(tmp_path: Path) -> None:
     (tmp_path / "i.json").write_text("[" * 200_000)
     with pytest.raises(TableError, match="is not a readable JSON file"):
         read_instances(tmp_path / "i.json")
+
+
+@pytest.mark.parametrize("unknown", [[0, 0, 0, 0], [-1, -1, -1, -1], [0.0, 0.0, 0.0, 0.0]])
+def test_a_box_that_is_written_as_unknown_is_taken_from_the_outline(
+    tmp_path: Path, unknown: list[float]
+) -> None:
+    path = one(tmp_path / "i.json", {"bbox": unknown, "segmentation": [[10, 20, 15, 20, 15, 28]]})
+    assert read_instances(path).boxes[0].edges.tolist() == [[20, 10, 28, 15]]
+
+
+@pytest.mark.parametrize(
+    ("degrees", "edges"),
+    [
+        (0.0, [20, 10, 24, 20]),
+        (None, [20, 10, 24, 20]),
+        (180, [20, 10, 24, 20]),
+        (90, [17, 13, 27, 17]),
+        ("270.0", [17, 13, 27, 17]),
+        (45, [22 - 14 / 8**0.5, 15 - 14 / 8**0.5, 22 + 14 / 8**0.5, 15 + 14 / 8**0.5]),
+        (-45.0, [22 - 14 / 8**0.5, 15 - 14 / 8**0.5, 22 + 14 / 8**0.5, 15 + 14 / 8**0.5]),
+    ],
+)
+def test_the_box_around_one_that_cvat_turned(tmp_path: Path, degrees: Any, edges: list[float]) -> None:
+    path = one(
+        tmp_path / "i.json", {"bbox": [10, 20, 10, 4], "attributes": {"occluded": False, "rotation": degrees}}
+    )
+    boxes = read_instances(path).boxes[0]
+    np.testing.assert_allclose(boxes.edges, [edges], atol=1e-9)
+    assert boxes.areas.tolist() == [40]
+
+
+def test_a_turn_that_is_no_number_is_refused(tmp_path: Path) -> None:
+    path = one(tmp_path / "i.json", {"bbox": [10, 20, 10, 4], "attributes": {"rotation": "much"}})
+    with pytest.raises(TableError, match=r"annotation \d+ has a wrong rotation: 'much' is no number"):
+        read_instances(path)

@@ -173,6 +173,10 @@ def read_class_names(path: str | Path) -> tuple[str, ...]:
     else:
         lines = read_text(path, "text file of class names").rstrip().splitlines()
         names = [class_name(line.strip().rstrip(",;")) for line in lines]
+        if len(names) == 1 and any(mark in names[0] for mark in ",;\t"):
+            raise TableError(
+                f"{path}: expected a class name a line, got one line of several, {names[0][:60]!r}"
+            )
     if "" in names:
         raise TableError(
             f"{path} names no class in place {names.index('')} (counted from 0), and places are the classes' numbers: "

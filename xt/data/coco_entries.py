@@ -127,22 +127,25 @@ def read_annotation(entry: Mapping[str, Any], place: int) -> Annotation:
             keys.append(identity(value))
         except ValueError as error:
             raise ValueError(f"the {name} has a wrong {what}: {error}") from None
-    x, y, width, height = _box(entry, name)
-    area = width * height if entry.get("area") in (None, "") else _said(name, "area", entry["area"])
+    box = _box(entry, name)
+    x, y, width, height = _turned(box, entry, name)
+    area = box[2] * box[3] if entry.get("area") in (None, "") else _said(name, "area", entry["area"])
     crowd = in_words(entry.get("iscrowd", 0))
     if crowd is None:
         raise ValueError(
             f"the {name} has the iscrowd {_short(entry['iscrowd'])}, which is neither yes nor no"
         )
     # Like a size of -1: not known.
-    area = width * height if area < 0 else area
+    area = box[2] * box[3] if area < 0 else area
     return Annotation(name, keys[0], keys[1], (y, x, y + height, x + width), area, crowd)
 
 
 def _box(entry: Mapping[str, Any], name: str) -> tuple[float, float, float, float]:
     """x, y, width, height."""
     given = entry.get("bbox")
-    if given in (None, [], ""):
+    # As some programs write it where they only know the outline.
+    unknown = given in ([0, 0, 0, 0], [-1, -1, -1, -1]) and entry.get("segmentation")
+    if given in (None, [], "") or unknown:
         try:
             return outline_box(entry.get("segmentation"))
         except ValueError as error:
@@ -159,6 +162,25 @@ def _box(entry: Mapping[str, Any], name: str) -> tuple[float, float, float, floa
             "none of the sides negative; mend it or take it out"
         )
     return x, y, width, height
+
+
+def _turned(
+    box: tuple[float, float, float, float], entry: Mapping[str, Any], name: str
+) -> tuple[float, float, float, float]:
+    """The box around one that CVAT has turned about its middle, by degrees beside it."""
+    attributes = entry.get("attributes")
+    given = attributes.get("rotation") if isinstance(attributes, Mapping) else None
+    return box if given in (None, "") else box_around(box, _said(name, "rotation", given))
+
+
+def box_around(box: tuple[float, float, float, float], degrees: float) -> tuple[float, float, float, float]:
+    """x, y, width, height of the upright box around one that is turned about its middle."""
+    if degrees % 180 == 0:
+        return box
+    x, y, width, height = box
+    cosine, sine = abs(math.cos(math.radians(degrees))), abs(math.sin(math.radians(degrees)))
+    wide, high = width * cosine + height * sine, width * sine + height * cosine
+    return x + (width - wide) / 2, y + (height - high) / 2, wide, high
 
 
 def outline_box(outline: Any) -> tuple[float, float, float, float]:

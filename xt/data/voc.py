@@ -18,6 +18,7 @@ from xt.data.box_conversion import (
     images_by_stem,
     together,
 )
+from xt.data.coco_entries import box_around, number
 from xt.data.columns import class_name, in_words
 from xt.errors import TableError
 from xt.images import open_image
@@ -85,6 +86,15 @@ def _box(entry: ElementTree.Element) -> LabelledBox:
     x0, y0, x1, y1 = (float(_text(box, name)) for name in ("xmin", "ymin", "xmax", "ymax"))
     # One that has no area in the file has none here.
     edges = (y0 - 1, x0 - 1, y1 if y1 > y0 else y1 - 1, x1 if x1 > x0 else x1 - 1)
+    turned = [
+        each.findtext("value") for each in entry.iter("attribute") if each.findtext("name") == "rotation"
+    ]
+    if turned and (degrees := number((turned[0] or "0").strip())):
+        # CVAT's, about the middle of the box.
+        x, y, width, height = box_around(
+            (edges[1], edges[0], edges[3] - edges[1], edges[2] - edges[0]), degrees
+        )
+        edges = (y, x, y + height, x + width)
     difficult = in_words(entry.findtext("difficult"))
     if difficult is None:
         raise ValueError(f"an object is difficult: {entry.findtext('difficult')!r}, which is neither 1 nor 0")
