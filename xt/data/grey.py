@@ -1,4 +1,5 @@
-"""Grey images among coloured ones, as photo collections have them: read as three equal channels."""
+"""Grey images among coloured ones, as photo collections have them: read as three equal channels; pictures whose pixels
+are places in a colour table (PNG, GIF, TIFF): read as the colours."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -7,28 +8,54 @@ from xt.images import LargeImage
 
 
 def in_colour(image: LargeImage, channels: int | None) -> LargeImage:
-    """A grey image for a model of three channels, lazily; all other images as they are."""
-    return Coloured(image) if channels == 3 and image.channels == 1 else image
+    """An image of one channel for a model of three, lazily; all other images as they are."""
+    if channels != 3 or image.channels != 1:
+        return image
+    return Coloured(image, colours_of(image))
+
+
+def colours_of(image: LargeImage) -> NDArray[np.uint8] | None:
+    """(N, 3) red, green and blue of each value of an image of one channel that has a colour table; else None."""
+    palette = image.band_notes()[0].palette if image.channels == 1 else None
+    if not palette or image.dtype.kind != "u":
+        return None
+    colours = np.zeros((np.iinfo(image.dtype).max + 1, 3), np.uint8)
+    for value, (red, green, blue, _) in palette.items():
+        colours[value] = red, green, blue
+    return colours
+
+
+def palette_hint(image: LargeImage) -> str:
+    """What to do about an image whose pixels are places in a colour table; empty for all others."""
+    if colours_of(image) is None:
+        return ""
+    return "; its pixels are places in a colour table: to have the colours as channels, gdal_translate -expand rgb"
 
 
 class Coloured(LargeImage):
-    """A view of an image of one channel with that channel three times."""
+    """A view of an image of one channel with that channel three times, or with the colours that it stands for.
 
-    def __init__(self, source: LargeImage) -> None:
+    Args:
+        colours: see `colours_of`.
+    """
+
+    def __init__(self, source: LargeImage, colours: NDArray[np.uint8] | None = None) -> None:
         super().__init__(
             source.name,
             source.level_shapes,
             3,
-            source.dtype,
+            source.dtype if colours is None else np.dtype(np.uint8),
             levels=source.levels,
             microns_per_pixel=source.microns_per_pixel,
             crs=source.crs,
             transform=source.transform,
             control=source.control,
-            nodata=source.nodata_values * 3,
-            fill=source.fill,
+            # A value in the table is no colour.
+            nodata=source.nodata_values * 3 if colours is None else None,
+            fill=source.fill if colours is None else 0,
         )
         self.source = source
+        self._colours = colours
         self.alpha_bands = source.alpha_bands
 
     @property
@@ -36,13 +63,16 @@ class Coloured(LargeImage):
         return self.source.has_nodata
 
     def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
-        return np.repeat(self.source._read_level(y, x, height, width, level), 3, axis=2)
+        return self._coloured(self.source._read_level(y, x, height, width, level))
 
     def _read_valid(
         self, y: int, x: int, height: int, width: int, level: int
     ) -> tuple[np.ndarray, NDArray[np.bool_]]:
         pixels, valid = self.source._read_level_valid(y, x, height, width, level)
-        return np.repeat(pixels, 3, axis=2), np.repeat(valid, 3, axis=2)
+        return self._coloured(pixels), np.repeat(valid, 3, axis=2)
+
+    def _coloured(self, pixels: np.ndarray) -> np.ndarray:
+        return np.repeat(pixels, 3, axis=2) if self._colours is None else self._colours[pixels[..., 0]]
 
     def close(self) -> None:
         self.source.close()

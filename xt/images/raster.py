@@ -33,6 +33,8 @@ _COARSEST_MICROSCOPE = 20.0
 _OME_MARK = "<OME "
 _MICRONS_PER_UNIT = {"2": 25_400.0, "3": 10_000.0}
 
+# Drivers whose bands are pictures one after the other.
+_ANIMATED = frozenset(["GIF", "BIGGIF"])
 # Before the name of a TIFF, which of its directories is meant.
 _DIRECTORY = re.compile(r"^GTIFF_DIR:(off:)?\d+:")
 
@@ -247,6 +249,11 @@ def describe(
         inside = ", ".join(dataset.subdatasets[:3])
         hint = f"; it holds further images, open one of them: {inside}" if inside else ""
         raise ImageError(f"{path} has no bands to read{hint}")
+    if dataset.driver in _ANIMATED and dataset.count > 1:
+        raise ImageError(
+            f"{path} is an animation of {dataset.count} pictures, which are no channels of one: save the one that is "
+            "meant as PNG"
+        )
     check_claims(path, dataset.count, _block_bytes(dataset))
     for name in sorted(set(dataset.dtypes)):
         check_dtype(np.dtype("complex64" if name == "complex_int16" else name), path)

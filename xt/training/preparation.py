@@ -9,7 +9,7 @@ import torch
 from xt.configuration import DataConfig, RunConfig
 from xt.configuration_parser import config_from_dict, config_to_dict
 from xt.data.dataset import Reading
-from xt.data.grey import in_colour
+from xt.data.grey import in_colour, palette_hint
 from xt.data.photo_dataset import PhotoDataset, photo_statistics
 from xt.data.statistics import pixel_statistics
 from xt.data.table import ImageTable
@@ -202,7 +202,7 @@ def _check_channels(config: RunConfig, table: ImageTable) -> None:
         if image.channels != model.in_channels:
             raise ConfigError(
                 f"model.in_channels is {model.in_channels}, but {image.name} has {image.channels} channels; "
-                f"set model.in_channels to {image.channels}{alpha_hint(image, model.in_channels)}"
+                f"set model.in_channels to {image.channels}{alpha_hint(image, model.in_channels)}{palette_hint(image)}"
             )
         if image.alpha_bands:
             warn_of_shades(path)
