@@ -203,3 +203,23 @@ def test_coordinate_systems_that_cannot_be(tmp_path):
         TableError, match=r"names the coordinate system 'urn:ogc:def:crs:EPSG::99999', which is unknown"
     ):
         read_points(file).on(MapImage(UTM), ("point",))
+
+
+@pytest.mark.parametrize(
+    "names",
+    ["latitude,longitude", "Latitude,Longitude", "LAT,LON", "lat,lng", "decimalLatitude,decimalLongitude"],
+)
+def test_columns_of_degrees_in_the_usual_spellings(tmp_path, names):
+    from rasterio.warp import transform
+
+    longitude, latitude = transform("EPSG:32616", "EPSG:4326", [UTM[2] + 0.5 * 30.5], [UTM[5] - 0.5 * 20.25])
+    (tmp_path / "p.csv").write_text(f"{names},label\n{latitude[0]!r},{longitude[0]!r},a\n")
+    points = read_points(tmp_path / "p.csv").on(MapImage(UTM), ("a",))
+    np.testing.assert_allclose([points.y[0], points.x[0]], [20.25, 30.5], atol=1e-3)
+
+
+@pytest.mark.parametrize("names", ["X,Y", "Y,X"])
+def test_x_and_y_in_capitals_may_count_in_any_unit(tmp_path, names):
+    (tmp_path / "p.csv").write_text(f"{names}\n1,2\n")
+    with pytest.raises(TableError, match=r"expected columns y and x \(pixels\)"):
+        read_points(tmp_path / "p.csv")

@@ -17,8 +17,9 @@ from xt.data.coco_writing import write_instances
 from xt.data.dataset import Reading
 from xt.data.dense_dataset import check_labelled
 from xt.data.dense_table import read_mask_table, read_point_table
-from xt.data.seen_classes import check_answers, check_masks, warn_of_unseen
+from xt.data.seen_classes import check_answers, check_masks, warn_of_spellings, warn_of_unseen
 from xt.data.table import ImageTable
+from xt.data.table_files import read_table
 from xt.errors import DataWarning, TableError
 from xt.heads import BoxTable
 
@@ -190,3 +191,30 @@ def test_a_divided_table_keeps_its_classes(tmp_path):
     table = replace(answers("classification", [0, 1], ("a", "b")), splits=("train", "val"))
     with pytest.warns(DataWarning, match="of the 1 training images is of the class 'b'"):
         check_answers(table.split("train"), "classification")
+
+
+@pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (
+            ["Cell", "cell", "nerve"],
+            r"t\.csv: 'Cell', 'cell' are classes of their own, told apart by capitals only",
+        ),
+        (["True", "true", "FALSE"], r"t\.csv: 'True', 'true' are classes of their own"),
+        (["nan", "a"], r"t\.csv: 'nan' is a class, though programs write it for an empty cell"),
+        (["1", "1.0", "2"], None),
+        (["a", "b", "none"], None),
+    ],
+)
+def test_classes_in_two_spellings_are_said(tmp_path: Path, labels: list[str], message: str | None) -> None:
+    (tmp_path / "t.csv").write_text(
+        "image,label\n" + "".join(f"{number}.png,{label}\n" for number, label in enumerate(labels))
+    )
+    table = read_table(tmp_path / "t.csv")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        if message is None:
+            warn_of_spellings(table)
+            return
+        with pytest.raises(DataWarning, match=message):
+            warn_of_spellings(table)

@@ -34,6 +34,8 @@ _AXES: tuple[tuple[tuple[str, str], System], ...] = (
     (("map_y", "map_x"), OwnMap()),
     (("latitude", "longitude"), Named(DEGREES)),
     (("lat", "lon"), Named(DEGREES)),
+    (("lat", "lng"), Named(DEGREES)),
+    (("decimallatitude", "decimallongitude"), Named(DEGREES)),
 )
 
 
@@ -145,9 +147,13 @@ def read_points(
 
 
 def _axes(frame: pd.DataFrame, path: Path) -> tuple[tuple[str, str], System]:
+    # Of y and x the letters count: X and Y are ImageJ's in its own unit, or GIS' on some map.
+    lower = {str(name).lower(): str(name) for name in reversed(frame.columns)}
     for axes, system in _AXES:
         if all(name in frame for name in axes):
             return axes, system
+        if isinstance(system, Named) and all(name in lower for name in axes):
+            return (lower[axes[0]], lower[axes[1]]), system
     raise TableError(
         f"{path}: expected columns y and x (pixels), map_y and map_x (the image's map), or latitude and longitude; its "
         f"columns are {', '.join(str(name) for name in frame.columns)}"

@@ -18,6 +18,9 @@ from xt.images import LargeImage
 # Masks that are looked at in any case, more only while a class is missing; windows of each, and their pixels a side.
 _MASKS, _WINDOWS_A_SIDE, _WINDOW = 64, 4, 256
 
+# As pandas and NumPy write nothing.
+_EMPTY = frozenset(["nan", "<na>", "nat"])
+
 
 def unseen(class_names: Sequence[str], counts: NDArray[np.integer]) -> list[str]:
     """The classes that were counted nowhere."""
@@ -36,6 +39,29 @@ def warn_of_unseen(table: ImageTable, counts: NDArray[np.integer], what: str = "
             f"{table.source}: no {what} of the {len(table)} training images is of the class"
             f"{'es' if len(missing) > 1 else ''} {in_short(missing)}: nothing can be learned of "
             f"{'them' if len(missing) > 1 else 'it'}",
+            DataWarning,
+            stacklevel=3,
+        )
+
+
+def warn_of_spellings(table: ImageTable) -> None:
+    """Say which classes may be one in two spellings, or none at all."""
+    spelled: dict[str, list[str]] = {}
+    for name in table.class_names:
+        spelled.setdefault(name.casefold(), []).append(name)
+    several = [names for names in spelled.values() if len(names) > 1]
+    if several:
+        warnings.warn(
+            f"{table.source}: {in_short(several[0])} are classes of their own, told apart by capitals only; if "
+            "they are one, write them alike",
+            DataWarning,
+            stacklevel=3,
+        )
+    empty = [name for name in table.class_names if name.casefold() in _EMPTY]
+    if empty:
+        warnings.warn(
+            f"{table.source}: {in_short(empty)} is a class, though programs write it for an empty cell; take its rows "
+            "out if they have no label",
             DataWarning,
             stacklevel=3,
         )

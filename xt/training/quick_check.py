@@ -4,7 +4,7 @@ from xt.configuration import RunConfig
 from xt.data.dataset import Reading
 from xt.data.dense_dataset import check_labelled, warn_of_crowded_images
 from xt.data.dense_table import DENSE_TASKS
-from xt.data.seen_classes import check_answers, check_masks, warn_of_unseen
+from xt.data.seen_classes import check_answers, check_masks, warn_of_spellings, warn_of_unseen
 from xt.data.splits import Splits
 from xt.errors import TableError
 from xt.training.callbacks import Report
@@ -21,6 +21,8 @@ def quick_check(config: RunConfig, splits: Splits, how: Reading, report: Report 
     """
     model = config.model
     check_resolutions((splits.train, splits.validation, splits.test), model, config.data, report)
+    if model.head != "regression":
+        warn_of_spellings(splits.train)
     if model.head not in DENSE_TASKS:
         check_answers(splits.train, model.head)
         return
