@@ -5,21 +5,23 @@ import os
 import platform
 import subprocess
 import sys
+import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
-import rasterio.errors
 import timm
 import torch
+from numpy.typing import NDArray
 
+import xt
 from xt.memory import peak_bytes as peak_bytes
 
 RESULTS = Path(__file__).parent / "results"
+STRIP = 256
 
 
 def hardware() -> dict[str, Any]:
@@ -30,7 +32,27 @@ def hardware() -> dict[str, Any]:
     )
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     versions = {"python": platform.python_version(), "torch": torch.__version__, "timm": timm.__version__}
-    return {"cpu": cpu, "cores": os.cpu_count(), "gpu": gpu, "threads": torch.get_num_threads(), **versions}
+    found = {"cpu": cpu, "cores": os.cpu_count(), "gpu": gpu, "threads": torch.get_num_threads()}
+    return found | versions | {"commit": commit()}
+
+
+def commit() -> str | None:
+    """Of the code measured, with a word if files differ from it; outside a repository what XT_COMMIT says."""
+    command = ["git", "describe", "--always", "--exclude=*", "--dirty= and changes"]
+    try:
+        done = subprocess.run(command, cwd=RESULTS.parent, capture_output=True, text=True)
+    except OSError:
+        return os.environ.get("XT_COMMIT")
+    return done.stdout.strip() or os.environ.get("XT_COMMIT")
+
+
+def on_device(work: Callable[[], object], device: torch.device | str) -> float:
+    """Seconds that some work takes, until the device has done it."""
+    start = time.perf_counter()
+    work()
+    if torch.device(device).type == "cuda":
+        torch.cuda.synchronize(device)
+    return time.perf_counter() - start
 
 
 def write_results(name: str, rows: Sequence[Mapping[str, Any]], **notes: Any) -> Path:
@@ -79,29 +101,65 @@ def keep_freed_memory() -> None:
 
 
 def make_scene(path: Path, size: int, width: int | None = None, *, compress: str = "JPEG") -> Path:
-    """A tiled TIFF of size x width RGB pixels with structure at every scale, written row of tiles by row of tiles."""
+    """A tiled TIFF of size x width RGB pixels with structure at every scale, written row of tiles by row of tiles.
+
+    A path that ends in .npy is an array instead, for machines that cannot read files; see `open_scene`.
+    """
     if path.exists():
         return path
     width = width or size
+    if path.suffix == ".npy":
+        return _make_array(path, size, width)
+    import rasterio
+    import rasterio.errors
+
     rng = np.random.default_rng(size)
-    strip = 256
     profile = {
         "driver": "GTiff", "height": size, "width": width, "count": 3, "dtype": "uint8", "tiled": True,
-        "blockxsize": strip, "blockysize": strip, "compress": compress, "BIGTIFF": "IF_SAFER",
+        "blockxsize": STRIP, "blockysize": STRIP, "compress": compress, "BIGTIFF": "IF_SAFER",
     }  # fmt: skip
     warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
     if compress == "JPEG":
         profile["photometric"] = "YCBCR"
     with rasterio.open(path, "w", **profile) as file:
-        for top in range(0, size, strip):
-            height = min(strip, size - top)
-            y = np.arange(top, top + height)[:, None]
-            x = np.arange(width)[None, :]
-            waves = sum(np.sin(y / 2**k + k) * np.cos(x / 2**k) for k in (2, 4, 6)) * 30 + 128
-            noise = rng.integers(-20, 20, (3, height, width))
-            rows = np.clip(waves[None] + noise, 0, 255).astype(np.uint8)
+        for top in range(0, size, STRIP):
+            height = min(STRIP, size - top)
+            rows = _rows_of_scene(rng, top, height, width)
             file.write(rows, window=((top, top + height), (0, width)))
     return path
+
+
+def open_scene(path: str | Path) -> xt.LargeImage:
+    """What `make_scene` made; an array through a memory map."""
+    return xt.open_image(np.load(path, mmap_mode="r") if str(path).endswith(".npy") else path)
+
+
+def repeated_scene(height: int, width: int) -> xt.LargeImage:
+    """An image of any size that takes the memory of one row, and is read at the speed of memory."""
+    row = np.random.default_rng(width).integers(0, 256, (1, width, 3), dtype=np.uint8)
+    return xt.open_image(np.broadcast_to(row, (height, width, 3)))
+
+
+def _make_array(path: Path, height: int, width: int) -> Path:
+    rng = np.random.default_rng(height)
+    unfinished = path.with_suffix(".part")
+    array = np.lib.format.open_memmap(unfinished, "w+", np.uint8, (height, width, 3))
+    # Columns repeat, as drawing two billion numbers takes longer than what is measured.
+    drawn = min(width, 2048)
+    for top in range(0, height, STRIP):
+        rows = _rows_of_scene(rng, top, min(STRIP, height - top), drawn).transpose(1, 2, 0)
+        array[top : top + STRIP] = np.tile(rows, (1, -(-width // drawn), 1))[:, :width]
+    array.flush()
+    return unfinished.rename(path)
+
+
+def _rows_of_scene(rng: np.random.Generator, top: int, height: int, width: int) -> NDArray[np.uint8]:
+    """(3, height, width)."""
+    y = np.arange(top, top + height)[:, None]
+    x = np.arange(width)[None, :]
+    waves = sum(np.sin(y / 2**k + k) * np.cos(x / 2**k) for k in (2, 4, 6)) * 30 + 128
+    noise = rng.integers(-20, 20, (3, height, width))
+    return np.clip(waves[None] + noise, 0, 255).astype(np.uint8)
 
 
 def _cpuinfo() -> list[str]:

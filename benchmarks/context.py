@@ -27,8 +27,8 @@ RESULTS = Path(__file__).parent / "results"
 TABLE = RESULTS / "context.csv"
 ENCODERS = ("transformer_xl", "hyper", "mamba", "mamba2", "longformer", "longformer_2d", "full")
 REFERENCES = (
-    "mamba_step", "mamba2_step", "mamba2_token", "mamba2_scan", "mamba2_scan_step", "transformers_mamba",
-    "transformers_mambapy", "transformers_longformer",
+    "longformer_flex", "mamba_plain", "mamba_step", "mamba2_step", "mamba2_token", "mamba2_scan", "mamba2_scan_step",
+    "transformers_mamba", "transformers_mambapy", "transformers_longformer",
 )  # fmt: skip
 LENGTHS = (4096, 16384, 65536, 262144, 1048576)
 COLUMNS = (

@@ -56,6 +56,17 @@ def _recurrent(name: str, dim: int, depth: int) -> RecurrentEncoder:
     return encoder
 
 
+def longformer_flex(dim: int, depth: int) -> nn.Module:
+    """Our Longformer with its windows through PyTorch's FlexAttention."""
+    return create_context_encoder("longformer", dim=dim, depth=depth, kernel="flex")
+
+
+def mamba_plain(dim: int, depth: int) -> nn.Module:
+    """Our Mamba with its scan in plain PyTorch, also where the kernel of `mamba_ssm` is installed."""
+    mamba.fused_kernel = lambda tokens: None
+    return _recurrent("mamba", dim, depth)
+
+
 def mamba_step(dim: int, depth: int) -> nn.Module:
     """Our Mamba without segments, its scan replaced by the paper's recurrence, a token at a time."""
 
@@ -196,7 +207,7 @@ class TransformersLongformer(nn.Module):
         self.model: Any = LongformerModel(config, add_pooling_layer=False)
 
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        attended = torch.ones(tokens.shape[:2], dtype=torch.long)
+        attended = torch.ones(tokens.shape[:2], dtype=torch.long, device=tokens.device)
         everywhere = F.pad(torch.ones_like(attended[:, :16]), (0, tokens.shape[1] - 16))
         return self.model(
             inputs_embeds=tokens, attention_mask=attended, global_attention_mask=everywhere

@@ -4,21 +4,19 @@
 
 A sparse image, with data in a share of its regions, is gone through for real; the memory of the dense one is what
 `xt.plan` says, whose figure is checked on a dense image of 8,192 pixels a side. Each in a fresh process.
-With a GPU: `--device cuda --dense --encoder swinv2_tiny_window16_256 --precision bf16` does the whole image.
+On a GPU `gpu.py --only large-step` goes through the whole dense image, from a memory map.
 """
 
 import argparse
 import json
 import tempfile
-import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 import torch
-from common import in_fresh_process, make_scene, peak_bytes, print_table, write_results
+from common import in_fresh_process, make_scene, on_device, open_scene, peak_bytes, print_table, write_results
 
 import xt
 
@@ -27,6 +25,9 @@ HEIGHT, WIDTH, TILE = 29_000, 25_000, 256
 
 def make_sparse_scene(path: Path, share: float) -> Path:
     """A tiled TIFF of which a share of the tiles, in one round patch, holds data; the others are not even stored."""
+    import rasterio
+    import rasterio.errors
+
     rows, columns = -(-HEIGHT // TILE), -(-WIDTH // TILE)
     y, x = np.mgrid[:rows, :columns]
     distance = np.hypot(y - rows / 2, x - columns / 2)
@@ -46,9 +47,11 @@ def make_sparse_scene(path: Path, share: float) -> Path:
     return path
 
 
-def make_model(encoder: str, context: str, foreground: str | None) -> xt.XT:
+def make_model(encoder: str, context: str, foreground: str | None, **settings: Any) -> xt.XT:
     torch.manual_seed(0)
-    return xt.create_model(encoder, context=context, num_classes=10, foreground=foreground)
+    return xt.create_model(
+        encoder, context=context, foreground=foreground, **({"num_classes": 10} | settings)
+    )
 
 
 def step(
@@ -59,29 +62,72 @@ def step(
     region_batch: int,
     device: str,
     precision: str,
+    training: bool = True,
+    **settings: Any,
 ) -> dict[str, Any]:
-    """One training step in this process."""
-    model = make_model(encoder, context, foreground).to(device)
-    image = xt.open_image(scene)
-    start = time.perf_counter()
-    enabled = precision == "bf16"
-    with torch.autocast(torch.device(device).type, dtype=torch.bfloat16, enabled=enabled):
-        loss = model.loss(image, torch.tensor([3], device=device), region_batch=region_batch)
-    loss.backward()
-    on_gpu = torch.cuda.max_memory_allocated() if device.startswith("cuda") else 0
+    """One training step in this process, or inference; a dense head's classes are a mask of nothing but the first.
+
+    Args:
+        settings: of the model, beyond these.
+    """
+    model = make_model(encoder, context, foreground, **settings).to(device).train(training)
+    model.streaming = xt.Streaming(region_batch=region_batch)
+    image, on_gpu = open_scene(scene), device.startswith("cuda")
+    if on_gpu:
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    work = train if training else predict
+    seconds = on_device(lambda: work(model, image, autocast(device, precision)), device)
     return {
         "regions": len(model.grid(image)),
         "peak_MB": round(peak_bytes() / 1e6),
-        "device_MB": round(on_gpu / 1e6),
-        "seconds": round(time.perf_counter() - start, 1),
+        "device_MB": round(torch.cuda.max_memory_allocated(device) / 1e6) if on_gpu else 0,
+        "reserved_MB": round(torch.cuda.max_memory_reserved(device) / 1e6) if on_gpu else 0,
+        "seconds": round(seconds, 1),
     }
 
 
-def plan(side_y: int, side_x: int, encoder: str, context: str, region_batch: int) -> dict[str, Any]:
-    planned = xt.plan(
-        make_model(encoder, context, None), (side_y, side_x), "cpu", region_batch=region_batch, training=True
-    ).training("none")
-    return {"planned_MB": round(planned.peak_bytes / 1e6)}
+def train(model: xt.XT, image: xt.LargeImage, precision: torch.autocast) -> None:
+    target: Any = torch.tensor([3], device=model.device)
+    images: Any = image
+    if model.config.head == "segmentation":
+        mask = np.broadcast_to(np.uint8(0), (*image.shape, 1))
+        images, target = [image], [xt.open_image(mask)]
+    with precision:
+        loss = model.loss(images, target)
+    loss.backward()
+
+
+@torch.no_grad()
+def predict(model: xt.XT, image: xt.LargeImage, precision: torch.autocast) -> None:
+    with precision:
+        if model.config.head == "segmentation":
+            for _ in model.decode(image):
+                pass
+        else:
+            model(image)
+
+
+def autocast(device: str, precision: str) -> torch.autocast:
+    return torch.autocast(torch.device(device).type, torch.bfloat16, enabled=precision == "bf16")
+
+
+def plan(
+    side_y: int,
+    side_x: int,
+    encoder: str,
+    context: str,
+    region_batch: int,
+    device: str = "cpu",
+    precision: str = "fp32",
+    training: bool = True,
+    **settings: Any,
+) -> dict[str, Any]:
+    model = make_model(encoder, context, None, **settings)
+    with autocast(device, precision):
+        planned = xt.plan(model, (side_y, side_x), device, region_batch=region_batch, training=training)
+    step = planned.training("none") if training else planned.inference
+    return {"planned_MB": round(step.peak_bytes / 1e6), "planned_s": step.seconds and round(step.seconds, 1)}
 
 
 def main() -> None:
@@ -121,7 +167,7 @@ def main() -> None:
             took = in_fresh_process(
                 __file__, what="step", scene=str(scene), foreground=foreground, **shared, **where
             )
-            rows.append({"image": name} | took | {"planned_MB": ""})
+            rows.append({"image": name} | took | {"planned_MB": "", "planned_s": ""})
             print_table(rows[-1:])
     rows[1] |= in_fresh_process(__file__, what="plan", side_y=8192, side_x=8192, **shared)
     dense = in_fresh_process(__file__, what="plan", side_y=HEIGHT, side_x=WIDTH, **shared)

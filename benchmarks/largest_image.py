@@ -2,24 +2,24 @@
 
     python benchmarks/largest_image.py                       # 8, 24, 40 and 80 GB; nothing is run
     python benchmarks/largest_image.py --memory 24 --run     # and run at the side found, on the device at hand
+    python benchmarks/gpu.py --only largest whole-image      # run on a GPU, held to so much memory
 
 Both sides are found by counting what is alive in a training step on fake tensors: `xt.plan` for xt, and the backbone
 on the whole image at once beside it. With --run the step of xt is done for real, and its peak told.
 """
 
 import argparse
-import tempfile
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import timm
 import torch
-from common import make_scene, peak_bytes, print_table, write_results
+from common import on_device, peak_bytes, print_table, repeated_scene, write_results
 
 import xt
 from xt.footprint import footprint
+from xt.memory import unless_out_of_memory
 
 
 class Peaks:
@@ -67,11 +67,18 @@ def xt_bytes(model: xt.XT, region_batch: int, side: int) -> int:
 
 def whole_bytes(encoder: str, side: int) -> float:
     """Peak of the backbone's training step on one image, with the parameters."""
+    backbone = whole_backbone(encoder, side)
+    parameters = sum(parameter.nbytes for parameter in backbone.parameters())
+    found = footprint(backbone, lambda: (torch.empty(1, 3, side, side),), graph=True)
+    return parameters + found.peak_bytes
+
+
+def whole_backbone(encoder: str, side: int) -> torch.nn.Module:
+    """From an image of that side to a scalar."""
     try:
         backbone = timm.create_model(encoder, features_only=True, img_size=side)
     except TypeError:
         backbone = timm.create_model(encoder, features_only=True)
-    parameters = sum(parameter.nbytes for parameter in backbone.parameters())
 
     class Last(torch.nn.Module):
         def __init__(self) -> None:
@@ -81,17 +88,40 @@ def whole_bytes(encoder: str, side: int) -> float:
         def forward(self, pixels: torch.Tensor) -> torch.Tensor:
             return self.backbone(pixels)[-1].mean()
 
-    return parameters + footprint(Last(), lambda: (torch.empty(1, 3, side, side),), graph=True).peak_bytes
+    return Last()
 
 
 def run(model: xt.XT, side: int, region_batch: int, device: str) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng():
-        image = xt.open_image(make_scene(Path(folder) / "scene.tif", side))
-        model.to(device)
-        loss = model.loss(image, torch.tensor([3], device=device), region_batch=region_batch)
-        loss.backward()
-    peak = torch.cuda.max_memory_allocated() if device.startswith("cuda") else peak_bytes()
-    return {"ran at": side, "peak_GB": round(peak / 1e9, 2)}
+    """A training step of a model on the device."""
+    image, target = repeated_scene(side, side), torch.tensor([3], device=device)
+    seconds = on_device(lambda: model.loss(image, target, region_batch=region_batch).backward(), device)
+    return {"ran at": side, "peak_GB": _peak_gigabytes(device), "seconds": round(seconds, 1)}
+
+
+def run_whole(encoder: str, side: int, device: str, precision: str = "fp32") -> dict[str, Any] | None:
+    """A training step of the backbone alone on the whole image at once; None if memory runs out."""
+
+    def step() -> dict[str, Any]:
+        backbone = whole_backbone(encoder, side).to(device)
+        pixels = torch.rand(1, 3, side, side, device=device)
+
+        def both() -> None:
+            with torch.autocast(pixels.device.type, torch.bfloat16, enabled=precision == "bf16"):
+                loss = backbone(pixels)
+            loss.backward()
+
+        seconds = on_device(both, device)
+        return {"side": side, "peak_GB": _peak_gigabytes(device), "seconds": round(seconds, 2)}
+
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+    return unless_out_of_memory(step)
+
+
+def _peak_gigabytes(device: str) -> float:
+    peak = torch.cuda.max_memory_allocated(device) if device.startswith("cuda") else peak_bytes()
+    return round(peak / 1e9, 2)
 
 
 def main() -> None:
@@ -119,9 +149,9 @@ def main() -> None:
             "whole image": alone,
             "pixels, times": (side / alone) ** 2 if alone else "",
         }
-        rows.append(
-            row | (run(model, side, options.region_batch, options.device) if options.run and side else {})
-        )
+        if options.run and side:
+            row |= run(model.to(options.device), side, options.region_batch, options.device)
+        rows.append(row)
         print_table(rows[-1:])
     print()
     print_table(rows)
