@@ -82,7 +82,10 @@ def file_of(name: str, folder: Path, device: str, *, small: bool, again: bool) -
 def run(name: str, path: Path, device: str, seconds: float, *, small: bool) -> None:
     """The step in a process of its own, which is ended with all it started when its time is over."""
     command = [sys.executable, str(HERE / "gpu_steps.py"), name, "--out", str(path), "--device", device]
-    process = subprocess.Popen([*command, *(["--small"] if small else [])], start_new_session=True)
+    # Threads that share a core with other work wait for each other longer than all of a tiny step takes.
+    environment = os.environ | ({"OMP_NUM_THREADS": "1"} if small else {})
+    command += ["--small"] if small else []
+    process = subprocess.Popen(command, start_new_session=True, env=environment)
     try:
         code = process.wait(seconds)
         if code not in (0, 1):

@@ -27,7 +27,7 @@ from xt.replay import new_seed
 from xt.replay_conditions import frozen_statistics
 from xt.sequences import as_sequences
 from xt.streamed_tensors import Gathered
-from xt.streaming import Streaming, streamed_map, streamed_outputs
+from xt.streaming import Streaming, streamed_map, streamed_outputs, with_room
 
 if TYPE_CHECKING:
     from xt.model import XT
@@ -218,7 +218,7 @@ class DensePass:
         """The share's tokens (its regions, N, D) and the others' through the context encoder, as rows of all images."""
         tokens = self.share.gather(tokens)
         sequences, positions, mask = as_sequences(tokens, self.grids, self.model.tokens_per_side)
-        mixed: Tensor = self.model.context_encoder(sequences, positions, mask)
+        mixed = with_room(self.model.context_encoder, sequences, positions, mask)
         return mixed.flatten(0, 1)
 
     def _around(self, context: Tensor) -> Gathered:

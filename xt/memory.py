@@ -27,8 +27,11 @@ _GROUP_FILES = (
 def free_bytes(device: torch.device) -> int:
     """What could still be allocated on the device; for the CPU within the container's limit, if it has one."""
     if device.type == "cuda":
-        free, _ = torch.cuda.mem_get_info(device)
-        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        free, total = torch.cuda.mem_get_info(device)
+        allocated = torch.cuda.memory_allocated(device)
+        # The process may have been given a share of the device only.
+        allowed = int(total * torch.cuda.get_per_process_memory_fraction(device))
+        return min(free + torch.cuda.memory_reserved(device), allowed) - allocated
     return min(_free_on_machine(), _free_in_container())
 
 

@@ -29,7 +29,7 @@ from xt.region_parallel import agree, share_of
 from xt.regions import RegionGrid
 from xt.registry import nearest
 from xt.sequences import as_sequences
-from xt.streaming import Keep, Progress, Streaming, streamed_map
+from xt.streaming import Keep, Progress, Streaming, streamed_map, with_room
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -173,7 +173,7 @@ class XT(nn.Module):
             )
         tokens = self._encode(images, grids, settings)
         tokens, positions, mask = as_sequences(tokens, grids, self.tokens_per_side)
-        tokens = self.context_encoder(tokens, positions, mask)
+        tokens = with_room(self.context_encoder, tokens, positions, mask)
         logits, weights = self.head(tokens, mask)
         return (logits, Relevance(weights, positions, mask)) if return_relevance else logits
 

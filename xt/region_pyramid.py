@@ -32,7 +32,7 @@ from xt.region_encoders import RegionEncoder
 from xt.regions import RegionGrid
 from xt.registry import nearest
 from xt.sequences import as_sequences
-from xt.streaming import Streaming, streamed_map
+from xt.streaming import Streaming, streamed_map, with_room
 from xt.whole_maps import places_of, put_together, without_padding
 
 # Settings of a model that a backbone has no use for.
@@ -201,7 +201,7 @@ class RegionPyramid(nn.Module):
     ) -> list[Tensor]:
         """The maps of regions, scaled and shifted by what the context encoder says around each place."""
         side = self.region_encoder.tokens_per_side
-        mixed = self.context_encoder(*as_sequences(tokens, grids, side)).flatten(0, 1)
+        mixed = with_room(self.context_encoder, *as_sequences(tokens, grids, side)).flatten(0, 1)
         result = []
         for features, context_map in zip(maps, self.context_maps, strict=True):
             assert isinstance(context_map, ContextMap)

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from typing import Any, NamedTuple, Protocol, TypeVar
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, WeakSet
 
 import torch
 from torch import Tensor
@@ -15,6 +15,7 @@ from xt.errors import DeviceMemoryError, RegionBatchWarning
 from xt.memory import SavedBytes, free_bytes, unless_out_of_memory
 from xt.replay_conditions import (
     DrawsOfWholeBatch,
+    Generators,
     autocast_state,
     frozen_statistics,
     normalises_by_batch,
@@ -34,6 +35,9 @@ _RESERVED_OUTPUTS = 8
 # How many regions at a time fit on the device, for functions that once ran out of memory.
 _regions_that_fit: "WeakKeyDictionary[Callable[..., Tensor], int]" = WeakKeyDictionary()
 
+# Passes that may hold graphs until they go backward, which whatever comes behind them can do without.
+_holding_graphs: "WeakSet[Replay]" = WeakSet()
+
 
 class RegionBatches(Protocol):
     """What the map reads: numbered batches, always the same ones under their numbers.
@@ -51,6 +55,34 @@ class RegionBatches(Protocol):
 def new_seed() -> int:
     """Drawn from PyTorch's own generator, so that `torch.manual_seed` decides it."""
     return int(torch.randint(2**62, ()).item())
+
+
+def with_room(module: Callable[..., Tensor], values: Tensor, *arguments: Any) -> Tensor:
+    """What comes behind a map, such as a context encoder; if memory runs out, again without the graphs that maps keep.
+
+    Args:
+        values: the first argument, (images, tokens, ...); its device is where the module computes.
+
+    Raises:
+        DeviceMemoryError: it does not fit without them, either.
+    """
+    generators = Generators(values.device)
+    result = unless_out_of_memory(module, values, *arguments)
+    if result is None:
+        had_graphs = [replay.let_go() for replay in _on(values.device)]
+        if any(had_graphs):
+            generators.restore()
+            result = unless_out_of_memory(module, values, *arguments)
+    if result is None:
+        raise DeviceMemoryError(
+            f"{type(module).__name__} ran out of memory on {values.device} with {values.shape[1]:,} tokens: set a "
+            "smaller tokens_per_region, or take a context encoder that is linear in memory; `xt plan` tells what fits"
+        )
+    return result
+
+
+def _on(device: torch.device) -> list["Replay"]:
+    return [replay for replay in _holding_graphs if replay.device == device]
 
 
 class _Place(NamedTuple):
@@ -127,6 +159,7 @@ class Replay:
         self.graph_bytes = 0
         self.kept: dict[int, _Computed] = {}
         self.places: dict[int, _Place] = {}
+        _holding_graphs.add(self)
 
     def forward(self) -> Outputs:
         """All outputs, each in one tensor."""
@@ -286,7 +319,7 @@ class Replay:
         """Regions at a time, of a batch of that size."""
         return size if self.by_batch else _regions_that_fit.get(self.function, size)
 
-    def _let_go(self) -> bool:
+    def let_go(self) -> bool:
         """Memory ran out: let go of the kept graphs; whether there were any."""
         had_graphs = bool(self.kept)
         self.kept.clear()
@@ -296,14 +329,14 @@ class Replay:
         return had_graphs
 
     def _make_room_to_read(self) -> None:
-        if not self._let_go():
+        if not self.let_go():
             raise DeviceMemoryError(
                 f"{self.device} ran out of memory as a region batch was brought there: set a smaller region_batch"
             )
 
     def _make_room(self, regions: int) -> None:
         """Memory ran out at that many regions: let go of the kept graphs, or try half as many from now on."""
-        if self._let_go():
+        if self.let_go():
             return
         if regions == 1:
             raise DeviceMemoryError(

@@ -31,6 +31,20 @@ def random_state(seed: int, device: torch.device) -> Iterator[None]:
         yield
 
 
+class Generators:
+    """Where the random generators stand that a computation on a device draws from, to stand there once more."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.own = torch.get_rng_state()
+        self.on_device = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+    def restore(self) -> None:
+        torch.set_rng_state(self.own)
+        if self.on_device is not None:
+            torch.cuda.set_rng_state(self.on_device, self.device)
+
+
 @contextmanager
 def frozen_statistics(function: Callable[..., Tensor]) -> Iterator[None]:
     """Batch norm goes on normalising by the batch, but counts it no second time."""

@@ -17,21 +17,21 @@ def case(request) -> str:
     return request.param
 
 
-@pytest.fixture(scope="module")
-def model(case) -> AuthorsModel:
+@pytest.fixture
+def model(case, device) -> AuthorsModel:
     model = xt.load_authors_checkpoint(golden_file(f"{case}/state_dict.safetensors"), CASES[case])
     model.region_batch = 3
-    return model
+    return model.to(device)
 
 
 def assert_near(logits: torch.Tensor, wanted: torch.Tensor) -> None:
-    assert (logits - wanted).abs().max() <= 1e-5 * wanted.abs().max()
+    assert (logits.cpu() - wanted).abs().max() <= 1e-5 * wanted.abs().max()
 
 
-def test_logits_and_every_gradient(model, case):
+def test_logits_and_every_gradient(model, case, device):
     images, outputs, notes = golden(case)
     model.zero_grad()
-    logits = model(images)
+    logits = model(images.to(device))
     loss = logits.square().sum()
     loss.backward()
     assert_near(logits.detach(), outputs["logits"])
@@ -41,20 +41,20 @@ def test_logits_and_every_gradient(model, case):
 
 
 @torch.no_grad()
-def test_logits_of_one_region(model, case):
+def test_logits_of_one_region(model, case, device):
     images, outputs, _ = golden(case)
-    assert_near(model(images[:, :, :256, :256]), outputs["logits_crop256"])
+    assert_near(model(images[:, :, :256, :256].to(device)), outputs["logits_crop256"])
 
 
 @torch.no_grad()
-def test_logits_of_nine_regions(model, case):
+def test_logits_of_nine_regions(model, case, device):
     images, outputs, _ = golden(case)
     padded = F.pad(images[:1], (0, 256, 0, 256), mode="circular")
-    assert_near(model(padded), outputs["logits_768"])
+    assert_near(model(padded.to(device)), outputs["logits_768"])
 
 
 @torch.no_grad()
-def test_each_stage_on_the_way(model, case):
+def test_each_stage_on_the_way(model, case, device):
     """So that a failure says where."""
     seen: dict[str, list[torch.Tensor]] = {}
     parts = {"encoder_last_per_region": model.encoder}
@@ -65,7 +65,7 @@ def test_each_stage_on_the_way(model, case):
         part.register_forward_hook(lambda *call, name=name: seen.setdefault(name, []).append(call[2]))
         for name, part in parts.items()
     ]
-    model(golden(case)[0])
+    model(golden(case)[0].to(device))
     for hook in hooks:
         hook.remove()
     stages = load_file(golden_file(f"_intermediates/{case}.safetensors"))
