@@ -59,6 +59,17 @@ def format_keys(usage: str, about: str = "") -> str:
     return text
 
 
+def choices_of_keys() -> dict[str, list[str] | None]:
+    """Every key, and what it may be where that is one of a few words."""
+    return {name: _choices(kind) for name, kind in _all_keys(RunConfig)}
+
+
+def _choices(kind: Any) -> list[str] | None:
+    if kind is bool:
+        return ["true", "false"]
+    return [str(value) for value in get_args(kind)] if get_origin(kind) is Literal else None
+
+
 def config_from_dict(values: Mapping[str, Any], source: str = "the configuration") -> RunConfig:
     """The configuration from nested dictionaries, as `config_to_dict` gives them; `source` is named in
     errors."""

@@ -59,8 +59,8 @@ def cached_file(name: str) -> Path | None:
             found = try_to_load_from_cache(repository, file, revision=revision or None)
             if isinstance(found, str):
                 return Path(found)
-    elif isinstance(known.url, str) and known.url and not known.custom_load:
-        file_there = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(known.url).path).name
+    elif known.url and not known.custom_load:
+        file_there = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(_address(known.url)).path).name
         return file_there if file_there.is_file() else None
     return None
 
@@ -72,9 +72,7 @@ def unreachable(name: str) -> str | None:
         return None
     if known.hf_hub_id and constants.HF_HUB_OFFLINE:
         return "HF_HUB_OFFLINE is set, so that they are not fetched"
-    if known.hf_hub_id or not isinstance(known.url, str):
-        return probe(constants.ENDPOINT)
-    return probe(known.url)
+    return probe(constants.ENDPOINT if known.hf_hub_id else _address(known.url))
 
 
 def probe(url: str) -> str | None:
@@ -139,6 +137,11 @@ class _Missing(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         found = re.match(r"Missing keys \(([^)]*)\)", record.getMessage())
         self.names += [] if found is None else found[1].split(", ")
+
+
+def _address(url: str | tuple[str, str] | None) -> str:
+    """Of timm's two ways to note one: alone, or with the name of the file."""
+    return url[0] if isinstance(url, tuple) else url or ""
 
 
 def _ask(url: str, seconds: float) -> str | None:

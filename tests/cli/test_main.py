@@ -19,6 +19,7 @@ def command(monkeypatch):
     def put(run=None, **names):
         module = types.ModuleType("probe")
         module.add_arguments = lambda parser: parser.add_argument("--number", type=int, default=1)
+        module.EXAMPLES = ("xt probe --number 3",)
         module.run = run or (lambda arguments: 0)
         for name, value in names.items():
             setattr(module, name, value)
@@ -37,9 +38,24 @@ def test_help_names_every_command(capsys):
         assert summary in shown
 
 
+def test_help_groups_commands_by_what_one_wants(capsys):
+    assert cli.main(["--help"]) == 0
+    shown = capsys.readouterr().out
+    places = [shown.index(f"\n{group}:\n") for group in ("look", "prepare", "train", "use", "share")]
+    assert places == sorted(places)
+    assert sum(map(len, cli.GROUPS.values())) == len(cli.COMMANDS)
+    assert places[2] < shown.index("\n  train ") < places[3]
+
+
+def test_help_of_a_command_ends_with_its_examples(command, capsys):
+    command()
+    assert cli.main(["probe", "--help"]) == 0
+    assert capsys.readouterr().out.endswith("\nexamples:\n  xt probe --number 3\n")
+
+
 def test_nothing_given_shows_the_help_and_fails(capsys):
     assert cli.main([]) == 2
-    assert "commands:" in capsys.readouterr().out
+    assert "usage: xt COMMAND" in capsys.readouterr().out
 
 
 def test_version(capsys):
@@ -51,7 +67,7 @@ def test_version(capsys):
     ("given", "expected"),
     [
         ("predcit", "xt: there is no command predcit; did you mean predict?\n"),
-        ("zzz", "xt: there is no command zzz; the commands are info, plan, "),
+        ("zzz", "xt: there is no command zzz; the commands are demo, info, check, doctor, tile"),
         ("--fast", "xt: there is no option --fast before the command; see xt --help\n"),
     ],
 )

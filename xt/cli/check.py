@@ -5,10 +5,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from xt.cli.parsers import CommandParser
 from xt.cli.progress import ProgressBars
 from xt.cli.train import joined, kind_of
 from xt.errors import ConfigError
 
+EXAMPLES = (
+    "xt check slides.csv",
+    "xt check slides.csv --config classification --html slides.html",
+)
 _ABOUT = (
     "Opens every image and label of a table, a folder (of class sub-folders, or of images alone) or a file of COCO "
     "instances, and tells what is missing, damaged or odd, and what xt train would do with it. Settings of the run may "
@@ -18,11 +23,8 @@ _ABOUT = (
 
 def run_raw(argv: Sequence[str]) -> int:
     """Check what the command line names."""
-    parser = argparse.ArgumentParser(
-        prog="xt check", description=_ABOUT, allow_abbrev=False,
-        epilog="Exit status: 0 fine, 1 warnings, 2 cannot be trained, or refused.",
-    )  # fmt: skip
-    _add_arguments(parser)
+    parser = CommandParser("check", _ABOUT, EXAMPLES)
+    add_arguments(parser)
     arguments, overrides = parser.parse_known_args(joined(argv))
     wrong = [option for option in overrides if "." not in option.partition("=")[0]]
     if wrong:
@@ -30,7 +32,7 @@ def run_raw(argv: Sequence[str]) -> int:
     return _run(arguments, overrides)
 
 
-def _add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "source", nargs="?", metavar="TABLE|FOLDER", help="left out, it is what the configuration names"
     )
@@ -53,6 +55,7 @@ def _add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--device", metavar="DEVICE", help="to plan for: cpu, cuda, or the memory of one, such as 40GB"
     )
+    parser.epilog = "Exit status: 0 fine, 1 warnings, 2 cannot be trained, or refused."
 
 
 def _run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:

@@ -8,17 +8,22 @@ from rich.table import Table
 
 from xt.cli.progress import ProgressBars
 from xt.cli.train import StageBars, config_of
+from xt.cli.train import add_arguments as add_arguments
 from xt.errors import ConfigError
 
 if TYPE_CHECKING:
     from xt.configuration import RunConfig
 
+EXAMPLES = (
+    "xt compare classification --data.table slides.csv --train.out runs/compared",
+    "xt compare mine.yaml --compare.contestants '[downsample, xt]' --train.out runs/two",
+)
 USAGE = "xt compare CONFIG [--section.key=value ...]   (results go to train.out)"
 
 
 def run_raw(argv: Sequence[str]) -> int:
     """Train and evaluate every contestant; prints what is equal, what differs, and one table."""
-    config = config_of("compare", argv, USAGE)
+    config = config_of("compare", argv, USAGE, examples=EXAMPLES)
     if config is None:
         return 0
     if config.train.resume != "none":

@@ -6,6 +6,11 @@ from pathlib import Path
 
 from xt.errors import ConfigError
 
+EXAMPLES = (
+    "xt convert xt_swin.ckpt swin.safetensors --attention hyper",
+    "xt convert xt_swin.ckpt swin.safetensors --attention naive",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(

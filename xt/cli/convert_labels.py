@@ -5,6 +5,10 @@ from pathlib import Path
 
 from xt.errors import ConfigError
 
+EXAMPLES = (
+    "xt convert-labels annotations boxes.json --images photos",
+    "xt convert-labels yolo boxes.json --images photos --form yolo --classes names.txt",
+)
 _SHOWN = 20
 
 

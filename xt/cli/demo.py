@@ -6,6 +6,10 @@ from pathlib import Path
 
 from xt.cli.progress import Bar, ProgressBars
 
+EXAMPLES = (
+    "xt demo",
+    "xt demo --quick --out look",
+)
 _ON_ONES_OWN = """
 On your own files, a table with the columns image, label (or mask, points, boxes) and split:
   xt check slides.csv

@@ -3,6 +3,11 @@
 import argparse
 import json
 
+EXAMPLES = (
+    "xt doctor",
+    "xt doctor --json",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print it as JSON")

@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from xt.data.token_store import TokenStore
     from xt.model import XT
 
+EXAMPLES = (
+    "xt encode runs/first slides.csv --out slides.zarr",
+    "xt encode runs/first 'new/*.tif' --out new.zarr --dtype float32",
+)
 _TABLES = (".csv", ".tsv", ".parquet", ".pq")
 # Of many images, those of fewer regions pass too fast for a progress bar of their own.
 _WORTH_A_BAR = 256

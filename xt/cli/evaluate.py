@@ -16,6 +16,10 @@ if TYPE_CHECKING:
     from xt.data.table import ImageTable
     from xt.model import XT
 
+EXAMPLES = (
+    "xt evaluate runs/first slides.csv --out measured",
+    "xt evaluate runs/first slides.csv --split val",
+)
 # Options, and the heads that they are for.
 _OPTIONS = {
     "distance": ("points",),

@@ -12,6 +12,10 @@ from xt.images.bands import ALPHA, ALPHAS
 if TYPE_CHECKING:
     from xt.images import LargeImage
 
+EXAMPLES = (
+    "xt info slides/one.tif",
+    "xt info slides/one.tif --region-size 512 --foreground tissue",
+)
 # Every supported region encoder's last feature map has one cell for 32 x 32 pixels.
 _STRIDE = 32
 

@@ -1,6 +1,5 @@
 """`xt`: finds the subcommand, runs it, and turns its errors into one sentence and an exit status."""
 
-import argparse
 import difflib
 import os
 import sys
@@ -12,36 +11,58 @@ from typing import Any
 
 from xt import __version__
 from xt.cli.busy import wait_passively
+from xt.cli.parsers import CommandParser
 from xt.errors import XTError
 
-# name -> (module, what `xt --help` says). A module is imported only when its command was chosen: `xt info`
-# does not wait for torch. It has `add_arguments(parser)` and `run(arguments) -> exit status`, or, if it
-# parses by itself, `run_raw(argv) -> exit status`.
-COMMANDS = {
-    "info": ("xt.cli.info", "what an image is, its levels, how many regions and tokens it makes"),
-    "plan": ("xt.cli.plan", "predicted memory and time of a model for an image, and the settings that fit"),
-    "tile": (
-        "xt.cli.tile",
-        "write an image as a tiled, compressed pyramid that can be read by window at speed",
-    ),
-    "check": (
-        "xt.cli.check",
-        "open every image and label of a table or folder: what is wrong or odd, before anything is trained",
-    ),
-    "train": ("xt.cli.train", "train a model on a table or a folder of images, end to end"),
-    "evaluate": ("xt.cli.evaluate", "measure a checkpoint on a table of labelled images"),
-    "predict": (
-        "xt.cli.predict",
-        "predict images with a checkpoint: answers with relevance maps, masks, points, boxes",
-    ),
-    "recipes": ("xt.cli.recipes", "list the recipes for xt train, or show one to copy and change"),
-    "encode": ("xt.cli.encode", "encode the regions of images once, to train context encoder and head from"),
-    "compare": ("xt.cli.compare", "train down-sampling, cropping and xT on the same data: one table"),
-    "convert": ("xt.cli.convert", "turn the authors' published weights into a file this library loads"),
-    "convert-labels": ("xt.cli.convert_labels", "turn Pascal VOC's and YOLO's boxes into COCO's JSON file"),
-    "doctor": ("xt.cli.doctor", "what this machine has for it, and what it lacks"),
-    "demo": ("xt.cli.demo", "small, real, end to end: make data, train, compare, predict a giant image"),
+# What one wants -> name -> (module, what `xt --help` says). A module is imported only when its command was chosen:
+# `xt info` does not wait for torch. It has `EXAMPLES`, `add_arguments(parser)` and `run(arguments) -> exit status`, or,
+# if it parses by itself, `run_raw(argv) -> exit status`.
+GROUPS = {
+    "look": {
+        "demo": ("xt.cli.demo", "small, real, end to end: make data, train, compare, predict a giant image"),
+        "info": ("xt.cli.info", "what an image is, its levels, how many regions and tokens it makes"),
+        "check": (
+            "xt.cli.check",
+            "open every image and label of a table or folder: what is wrong or odd, before anything is trained",
+        ),
+        "doctor": ("xt.cli.doctor", "what this machine has for it, and what it lacks"),
+    },
+    "prepare": {
+        "tile": (
+            "xt.cli.tile",
+            "write an image as a tiled, compressed pyramid that can be read by window at speed",
+        ),
+        "convert-labels": (
+            "xt.cli.convert_labels",
+            "turn Pascal VOC's and YOLO's boxes into COCO's JSON file",
+        ),
+        "plan": (
+            "xt.cli.plan",
+            "predicted memory and time of a model for an image, and the settings that fit",
+        ),
+        "encode": (
+            "xt.cli.encode",
+            "encode the regions of images once, to train context encoder and head from",
+        ),
+    },
+    "train": {
+        "recipes": ("xt.cli.recipes", "list the recipes for xt train, or show one to copy and change"),
+        "train": ("xt.cli.train", "train a model on a table or a folder of images, end to end"),
+        "compare": ("xt.cli.compare", "train down-sampling, cropping and xT on the same data: one table"),
+    },
+    "use": {
+        "evaluate": ("xt.cli.evaluate", "measure a checkpoint on a table of labelled images"),
+        "predict": (
+            "xt.cli.predict",
+            "predict images with a checkpoint: answers with relevance maps, masks, points, boxes",
+        ),
+    },
+    "share": {
+        "convert": ("xt.cli.convert", "turn the authors' published weights into a file this library loads"),
+        "completion": ("xt.cli.completion", "a script for bash or zsh that completes commands on TAB"),
+    },
 }
+COMMANDS = {name: command for group in GROUPS.values() for name, command in group.items()}
 
 OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -85,9 +106,7 @@ def _run(module: ModuleType, name: str, summary: str, rest: list[str]) -> int:
     try:
         if hasattr(module, "run_raw"):
             return int(module.run_raw(rest) or OK)
-        parser = argparse.ArgumentParser(
-            prog=f"xt {name}", description=f"{summary[0].upper()}{summary[1:]}.", allow_abbrev=False
-        )
+        parser = CommandParser(name, f"{summary[0].upper()}{summary[1:]}.", module.EXAMPLES)
         module.add_arguments(parser)
         return int(module.run(parser.parse_args(rest)) or OK)
     except SystemExit as leaving:
@@ -97,17 +116,21 @@ def _run(module: ModuleType, name: str, summary: str, rest: list[str]) -> int:
 
 def _overview() -> str:
     width = max(map(len, COMMANDS))
-    lines = [f"  {name:<{width}}  {summary}" for name, (_, summary) in COMMANDS.items()]
+    lines = []
+    for group, commands in GROUPS.items():
+        lines += [
+            "",
+            f"{group}:",
+            *(f"  {name:<{width}}  {summary}" for name, (_, summary) in commands.items()),
+        ]
     return "\n".join(
         [
             "usage: xt COMMAND ...",
             "",
             "xT: extremely large images, modelled end to end.",
-            "",
-            "commands:",
             *lines,
             "",
-            "xt COMMAND --help tells a command's options; xt --version the version.",
+            "xt COMMAND --help tells a command's options, with examples; xt --version the version.",
         ]
     )
 

@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from xt.model import XT
 
 
+EXAMPLES = (
+    "xt plan --model classification --image 29000x25000 --device 40GB",
+    "xt plan --model runs/first --image slides/one.tif --inference",
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--image", required=True, metavar="SIZE_OR_FILE",

@@ -15,6 +15,12 @@ if TYPE_CHECKING:
     from xt.prediction.results import ResultFolder
 
 
+EXAMPLES = (
+    "xt predict runs/first new --out found",
+    "xt predict runs/first 'new/*.tif' --out found --no-overlay --overwrite",
+)
+
+
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint", help="a run folder, its model.safetensors, or a .ckpt of a run that is not finished"

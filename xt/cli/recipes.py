@@ -4,6 +4,11 @@ import argparse
 
 from xt.errors import ConfigError
 
+EXAMPLES = (
+    "xt recipes",
+    "xt recipes show classification > mine.yaml",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(

@@ -5,6 +5,11 @@ import os
 
 from xt.cli.progress import ProgressBars
 
+EXAMPLES = (
+    "xt tile slides/one.tif one.tiled.tif",
+    "xt tile slides/one.tif one.small.tif --compression jpeg --quality 85",
+)
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="IN", help="any image that xt opens")

@@ -1,5 +1,6 @@
 """`xt train CONFIG [--resume] [--devices N] [--nodes M] [--region-parallel R] [--section.key=value ...]`."""
 
+import argparse
 import math
 import os
 import shlex
@@ -7,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xt.cli.parsers import in_help
 from xt.cli.progress import Bar, ProgressBars
 from xt.errors import ConfigError
 from xt.images.suffixes import is_image_name
@@ -15,6 +17,10 @@ from xt.recipes import configuration_file, is_configuration
 if TYPE_CHECKING:
     from xt.configuration import RunConfig
 
+EXAMPLES = (
+    "xt train classification --data.table slides.csv --train.out runs/first",
+    "xt train mine.yaml --optim.lr 1e-4 --train.out runs/second",
+)
 _MANY = 27
 _VALIDATED_SHOWN = 3
 _TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".json")
@@ -32,7 +38,7 @@ _SHORT = {
 
 def run_raw(argv: Sequence[str]) -> int:
     """Train as the configuration says; prints the metrics of the best epoch's model."""
-    config = config_of("train", argv, USAGE, _ABOUT)
+    config = config_of("train", argv, USAGE, _ABOUT, EXAMPLES)
     if config is None:
         return 0
     from xt.training.run import train
@@ -50,7 +56,21 @@ def run_raw(argv: Sequence[str]) -> int:
     return 0
 
 
-def config_of(command: str, argv: Sequence[str], usage: str, about: str = "") -> "RunConfig | None":
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options, for completion alone: the configuration says what they may be."""
+    from xt.configuration_parser import choices_of_keys
+
+    parser.add_argument("configuration", metavar="CONFIG")
+    parser.add_argument("--resume", action="store_true")
+    for name in _SHORT:
+        parser.add_argument(name)
+    for name, choices in choices_of_keys().items():
+        parser.add_argument(f"--{name}", choices=choices)
+
+
+def config_of(
+    command: str, argv: Sequence[str], usage: str, about: str = "", examples: Sequence[str] = ()
+) -> "RunConfig | None":
     """The configuration of a command line; None if it only asked for help, which is then printed.
 
     `--resume` is short for `--train.resume=auto`, and `--devices` for `--train.devices`, as some others.
@@ -58,7 +78,7 @@ def config_of(command: str, argv: Sequence[str], usage: str, about: str = "") ->
     if "-h" in argv or "--help" in argv:
         from xt.configuration_parser import format_keys
 
-        print(format_keys(usage, about))
+        print(format_keys(usage, about) + in_help(examples), end="")
         return None
     arguments = [_in_full(argument) for argument in argv]
     files, overrides = _files_and_overrides(arguments)

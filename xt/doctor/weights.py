@@ -38,8 +38,8 @@ def _of_recipes() -> list[Finding]:
     from xt.recipes import recipes
 
     recipes_of: dict[str, list[str]] = {}
-    for name, file in recipes().items():
-        recipes_of.setdefault(read_with_base(file)["model"]["encoder"], []).append(name)
+    for name, recipe in recipes().items():
+        recipes_of.setdefault(read_with_base(recipe)["model"]["encoder"], []).append(name)
     found = []
     for encoder, names in recipes_of.items():
         weights = cached_file(encoder)
