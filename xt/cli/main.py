@@ -2,7 +2,9 @@
 
 import difflib
 import os
+import shutil
 import sys
+import textwrap
 import warnings
 from collections.abc import Sequence
 from importlib import import_module
@@ -115,14 +117,13 @@ def _run(module: ModuleType, name: str, summary: str, rest: list[str]) -> int:
 
 
 def _overview() -> str:
-    width = max(map(len, COMMANDS))
+    width, columns = max(map(len, COMMANDS)), shutil.get_terminal_size().columns
     lines = []
     for group, commands in GROUPS.items():
-        lines += [
-            "",
-            f"{group}:",
-            *(f"  {name:<{width}}  {summary}" for name, (_, summary) in commands.items()),
-        ]
+        lines += ["", f"{group}:"]
+        for name, (_, summary) in commands.items():
+            head = f"  {name:<{width}}  "
+            lines += textwrap.wrap(summary, columns, initial_indent=head, subsequent_indent=" " * len(head))
     return "\n".join(
         [
             "usage: xt COMMAND ...",
