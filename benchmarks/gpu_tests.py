@@ -42,12 +42,11 @@ def outcome(path: Path, device: str) -> Row:
     if str(ROOT) not in sys.path:
         sys.path.insert(0, str(ROOT))
     os.chdir(ROOT)
+    marker = "gpu" if device.startswith("cuda") else "not gpu"
+    # Here pytest starts where much is imported already, which it would warn of, and our warnings are errors.
+    quietly = ["-q", "--no-header", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
     try:
-        # What is named here asks for nothing that a bare machine lacks.
-        chosen = ["-m", "gpu" if device.startswith("cuda") else "not gpu"]
-        status = pytest.main(
-            [str(path), *chosen, "-q", "--no-header", "-p", "no:cacheprovider"], plugins=[seen]
-        )
+        status = pytest.main([str(path), "-m", marker, *quietly], plugins=[seen])
     finally:
         os.chdir(before)
     if status not in (pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED):

@@ -14,8 +14,9 @@ from tests.prediction.dense_models import dense_model, scene
 from tests.small_model import small_model
 from xt.cli.main import main
 from xt.cli.predict_work import WorkMaker
+from xt.cli.predict_workers import _devices
 from xt.cluster.manifest import Manifest
-from xt.errors import CheckpointError, OutputError
+from xt.errors import CheckpointError, ConfigError, OutputError
 
 
 @pytest.fixture(scope="module")
@@ -126,3 +127,16 @@ def test_a_worker_that_sees_other_files_refuses(folder, tmp_path, monkeypatch):
         OutputError, match=r"does not see .*elsewhere: --out must be a folder that all machines"
     ):
         elsewhere("cpu")
+
+
+def test_each_worker_gets_a_gpu_of_its_own(monkeypatch):
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert _devices(2, None) == _devices(2, "cuda") == ["cuda:0", "cuda:1"]
+    assert _devices(2, "cpu") == ["cpu", "cpu"]
+    assert _devices(1, "cuda:1") == ["cuda:1"]
+    with pytest.raises(ConfigError, match="this machine has 2 GPUs, one for each worker"):
+        _devices(3, None)
+    with pytest.raises(ConfigError, match="--workers 2 needs a device for each: leave out --device cuda:1"):
+        _devices(2, "cuda:1")
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
+    assert _devices(2, None) == ["cpu", "cpu"]

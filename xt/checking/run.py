@@ -264,11 +264,10 @@ class _Check:
             return None
         if not shapes:
             return None
-        device = self.options.device
-        if device is None:
-            import torch
+        # As late as this, as it brings torch.
+        from xt.prediction.predictor import choose_device
 
-            device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = self.options.device or str(choose_device(None))
         return outlook(self.config, model, shapes, device, costs=self.options.costs)
 
     def _add(self, severity: Severity, sentence: str, facts: ImageFacts | None = None) -> None:

@@ -58,16 +58,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    import torch
-
     from xt.planning.plan import plan
+    from xt.prediction.predictor import choose_device
 
     image = _image(arguments.image)
     model = _model(arguments, image).train()
     result = plan(
         model,
         image,
-        arguments.device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        arguments.device or choose_device(None),
         training=not arguments.inference,
         measure=arguments.measure,
         region_batch=arguments.region_batch,
