@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test test-slow check clean
+.PHONY: install demo test test-slow gpu check clean
 
 install: .venv/installed
 
@@ -39,6 +39,10 @@ test: install
 
 test-slow: install
 	$(BIN)/python -m pytest -m slow
+
+# With whatever Python has torch there: a machine with a GPU may have no network to install from.
+gpu:
+	PYTHONPATH=. $(shell test -x $(BIN)/python && echo $(BIN)/python || echo $(PYTHON)) benchmarks/gpu.py
 
 check: install
 	$(BIN)/ruff format --check .

@@ -136,7 +136,8 @@ def largest(device: str, small: bool, folder: Path) -> Points:
         model = xt.create_model(
             encoder, context="transformer_xl", num_classes=10, **(TINY_MODEL if small else {})
         )
-        size = model.region_encoder.region_size
+        # Small, in fewer and longer steps.
+        size = model.region_encoder.region_size * (16 if small else 1)
         peaks = largest_image.Peaks(partial(largest_image.xt_bytes, model, batch), size)
         # Small, the plan is made and not believed: the process has no such limit on a CPU.
         side = peaks.largest_side(gigabytes * 1e9)
@@ -144,7 +145,7 @@ def largest(device: str, small: bool, folder: Path) -> Points:
         with memory_of(gigabytes, device):
             return row | largest_image.run(model.to(device), 192 if small else side, batch, device)
 
-    for gigabytes in (0.65,) if small else (8, 24, 40, 80):
+    for gigabytes in (0.61,) if small else (8, 24, 40, 80):
         if (
             device.startswith("cuda")
             and gigabytes * 1e9 > torch.cuda.get_device_properties(device).total_memory

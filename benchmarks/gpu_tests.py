@@ -44,7 +44,14 @@ def outcome(path: Path, device: str) -> Row:
     os.chdir(ROOT)
     marker = "gpu" if device.startswith("cuda") else "not gpu"
     # Here pytest starts where much is imported already, which it would warn of, and our warnings are errors.
-    quietly = ["-q", "--no-header", "-p", "no:cacheprovider", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    quietly = [
+        "-q",
+        "--no-header",
+        "-p",
+        "no:cacheprovider",
+        "-W",
+        "ignore::pytest.PytestAssertRewriteWarning",
+    ]
     try:
         status = pytest.main([str(path), "-m", marker, *quietly], plugins=[seen])
     finally:

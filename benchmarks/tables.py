@@ -9,8 +9,8 @@ A page says where a table belongs, by a name of `published.TABLES`:
     what stands here is written anew
     <!-- end -->
 
-Of each device the newest `results/RESULTS-DATE.json` counts. Every row says its date, device and commit, and whether
-the code that it measured has changed since, as `git log` knows it.
+Of each device the newest `results/RESULTS-DATE.json` counts, and of older ones what it does not have. Every row says
+its date, device and commit, and whether the code that it measured has changed since, as `git log` knows it.
 """
 
 import argparse
@@ -18,6 +18,7 @@ import json
 import re
 import subprocess
 import sys
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 CHANGED = "; its code has changed since"
+_NUMBER = re.compile(r"(\d+\. )?")
 _PLACE = re.compile(r"(<!-- measured (\S+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 Row = Mapping[str, Any]
@@ -64,6 +66,7 @@ class Table:
         results: the name of its files in benchmarks/results, without date.
         code: files and folders whose change makes the figures old.
         write: Markdown from what was measured, one for each device, newest last.
+        key: of rows, by which a newer file replaces an older one's; None to take the newest file alone.
         empty: said as long as there is no file.
     """
 
@@ -71,6 +74,7 @@ class Table:
     results: str
     code: Sequence[str]
     write: Callable[[Sequence[Measured]], str]
+    key: str | None = None
     empty: str = "Not measured yet."
 
 
@@ -97,6 +101,24 @@ def text(write: Callable[[Measured], str]) -> Callable[..., str]:
     return lambda measured: write(measured[-1])
 
 
+def words(write: Callable[[Measured], str]) -> Callable[..., str]:
+    """Likewise, in paragraphs whose lines are broken here."""
+    return lambda measured: wrapped(write(measured[-1]))
+
+
+def wrapped(words: str) -> str:
+    """Paragraphs and numbered lines in lines of 120 letters."""
+    return "\n".join(
+        textwrap.fill(
+            line,
+            120,
+            subsequent_indent=" " * len(_NUMBER.match(line)[0]),
+            break_on_hyphens=False,  # type: ignore[index]
+        )
+        for line in words.splitlines()
+    )
+
+
 def cell(row: Row, how: Cell) -> str:
     value = row.get(how, "") if isinstance(how, str) else how(row)
     if isinstance(value, float):
@@ -110,15 +132,19 @@ def markdown(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [lines[0], rule, *lines[1:]])
 
 
-def newest(results: str, code: Sequence[str], folder: Path) -> list[Measured]:
-    """Of each device the newest file, the newest of all last."""
-    by_device: dict[str, Measured] = {}
-    for path in sorted(folder.glob(f"{results}-[0-9]*.json")):
+def newest(results: str, code: Sequence[str], folder: Path, key: str | None = None) -> list[Measured]:
+    """Of each device the newest file, the newest of all last; with a key also what older ones have beside it."""
+    found: list[Measured] = []
+    known: dict[str, set[Any]] = {}
+    for path in sorted(folder.glob(f"{results}-[0-9]*.json"), reverse=True):
         content = json.loads(path.read_text())
-        measured = Measured(content, has_changed(content, code))
-        by_device.pop(measured.device, None)
-        by_device[measured.device] = measured
-    return list(by_device.values())
+        device = Measured(content).device
+        is_first, rows_known = device not in known, known.setdefault(device, set())
+        new = [row for row in content.get("rows", []) if key is None or row[key] not in rows_known]
+        if is_first or (key is not None and new):
+            found.append(Measured(content | {"rows": new}, has_changed(content, code)))
+        rows_known |= {row[key] for row in new} if key is not None else set()
+    return found[::-1]
 
 
 def has_changed(content: Mapping[str, Any], code: Sequence[str], root: Path = ROOT) -> bool:
@@ -135,15 +161,15 @@ def filled(text: str, tables: Mapping[str, Table], folder: Path) -> str:
 
     def fill(place: re.Match[str]) -> str:
         table = tables[place[2]]
-        measured = newest(table.results, table.code, folder)
+        measured = newest(table.results, table.code, folder, table.key)
         return f"{place[1]}{table.write(measured) if measured else table.empty}\n{place[4]}"
 
     return _PLACE.sub(fill, text)
 
 
 def stripped(text: str) -> str:
-    """Without what changes with every commit to the code."""
-    return text.replace(CHANGED, "")
+    """Without what changes with every commit to the code, and the lines that it may break otherwise."""
+    return " ".join(text.split()).replace(CHANGED, "")
 
 
 def _git(root: Path, *arguments: str) -> str | None:

@@ -12,7 +12,9 @@ def branches() -> set[tuple[str, str]]:
     found = set()
     for path in sorted(PACKAGE.rglob("*.py")):
         name = str(path.relative_to(PACKAGE.parent))
-        found |= {(name, function) for function, node in _functions(ast.parse(path.read_text())) if _asks(node)}
+        found |= {
+            (name, function) for function, node in _functions(ast.parse(path.read_text())) if _asks(node)
+        }
     return found
 
 

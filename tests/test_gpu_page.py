@@ -32,5 +32,7 @@ def test_steps_and_minutes_are_those_of_the_script() -> None:
     sys.path.insert(0, str(ROOT / "benchmarks"))
     from gpu_steps import STEPS
 
-    rows = re.findall(r"^\| `([\w-]+)` \| [^|]+ \| ([\d.]+) \|$", (ROOT / "docs" / "gpu.md").read_text(), re.MULTILINE)
+    rows = re.findall(
+        r"^\| `([\w-]+)` \| [^|]+ \| ([\d.]+) \|$", (ROOT / "docs" / "gpu.md").read_text(), re.MULTILINE
+    )
     assert rows == [(name, f"{step.minutes:g}") for name, step in STEPS.items()]

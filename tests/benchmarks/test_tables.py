@@ -48,6 +48,19 @@ def test_a_table_is_filled_from_the_newest_file_of_each_device(tmp_path: Path) -
     ]
 
 
+def test_older_rows_stay_where_the_newer_file_has_none(tmp_path: Path) -> None:
+    result(
+        tmp_path, "2999-01-01", 1.0, rows=[{"encoder": "atto", "speed": 1}, {"encoder": "tiny", "speed": 2}]
+    )
+    result(tmp_path, "2999-01-02", 3.0)
+    shown = filled(PAGE, {"speed": table(key="encoder")}, tmp_path).splitlines()
+    assert shown[4:6] == [
+        "| tiny | 2 | 4 | 2999-01-01, a, 2 cores |",
+        "| atto | 3.000 | 6.000 | 2999-01-02, a, 2 cores |",
+    ]
+    assert len(filled(PAGE, {"speed": table()}, tmp_path).splitlines()) == len(shown) - 1
+
+
 def test_figures_in_words(tmp_path: Path) -> None:
     result(tmp_path, "2999-01-02", 3.0)
     words = table(write=text(lambda measured: f"It does {measured.rows[0]['speed']:g} ({measured.origin})."))

@@ -20,8 +20,13 @@ def has_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize(
     ("accelerator", "precision", "expected"),
-    [("auto", "auto", "bf16-mixed"), ("gpu", "auto", "bf16-mixed"), ("cpu", "auto", "32-true"), ("auto", "16-mixed", "16-mixed")],
-)  # fmt: skip
+    [
+        ("auto", "auto", "bf16-mixed"),
+        ("gpu", "auto", "bf16-mixed"),
+        ("cpu", "auto", "32-true"),
+        ("auto", "16-mixed", "16-mixed"),
+    ],
+)
 def test_the_precision_where_there_is_a_gpu(
     accelerator: str, precision: str, expected: str, has_gpu: None
 ) -> None:
