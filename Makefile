@@ -42,7 +42,7 @@ test-slow: install
 
 # With whatever Python has torch there: a machine with a GPU may have no network to install from.
 gpu:
-	PYTHONPATH=. $(shell test -x $(BIN)/python && echo $(BIN)/python || echo $(PYTHON)) benchmarks/gpu.py
+	PYTHONPATH=$(CURDIR) $(shell test -x $(BIN)/python && echo $(BIN)/python || echo $(PYTHON)) benchmarks/gpu.py
 
 check: install
 	$(BIN)/ruff format --check .

@@ -73,7 +73,8 @@ class Results:
             "small": small,
             **hardware(),
         }
-        self.content |= {"command": " ".join(["python", *sys.argv]), "status": "running"}
+        command = f"python benchmarks/gpu.py --only {step} --device {device}{' --small' if small else ''}"
+        self.content |= {"command": command, "status": "running"}
         # What failed is tried again; what needs more than there is will need it again.
         self.content["rows"] = [row for row in self.content["rows"] if "error" not in row]
         self.write()
