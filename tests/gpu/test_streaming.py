@@ -81,7 +81,9 @@ def test_streamed_equals_unstreamed(encoder: str, dtype: torch.dtype, tolerance:
 
 
 def test_dropout_differs_between_batches_and_the_outer_state_moves_on_alike(device: str) -> None:
-    module, ones = nn.Dropout(0.5), torch.ones(64, 5, device=device)
+    # By its parameters the map knows where it computes.
+    module = nn.Sequential(nn.Linear(5, 5), nn.Dropout(0.5)).to(device)
+    ones = torch.ones(64, 5, device=device)
     after = []
     for number in (1, 4):
         torch.manual_seed(0)
