@@ -29,6 +29,7 @@ MAY_IMPORT = {
     "reader": {"images", "regions"},
     "streamed_tensors": set(),
     "replay": {"memory", "replay_conditions", "streamed_tensors"},
+    "room": {"memory", "replay", "replay_conditions"},
     "streaming": {"replay", "streamed_tensors"},
     "sequences": {"regions"},
     "pretrained": set(),
@@ -37,7 +38,7 @@ MAY_IMPORT = {
     "whole_maps": {"pixels", "regions"},
     "region_pyramid": {
         "context_encoders", "heads", "model_config", "pixels", "reader", "region_batch", "region_encoders", "regions",
-        "registry", "sequences", "streaming", "whole_maps",
+        "registry", "room", "sequences", "streaming", "whole_maps",
     },
     "region_parallel": {"regions"},
     "encoded_images": {"region_encoders", "region_parallel", "regions", "streaming"},
@@ -46,14 +47,14 @@ MAY_IMPORT = {
     "region_targets": {"heads", "reader", "regions"},
     "dense": {
         "heads", "memory", "region_encoders", "region_parallel", "region_targets", "regions", "replay",
-        "replay_conditions", "sequences", "streamed_tensors", "streaming",
+        "replay_conditions", "room", "sequences", "streamed_tensors", "streaming",
     },
     "authors": {"output"},
     "model_inputs": {"encoded_images", "images", "model_config", "regions"},
     "model": {
         "images", "regions", "foreground", "reader", "streaming", "region_encoders", "region_batch", "encoded_images",
         "context_encoders", "dense", "heads", "output", "photo", "registry", "model_config", "model_inputs",
-        "region_parallel", "sequences",
+        "region_parallel", "room", "sequences",
     },
     "planning": {
         "context_encoders", "footprint", "heads", "images", "memory", "model", "model_config", "reader", "region_batch",

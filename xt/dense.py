@@ -25,9 +25,10 @@ from xt.region_targets import OnlyTargets, RegionTargets, WithTargets
 from xt.regions import Region, RegionGrid
 from xt.replay import new_seed
 from xt.replay_conditions import frozen_statistics
+from xt.room import with_room
 from xt.sequences import as_sequences
 from xt.streamed_tensors import Gathered
-from xt.streaming import Streaming, streamed_map, streamed_outputs, with_room
+from xt.streaming import Streaming, streamed_map, streamed_outputs
 
 if TYPE_CHECKING:
     from xt.model import XT

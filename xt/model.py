@@ -28,8 +28,9 @@ from xt.region_encoders import RegionEncoder
 from xt.region_parallel import agree, share_of
 from xt.regions import RegionGrid
 from xt.registry import nearest
+from xt.room import with_room
 from xt.sequences import as_sequences
-from xt.streaming import Keep, Progress, Streaming, streamed_map, with_room
+from xt.streaming import Keep, Progress, Streaming, streamed_map
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh

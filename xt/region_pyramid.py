@@ -31,8 +31,9 @@ from xt.region_batch import default_region_batch
 from xt.region_encoders import RegionEncoder
 from xt.regions import RegionGrid
 from xt.registry import nearest
+from xt.room import with_room
 from xt.sequences import as_sequences
-from xt.streaming import Streaming, streamed_map, with_room
+from xt.streaming import Streaming, streamed_map
 from xt.whole_maps import places_of, put_together, without_padding
 
 # Settings of a model that a backbone has no use for.

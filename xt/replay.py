@@ -15,7 +15,6 @@ from xt.errors import DeviceMemoryError, RegionBatchWarning
 from xt.memory import SavedBytes, free_bytes, unless_out_of_memory
 from xt.replay_conditions import (
     DrawsOfWholeBatch,
-    Generators,
     autocast_state,
     frozen_statistics,
     normalises_by_batch,
@@ -57,32 +56,10 @@ def new_seed() -> int:
     return int(torch.randint(2**62, ()).item())
 
 
-def with_room(module: Callable[..., Tensor], values: Tensor, *arguments: Any) -> Tensor:
-    """What comes behind a map, such as a context encoder; if memory runs out, again without the graphs that maps keep.
-
-    Args:
-        values: the first argument, (images, tokens, ...); its device is where the module computes.
-
-    Raises:
-        DeviceMemoryError: it does not fit without them, either.
-    """
-    generators = Generators(values.device)
-    result = unless_out_of_memory(module, values, *arguments)
-    if result is None:
-        had_graphs = [replay.let_go() for replay in _on(values.device)]
-        if any(had_graphs):
-            generators.restore()
-            result = unless_out_of_memory(module, values, *arguments)
-    if result is None:
-        raise DeviceMemoryError(
-            f"{type(module).__name__} ran out of memory on {values.device} with {values.shape[1]:,} tokens: set a "
-            "smaller tokens_per_region, or take a context encoder that is linear in memory; `xt plan` tells what fits"
-        )
-    return result
-
-
-def _on(device: torch.device) -> list["Replay"]:
-    return [replay for replay in _holding_graphs if replay.device == device]
+def let_go_of_graphs(device: torch.device) -> bool:
+    """For memory that ran out behind a map: let go of what maps keep on a device; whether there was anything."""
+    had_graphs = [replay.let_go() for replay in _holding_graphs if replay.device == device]
+    return any(had_graphs)
 
 
 class _Place(NamedTuple):

@@ -24,7 +24,6 @@ from torch.autograd.function import once_differentiable
 
 from xt.errors import ConfigError
 from xt.replay import Progress, RegionBatches, Replay
-from xt.replay import with_room as with_room
 from xt.streamed_tensors import Gathered, Outputs
 
 if TYPE_CHECKING:
