@@ -31,12 +31,12 @@ from pycocotools.coco import COCO
 from pycocotools.cocoeval import COCOeval
 
 from xt.cli.main import main as xt
-from xt.data.coco import read_instances
-from xt.data.coco_entries import CocoImage
-from xt.data.coco_writing import write_instances
 from xt.heads import BoxTable
 from xt.images import open_image
-from xt.prediction.merge_boxes import boxes_of_image
+from xt.labels.formats.coco import read_instances
+from xt.labels.formats.coco_entries import CocoImage
+from xt.labels.formats.coco_writing import write_instances
+from xt.labels.merge_boxes import boxes_of_image
 from xt.training.checkpoints import load_trained
 
 HEIGHT, WIDTH = 480, 640

@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 import xt
-from xt.memory import peak_bytes as peak_bytes
+from xt.streaming.memory import peak_bytes as peak_bytes
 
 RESULTS = Path(__file__).parent / "results"
 STRIP = 256

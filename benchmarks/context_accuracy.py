@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from common import print_table, write_results
 
-from xt.configuration import RunConfig
+from xt.config.run import RunConfig
 from xt.data.encoding import encode_image, open_for_encoding
 from xt.demo.contest import write_scenes
 from xt.demo.settings import DemoSettings, run_config

@@ -24,7 +24,7 @@ import gpu_measures
 import gpu_tests
 from common import hardware
 
-from xt.memory import is_out_of_memory
+from xt.streaming.memory import is_out_of_memory
 
 Row = dict[str, Any]
 

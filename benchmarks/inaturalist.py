@@ -37,9 +37,9 @@ from timm.loss import LabelSmoothingCrossEntropy
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from xt.configuration import RunConfig
-from xt.configuration_parser import load_config
-from xt.data.table import ImageTable
+from xt.config.parser import load_config
+from xt.config.run import RunConfig
+from xt.labels.image_table import ImageTable
 from xt.training.loading import training_data
 from xt.training.optimiser import make_optimiser
 from xt.training.preparation import prepare_model, reading, resolve_classes

@@ -18,8 +18,8 @@ import torch
 from common import on_device, peak_bytes, print_table, repeated_scene, write_results
 
 import xt
-from xt.footprint import footprint
-from xt.memory import unless_out_of_memory
+from xt.streaming.footprint import footprint
+from xt.streaming.memory import unless_out_of_memory
 
 
 class Peaks:

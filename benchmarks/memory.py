@@ -23,7 +23,7 @@ import torch
 from common import GIVES_BACK, in_fresh_process, make_scene, peak_bytes, print_table, write_results
 
 import xt
-from xt.regions import RegionGrid
+from xt.regions.grid import RegionGrid
 
 
 def measure(

@@ -28,11 +28,11 @@ from common import RESULTS, peak_bytes, print_table, write_results
 from PIL import Image
 from rasterio.transform import Affine
 
-from xt.data.box_windows import cut_boxes
-from xt.data.coco_entries import CocoImage
-from xt.data.coco_writing import write_instances
-from xt.data.voc import read_voc
-from xt.heads.box_table import BoxTable
+from xt.labels.box_table import BoxTable
+from xt.labels.box_windows import cut_boxes
+from xt.labels.formats.coco_entries import CocoImage
+from xt.labels.formats.coco_writing import write_instances
+from xt.labels.formats.voc import read_voc
 from xt.prediction.box_writers import read_boxes
 
 CLASSES = ("Tree",)

@@ -10,8 +10,8 @@ from xt.demo.text import acts_text, contest_text, giant_text, key_text
 
 DEMO = ("xt/demo",)
 STREAMED = published_gpu.STREAMED
-PLANNED = (*STREAMED, "xt/planning", "xt/footprint.py")
-MASKS = (*STREAMED, "xt/dense.py", "xt/prediction")
+PLANNED = (*STREAMED, "xt/planning", "xt/streaming/footprint.py")
+MASKS = (*STREAMED, "xt/model/dense.py", "xt/prediction")
 
 
 def demo(measured: Measured) -> str:
@@ -174,7 +174,7 @@ TABLES: dict[str, Table] = {
     ),
     "reading": _benchmark(
         "reading",
-        ("xt/reader.py", "xt/images"),
+        ("xt/regions/reader.py", "xt/images"),
         None,
         {
             "file": "file",
@@ -185,7 +185,7 @@ TABLES: dict[str, Table] = {
     ),
     "fast-paths": _benchmark(
         "fast_paths",
-        ("xt/region_encoders.py",),
+        ("xt/region_encoders/timm.py",),
         None,
         {"": "encoder"}
         | {
@@ -199,7 +199,7 @@ TABLES: dict[str, Table] = {
     ),
     "region-parallel": _benchmark(
         "region_parallel",
-        ("xt/region_parallel.py", *STREAMED),
+        ("xt/streaming/parallel.py", *STREAMED),
         None,
         {"processes": "processes", "regions a second": "regions per second", "times one": "speed-up"},
     ),

@@ -5,7 +5,12 @@ from typing import Any
 from tables import Row, Table, rows
 
 EMPTY = "Empty: no GPU has been at hand; `make gpu` fills it ([`docs/gpu.md`](../docs/gpu.md))."
-STREAMED = ("xt/streaming.py", "xt/replay.py", "xt/reader.py", "xt/region_encoders.py")
+STREAMED = (
+    "xt/streaming/map.py",
+    "xt/streaming/replay.py",
+    "xt/regions/reader.py",
+    "xt/region_encoders/timm.py",
+)
 CONTEXT = ("xt/context_encoders",)
 
 
@@ -44,7 +49,7 @@ TABLES: dict[str, Table] = {
     ),
     "gpu-large-step": _table(
         "large-step",
-        (*STREAMED, "xt/planning", "xt/dense.py"),
+        (*STREAMED, "xt/planning", "xt/model/dense.py"),
         {
             "": "point",
             "peak on the device, GB": _of("device_MB", 1e3),

@@ -6,7 +6,13 @@ from math import ceil
 
 from tables import ROOT, Measured, cell, markdown, newest, words
 
-CODE = ("xt/reader.py", "xt/region_encoders.py", "xt/context_encoders", "xt/heads", "xt/prediction")
+CODE = (
+    "xt/regions/reader.py",
+    "xt/region_encoders/timm.py",
+    "xt/context_encoders",
+    "xt/heads",
+    "xt/prediction",
+)
 SWIN = "swinv2_tiny_window16_256"
 # What timm publishes of a GPU (Hiera-T forward on an RTX 4090; Swin-V2-T training on an RTX 3090, computed again), as
 # long as `gpu.py` has none measured.

@@ -21,7 +21,7 @@ import torch
 from common import keep_freed_memory, make_scene, on_device, open_scene, print_table, write_results
 
 import xt
-from xt.regions import Region
+from xt.regions.grid import Region
 
 
 def fastest(work: Callable[[], Any], rounds: int, device: torch.device | None = None) -> float:

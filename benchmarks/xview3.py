@@ -26,7 +26,7 @@ from common import in_fresh_process, peak_bytes, print_table, write_results
 
 import xt
 from xt.data.xview3 import open_scene, read_labels, read_shorelines, write_predictions
-from xt.heads.point_table import PointTable
+from xt.labels.point_table import PointTable
 from xt.metrics.xview3 import score
 from xt.testing.xview3_scene import make_scene, make_scenes
 

@@ -25,18 +25,18 @@ import xt
 from tests.authors import tiny
 from tests.mutation import changed, changed_bytes, changed_text
 from tests.small_model import small_model
-from xt.configuration import DataConfig
-from xt.configuration_parser import config_from_dict, config_to_dict, load_config
-from xt.data.box_conversion import read_class_names
-from xt.data.coco import read_coco_table
+from xt.config.parser import config_from_dict, config_to_dict, load_config
+from xt.config.run import DataConfig
 from xt.data.dense_table import read_mask_table, read_point_table
 from xt.data.inaturalist import read_inaturalist
-from xt.data.point_files import read_points
 from xt.data.table_files import read_table
-from xt.data.voc import read_voc
 from xt.data.xview3 import read_labels
-from xt.data.yolo import read_yolo
-from xt.model import FORMAT
+from xt.labels.formats.box_conversion import read_class_names
+from xt.labels.formats.coco import read_coco_table
+from xt.labels.formats.point_files import read_points
+from xt.labels.formats.voc import read_voc
+from xt.labels.formats.yolo import read_yolo
+from xt.model.xt import FORMAT
 from xt.training.checkpoints import load_trained
 from xt.training.preparation import load_encoder
 from xt.training.tables import load_splits

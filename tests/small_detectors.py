@@ -11,7 +11,7 @@ from torchvision.models.detection.rpn import AnchorGenerator
 from torchvision.ops import masks_to_boxes
 
 import xt
-from xt.region_pyramid import RegionPyramid
+from xt.model.detection_backbone import RegionPyramid
 
 Target = dict[str, Tensor]
 

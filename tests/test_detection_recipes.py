@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from xt.configuration_parser import load_config
+from xt.config.parser import load_config
 from xt.heads import BoxTable
-from xt.model import build_model
+from xt.model.xt import build_model
 from xt.recipes import recipes
 
 CONTEXT = {

@@ -8,10 +8,10 @@ import timm
 import torch
 
 import xt
-from xt.configuration import RunConfig
-from xt.configuration_parser import load_config
+from xt.config.parser import load_config
+from xt.config.run import RunConfig
 from xt.errors import ConfigError
-from xt.model import build_model
+from xt.model.xt import build_model
 from xt.recipes import configuration_file, read, recipes, summary
 
 # Region encoder, context encoder, image size, top-1 in %, parameters in millions: the table in the authors' README.

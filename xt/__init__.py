@@ -9,17 +9,17 @@ _EXPORTS = {
     "LargeImage": "xt.images",
     "open_image": "xt.images",
     "stack": "xt.images",
-    "RegionGrid": "xt.regions",
-    "RegionReader": "xt.reader",
-    "RegionEncoder": "xt.region_encoders",
-    "streamed_map": "xt.streaming",
-    "Streaming": "xt.streaming",
-    "XT": "xt.model",
-    "ModelConfig": "xt.model_config",
-    "create_model": "xt.model",
-    "load_model": "xt.model_files",
+    "RegionGrid": "xt.regions.grid",
+    "RegionReader": "xt.regions.reader",
+    "RegionEncoder": "xt.region_encoders.timm",
+    "streamed_map": "xt.streaming.map",
+    "Streaming": "xt.streaming.map",
+    "XT": "xt.model.xt",
+    "ModelConfig": "xt.model.config",
+    "create_model": "xt.model.xt",
+    "load_model": "xt.model.files",
     "load_authors_checkpoint": "xt.authors",
-    "detection_backbone": "xt.region_pyramid",
+    "detection_backbone": "xt.model.detection_backbone",
     "Predictor": "xt.prediction",
     "DensePredictor": "xt.prediction",
     "DenseOptions": "xt.prediction",
@@ -38,21 +38,21 @@ if TYPE_CHECKING:
     from xt.images import LargeImage as LargeImage
     from xt.images import open_image as open_image
     from xt.images import stack as stack
-    from xt.model import XT as XT
-    from xt.model import create_model as create_model
-    from xt.model_config import ModelConfig as ModelConfig
-    from xt.model_files import load_model as load_model
+    from xt.model.config import ModelConfig as ModelConfig
+    from xt.model.detection_backbone import detection_backbone as detection_backbone
+    from xt.model.files import load_model as load_model
+    from xt.model.xt import XT as XT
+    from xt.model.xt import create_model as create_model
     from xt.planning.plan import Plan as Plan
     from xt.planning.plan import plan as plan
     from xt.prediction import DenseOptions as DenseOptions
     from xt.prediction import DensePredictor as DensePredictor
     from xt.prediction import Predictor as Predictor
-    from xt.reader import RegionReader as RegionReader
-    from xt.region_encoders import RegionEncoder as RegionEncoder
-    from xt.region_pyramid import detection_backbone as detection_backbone
-    from xt.regions import RegionGrid as RegionGrid
-    from xt.streaming import Streaming as Streaming
-    from xt.streaming import streamed_map as streamed_map
+    from xt.region_encoders.timm import RegionEncoder as RegionEncoder
+    from xt.regions.grid import RegionGrid as RegionGrid
+    from xt.regions.reader import RegionReader as RegionReader
+    from xt.streaming.map import Streaming as Streaming
+    from xt.streaming.map import streamed_map as streamed_map
 
 
 def __getattr__(name: str) -> Any:

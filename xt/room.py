@@ -8,9 +8,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from xt.errors import DeviceMemoryError
-from xt.memory import unless_out_of_memory
-from xt.replay import let_go_of_graphs
-from xt.replay_conditions import Generators, autocast_state
+from xt.streaming.conditions import Generators, autocast_state
+from xt.streaming.memory import unless_out_of_memory
+from xt.streaming.replay import let_go_of_graphs
 
 
 def with_room(module: nn.Module, values: Tensor, *arguments: Any) -> Tensor:
@@ -37,7 +37,7 @@ class _WithRoom(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, behind: "_Behind", values: Tensor, *parameters: Tensor) -> Tensor:
         ctx.behind = behind
-        # Saved for their version counters: see `xt.streaming`.
+        # Saved for their version counters: see `xt.streaming.map`.
         ctx.save_for_backward(values, *parameters)
         return behind.if_need_be_without_graphs(behind.result_with_graph, values)
 

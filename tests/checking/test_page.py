@@ -15,9 +15,9 @@ from xt.checking.image_facts import Job, Looking
 from xt.checking.page import write_page
 from xt.checking.pictures import picture_of
 from xt.data.dataset import Reading
-from xt.data.targets import BoxTarget, KnownPoints, MaskTarget
-from xt.heads.box_table import BoxTable
-from xt.heads.point_table import PointTable
+from xt.labels.box_table import BoxTable
+from xt.labels.point_table import PointTable
+from xt.labels.targets import BoxTarget, KnownPoints, MaskTarget
 from xt.prediction.colours import class_colours, point_colours
 
 

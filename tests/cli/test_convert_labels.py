@@ -8,11 +8,11 @@ from PIL import Image
 
 from tests.shared_data import shared_data
 from xt.cli.main import main
-from xt.data.box_conversion import listed_names, read_class_names
-from xt.data.coco import read_instances
-from xt.data.voc import read_voc
-from xt.data.yolo import read_yolo
 from xt.errors import TableError
+from xt.labels.formats.box_conversion import listed_names, read_class_names
+from xt.labels.formats.coco import read_instances
+from xt.labels.formats.voc import read_voc
+from xt.labels.formats.yolo import read_yolo
 
 OBJECT = (
     "<object><name>{}</name>{}"

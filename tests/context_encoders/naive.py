@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from xt.context_encoders.positions import PositionEmbedding
-from xt.context_encoders.relative_attention import AttentionLayer, RelativeAttention
+from xt.context_encoders.kernels.positions import PositionEmbedding
+from xt.context_encoders.kernels.relative_attention import AttentionLayer, RelativeAttention
 
 
 def embed(embedding: PositionEmbedding, tokens: Tensor, positions: Tensor) -> Tensor:

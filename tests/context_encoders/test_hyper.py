@@ -8,7 +8,7 @@ from torch import Tensor
 from tests.context_encoders import naive
 from xt.context_encoders import ContextEncoder, FullAttention, HyperAttention
 from xt.context_encoders.hyper import HyperLayer
-from xt.context_encoders.sorted_blocks import SAMPLE_RANGE, all_to_all
+from xt.context_encoders.kernels.sorted_blocks import SAMPLE_RANGE, all_to_all
 from xt.errors import ConfigError
 from xt.testing.context_encoders import ContextEncoderContract
 

@@ -8,9 +8,9 @@ from torch import Tensor
 from torch.nn.attention.flex_attention import create_block_mask
 
 from xt.context_encoders import ContextEncoder, Longformer
-from xt.context_encoders.flex_windows import window_mask
+from xt.context_encoders.kernels.flex_windows import window_mask
+from xt.context_encoders.kernels.windows import LineWindows
 from xt.context_encoders.longformer import GlobalAttention
-from xt.context_encoders.windows import LineWindows
 from xt.errors import ConfigError
 from xt.testing.context_encoders import ContextEncoderContract
 

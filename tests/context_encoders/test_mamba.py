@@ -7,8 +7,8 @@ from torch import Tensor
 
 from tests.context_encoders.naive import embed
 from xt.context_encoders import ContextEncoder, create_context_encoder, mamba
+from xt.context_encoders.kernels.positions import PositionEmbedding
 from xt.context_encoders.mamba import Mamba, MambaMixer, step_bias
-from xt.context_encoders.positions import PositionEmbedding
 from xt.errors import ConfigError
 from xt.testing.context_encoders import ContextEncoderContract
 

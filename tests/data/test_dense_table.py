@@ -12,10 +12,10 @@ from xt.data.dataset import Reading
 from xt.data.dense_dataset import DenseDataset, check_labelled, open_labelled, warn_of_crowded_images
 from xt.data.dense_table import as_targets, read_mask_table, read_point_table, read_scene_table
 from xt.data.splits import divide
-from xt.data.table import ImageTable
-from xt.data.targets import BoxTarget
 from xt.errors import ConfigError, ShapeError, TableError
 from xt.heads import BoxTable
+from xt.labels.image_table import ImageTable
+from xt.labels.targets import BoxTarget
 from xt.testing.xview3_scene import make_scenes
 from xt.training.quick_check import check_labels
 

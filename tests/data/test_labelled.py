@@ -6,9 +6,9 @@ import pytest
 import xt
 from xt.data.augmentation import Augmentation
 from xt.data.labelled import Labelled, MaskPlaces, PointPlaces, PointsOnImage, random_window
-from xt.data.targets import ClassNumbers, KnownPoints, MaskTarget
 from xt.errors import ConfigError, ShapeError
 from xt.heads import PointTable
+from xt.labels.targets import ClassNumbers, KnownPoints, MaskTarget
 
 HEIGHT, WIDTH = 70, 110
 

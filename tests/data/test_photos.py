@@ -23,9 +23,9 @@ from xt.data.photo_dataset import (
     seeded,
 )
 from xt.data.photos import Photos
-from xt.data.table import ImageTable
 from xt.errors import ConfigError, ImageError, ShapeError
-from xt.photo import read_photo, squares
+from xt.images.photo import read_photo, squares
+from xt.labels.image_table import ImageTable
 
 STRONG = Photos(auto_augment="rand-m9-mstd0.5-inc1", scale=(0.3, 1.0))
 
@@ -111,7 +111,7 @@ def test_kinds_of_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     (tmp_path / "text.jpg").write_text("no image")
     with pytest.raises(ImageError, match=r"text\.jpg is not an image that can be read whole"):
         read_photo(tmp_path / "text.jpg")
-    monkeypatch.setattr("xt.photo.LARGEST_PIXELS", 99)
+    monkeypatch.setattr("xt.images.photo.LARGEST_PIXELS", 99)
     with pytest.raises(ImageError, match="10 x 10 pixels, too large to be read whole"):
         read_photo(tmp_path / "grey.png")
     with pytest.raises(ImageError, match="too large to be read whole"):

@@ -11,17 +11,17 @@ import tifffile
 from PIL import Image
 
 from xt.data import seen_classes
-from xt.data.coco import read_coco_table
-from xt.data.coco_entries import CocoImage
-from xt.data.coco_writing import write_instances
 from xt.data.dataset import Reading
 from xt.data.dense_dataset import check_labelled
 from xt.data.dense_table import read_mask_table, read_point_table
 from xt.data.seen_classes import check_answers, check_masks, warn_of_spellings, warn_of_unseen
-from xt.data.table import ImageTable
 from xt.data.table_files import read_table
 from xt.errors import DataWarning, TableError
 from xt.heads import BoxTable
+from xt.labels.formats.coco import read_coco_table
+from xt.labels.formats.coco_entries import CocoImage
+from xt.labels.formats.coco_writing import write_instances
+from xt.labels.image_table import ImageTable
 
 READING = Reading(region_size=64)
 

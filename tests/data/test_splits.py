@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from xt.data.splits import divide, warn_of_doubles
-from xt.data.table import ImageTable
 from xt.errors import TableError
+from xt.labels.image_table import ImageTable
 
 
 def _table(targets: np.ndarray, splits: tuple[str, ...] | None = None) -> ImageTable:

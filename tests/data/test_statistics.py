@@ -11,7 +11,7 @@ from tests.data.images import CountingImage
 from xt.data.statistics import pixel_statistics
 from xt.errors import PixelError, ShapeError
 from xt.images import LargeImage
-from xt.regions import RegionGrid
+from xt.regions.grid import RegionGrid
 
 
 @pytest.mark.parametrize(

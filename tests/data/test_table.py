@@ -9,9 +9,9 @@ import pytest
 import xt
 from tests.images.files import smooth, write_raster
 from xt.data.class_folders import read_folder
-from xt.data.table import ImageTable, names_of_labels
 from xt.data.table_files import read_image_paths, read_table
 from xt.errors import TableError
+from xt.labels.image_table import ImageTable, names_of_labels
 
 
 def _csv(path: Path, text: str) -> Path:

@@ -27,8 +27,8 @@ from xt.errors import (
     TableError,
 )
 from xt.images import open_image
-from xt.model import XT
-from xt.regions import RegionGrid
+from xt.model.xt import XT
+from xt.regions.grid import RegionGrid
 
 EXACT = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -86,8 +86,8 @@ def test_the_model_answers_from_the_store_as_from_pixels(
     least_bytes: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("xt.encoded_images._LEAST_BYTES", least_bytes)
-    monkeypatch.setattr("xt.encoded_images._SMALL_GRAPHS_BYTES", 0 if region_batch == 1 else 2**26)
+    monkeypatch.setattr("xt.model.encoded._LEAST_BYTES", least_bytes)
+    monkeypatch.setattr("xt.model.encoded._SMALL_GRAPHS_BYTES", 0 if region_batch == 1 else 2**26)
     store = encode(tmp_path / "s.zarr", model, images, dtype="float32")
     opened = [open_image(path) for path in images]
     stored = [store.image(path) for path in images]

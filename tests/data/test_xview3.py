@@ -17,7 +17,7 @@ from xt.data.xview3 import (
     write_predictions,
 )
 from xt.errors import ConfigError, ImageError, OutputError, TableError
-from xt.heads.point_table import PointTable
+from xt.labels.point_table import PointTable
 from xt.metrics.xview3 import score
 from xt.testing.xview3_scene import CRS, NODATA, make_scene, make_scenes
 

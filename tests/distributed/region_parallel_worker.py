@@ -17,11 +17,11 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.nn.parallel import DistributedDataParallel
 
 from tests.heads.test_detection_streaming import DETECTION, make_boxes
-from tests.test_dense import POINTS, SEGMENTATION, make_image, make_mask, make_model, make_points
+from tests.model.test_dense import POINTS, SEGMENTATION, make_image, make_mask, make_model, make_points
 from xt import XT, LargeImage
-from xt.encoded_images import EncodedImage
 from xt.errors import XTError
-from xt.streaming import Streaming
+from xt.model.encoded import EncodedImage
+from xt.streaming.map import Streaming
 
 REGION_BATCH = 2
 CASES: dict[str, dict[str, Any]] = {

@@ -10,7 +10,7 @@ import rasterio
 from tests.distributed.processes import ROOT, run_processes
 from tests.training.toy import toy_config, toy_table
 from xt.cli.train import USAGE, config_of
-from xt.configuration_parser import config_to_yaml
+from xt.config.parser import config_to_yaml
 from xt.errors import ConfigError
 from xt.training.run import train
 

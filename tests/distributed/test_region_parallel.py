@@ -9,8 +9,8 @@ import torch
 
 from tests.distributed.processes import run_processes
 from tests.distributed.region_parallel_worker import CASES
-from tests.test_dense import make_image, make_model
-from xt.region_parallel import Share, agree, share_of
+from tests.model.test_dense import make_image, make_model
+from xt.streaming.parallel import Share, agree, share_of
 
 
 def found(tmp_path: Path, processes: int, region_ranks: int, names: list[str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from torch.distributed.device_mesh import init_device_mesh
 
 import xt
 from tests.small_models import small_model
-from xt.region_parallel import _draw_alike
+from xt.streaming.parallel import _draw_alike
 
 
 def gradients(device: str, **streaming: Any) -> list[torch.Tensor]:

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from xt.context_encoders import ContextEncoder, create_context_encoder
+from xt.context_encoders.kernels.selective_scan import selective_scan
 from xt.context_encoders.mamba import fused_kernel
-from xt.context_encoders.selective_scan import selective_scan
 
 # name -> options, and others that must not matter
 ENCODERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {

@@ -6,10 +6,10 @@ import torch
 import xt
 from tests.small_models import small_model
 from xt.errors import ConfigError
-from xt.memory import free_bytes, peak_device_bytes
+from xt.model.region_batch import default_region_batch
 from xt.planning.device import planned_device, rough_speed, synchronise
 from xt.prediction.predictor import choose_device
-from xt.region_batch import default_region_batch
+from xt.streaming.memory import free_bytes, peak_device_bytes
 
 
 def test_a_device_is_known_by_its_name(device: str) -> None:

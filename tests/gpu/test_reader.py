@@ -6,8 +6,8 @@ import torch
 from torch import Tensor
 
 import xt
-from xt.reader import RegionReader
-from xt.regions import RegionGrid
+from xt.regions.grid import RegionGrid
+from xt.regions.reader import RegionReader
 
 SIDE, REGION, BATCH = 1024, 16, 4
 
@@ -76,7 +76,7 @@ def test_in_any_order_after_a_pass_that_was_left(device: str) -> None:
 @pytest.mark.gpu
 def test_batches_are_copied_from_locked_memory_on_a_stream_of_their_own() -> None:
     _, reader = image_and_reader("cuda")
-    from xt.reader import _PendingBatch, _thread_pool
+    from xt.regions.reader import _PendingBatch, _thread_pool
 
     pending = _PendingBatch(reader, reader._batches[0], _thread_pool(2))
     assert pending._pixels.is_pinned()

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.small_models import SMALL_ENCODERS, small_model
-from xt.replay_conditions import random_state
-from xt.streaming import streamed_map
+from xt.streaming.conditions import random_state
+from xt.streaming.map import streamed_map
 
 SEED = 7
 Result = tuple[Tensor, list[Tensor]]

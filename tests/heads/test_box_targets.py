@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from xt.heads.box_table import BoxTable
 from xt.heads.box_targets import BACKGROUND, IGNORED, Cells, box_targets, pyramid_levels
-from xt.regions import Region
+from xt.labels.box_table import BoxTable
+from xt.regions.grid import Region
 
 REGION = Region(128, 64, 64, 64)
 CELLS = Cells(pyramid_levels((8, 16), 64, 2, coarsest=16))

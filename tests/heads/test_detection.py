@@ -10,8 +10,8 @@ import xt
 from xt.errors import ConfigError, ShapeError
 from xt.heads import BoxTable, DetectionHead, FeatureGeometry, create_head
 from xt.heads.pyramid import CoarserMaps, NearbyTokens, OwnTokens
-from xt.prediction.merge_boxes import boxes_of_image
-from xt.regions import RegionGrid
+from xt.labels.merge_boxes import boxes_of_image
+from xt.regions.grid import RegionGrid
 
 
 def make_head(

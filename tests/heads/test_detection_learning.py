@@ -8,7 +8,7 @@ import torch
 
 import xt
 from xt.heads import BoxTable
-from xt.prediction.merge_boxes import boxes_of_image
+from xt.labels.merge_boxes import boxes_of_image
 
 REGION = 64
 SIDE = 2 * REGION

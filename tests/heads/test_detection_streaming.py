@@ -5,10 +5,10 @@ import pytest
 import torch
 
 import xt
-from tests.test_dense import assert_same_gradients, make_image, make_model, unstreamed_loss
+from tests.model.test_dense import assert_same_gradients, make_image, make_model, unstreamed_loss
 from xt.errors import PixelError
 from xt.heads import BoxTable
-from xt.streaming import Streaming
+from xt.streaming.map import Streaming
 
 DETECTION = {"head": "detection", "num_classes": 3, "head_options": {"width": 8}}
 

@@ -8,7 +8,7 @@ import torch
 
 from xt.errors import ConfigError, ShapeError
 from xt.heads import FeatureGeometry, PointHead, PointTable
-from xt.regions import Region
+from xt.regions.grid import Region
 
 GEOMETRY = FeatureGeometry(
     feature_dims=(4, 8), strides=(4, 8), region_size=32, halo=8, tokens_per_side=1, context_dim=None

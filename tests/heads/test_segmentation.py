@@ -9,7 +9,7 @@ import torch
 import xt
 from xt.errors import ConfigError, ShapeError
 from xt.heads import FeatureGeometry, SegmentationHead
-from xt.regions import Region
+from xt.regions.grid import Region
 
 GEOMETRY = FeatureGeometry(
     feature_dims=(4, 8), strides=(4, 8), region_size=16, halo=0, tokens_per_side=1, context_dim=None

@@ -55,8 +55,8 @@ def test_other_names_say_nothing(tmp_path):
 
 
 def test_one_list_of_endings_serves_all(tmp_path):
-    from xt.data.box_conversion import images_by_stem, stem_of
     from xt.data.class_folders import read_folder
+    from xt.labels.formats.box_conversion import images_by_stem, stem_of
     from xt.prediction.inputs import find_images
 
     folder = tmp_path / "data" / "cat"

@@ -12,10 +12,10 @@ from rasterio.transform import GCPTransformer
 import xt
 from tests.images.located_files import curved, gcps, rpc, straight, write_located
 from tests.shared_data import shared_data
-from xt.data.alignment import aligned
 from xt.errors import ConfigError, DataWarning, ImageError, ShapeError
 from xt.images import open_image
 from xt.images.location import compose, inverse
+from xt.labels.alignment import aligned
 from xt.testing.images import ImageContract
 
 SHAPE = (150, 200)

@@ -18,7 +18,7 @@ from tests.images.files import TRANSFORM, raster_pixels, set_orientation, smooth
 from xt.images import LargeImage
 from xt.images.array import ArrayImage
 from xt.images.orientation import TURNS
-from xt.photo import read_photo
+from xt.images.photo import read_photo
 from xt.testing.images import ImageContract
 
 ALL = range(1, 9)

@@ -10,7 +10,7 @@ import xt
 from tests.images.files import smooth, write_raster
 from tests.images.stack_files import PLACE, TILED, UTM, by_rasterio, field, write_scene
 from xt.errors import ConfigError
-from xt.foreground import foreground_mask
+from xt.images.foreground import foreground_mask
 from xt.images.warped import WarpedImage
 
 

@@ -12,9 +12,9 @@ from pycocotools.cocoeval import COCOeval
 
 from xt.errors import ConfigError, ShapeError
 from xt.heads import BoxTable
+from xt.labels.merge_boxes import boxes_of_image
 from xt.metrics import box_parts
 from xt.metrics.boxes import BoxScores
-from xt.prediction.merge_boxes import boxes_of_image
 
 NAMES = ("ap", "ap50", "ap75", "ap_small", "ap_medium", "ap_large", "ar_1", "ar_10", "ar_100", "ar_small", "ar_medium",
          "ar_large")  # fmt: skip

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from xt.errors import ConfigError, ShapeError
-from xt.heads.point_table import PointTable
+from xt.labels.point_table import PointTable
 from xt.metrics.points import PointScores
 
 

@@ -7,7 +7,7 @@ import pytest
 import rasterio
 
 from xt.prediction.dense_predictor import DensePredictor
-from xt.streaming import Streaming
+from xt.streaming.map import Streaming
 
 BATCHES_OF_5 = Streaming(region_batch=5)
 

@@ -10,12 +10,12 @@ from tests.prediction.dense_models import dense_model, scene
 from tests.prediction.interruption import BATCHES_OF_5, stopped
 from tests.shared_data import shared_data
 from xt.errors import ConfigError
-from xt.heads.box_table import BoxTable
+from xt.labels.box_table import BoxTable
+from xt.labels.merge_boxes import boxes_of_image
 from xt.prediction.box_writers import read_boxes
 from xt.prediction.dense_predictor import DensePredictor
 from xt.prediction.dense_task import DenseOptions
-from xt.prediction.merge_boxes import boxes_of_image
-from xt.streaming import Streaming
+from xt.streaming.map import Streaming
 
 
 @pytest.fixture(scope="module")

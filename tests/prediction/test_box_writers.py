@@ -8,7 +8,7 @@ from rasterio.warp import transform as warp
 
 from tests.prediction.places import LATLON, OWN, SLIDE, SOUTH_UP, TURNED, UTM, Pixels, features
 from xt.errors import OutputError
-from xt.heads.box_table import BoxTable
+from xt.labels.box_table import BoxTable
 from xt.prediction.box_writers import read_boxes, write_box_table, write_boxes
 
 NAMES = ["tree", "bush"]

@@ -3,8 +3,8 @@ import pytest
 from PIL import Image
 
 import xt
-from xt.heads.box_table import BoxTable
 from xt.images import tile
+from xt.labels.box_table import BoxTable
 from xt.prediction.colours import class_colours, point_colours
 from xt.prediction.dense_overlay import write_boxes_overlay, write_mask_overlay, write_points_overlay
 

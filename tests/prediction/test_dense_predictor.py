@@ -13,7 +13,7 @@ from tests.small_model import small_model
 from xt.errors import ConfigError, PixelError
 from xt.prediction.dense_predictor import DensePredictor
 from xt.prediction.dense_task import DenseOptions
-from xt.streaming import Streaming
+from xt.streaming.map import Streaming
 
 
 @pytest.fixture(scope="module")

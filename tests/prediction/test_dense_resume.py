@@ -14,7 +14,7 @@ from tests.prediction.interruption import BATCHES_OF_5, pixels_of, stopped
 from xt.errors import OutputError
 from xt.prediction.dense_predictor import DensePredictor
 from xt.prediction.dense_task import DenseOptions
-from xt.streaming import Streaming
+from xt.streaming.map import Streaming
 
 PLAIN = DenseOptions()
 
@@ -131,7 +131,7 @@ from pathlib import Path
 from tests.prediction.dense_models import dense_model, scene
 from xt.prediction.dense_task import DenseOptions
 from xt.prediction.dense_predictor import DensePredictor
-from xt.streaming import Streaming
+from xt.streaming.map import Streaming
 
 torch.set_num_threads(1)
 folder, head, wanted = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])

@@ -13,8 +13,8 @@ from rasterio.warp import transform as warp
 
 import xt
 from tests.prediction.places import DISK, LATLON, LOCAL, OWN, SLIDE, SOUTH_UP, TURNED, UTM, Pixels, features
-from xt.data.point_files import read_points
 from xt.errors import ConfigError, OutputError
+from xt.labels.formats.point_files import read_points
 from xt.prediction.coordinates import place_of
 from xt.prediction.dense_writers import (
     write_mask,

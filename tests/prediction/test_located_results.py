@@ -9,14 +9,14 @@ from rasterio.warp import transform
 
 from tests.images.located_files import curved, gcps, rpc, straight, write_located
 from tests.prediction.places import features
-from xt.data.point_files import read_points
-from xt.heads.box_table import BoxTable
 from xt.images import open_image, tile
+from xt.labels.box_table import BoxTable
+from xt.labels.formats.point_files import read_points
 from xt.prediction.box_writers import write_boxes
 from xt.prediction.dense_writers import write_mask, write_outlines, write_point_table, write_points
 from xt.prediction.relevance import relevance_map
 from xt.prediction.writers import write_relevance
-from xt.regions import RegionGrid
+from xt.regions.grid import RegionGrid
 
 SHAPE = (150, 200)
 NAMES = ["background", "ship"]

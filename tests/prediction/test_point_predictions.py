@@ -8,10 +8,10 @@ import xt
 from tests.prediction.dense_models import dense_model, scene
 from tests.prediction.interruption import BATCHES_OF_5, stopped
 from xt.errors import ConfigError
-from xt.heads.point_table import PointTable
+from xt.labels.merge_points import merge_points
+from xt.labels.point_table import PointTable
 from xt.prediction.dense_predictor import DensePredictor
 from xt.prediction.dense_task import DenseOptions
-from xt.prediction.merge_points import merge_points
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from tests.shared_data import shared_data
 from tests.small_model import small_model
 from xt.errors import ConfigError, PixelError, ShapeError
 from xt.prediction import Predictor
-from xt.streaming import Streaming
+from xt.streaming.map import Streaming
 
 PIXELS = np.random.default_rng(0).integers(0, 256, (300, 200, 3), dtype=np.uint8)
 

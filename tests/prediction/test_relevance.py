@@ -4,7 +4,7 @@ import pytest
 import xt
 from xt.errors import ShapeError
 from xt.prediction.relevance import relevance_map
-from xt.regions import RegionGrid
+from xt.regions.grid import RegionGrid
 
 
 def test_each_weight_lies_where_its_token_lies():

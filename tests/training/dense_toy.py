@@ -8,8 +8,8 @@ import numpy as np
 import tifffile
 
 from tests.training.toy import MODEL
-from xt.configuration import RunConfig
-from xt.configuration_parser import config_from_dict
+from xt.config.parser import config_from_dict
+from xt.config.run import RunConfig
 
 CLASSES = ("ground", "square", "disc")
 COLOURS = {"square": (220, 60, 60), "disc": (60, 200, 220)}

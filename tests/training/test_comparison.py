@@ -10,7 +10,7 @@ import pytest
 
 from tests.training.toy import toy_config, toy_table
 from xt.cli.compare import as_table
-from xt.configuration_parser import config_to_dict
+from xt.config.parser import config_to_dict
 from xt.errors import ConfigError, OutputError, TableError
 from xt.training.comparison import budget_in_words, compare, contestant_config, rules_in_words
 

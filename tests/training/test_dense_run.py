@@ -14,12 +14,12 @@ from lightning.pytorch import Callback
 from tests.training.dense_toy import CLASSES, dense_config, dense_table
 from tests.training.toy import toy_config
 from xt.cli.main import main
-from xt.configuration import EvaluationConfig
+from xt.config.run import EvaluationConfig
 from xt.data.dataset import Reading
 from xt.errors import ConfigError, TableError
 from xt.heads import PointTable
 from xt.images import open_image
-from xt.regions import Region
+from xt.regions.grid import Region
 from xt.testing.xview3_scene import make_scenes
 from xt.training.comparison import compare
 from xt.training.dense_evaluation import evaluate_dense

@@ -14,19 +14,19 @@ import xt
 from tests.prediction.dense_models import dense_model, scene
 from tests.training.dense_toy import CLASSES, dense_config, dense_table
 from tests.training.toy import MODEL
-from xt.configuration import EvaluationConfig
+from xt.config.run import EvaluationConfig
 from xt.data.dataset import Reading
 from xt.data.dense_dataset import DenseBatch, open_labelled
 from xt.data.labelled import Labelled
-from xt.data.table import ImageTable
 from xt.heads import BoxTable, DenseHead, DetectionHead, PointHead, PointTable
+from xt.labels.image_table import ImageTable
 from xt.metrics.boxes import BoxScores
 from xt.metrics.points import PointScores
 from xt.metrics.segmentation import SegmentationScores
-from xt.model import XT, build_model, create_model
+from xt.model.xt import XT, build_model, create_model
 from xt.prediction.dense_predictor import DensePredictor
 from xt.prediction.dense_task import DenseOptions
-from xt.streaming import Streaming
+from xt.streaming.map import Streaming
 from xt.training.dense_evaluation import evaluate_dense
 from xt.training.dense_metrics import DenseScores, count_image
 from xt.training.module import DenseValidation

@@ -16,11 +16,11 @@ from pycocotools.cocoeval import COCOeval
 
 from tests.training.dense_toy import SIZE, dense_config, dense_scene
 from xt.cli.main import main
-from xt.configuration import EvaluationConfig, RunConfig
-from xt.data.coco_entries import CocoImage
-from xt.data.coco_writing import write_instances
+from xt.config.run import EvaluationConfig, RunConfig
 from xt.errors import ConfigError, ShapeError
 from xt.heads import BoxTable
+from xt.labels.formats.coco_entries import CocoImage
+from xt.labels.formats.coco_writing import write_instances
 from xt.training.run import RunResult, train
 
 NAMES = ("disc", "square")

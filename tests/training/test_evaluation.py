@@ -14,11 +14,11 @@ from PIL import Image
 
 from tests.training.toy import toy_model
 from xt.data.dataset import EpochSampler, ImageDataset, Reading, collate
-from xt.data.table import ImageTable
 from xt.data.table_files import read_table
 from xt.data.views import centre_crops
 from xt.errors import OutputError
 from xt.images import open_image
+from xt.labels.image_table import ImageTable
 from xt.training.confusion import draw_confusion
 from xt.training.dense_evaluation import DenseEvaluation
 from xt.training.evaluation import Evaluation, evaluate, write_evaluation

@@ -7,14 +7,14 @@ import pytest
 import torch
 
 from tests.training.toy import toy_config, toy_model
-from xt.configuration import RunConfig
+from xt.config.run import RunConfig
 from xt.data import dataset
 from xt.data.encoding import encode_image, open_for_encoding
 from xt.data.token_store import TokenStore, identity_of
 from xt.errors import CheckpointError, ConfigError, TableError
 from xt.images import open_image
-from xt.model import XT
-from xt.model_files import load_model
+from xt.model.files import load_model
+from xt.model.xt import XT
 from xt.training.preparation import prepare_model
 from xt.training.run import RunResult, train
 

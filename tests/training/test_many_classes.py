@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
-from xt.data.table import ImageTable
+from xt.labels.image_table import ImageTable
 from xt.training.class_metrics import MacroF1, TopAccuracy
 from xt.training.evaluation import Evaluation, write_evaluation
 from xt.training.metrics import make_metrics, with_intervals

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from xt.cli.train import in_words
-from xt.memory import peak_bytes
+from xt.streaming.memory import peak_bytes
 from xt.training.metrics import coverage, deciding_metric, make_metrics, wilson_interval
 
 

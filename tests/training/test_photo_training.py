@@ -12,8 +12,8 @@ from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 import xt
 from tests.inaturalist_files import write_inaturalist
 from tests.training.toy import MODEL, toy_config, toy_model
-from xt.configuration import RunConfig
-from xt.configuration_parser import config_from_dict
+from xt.config.parser import config_from_dict
+from xt.config.run import RunConfig
 from xt.data.dataset import Reading
 from xt.data.inaturalist import read_inaturalist
 from xt.data.photo_dataset import PhotoDataset, seeded

@@ -15,8 +15,8 @@ from tests.training.dense_toy import dense_config
 from tests.training.toy import MODEL, toy_config, toy_model
 from tests.training.two_resolutions import cohort, scene, write_map, write_slide
 from xt.cli.main import main
-from xt.configuration import DataConfig
-from xt.configuration_parser import config_to_yaml
+from xt.config.parser import config_to_yaml
+from xt.config.run import DataConfig
 from xt.data.dataset import Reading
 from xt.data.dense_dataset import open_labelled
 from xt.data.table_files import read_microns
@@ -266,7 +266,7 @@ def test_what_is_not_read_is_not_looked_at(tmp_path: Path) -> None:
 
 
 def load_table_of(folder: Path) -> Any:
-    from xt.data.table import ImageTable
+    from xt.labels.image_table import ImageTable
 
     return ImageTable("table", (folder / "missing.tif",), np.zeros(1, np.int64), ("a",))
 

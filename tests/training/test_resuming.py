@@ -16,8 +16,8 @@ from safetensors.torch import load_file
 from torch.utils.data import DataLoader
 
 from tests.training.toy import toy_config
-from xt.configuration import parse_interval
-from xt.configuration_parser import config_to_yaml
+from xt.config.parser import config_to_yaml
+from xt.config.run import parse_interval
 from xt.data.dataset import EpochSampler
 from xt.errors import ConfigError
 from xt.training.resuming import AtomicCheckpoints, ResumableLoader

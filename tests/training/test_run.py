@@ -18,11 +18,11 @@ import torch
 from lightning.pytorch import Callback
 
 from tests.training.toy import MODEL, toy_config, toy_model, toy_table
-from xt.configuration_parser import load_config
+from xt.config.parser import load_config
 from xt.data.statistics import pixel_statistics
 from xt.errors import CheckpointError, ConfigError, OutputError, TableError, XTError
 from xt.images import open_image
-from xt.model_files import load_model
+from xt.model.files import load_model
 from xt.output import lock_folder
 from xt.training.callbacks import TrainingClock
 from xt.training.checkpoints import load_trained

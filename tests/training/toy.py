@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import tifffile
 
-from xt.configuration import DataConfig, OptimConfig, RunConfig, TrainConfig
-from xt.configuration_parser import config_from_dict
-from xt.model import XT, ModelConfig, create_model
+from xt.config.parser import config_from_dict
+from xt.config.run import DataConfig, OptimConfig, RunConfig, TrainConfig
+from xt.model.xt import XT, ModelConfig, create_model
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 220, 40), "blue": (40, 40, 220)}
 MODEL: dict[str, Any] = {

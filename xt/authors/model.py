@@ -1,7 +1,7 @@
 """The authors' model: every region through the region encoder, maps put side by side, one head over the whole.
 
 The computation of the code released with xT (Gupta et al. 2024, arXiv:2403.01915) at its commit 4e79e41, which differs
-from the paper and from the library's own model in `xt.model`: the tokens of the context go row by row over the whole
+from the paper and from the library's own model in `xt.model.xt`: the tokens of the context go row by row over the whole
 image, the class token is the last, the last map is taken without a norm. It is here to run the authors' weights.
 """
 

@@ -11,15 +11,15 @@ from pathlib import Path
 import numpy as np
 
 from xt.checking.label_facts import mask_values
-from xt.configuration import RunConfig
-from xt.configuration_files import listed_texts
-from xt.configuration_parser import load_config
+from xt.config.files import listed_texts
+from xt.config.parser import load_config
+from xt.config.run import RunConfig
 from xt.data.class_folders import read_folder
-from xt.data.table import image_path
 from xt.data.table_files import read_columns
-from xt.data.vector_files import is_vector_file
 from xt.errors import TableError, XTError
 from xt.images import open_image
+from xt.labels.formats.vector_files import is_vector_file
+from xt.labels.image_table import image_path
 from xt.prediction.inputs import find_images
 
 # As in the recipes of xt/recipes.

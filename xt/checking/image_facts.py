@@ -13,12 +13,12 @@ from numpy.typing import NDArray
 
 from xt.checking.label_facts import LabelFacts, facts_of_labels
 from xt.data.dataset import Reading
-from xt.data.targets import Target
 from xt.errors import DataWarning, SlowImageWarning, XTError
 from xt.images import LargeImage, open_image
+from xt.images.photo import read_photo
 from xt.images.resolution import pixel_size
-from xt.photo import read_photo
-from xt.reader import check_finite
+from xt.labels.targets import Target
+from xt.regions.reader import check_finite
 
 # An image of so many bytes is read whole; of a larger one a level that is as small, and windows of the others.
 _WHOLE_BYTES = 64 * 2**20

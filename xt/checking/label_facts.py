@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from xt.data.targets import PointTarget, Target
-from xt.heads.box_table import BoxTable
-from xt.heads.point_table import PointTable
 from xt.images import LargeImage
+from xt.labels.box_table import BoxTable
+from xt.labels.point_table import PointTable
+from xt.labels.targets import PointTarget, Target
 
 _STRIPE_PIXELS = 1 << 24
 # Beyond that, the side of the windows that are read, and how many there are along each side.

@@ -4,12 +4,12 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from xt.configuration import RunConfig
+from xt.config.run import RunConfig
 from xt.errors import XTError
 from xt.planning.plan import plan
 
 if TYPE_CHECKING:
-    from xt.model import XT
+    from xt.model.xt import XT
 
 
 @dataclass(frozen=True, kw_only=True)

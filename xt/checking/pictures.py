@@ -9,11 +9,11 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from xt.checking.image_facts import Job, Looking, open_file
-from xt.data.targets import Target
-from xt.foreground import low_resolution
-from xt.heads.box_table import BoxTable
-from xt.heads.point_table import PointTable
 from xt.images import LargeImage
+from xt.images.foreground import low_resolution
+from xt.labels.box_table import BoxTable
+from xt.labels.point_table import PointTable
+from xt.labels.targets import Target
 from xt.prediction.colours import Colour, class_colours, point_colours
 from xt.prediction.thumbnail import thumbnail
 

@@ -9,7 +9,7 @@ from xt.checking.assumptions import Assumed
 from xt.checking.findings import Finding, Severity
 from xt.checking.image_facts import ImageFacts, Job, Looking
 from xt.checking.outlook import Outlook
-from xt.configuration import RunConfig
+from xt.config.run import RunConfig
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xt.checking.findings import Finding, Severity
-from xt.configuration import RunConfig
-from xt.data.table import ImageTable
+from xt.config.run import RunConfig
 from xt.data.table_files import read_columns, read_image_paths
 from xt.errors import XTError
+from xt.labels.image_table import ImageTable
 from xt.training.tables import load_table
 
 # Of a table in which nearly every row is wrong, no more attempts than these.

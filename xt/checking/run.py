@@ -17,13 +17,13 @@ from xt.checking.outlook import Outlook, outlook
 from xt.checking.result import CheckResult
 from xt.checking.rows import read_rows
 from xt.checking.workers import look_at_all, usual_workers
-from xt.configuration import RunConfig
+from xt.config.run import RunConfig
 from xt.data.splits import Splits
-from xt.data.table import ImageTable
 from xt.data.table_files import read_image_paths
-from xt.data.targets import Target
 from xt.errors import ConfigError, XTError
-from xt.model import build_model
+from xt.labels.image_table import ImageTable
+from xt.labels.targets import Target
+from xt.model.xt import build_model
 from xt.prediction.inputs import find_images
 from xt.training.preparation import opening, resolve_classes
 from xt.training.quick_check import ignore_index, quick_check

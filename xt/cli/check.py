@@ -74,7 +74,7 @@ def _run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     with ProgressBars() as bars:
         bar = bars.add("check", unit="images")
         if arguments.config is not None:
-            from xt.configuration_parser import load_config
+            from xt.config.parser import load_config
 
             named = [] if source is None else _named(source)
             result = check(load_config(arguments.config, [*named, *overrides]), options, progress=bar.update)

@@ -12,7 +12,7 @@ from xt.cli.train import add_arguments as add_arguments
 from xt.errors import ConfigError
 
 if TYPE_CHECKING:
-    from xt.configuration import RunConfig
+    from xt.config.run import RunConfig
 
 EXAMPLES = (
     "xt compare classification --data.table slides.csv --train.out runs/compared",

@@ -36,9 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from xt.data.box_conversion import listed_names, read_class_names
-    from xt.data.voc import read_voc
-    from xt.data.yolo import read_yolo
+    from xt.labels.formats.box_conversion import listed_names, read_class_names
+    from xt.labels.formats.voc import read_voc
+    from xt.labels.formats.yolo import read_yolo
 
     names = None if arguments.list is None else listed_names(arguments.list)
     classes = None if arguments.classes is None else read_class_names(arguments.classes)

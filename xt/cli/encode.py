@@ -12,9 +12,9 @@ from xt.images.bands import ALPHAS
 from xt.recipes import is_configuration
 
 if TYPE_CHECKING:
-    from xt.configuration import RunConfig
+    from xt.config.run import RunConfig
     from xt.data.token_store import TokenStore
-    from xt.model import XT
+    from xt.model.xt import XT
 
 EXAMPLES = (
     "xt encode runs/first slides.csv --out slides.zarr",
@@ -96,8 +96,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _source(arguments: argparse.Namespace) -> "tuple[RunConfig, XT | None]":
     """How a run reads its images, with what the command line changes of it; and its model if it was trained."""
-    from xt.configuration import RunConfig
-    from xt.configuration_parser import load_config
+    from xt.config.parser import load_config
+    from xt.config.run import RunConfig
 
     path, model, config = Path(arguments.source), None, None
     if is_configuration(arguments.source):
@@ -159,7 +159,7 @@ def _untrained(config: "RunConfig", images: dict[str, float | None], bars: Progr
     import torch
 
     from xt.cli.train import StageBars
-    from xt.data.table import ImageTable
+    from xt.labels.image_table import ImageTable
     from xt.training.preparation import prepare_model, resolve_classes
     from xt.training.tables import load_splits
 

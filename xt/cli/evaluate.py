@@ -11,10 +11,10 @@ from xt.errors import ConfigError
 from xt.images.bands import ALPHAS
 
 if TYPE_CHECKING:
-    from xt.configuration import DataConfig, EvaluationConfig, RunConfig
+    from xt.config.run import DataConfig, EvaluationConfig, RunConfig
     from xt.data.dataset import Reading
-    from xt.data.table import ImageTable
-    from xt.model import XT
+    from xt.labels.image_table import ImageTable
+    from xt.model.xt import XT
 
 EXAMPLES = (
     "xt evaluate runs/first slides.csv --out measured",
@@ -80,7 +80,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from xt.configuration import DataConfig
+    from xt.config.run import DataConfig
     from xt.data.dataset import Reading
     from xt.prediction.predictor import choose_device
     from xt.training.checkpoints import load_trained
@@ -169,7 +169,7 @@ def _measure(
 
 def _evaluation(config: "RunConfig | None", arguments: argparse.Namespace) -> "EvaluationConfig":
     """When a point counts as found, and how many boxes: as in training, unless given here."""
-    from xt.configuration import EvaluationConfig
+    from xt.config.run import EvaluationConfig
 
     given = {
         name: getattr(arguments, name)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from xt.errors import ConfigError
 
 if TYPE_CHECKING:
-    from xt.data.coco import Instances
+    from xt.labels.formats.coco import Instances
     from xt.prediction.results import ResultFolder
 
 # A scene's points in the challenge's own form.
@@ -29,7 +29,7 @@ def write_scenes(results: "ResultFolder") -> None:
     if not tables:
         return
     from xt.data.xview3 import ATTRIBUTES, write_predictions
-    from xt.heads.point_table import PointTable
+    from xt.labels.point_table import PointTable
     from xt.prediction.dense_writers import read_columns
 
     points = {}
@@ -64,9 +64,9 @@ def write_detections(results: "ResultFolder", instances: "Instances | None") -> 
     rows = [row for row in results.rows if results.path(row["image"], ".boxes.csv").exists()]
     if not rows:
         return
-    from xt.data.coco_entries import CocoImage
-    from xt.data.coco_writing import write_instances, write_results
-    from xt.heads.box_table import BoxTable
+    from xt.labels.box_table import BoxTable
+    from xt.labels.formats.coco_entries import CocoImage
+    from xt.labels.formats.coco_writing import write_instances, write_results
 
     names = _class_names(rows[0])
     paths = [row["image"] for row in rows]
@@ -88,7 +88,7 @@ def _result_rows(
     tables: Iterable[Path], image_ids: Sequence[int | str], category_ids: Sequence[int | str]
 ) -> Iterator[dict[str, Any]]:
     """Of the boxes in each image's table."""
-    from xt.data.coco_writing import result_rows
+    from xt.labels.formats.coco_writing import result_rows
     from xt.prediction.box_writers import read_boxes
 
     for table, number in zip(tables, image_ids, strict=True):

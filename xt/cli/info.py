@@ -153,7 +153,7 @@ def _storage(image: "LargeImage") -> Iterator[str]:
 
 
 def _regions(image: "LargeImage", arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
-    from xt.regions import RegionGrid
+    from xt.regions.grid import RegionGrid
 
     size = arguments.region_size
     tokens = arguments.tokens_per_region or max(1, size // _STRIDE) ** 2
@@ -163,7 +163,7 @@ def _regions(image: "LargeImage", arguments: argparse.Namespace) -> Iterator[tup
     if arguments.foreground is None:
         yield "regions", f"{everything:,} ({shape})"
     else:
-        from xt.foreground import foreground_mask
+        from xt.images.foreground import foreground_mask
 
         grid = RegionGrid.from_image(image, size, foreground=foreground_mask(image, arguments.foreground))
         share = len(grid) / everything

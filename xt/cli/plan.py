@@ -13,7 +13,7 @@ from xt.recipes import is_configuration
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
-    from xt.model import XT
+    from xt.model.xt import XT
 
 
 EXAMPLES = (
@@ -95,8 +95,8 @@ def _image(text: str) -> "tuple[int, int] | LargeImage":
 
 def _model(arguments: argparse.Namespace, image: "tuple[int, int] | LargeImage") -> "XT":
     """The model that is meant; one that is only named takes the image's channels."""
-    from xt.model import build_model
-    from xt.model_config import ModelConfig
+    from xt.model.config import ModelConfig
+    from xt.model.xt import build_model
 
     path = Path(arguments.model)
     given = {
@@ -105,7 +105,7 @@ def _model(arguments: argparse.Namespace, image: "tuple[int, int] | LargeImage")
         if getattr(arguments, name) is not None
     }
     if is_configuration(arguments.model):
-        from xt.configuration_parser import load_config
+        from xt.config.parser import load_config
 
         config = load_config(arguments.model)
         model = build_model(replace(config.model, pretrained=False, **given))

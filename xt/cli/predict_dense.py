@@ -11,8 +11,8 @@ from xt.errors import ConfigError
 
 if TYPE_CHECKING:
     from xt.cli.predict_image import Bars, PredictOne, Results
-    from xt.data.coco import Instances
     from xt.images import LargeImage
+    from xt.labels.formats.coco import Instances
     from xt.prediction.dense_predictor import DensePredictor
     from xt.prediction.dense_task import DenseOptions
 
@@ -135,7 +135,7 @@ def read_instances(arguments: argparse.Namespace) -> "Instances | None":
     """The file that numbers images and classes, if one is named."""
     if arguments.instances is None:
         return None
-    from xt.data import coco
+    from xt.labels.formats import coco
 
     return coco.read_instances(arguments.instances)
 

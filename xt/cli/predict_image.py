@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 from xt.cli import folder_files, predict_dense
 
 if TYPE_CHECKING:
-    from xt.data.coco import Instances
-    from xt.model import XT
+    from xt.labels.formats.coco import Instances
+    from xt.model.xt import XT
     from xt.prediction import Predictor
 
 

@@ -15,7 +15,7 @@ from xt.images.suffixes import is_image_name
 from xt.recipes import configuration_file, is_configuration
 
 if TYPE_CHECKING:
-    from xt.configuration import RunConfig
+    from xt.config.run import RunConfig
 
 EXAMPLES = (
     "xt train classification --data.table slides.csv --train.out runs/first",
@@ -58,7 +58,7 @@ def run_raw(argv: Sequence[str]) -> int:
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options, for completion alone: the configuration says what they may be."""
-    from xt.configuration_parser import choices_of_keys
+    from xt.config.parser import choices_of_keys
 
     parser.add_argument("configuration", metavar="CONFIG")
     parser.add_argument("--resume", action="store_true")
@@ -76,7 +76,7 @@ def config_of(
     `--resume` is short for `--train.resume=auto`, and `--devices` for `--train.devices`, as some others.
     """
     if "-h" in argv or "--help" in argv:
-        from xt.configuration_parser import format_keys
+        from xt.config.parser import format_keys
 
         print(format_keys(usage, about) + in_help(examples), end="")
         return None
@@ -92,7 +92,7 @@ def config_of(
     if files:
         # Before anything that takes seconds to be loaded.
         configuration_file(files[0])
-    from xt.configuration_parser import load_config
+    from xt.config.parser import load_config
 
     return load_config(files[0] if files else None, overrides)
 

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from xt.context_encoders.base import ContextEncoder
-from xt.context_encoders.relative_attention import AttentionLayer, heads_for
+from xt.context_encoders.kernels.relative_attention import AttentionLayer, heads_for
 
 
 class FullAttention(ContextEncoder):

@@ -5,11 +5,11 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from xt.context_encoders.base import ContextEncoder
-from xt.context_encoders.block_attention import Tables, Weights, block_attention_with_lse
-from xt.context_encoders.head_groups import BlockPlan, HeadGroupLayer, Plan
-from xt.context_encoders.positions import sinusoids
-from xt.context_encoders.relative_attention import heads_for, placed, turned
-from xt.context_encoders.sorted_blocks import SAMPLE_RANGE, CausalLeaves, all_to_all, halves
+from xt.context_encoders.kernels.block_attention import Tables, Weights, block_attention_with_lse
+from xt.context_encoders.kernels.head_groups import BlockPlan, HeadGroupLayer, Plan
+from xt.context_encoders.kernels.positions import sinusoids
+from xt.context_encoders.kernels.relative_attention import heads_for, placed, turned
+from xt.context_encoders.kernels.sorted_blocks import SAMPLE_RANGE, CausalLeaves, all_to_all, halves
 from xt.errors import ConfigError
 
 

@@ -4,11 +4,11 @@ import torch
 from torch import Tensor, nn
 
 from xt.context_encoders.base import ContextEncoder
-from xt.context_encoders.block_attention import Blocks, Tables, Weights
-from xt.context_encoders.head_groups import BlockPlan, HeadGroupLayer, Plan
-from xt.context_encoders.relative_attention import heads_for
-from xt.context_encoders.segments import forget_casts, sum_over_segments
-from xt.context_encoders.windows import LineWindows, PlaneWindows
+from xt.context_encoders.kernels.block_attention import Blocks, Tables, Weights
+from xt.context_encoders.kernels.head_groups import BlockPlan, HeadGroupLayer, Plan
+from xt.context_encoders.kernels.relative_attention import heads_for
+from xt.context_encoders.kernels.segments import forget_casts, sum_over_segments
+from xt.context_encoders.kernels.windows import LineWindows, PlaneWindows
 from xt.errors import ConfigError
 
 WINDOWS = ("1d", "2d")
@@ -137,7 +137,7 @@ class FlexPlan(Plan):
 
     def attend(self, weights: Weights, tables: Tables) -> Tensor:
         # Imported where it is used: it brings the compiler with it.
-        from xt.context_encoders.flex_windows import flex_window_attention
+        from xt.context_encoders.kernels.flex_windows import flex_window_attention
 
         return flex_window_attention(weights, tables, self.windows)
 

@@ -7,8 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from xt.context_encoders.kernels.selective_scan import selective_scan
 from xt.context_encoders.recurrent import Mixer, RecurrentEncoder, State, TwoWayLayer, causal_convolution
-from xt.context_encoders.selective_scan import selective_scan
 from xt.errors import ConfigError
 
 STEP_RANGE = (0.001, 0.1)

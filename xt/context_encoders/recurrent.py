@@ -11,8 +11,15 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from xt.context_encoders.base import ContextEncoder
-from xt.context_encoders.positions import PositionEmbedding
-from xt.context_encoders.segments import Replay, add_to, by_segments, forget_casts, gradients, segments
+from xt.context_encoders.kernels.positions import PositionEmbedding
+from xt.context_encoders.kernels.segments import (
+    Replay,
+    add_to,
+    by_segments,
+    forget_casts,
+    gradients,
+    segments,
+)
 from xt.errors import ConfigError
 
 State = tuple[Tensor, ...]

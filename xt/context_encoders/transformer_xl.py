@@ -8,8 +8,8 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from xt.context_encoders.base import ContextEncoder
-from xt.context_encoders.relative_attention import AttentionLayer, heads_for
-from xt.context_encoders.segments import Replay, add_to, forget_casts, gradients
+from xt.context_encoders.kernels.relative_attention import AttentionLayer, heads_for
+from xt.context_encoders.kernels.segments import Replay, add_to, forget_casts, gradients
 from xt.errors import ConfigError
 
 

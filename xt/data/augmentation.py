@@ -13,7 +13,7 @@ import numpy as np
 
 from xt.errors import ConfigError
 from xt.images import LargeImage
-from xt.pixels import unit_scale
+from xt.region_encoders.scaling import unit_scale
 
 # ITU-R BT.601: how bright red, green and blue seem.
 _LUMA = tuple(map(np.float32, (0.299, 0.587, 0.114)))

@@ -4,9 +4,9 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-from xt.data.table import ImageTable, class_indices, names_of_labels
 from xt.errors import TableError
 from xt.images.folders import images_below
+from xt.labels.image_table import ImageTable, class_indices, names_of_labels
 
 
 def read_folder(

@@ -13,13 +13,13 @@ from torch.utils.data import Dataset, Sampler
 
 from xt.data.augmentation import Augmentation
 from xt.data.grey import in_colour
-from xt.data.table import ImageTable
 from xt.data.token_store import TokenStore
 from xt.data.views import evaluation_views, training_view
-from xt.encoded_images import EncodedImage
 from xt.images import LargeImage, open_image
 from xt.images.bands import ALPHA, Alpha
 from xt.images.resolution import AsRead, Resolution, say_resolution
+from xt.labels.image_table import ImageTable
+from xt.model.encoded import EncodedImage
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,16 +8,16 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xt.data.box_windows import BoxPlaces, with_area
 from xt.data.dataset import Reading, TableDataset
 from xt.data.labelled import Labelled, MaskPlaces, PointPlaces, random_window
-from xt.data.table import ImageTable
-from xt.data.targets import BoxTarget
 from xt.errors import ConfigError, DataWarning, TableError
-from xt.heads.box_table import BoxTable
-from xt.heads.point_table import PointTable
 from xt.images import LargeImage
 from xt.images.polygons import PolygonImage
+from xt.labels.box_table import BoxTable
+from xt.labels.box_windows import BoxPlaces, with_area
+from xt.labels.image_table import ImageTable
+from xt.labels.point_table import PointTable
+from xt.labels.targets import BoxTarget
 
 
 class DenseItem(NamedTuple):

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import numpy as np
 
-from xt.data.columns import class_name
-from xt.data.point_files import ONLY_CLASS, PointFile, read_points
-from xt.data.polygon_files import PolygonFiles
-from xt.data.polygon_targets import IGNORED, PolygonBoxes, PolygonTarget
-from xt.data.table import ImageTable, names_of_labels
 from xt.data.table_files import has_column, read_paths, read_words
-from xt.data.targets import KnownPoints, MaskTarget, PointTarget, Target
-from xt.data.vector_files import is_vector_file
 from xt.data.xview3 import find_scenes, read_labels, scene_image
 from xt.errors import ConfigError, TableError
-from xt.heads.point_table import PointTable
+from xt.labels.formats.columns import class_name
+from xt.labels.formats.point_files import ONLY_CLASS, PointFile, read_points
+from xt.labels.formats.polygon_files import PolygonFiles
+from xt.labels.formats.vector_files import is_vector_file
+from xt.labels.image_table import ImageTable, names_of_labels
+from xt.labels.point_table import PointTable
+from xt.labels.polygon_targets import IGNORED, PolygonBoxes, PolygonTarget
+from xt.labels.targets import KnownPoints, MaskTarget, PointTarget, Target
 
 ONLY_POLYGON = "polygon"
 """What the class of polygons is called where files name none."""

@@ -26,7 +26,7 @@ from xt.errors import ConfigError, PixelError
 from xt.images import LargeImage, open_image
 from xt.images.bands import ALPHA, Alpha
 from xt.images.resolution import say_resolution
-from xt.model import XT
+from xt.model.xt import XT
 from xt.output import (
     atomic_folder,
     check_writable_folder,
@@ -34,9 +34,9 @@ from xt.output import (
     remove_leftovers,
     remove_leftovers_of,
 )
-from xt.reader import RegionReader
-from xt.regions import RegionGrid
-from xt.streaming import streamed_map
+from xt.regions.grid import RegionGrid
+from xt.regions.reader import RegionReader
+from xt.streaming.map import streamed_map
 
 Progress = Callable[[int, int], None]
 

@@ -14,8 +14,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from xt.data.table import ImageTable, class_indices
 from xt.errors import TableError
+from xt.labels.image_table import ImageTable, class_indices
 
 ANNOTATIONS = {"train": "train2018.json", "validation": "val2018.json"}
 CATEGORIES = "categories.json"

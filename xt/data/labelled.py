@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from xt.data.augmentation import Augmentation
-from xt.data.box_windows import BoxesOnImage, cut_boxes
-from xt.heads.box_table import BoxTable
-from xt.heads.point_table import PointTable
 from xt.images import LargeImage
+from xt.labels.box_table import BoxTable
+from xt.labels.box_windows import BoxesOnImage, cut_boxes
+from xt.labels.point_table import PointTable
 
 
 @dataclass(frozen=True)

@@ -13,9 +13,9 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from xt.data.photos import Photos
-from xt.data.table import ImageTable
 from xt.errors import ConfigError, XTError
-from xt.photo import read_photo, square
+from xt.images.photo import read_photo, square
+from xt.labels.image_table import ImageTable
 
 _BATCHES_AHEAD = 2
 

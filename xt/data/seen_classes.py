@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 
 from xt.data.dataset import Reading
 from xt.data.dense_dataset import open_labelled
-from xt.data.table import ImageTable, in_short
-from xt.data.targets import MaskTarget
 from xt.errors import DataWarning, TableError
 from xt.images import LargeImage
+from xt.labels.image_table import ImageTable, in_short
+from xt.labels.targets import MaskTarget
 
 # Masks that are looked at in any case, more only while a class is missing; windows of each, and their pixels a side.
 _MASKS, _WINDOWS_A_SIDE, _WINDOW = 64, 4, 256

@@ -7,8 +7,8 @@ from itertools import chain
 
 import numpy as np
 
-from xt.data.table import ImageTable
 from xt.errors import TableError
+from xt.labels.image_table import ImageTable
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,8 @@ import numpy as np
 from xt.data.grey import in_colour
 from xt.errors import PixelError, ShapeError
 from xt.images import LargeImage, open_image
-from xt.pixels import unit_scale
-from xt.regions import RegionGrid
+from xt.region_encoders.scaling import unit_scale
+from xt.regions.grid import RegionGrid
 
 
 def pixel_statistics(
@@ -25,7 +25,7 @@ def pixel_statistics(
     opened: Callable[[int], LargeImage] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Per-channel mean and standard deviation in unit scale, see `xt.pixels`; nodata and NaN left out.
+    """Per-channel mean and standard deviation in unit scale, see `xt.region_encoders.scaling`; nodata and NaN left out.
 
     The regions are spread over as many images as possible: at most one image is open at a time, and every
     image sampled gives the same number of regions. A channel that never changes gets the standard deviation

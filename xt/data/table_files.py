@@ -13,10 +13,17 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from xt.data.columns import classes_of, numbers, read_frame, texts, yes_or_no
-from xt.data.table import ImageTable, check_paths, class_indices, image_path, in_short, names_of_labels
 from xt.errors import ConfigError, TableError
 from xt.images import stack_parts
+from xt.labels.formats.columns import classes_of, numbers, read_frame, texts, yes_or_no
+from xt.labels.image_table import (
+    ImageTable,
+    check_paths,
+    class_indices,
+    image_path,
+    in_short,
+    names_of_labels,
+)
 
 TASKS = ("classification", "multilabel", "regression")
 MICRONS_COLUMN = "microns_per_pixel"

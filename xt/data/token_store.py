@@ -22,17 +22,17 @@ from zlib import compress, decompress
 import numpy as np
 from numpy.typing import NDArray
 
-from xt.encoded_images import EncodedImage
 from xt.errors import CheckpointError, ConfigError, ImageError, MissingPackageError, TableError
 from xt.images import stack_parts
 from xt.images.bands import ALPHA, Alpha
 from xt.images.names import files_of, identity
-from xt.regions import RegionGrid
+from xt.model.encoded import EncodedImage
+from xt.regions.grid import RegionGrid
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from xt.model import XT
+    from xt.model.xt import XT
 
 FORMAT = "xt tokens 1"
 # Quarter turns after flips. One view is the image itself, the first four are its flips, all eight are its symmetries.

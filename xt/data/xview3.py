@@ -18,10 +18,10 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from xt.data.columns import Table, as_frame, numbers, require, texts, yes_or_no
 from xt.errors import ConfigError, ImageError, TableError
-from xt.heads.point_table import PointTable
 from xt.images import LargeImage, open_image
+from xt.labels.formats.columns import Table, as_frame, numbers, require, texts, yes_or_no
+from xt.labels.point_table import PointTable
 from xt.output import write_atomically
 
 NODATA = -32768.0

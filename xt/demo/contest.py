@@ -14,13 +14,13 @@ from typing import Any
 
 import numpy as np
 
-from xt.configuration_parser import config_to_yaml
+from xt.config.parser import config_to_yaml
 from xt.demo.clutter import make_stamps
 from xt.demo.digits import load_digits
 from xt.demo.report import TITLES, Contestant, Example
 from xt.demo.scenes import LABELS, Scene, make_scene, write_scene
 from xt.demo.settings import REGION_SIZE, DemoSettings, run_config
-from xt.model_files import load_model
+from xt.model.files import load_model
 from xt.output import check_writable_folder, write_atomically
 from xt.prediction import Predictor
 from xt.training.comparison import compare

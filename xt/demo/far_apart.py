@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from xt.context_encoders import ContextEncoder
-from xt.model import XT
+from xt.model.xt import XT
 
 
 class FarApart(ContextEncoder):

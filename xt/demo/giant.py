@@ -72,8 +72,8 @@ def find_in_fresh_process(
 
 def main() -> None:
     from xt import load_model, open_image
-    from xt.memory import peak_bytes
-    from xt.streaming import Streaming
+    from xt.streaming.map import Streaming
+    from xt.streaming.memory import peak_bytes
 
     model_path, image_path, out = sys.argv[1:4]
     model = load_model(model_path).eval()

@@ -8,7 +8,7 @@ from pathlib import Path
 from xt.demo.key_report import KeyExample, KeyResults, KeyRow
 from xt.demo.key_task import HELD_OUT, found_points, key_model, key_scene, learn, training_scenes
 from xt.demo.settings import KeyTask
-from xt.model import XT
+from xt.model.xt import XT
 
 _EXAMPLES = 2
 

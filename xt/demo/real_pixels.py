@@ -17,11 +17,11 @@ from safetensors import safe_open
 from xt.demo.digits import ASSETS
 from xt.demo.nuclei_picture import Outlines, outlined, side_by_side
 from xt.images import LargeImage, open_image
-from xt.memory import peak_bytes
-from xt.model_files import load_model
+from xt.model.files import load_model
 from xt.output import check_writable_folder
 from xt.planning.plan import Plan, plan
 from xt.prediction import DenseOptions, DensePredictor
+from xt.streaming.memory import peak_bytes
 
 Progress = Callable[[str, float, float, str], None]
 """Called as (what, done, total, unit)."""

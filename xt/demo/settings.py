@@ -5,12 +5,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xt.configuration import CompareConfig, DataConfig, OptimConfig, RunConfig, TrainConfig
+from xt.config.run import CompareConfig, DataConfig, OptimConfig, RunConfig, TrainConfig
 from xt.data.augmentation import Augmentation
 from xt.demo.digits import ASSETS
 from xt.demo.key_scenes import KeyLayout
 from xt.demo.scenes import LABELS
-from xt.model_config import ModelConfig
+from xt.model.config import ModelConfig
 
 ENCODER = "convnext_atto"
 # A small ConvNeXt whose first layers overlap, as digits lie at any place. Without layer scale, which starts at

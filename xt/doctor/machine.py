@@ -32,7 +32,7 @@ def memory() -> list[Finding]:
     """Of the machine, or of the container that this process is in."""
     import torch
 
-    from xt.memory import free_bytes
+    from xt.streaming.memory import free_bytes
 
     free = free_bytes(torch.device("cpu"))
     little = (
@@ -99,7 +99,7 @@ def network() -> list[Finding]:
     """Whether weights could be fetched."""
     from huggingface_hub import constants
 
-    from xt.pretrained import advice, probe
+    from xt.region_encoders.pretrained import advice, probe
 
     if constants.HF_HUB_OFFLINE:
         return [Finding("hub", False, "HF_HUB_OFFLINE is set: only weights that are here are used")]

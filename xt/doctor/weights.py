@@ -33,9 +33,9 @@ def _in_torch() -> Finding:
 
 
 def _of_recipes() -> list[Finding]:
-    from xt.configuration_files import read_with_base
-    from xt.pretrained import cached_file
+    from xt.config.files import read_with_base
     from xt.recipes import recipes
+    from xt.region_encoders.pretrained import cached_file
 
     recipes_of: dict[str, list[str]] = {}
     for name, recipe in recipes().items():

@@ -3,13 +3,13 @@
 from typing import Any
 
 from xt.heads.base import Head
-from xt.heads.box_table import BoxTable
 from xt.heads.classification import ClassificationHead, MultiLabelHead, RegressionHead
 from xt.heads.dense import DenseHead, FeatureGeometry
 from xt.heads.detection import DetectionHead
-from xt.heads.point_table import PointTable
 from xt.heads.points import PointHead
 from xt.heads.segmentation import SegmentationHead
+from xt.labels.box_table import BoxTable
+from xt.labels.point_table import PointTable
 from xt.registry import create
 
 HEADS: dict[str, type[Head]] = {

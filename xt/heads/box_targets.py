@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from xt.heads.box_table import BoxTable
-from xt.regions import Region
+from xt.labels.box_table import BoxTable
+from xt.regions.grid import Region
 
 BACKGROUND = -1
 IGNORED = -2

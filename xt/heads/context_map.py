@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from xt.regions import RegionGrid
+from xt.regions.grid import RegionGrid
 
 
 class ContextMap(nn.Module):

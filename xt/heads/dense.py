@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from xt.heads.context_map import ContextMap
 from xt.heads.decoder import FeatureDecoder
-from xt.regions import Region
+from xt.regions.grid import Region
 
 
 @dataclass(frozen=True, kw_only=True)

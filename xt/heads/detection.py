@@ -11,11 +11,11 @@ from torch import Tensor, nn
 from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from xt.errors import ConfigError, ShapeError
-from xt.heads.box_table import BoxTable
 from xt.heads.box_targets import IGNORED, Cells, box_targets, pyramid_levels
 from xt.heads.dense import DenseHead, FeatureGeometry, summing_dtype
 from xt.heads.pyramid import CoarserMaps, NearbyTokens, OwnTokens, Tower, cropped
-from xt.regions import Region
+from xt.labels.box_table import BoxTable
+from xt.regions.grid import Region
 
 _EDGES = 4
 _RARE = -math.log((1 - 0.01) / 0.01)  # so that an untrained model finds boxes hardly anywhere

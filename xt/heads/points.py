@@ -11,8 +11,8 @@ from torch import Tensor
 
 from xt.errors import ConfigError, ShapeError
 from xt.heads.dense import DenseHead, FeatureGeometry, summing_dtype
-from xt.heads.point_table import PointTable
-from xt.regions import Region
+from xt.labels.point_table import PointTable
+from xt.regions.grid import Region
 
 _OFFSETS = 2
 # Columns of the tables and parts of the loss, which an attribute's name would hide.

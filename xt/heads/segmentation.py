@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from xt.errors import ConfigError, ShapeError
 from xt.heads.dense import DenseHead, FeatureGeometry
 from xt.heads.segmentation_losses import LOSSES, PixelLoss
-from xt.regions import Region
+from xt.regions.grid import Region
 
 if TYPE_CHECKING:
     from xt.images import LargeImage

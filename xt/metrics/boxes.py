@@ -12,7 +12,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 from xt.errors import ConfigError, MissingPackageError, ShapeError
-from xt.heads.box_table import BoxTable
+from xt.labels.box_table import BoxTable
 from xt.metrics.box_parts import divided
 from xt.metrics.segmentation import class_names_of
 

@@ -14,7 +14,7 @@ from xt.metrics.matching import match_points
 from xt.metrics.segmentation import class_names_of
 
 if TYPE_CHECKING:
-    from xt.heads.point_table import PointTable
+    from xt.labels.point_table import PointTable
 
 Transform = tuple[float, float, float, float, float, float]
 

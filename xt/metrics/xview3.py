@@ -43,8 +43,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xt.data.columns import Table, as_frame, numbers, require, texts, yes_or_no
 from xt.errors import TableError
+from xt.labels.formats.columns import Table, as_frame, numbers, require, texts, yes_or_no
 from xt.metrics.matching import match_points
 
 METRES_PER_PIXEL = 10.0

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from xt.images import LargeImage, open_image
-from xt.model import XT
+from xt.model.xt import XT
 from xt.planning.costs import mixing, region_work, tokens_and_positions
 from xt.planning.device import synchronise
-from xt.reader import RegionReader
-from xt.regions import RegionGrid
-from xt.streaming import streamed_map
+from xt.regions.grid import RegionGrid
+from xt.regions.reader import RegionReader
+from xt.streaming.map import streamed_map
 
 _BATCHES = 3
 _TOKENS = 2048

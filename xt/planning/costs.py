@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from xt.context_encoders.full import FullAttention
 from xt.context_encoders.recurrent import RecurrentEncoder
-from xt.footprint import Footprint, footprint
 from xt.heads import DenseHead
-from xt.model import XT
-from xt.region_batch import one_region
+from xt.model.region_batch import one_region
+from xt.model.xt import XT
+from xt.streaming.footprint import Footprint, footprint
 
 # Region batches that are in memory at a time: one at work, two read ahead; pixels and which of them are valid.
 _BATCHES_AHEAD = 3

@@ -10,8 +10,8 @@ from pathlib import Path
 import torch
 
 from xt.errors import ConfigError
-from xt.footprint import Footprint
-from xt.memory import free_bytes
+from xt.streaming.footprint import Footprint
+from xt.streaming.memory import free_bytes
 
 _UNITS = {"MB": 1e6, "GB": 1e9, "TB": 1e12, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 # What libraries load and compile at the first step, and GDAL's cache, on the CPU (measured with four encoders and

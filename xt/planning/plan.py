@@ -9,17 +9,17 @@ from typing import Literal, get_args
 import torch
 
 from xt.errors import ConfigError, ShapeError
-from xt.footprint import Footprint
 from xt.images import LargeImage, open_image
-from xt.model import XT, build_model
-from xt.model_config import ModelConfig
+from xt.model.config import ModelConfig
+from xt.model.region_batch import LARGEST, LARGEST_ELSEWHERE
+from xt.model.xt import XT, build_model
 from xt.planning.calibration import Measured, measure
 from xt.planning.costs import Costs, encoder_footprints, mixing_footprint, of_regions, passes
 from xt.planning.device import PlannedDevice, Speed, planned_device, rough_speed
 from xt.planning.text import advice_for, table
-from xt.region_batch import LARGEST, LARGEST_ELSEWHERE
-from xt.regions import RegionGrid
-from xt.streaming import Streaming
+from xt.regions.grid import RegionGrid
+from xt.streaming.footprint import Footprint
+from xt.streaming.map import Streaming
 
 Optimizer = Literal["none", "sgd", "adamw"]
 # Tensors of the size of a parameter that an optimizer keeps.

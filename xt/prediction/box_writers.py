@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from xt.errors import OutputError
-from xt.heads.box_table import BoxTable
+from xt.labels.box_table import BoxTable
 from xt.output import atomic_path
 from xt.prediction.colours import point_colours
 from xt.prediction.coordinates import place_of

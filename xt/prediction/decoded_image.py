@@ -6,7 +6,7 @@ import numpy as np
 
 from xt.images import LargeImage
 from xt.prediction.region_store import RegionStore
-from xt.regions import RegionGrid
+from xt.regions.grid import RegionGrid
 
 # Of masks and of probabilities alike: no region was looked at here, or the image has no data.
 NOTHING = 255

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from xt.heads.box_table import BoxTable
+from xt.labels.box_table import BoxTable
 from xt.prediction.colours import Colour, class_colours, point_colours
 from xt.prediction.decoded_image import NOTHING
 from xt.prediction.panels import draw_bars, draw_grey, draw_image, draw_scale, frame, layout, save

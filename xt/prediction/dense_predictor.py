@@ -30,13 +30,13 @@ from xt.prediction.point_task import PointTask
 from xt.prediction.predictor import choose_device, evaluating
 from xt.prediction.region_store import CONTEXT, RegionStore, read_header
 from xt.prediction.segmentation_task import SegmentationTask
-from xt.regions import RegionGrid
+from xt.regions.grid import RegionGrid
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
     from xt.images.resolution import AsRead
-    from xt.model import XT
-    from xt.streaming import Streaming
+    from xt.model.xt import XT
+    from xt.streaming.map import Streaming
 
 Progress = Callable[[str, int, int], None]
 DENSE_TASKS: dict[str, type[DenseTask]] = {

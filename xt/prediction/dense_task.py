@@ -18,12 +18,12 @@ from xt.errors import ConfigError
 from xt.output import remove_leftovers_of
 from xt.prediction.predictor import class_names
 from xt.prediction.region_store import RegionStore
-from xt.regions import Region, RegionGrid
+from xt.regions.grid import Region, RegionGrid
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
     from xt.images.resolution import AsRead
-    from xt.model import XT
+    from xt.model.xt import XT
 
 Rows = NDArray[np.float64]
 
@@ -121,7 +121,7 @@ class DenseTask(ABC):
         """What is kept of a region batch.
 
         Args:
-            predictions: see `xt.dense.DecodedRegions`.
+            predictions: see `xt.model.dense.DecodedRegions`.
             image: as the model reads it.
         """
 

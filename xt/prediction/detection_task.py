@@ -6,20 +6,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from xt.heads.box_table import BoxTable
 from xt.heads.detection import DetectionHead
+from xt.labels.box_table import BoxTable
+from xt.labels.merge_boxes import boxes_of_image
 from xt.prediction.box_writers import read_boxes, write_box_table, write_boxes
 from xt.prediction.dense_overlay import write_boxes_overlay
 from xt.prediction.dense_task import DenseOptions, DenseResult, DenseTask, Rows, on_data, stored_columns
-from xt.prediction.merge_boxes import boxes_of_image
 from xt.prediction.region_store import RegionStore
 from xt.prediction.thumbnail import thumbnail
-from xt.regions import Region, RegionGrid
+from xt.regions.grid import Region, RegionGrid
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
     from xt.images.resolution import AsRead
-    from xt.model import XT
+    from xt.model.xt import XT
 
 LEAST_SCORE = 0.5
 """Of boxes that are written where nobody says otherwise. A detector names hundreds that it hardly believes in: average

@@ -16,7 +16,7 @@ from xt.prediction.inputs import file_version, identity
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
-    from xt.model import XT
+    from xt.model.xt import XT
 
 _SAMPLES_PER_SIDE = 4
 _SAMPLE = 32

@@ -8,19 +8,19 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from xt.heads.points import PointHead
+from xt.labels.merge_points import merge_points
 from xt.prediction.dense_overlay import write_points_overlay
 from xt.prediction.dense_task import DenseOptions, DenseResult, DenseTask, Rows, on_data, stored_columns
 from xt.prediction.dense_writers import read_columns, write_point_table, write_points
-from xt.prediction.merge_points import merge_points
 from xt.prediction.region_store import RegionStore
 from xt.prediction.thumbnail import thumbnail
-from xt.regions import Region, RegionGrid
+from xt.regions.grid import Region, RegionGrid
 
 if TYPE_CHECKING:
-    from xt.heads.point_table import PointTable
     from xt.images import LargeImage
     from xt.images.resolution import AsRead
-    from xt.model import XT
+    from xt.labels.point_table import PointTable
+    from xt.model.xt import XT
 
 
 class PointTask(DenseTask):

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from xt.errors import ConfigError, PixelError
 from xt.images import open_image
 from xt.prediction.relevance import RelevanceMap, relevance_map
-from xt.regions import RegionGrid
+from xt.regions.grid import RegionGrid
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
-    from xt.model import XT
-    from xt.streaming import Streaming
+    from xt.model.xt import XT
+    from xt.streaming.map import Streaming
 
 Progress = Callable[[int, int], None]
 

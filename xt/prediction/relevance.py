@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from xt.errors import ShapeError
 from xt.images.location import Control, Transform, compose
-from xt.regions import RegionGrid
+from xt.regions.grid import RegionGrid
 
 if TYPE_CHECKING:
     from xt.images import LargeImage

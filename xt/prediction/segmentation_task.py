@@ -24,12 +24,12 @@ from xt.prediction.dense_writers import (
 )
 from xt.prediction.region_store import RegionStore
 from xt.prediction.thumbnail import thumbnail
-from xt.regions import Region, RegionGrid
+from xt.regions.grid import Region, RegionGrid
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
     from xt.images.resolution import AsRead
-    from xt.model import XT
+    from xt.model.xt import XT
 
 # NumPy counts 8-bit numbers as 64-bit ones.
 _COUNTED_PIXELS = 1 << 20

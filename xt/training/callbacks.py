@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 
-from xt.memory import peak_bytes, peak_device_bytes
 from xt.output import write_atomically
+from xt.streaming.memory import peak_bytes, peak_device_bytes
 from xt.training.module import TrainingModule
 
 Report = Callable[[str, int, int, dict[str, float]], None]

@@ -6,11 +6,11 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from xt.configuration import RunConfig
-from xt.configuration_parser import config_from_dict, load_config
+from xt.config.parser import config_from_dict, load_config
+from xt.config.run import RunConfig
 from xt.errors import CheckpointError, ConfigError
-from xt.model import XT
-from xt.model_files import load_model, model_with_weights, unknown_model
+from xt.model.files import load_model, model_with_weights, unknown_model
+from xt.model.xt import XT
 
 # Of the model's weights among those that Lightning stores.
 _PREFIX = "model."

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from xt import errors
-from xt.configuration import RunConfig
-from xt.configuration_parser import config_to_yaml
+from xt.config.parser import config_to_yaml
+from xt.config.run import RunConfig
 from xt.data.dense_table import DENSE_TASKS
 from xt.errors import ConfigError, XTError
 from xt.output import check_writable_folder, write_atomically

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from xt.configuration_parser import load_config
+from xt.config.parser import load_config
 from xt.errors import XTError
-from xt.memory import peak_bytes, peak_device_bytes
+from xt.streaming.memory import peak_bytes, peak_device_bytes
 from xt.training.evaluation import evaluate, write_evaluation
 from xt.training.metrics import deciding_metric
 from xt.training.preparation import reading

@@ -13,14 +13,14 @@ from typing import Any
 
 import torch
 
-from xt.configuration import EvaluationConfig
-from xt.data.coco_writing import result_rows, write_results
+from xt.config.run import EvaluationConfig
 from xt.data.dataset import Reading
 from xt.data.dense_dataset import open_labelled
-from xt.data.table import ImageTable
-from xt.data.targets import Boxes
 from xt.heads import BoxTable, PointTable
-from xt.model import XT
+from xt.labels.formats.coco_writing import result_rows, write_results
+from xt.labels.image_table import ImageTable
+from xt.labels.targets import Boxes
+from xt.model.xt import XT
 from xt.output import check_writable_folder, write_atomically
 from xt.training.callbacks import Report
 from xt.training.dense_metrics import DenseScores, count_image

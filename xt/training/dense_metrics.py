@@ -9,24 +9,24 @@ import torch
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from xt.configuration import EvaluationConfig
+from xt.config.run import EvaluationConfig
 from xt.data.labelled import Labelled
 from xt.errors import ConfigError
 from xt.heads import BoxTable, DenseHead, DetectionHead, PointHead, PointTable, SegmentationHead
 from xt.images import LargeImage
+from xt.labels.merge_boxes import boxes_of_image
+from xt.labels.merge_points import merge_points
 from xt.metrics.boxes import BoxScores
 from xt.metrics.points import PointScores
 from xt.metrics.segmentation import SegmentationScores
-from xt.model import XT
+from xt.model.xt import XT
 from xt.prediction.dense_task import on_data
 from xt.prediction.detection_task import boxes_on_data
-from xt.prediction.merge_boxes import boxes_of_image
-from xt.prediction.merge_points import merge_points
-from xt.regions import Region
-from xt.streaming import Progress
+from xt.regions.grid import Region
+from xt.streaming.map import Progress
 
 if TYPE_CHECKING:
-    from xt.dense import DecodedRegions
+    from xt.model.dense import DecodedRegions
 
 _THRESHOLDS = tuple(round(0.05 * step, 2) for step in range(2, 20))
 

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 
 from xt.data.dataset import Reading
-from xt.data.table import ImageTable
-from xt.model import XT
+from xt.labels.image_table import ImageTable
+from xt.model.xt import XT
 from xt.output import check_writable_folder, write_atomically
 from xt.training.callbacks import Report
 from xt.training.confusion import draw_confusion

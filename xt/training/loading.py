@@ -6,13 +6,13 @@ import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from xt.configuration import RunConfig
+from xt.config.run import RunConfig
 from xt.data.dataset import EpochSampler, ImageBatch, ImageDataset, Reading, collate
 from xt.data.dense_dataset import DenseBatch, DenseDataset, collate_dense
 from xt.data.dense_table import DENSE_TASKS
 from xt.data.photo_dataset import PhotoBatch, PhotoDataset, photo_loader
 from xt.data.splits import Splits
-from xt.data.table import ImageTable
+from xt.labels.image_table import ImageTable
 from xt.training.resuming import ResumableLoader
 
 AnyDataset = ImageDataset | DenseDataset | PhotoDataset

@@ -9,7 +9,7 @@ from torch import Tensor
 from xt.data.photo_dataset import seeded
 from xt.data.photos import Photos
 from xt.errors import ConfigError
-from xt.pixels import unit_scale
+from xt.region_encoders.scaling import unit_scale
 
 
 class Mixing:

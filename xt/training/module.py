@@ -13,14 +13,14 @@ from torch import Tensor, nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torchmetrics import MeanMetric
 
-from xt.configuration import EvaluationConfig
+from xt.config.run import EvaluationConfig
 from xt.data.dataset import ImageBatch
 from xt.data.dense_dataset import DenseBatch
 from xt.data.labelled import Labelled
 from xt.data.photo_dataset import PhotoBatch
 from xt.errors import XTError
 from xt.heads import DenseHead
-from xt.model import XT
+from xt.model.xt import XT
 from xt.training.dense_metrics import DenseScores, ImageLoss, count_image
 from xt.training.metrics import make_metrics
 from xt.training.mixing import Mixing

@@ -9,7 +9,7 @@ import torch
 from timm.optim import param_groups_layer_decay, param_groups_weight_decay
 from torch import nn
 
-from xt.model import XT
+from xt.model.xt import XT
 
 
 def make_optimiser(

@@ -6,20 +6,20 @@ from pathlib import Path
 
 import torch
 
-from xt.configuration import DataConfig, RunConfig
-from xt.configuration_parser import config_from_dict, config_to_dict
+from xt.config.parser import config_from_dict, config_to_dict
+from xt.config.run import DataConfig, RunConfig
 from xt.data.dataset import Reading
 from xt.data.grey import in_colour, palette_hint
 from xt.data.photo_dataset import PhotoDataset, photo_statistics
 from xt.data.statistics import pixel_statistics
-from xt.data.table import ImageTable
 from xt.data.token_store import TokenStore
 from xt.errors import CheckpointError, ConfigError
 from xt.images import open_image
 from xt.images.alpha import alpha_hint, warn_of_shades
-from xt.model import XT, ModelConfig, build_model
-from xt.model_files import read_safetensors
-from xt.streaming import Streaming
+from xt.labels.image_table import ImageTable
+from xt.model.files import read_safetensors
+from xt.model.xt import XT, ModelConfig, build_model
+from xt.streaming.map import Streaming
 from xt.training.callbacks import Report
 
 _MOST_NAMED = 24

@@ -1,6 +1,6 @@
 """What a run looks at by itself before its first step: headers, labels, parts of masks; `xt check` looks at all."""
 
-from xt.configuration import RunConfig
+from xt.config.run import RunConfig
 from xt.data.dataset import Reading
 from xt.data.dense_dataset import check_labelled, warn_of_crowded_images
 from xt.data.dense_table import DENSE_TASKS

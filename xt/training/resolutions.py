@@ -7,12 +7,12 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from xt.configuration import DataConfig
-from xt.data.table import ImageTable
+from xt.config.run import DataConfig
 from xt.errors import ConfigError, DataWarning, XTError
 from xt.images import open_image
 from xt.images.resolution import PixelSize, Resolution, metres_on_the_ground, pixel_size, say_resolution
-from xt.model_config import ModelConfig
+from xt.labels.image_table import ImageTable
+from xt.model.config import ModelConfig
 from xt.training.callbacks import Report
 
 # Beyond this share, pixels of one cohort are of different sizes.

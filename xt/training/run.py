@@ -16,15 +16,15 @@ from typing import Any
 from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
 from lightning.pytorch.utilities import rank_zero_only
 
-from xt.configuration import RunConfig, TrainConfig
-from xt.configuration_parser import config_to_dict, config_to_yaml
-from xt.data.table import ImageTable
+from xt.config.parser import config_to_dict, config_to_yaml
+from xt.config.run import RunConfig, TrainConfig
 from xt.errors import CheckpointError, DataWarning, OutputError, XTError
 from xt.heads import DenseHead
-from xt.memory import peak_bytes, peak_device_bytes
-from xt.model import XT
+from xt.labels.image_table import ImageTable
+from xt.model.xt import XT
 from xt.output import check_writable_folder, lock_folder, remove_leftovers, write_atomically
-from xt.pretrained import weights_for
+from xt.region_encoders.pretrained import weights_for
+from xt.streaming.memory import peak_bytes, peak_device_bytes
 from xt.training.callbacks import CurveWriter, ProgressReport, Report
 from xt.training.checkpoints import read_checkpoint
 from xt.training.dense_evaluation import evaluate_dense

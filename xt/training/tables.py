@@ -4,10 +4,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from xt.configuration import DataConfig
+from xt.config.run import DataConfig
 from xt.data.augmentation import Augmentation
 from xt.data.class_folders import read_folder
-from xt.data.coco import read_coco_table
 from xt.data.dense_table import (
     DENSE_TASKS,
     read_box_table,
@@ -17,12 +16,13 @@ from xt.data.dense_table import (
 )
 from xt.data.inaturalist import read_inaturalist
 from xt.data.splits import Splits, divide, warn_of_doubles
-from xt.data.table import ImageTable
 from xt.data.table_files import read_microns, read_table
 from xt.data.token_store import TokenStore
 from xt.errors import ConfigError
 from xt.heads import DENSE_HEADS, HEADS
-from xt.model import ModelConfig
+from xt.labels.formats.coco import read_coco_table
+from xt.labels.image_table import ImageTable
+from xt.model.xt import ModelConfig
 from xt.registry import nearest
 
 _HEADS = (*HEADS, *DENSE_HEADS)

@@ -10,7 +10,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from xt.configuration import RunConfig, TrainConfig, parse_interval
+from xt.config.run import RunConfig, TrainConfig, parse_interval
 from xt.errors import ConfigError
 from xt.training.callbacks import TrainingClock
 from xt.training.loading import TrainingData

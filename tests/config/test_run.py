@@ -1,0 +1,263 @@
+"""Configurations: from YAML and the command line, and what is said when something does not fit."""
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import get_type_hints
+
+import pytest
+import yaml
+
+from xt.config.parser import config_from_dict, config_to_dict, config_to_yaml, load_config
+from xt.config.run import CompareConfig, DataConfig, OptimConfig, RunConfig, TrainConfig
+from xt.data.xview3 import ATTRIBUTES, NODATA
+from xt.errors import ConfigError
+from xt.recipes import read
+
+MODEL = "model:\n  encoder: convnext_atto\n"
+
+
+def _yaml(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_yaml_and_command_line(tmp_path: Path) -> None:
+    path = _yaml(
+        tmp_path,
+        MODEL + "  pixel_mean: [0.1, 0.2, 0.3]\n  encoder_options: {depths: [1, 1]}\n"
+        "data:\n  label_columns: [a, b]\n  augmentation:\n    brightness: 0.2\n"
+        "optim:\n  lr: 3e-4\ntrain:\n",
+    )
+    config = load_config(
+        path, ["--optim.lr=1e-2", "--train.epochs", "3", "--model.encoder_options.dims=[8, 16]"]
+    )
+    assert config.optim.lr == 0.01
+    assert config.train == TrainConfig(epochs=3)
+    assert config.data.label_columns == ("a", "b")
+    assert config.data.augmentation.brightness == 0.2
+    assert list(config.model.pixel_mean or ()) == [0.1, 0.2, 0.3]
+    assert config.model.encoder_options == {"depths": [1, 1], "dims": [8, 16]}
+    # PyYAML reads 3e-4 as a text; it is a number nevertheless.
+    assert load_config(path).optim.lr == 3e-4
+
+
+def test_there_and_back(tmp_path: Path) -> None:
+    config = load_config(
+        _yaml(tmp_path, MODEL + "data:\n  class_names: ['no', 'yes', '3']\n"), ["--train.devices=2"]
+    )
+    assert load_config(_yaml(tmp_path, config_to_yaml(config))) == config
+    assert config_from_dict(json.loads(json.dumps(config_to_dict(config)))) == config
+
+
+WORDS = [
+    "no", "yes", "on", "off", "true", "False", "null", "~", "1e3", "08", "007", "0x1F", "1_000", "2020-01-01", "1.5",
+    ".inf", "12:30:45", "NaN", "y", "=",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("words", [WORDS, ["no", "yes"]])
+def test_names_of_classes_are_the_words_that_stand_there(tmp_path: Path, words: list[str]) -> None:
+    listed = f"[{', '.join(words)}]"
+    path = _yaml(
+        tmp_path, MODEL + f"data:\n  class_names: {listed}\n  label_columns: [no]\n  train_split: 1\n"
+    )
+    config = load_config(path)
+    assert config.data.class_names == tuple(words)
+    assert (config.data.label_columns, config.data.train_split) == (("no",), "1")
+    assert load_config(_yaml(tmp_path, MODEL), [f"--data.class_names={listed}"]).data.class_names == tuple(
+        words
+    )
+    assert load_config(_yaml(tmp_path, MODEL), ["--data.class_names", listed]).data.class_names == tuple(
+        words
+    )
+    assert load_config(_yaml(tmp_path, config_to_yaml(config))) == config
+    text = MODEL + "data:\n  class_names:\n" + "".join(f"    - {word}\n" for word in words)
+    assert load_config(_yaml(tmp_path, text)).data.class_names == tuple(words)
+    text = MODEL + f"  num_classes: {len(words)}\n  class_names: {listed}\n"
+    assert tuple(load_config(_yaml(tmp_path, text)).model.class_names or ()) == tuple(words)
+
+
+def test_nothing_stays_nothing_and_numbers_stay_numbers(tmp_path: Path) -> None:
+    text = (
+        MODEL
+        + "data: {class_names: null, table: ~, root: , mask_values: [0, 255]}\ntrain: {max_seconds: null}\n"
+    )
+    config = load_config(_yaml(tmp_path, text))
+    assert (config.data.class_names, config.data.table, config.data.root) == (None, None, None)
+    assert (config.data.mask_values, config.train.max_seconds) == ((0, 255), None)
+    assert load_config(_yaml(tmp_path, text), ["--data.coco=[]"]).data.coco == ()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-8"])
+def test_files_with_byte_order_marks(tmp_path: Path, encoding: str) -> None:
+    (tmp_path / "run.yaml").write_bytes((MODEL + "data:\n  class_names: [\u00e4, b]\n").encode(encoding))
+    assert load_config(tmp_path / "run.yaml").data.class_names == ("\u00e4", "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        ("optm:\n  lr: 1\n", [], r"run\.yaml: unknown key 'optm'; did you mean 'optim'\?"),
+        ("optim:\n  lrr: 1\n", [], r"run\.yaml: unknown key 'optim\.lrr'; did you mean 'optim\.lr'\?"),
+        ("train:\n  lr: 1\n", [], r"unknown key 'train\.lr'; did you mean 'optim\.lr'\?"),
+        (
+            "data:\n  augmentation:\n    brigthness: 1\n",
+            [],
+            r"'data\.augmentation\.brigthness'; did you mean 'data\.augmentation\.brightness'\?",
+        ),
+        ("qqqqqq: 1\n", [], r"the sections are model, data, optim, train, evaluation, compare"),
+        (
+            "",
+            ["--optim.lrr=1"],
+            r"the command line: unknown key 'optim\.lrr'; did you mean 'optim\.lr'\?",
+        ),
+        ("", ["--epochs=1"], r"unknown key 'epochs'; did you mean 'train\.epochs'\?"),
+        ("", ["--model.context_option.x=1"], r"unknown key 'model\.context_option\.x'"),
+        ("optim:\n  lr: fast\n", [], r"run\.yaml: optim\.lr must be a number, got 'fast'"),
+        ("", ["--optim.lr=fast"], r"the command line: optim\.lr must be a number, got 'fast'"),
+        (
+            "train:\n  out:\n",
+            [],
+            r"run\.yaml: train\.out must be a text, got nothing \(null\); leave the line out",
+        ),
+        (
+            "data:\n  view: null\n",
+            [],
+            r"data\.view must be one of whole, downsample, crop, got nothing \(null\)",
+        ),
+        ("train:\n  epochs: 2.5\n", [], r"train\.epochs must be a whole number, got '2\.5'"),
+        ("data:\n  view: half\n", [], r"data\.view must be one of whole, downsample, crop, got 'half'"),
+        (
+            "data:\n  label_columns: 3\n",
+            [],
+            r"data\.label_columns must be a list, each a text, got '3'; put such a text into quotes",
+        ),
+        ("data:\n  class_names: [a, [b]]\n", [], r"class_names must be a list, each a text"),
+        ("data:\n  class_names: [1, 1.0]\n", [], r"class_names must be different from each other"),
+        ("data:\n  class_names: [a, '']\n", [], r"data\.class_names must not be empty"),
+        ("", ["--train.keep=much"], r"train\.keep must be one of .* or a whole number, got 'much'$"),
+        (
+            "train: {seed: 1}\ntrain: {epochs: 3}\n",
+            [],
+            r"run\.yaml is not valid YAML: 'train' is there twice",
+        ),
+        ("optim:\n  lr: 1\n  warmup: 0\n  lr: 2\n", [], r"'lr' is there twice; put together .* line \d"),
+        ("train:\n  max_seconds: long\n", [], r"train\.max_seconds must be a number or nothing \(null\)"),
+        ("optim: 3\n", [], r"run\.yaml: optim must be a section with keys such as 'lr', got 3"),
+        (
+            "data:\n  augmentation: strong\n",
+            [],
+            r"data\.augmentation must be a section with keys such as 'flips'",
+        ),
+        ("- 1\n", [], r"run\.yaml: expected sections such as 'model:' and 'data:', got list"),
+        ("a: [\n", [], r"run\.yaml is not valid YAML: "),
+        ("optim:\n  lr: -1\n", [], r"run\.yaml: optim\.lr must be > 0, got -1\.0"),
+        (
+            "",
+            ["--optim.layer_decay=1.5"],
+            r"the command line: optim\.layer_decay must be in \(0, 1\], got 1\.5",
+        ),
+        ("data:\n  table: a.csv\n  folder: b\n", [], r"data\.table and data\.folder were both given"),
+        ("", ["positional"], r"the command line: .*positional"),
+    ],
+)
+def test_what_does_not_fit_is_named(tmp_path: Path, text: str, overrides: list[str], message: str) -> None:
+    text = text if text.startswith(("-", "a:")) else MODEL + text
+    with pytest.raises(ConfigError, match=message):
+        load_config(_yaml(tmp_path, text), overrides)
+
+
+def test_the_region_encoder_must_be_named(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"run\.yaml: model\.encoder is missing"):
+        load_config(_yaml(tmp_path, "train:\n  epochs: 3\n"))
+    assert (
+        load_config(_yaml(tmp_path, ""), ["--model.encoder=convnext_atto"]).model.encoder == "convnext_atto"
+    )
+
+
+def test_keep_takes_words_and_bytes(tmp_path: Path) -> None:
+    path = _yaml(tmp_path, MODEL)
+    assert load_config(path, ["--train.keep=auto"]).train.keep == "auto"
+    assert load_config(path, ["--train.keep=1000000"]).train.keep == 1_000_000
+    with pytest.raises(ConfigError, match=r"train\.keep must be one of auto, none, all or a whole number"):
+        load_config(path, ["--train.keep=some"])
+
+
+def test_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"none\.yaml: there is no such configuration file"):
+        load_config(tmp_path / "none.yaml")
+
+
+@pytest.mark.parametrize(
+    ("section", "values", "message"),
+    [
+        (DataConfig, {"label_columns": ()}, r"data\.label_columns must name at least one column"),
+        (DataConfig, {"label_separator": ""}, r"data\.label_separator must be a non-empty text"),
+        (
+            DataConfig,
+            {"label_separator": ";", "label_columns": ("a", "b")},
+            r"one label column only, got ';' with columns a, b",
+        ),
+        (DataConfig, {"class_names": ("a", "a")}, r"data\.class_names must be different"),
+        (
+            DataConfig,
+            {"validation_fraction": 0.5, "test_fraction": 0.5},
+            r"must leave images for training \(below 1\), got 0\.5 \+ 0\.5",
+        ),
+        (DataConfig, {"crops": 0}, r"data\.crops must be >= 1, got 0"),
+        (OptimConfig, {"betas": (0.9, 1.0)}, r"optim\.betas must be in \[0, 1\), got 1\.0"),
+        (OptimConfig, {"warmup": 1.0}, r"optim\.warmup must be in \[0, 1\), got 1\.0"),
+        (TrainConfig, {"batch_size": 0}, r"train\.batch_size must be >= 1, got 0"),
+        (TrainConfig, {"max_seconds": 0.0}, r"train\.max_seconds must be > 0, got 0\.0"),
+        (TrainConfig, {"gradient_fraction": 0.0}, r"train\.gradient_fraction must be in \(0, 1\], got 0\.0"),
+        (TrainConfig, {"devices": 0}, r"train\.devices must be >= 1, got 0"),
+        (CompareConfig, {"budget": "seconds"}, r"compare\.seconds is needed with compare\.budget 'seconds'"),
+        (CompareConfig, {"seconds": 3.0}, r"has no meaning with 'passes'"),
+        (CompareConfig, {"contestants": ("xt", "xt")}, r"compare\.contestants must be different"),
+    ],
+)
+def test_ranges(section: type, values: dict, message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        section(**values)
+
+
+def test_configurations_are_frozen_keyword_only_and_documented() -> None:
+    for section in get_type_hints(RunConfig).values():
+        with pytest.raises(TypeError):
+            section("positional")
+        for name in (item.name for item in dataclasses.fields(section)):
+            with pytest.raises(dataclasses.FrozenInstanceError):
+                setattr(section(encoder="x") if "Model" in str(section) else section(), name, None)
+
+
+@pytest.mark.parametrize("head", ["classification", "segmentation", "points"])
+def test_the_example_configurations_are_valid(head: str) -> None:
+    config = load_config(head, ["--data.table=slides.csv"])
+    assert config.model.head == head
+    # Everything the example says is a key, and nothing it says is only a comment's promise.
+    assert set(yaml.safe_load(read(head))) <= {item.name for item in dataclasses.fields(RunConfig)}
+    assert config.model.encoder
+
+
+def test_the_recipe_for_xview3_fits_together() -> None:
+    config = load_config("xview3")
+    assert set(yaml.safe_load(read("xview3"))) <= {item.name for item in dataclasses.fields(RunConfig)}
+    model, data = config.model, config.data
+    assert model.in_channels == len(data.scene_channels)
+    assert model.head_options["attributes"].keys() == set(ATTRIBUTES)
+    # What the region encoder sees is cut into whole windows of 16 cells at each stage.
+    assert (model.region_size + 2 * model.halo) % (16 * 32) == 0
+    assert data.augmentation.train_size % model.region_size == 0
+    assert data.nodata == NODATA
+
+
+@pytest.mark.parametrize(
+    "given", [["--data.coco", "a=b.json"], ["--data.coco=a=b.json"], ["--data.coco=[a=b.json]"]]
+)
+def test_a_list_of_one_text_needs_no_brackets_on_the_command_line(tmp_path: Path, given: list[str]) -> None:
+    path = _yaml(tmp_path, MODEL + "data:\n  images: [pictures, others]\n")
+    config = load_config(path, given)
+    assert config.data.coco == ("a=b.json",)
+    assert config.data.images == ("pictures", "others")

@@ -1,0 +1,45 @@
+import pytest
+import torch
+
+from xt.context_encoders.kernels import selective_scan as scan
+
+
+@pytest.mark.parametrize("length", [1, 2, 7, 16, 33])
+def test_doubling_equals_step_by_step(length: int) -> None:
+    torch.manual_seed(0)
+    decays, values = (
+        torch.rand(length, 2, 3, dtype=torch.float64),
+        torch.randn(length, 2, 3, dtype=torch.float64),
+    )
+    expected = [values[0]]
+    for t in range(1, length):
+        expected.append(decays[t] * expected[-1] + values[t])
+    doubled, stepped = values.clone(), values.clone()
+    scan._accumulate_by_doubling(decays, doubled)
+    scan._accumulate(decays.unbind(0), stepped.unbind(0))
+    torch.testing.assert_close(doubled, torch.stack(expected))
+    torch.testing.assert_close(stepped, torch.stack(expected))
+
+
+@pytest.mark.parametrize("length", [1, 5, 16, 17, 40])
+def test_gradients_are_those_of_finite_differences(length: int) -> None:
+    torch.manual_seed(0)
+    images, channels, states = 2, 3, 2
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.rand(*shape, dtype=torch.float64, requires_grad=True)
+
+    arguments = (
+        random(images, length, channels),
+        random(images, length, channels),
+        random(states, channels),
+        random(images, length, states),
+        random(images, length, states),
+        random(images, states, channels),
+    )
+
+    def outputs_and_state(*parts: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        inputs, steps, decay, *rest = parts
+        return scan.selective_scan(inputs, steps, -decay, *rest)
+
+    assert torch.autograd.gradcheck(outputs_and_state, arguments, fast_mode=True)

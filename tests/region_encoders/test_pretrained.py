@@ -1,0 +1,197 @@
+"""Pretrained weights: those on this machine are loaded without a network; what cannot be fetched is said at once."""
+
+import http.server
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+from safetensors.torch import save_file
+
+from xt.config.parser import config_from_dict, config_to_dict, load_config
+from xt.errors import ConfigError
+from xt.region_encoders import pretrained
+from xt.region_encoders.timm import RegionEncoder
+
+NAME = "convnext_atto"
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with timm's own form of the model's weights."""
+    torch.manual_seed(7)
+    folder = tmp_path_factory.mktemp("weights")
+    save_file(timm.create_model(NAME).state_dict(), folder / "model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty cache of the hub, and no network."""
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.delenv("HF_HUB_ETAG_TIMEOUT", raising=False)
+    return tmp_path / "hub"
+
+
+def put_into(cache: Path, file: Path) -> Path:
+    """As the hub lays a downloaded file down."""
+    repository = cache / "models--timm--convnext_atto.d2_in1k"
+    snapshot = repository / "snapshots" / "abc"
+    snapshot.mkdir(parents=True)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text("abc")
+    (snapshot / "model.safetensors").write_bytes(file.read_bytes())
+    return snapshot / "model.safetensors"
+
+
+def encoder(given: bool | str) -> RegionEncoder:
+    return RegionEncoder(NAME, 8, region_size=64, pretrained=given)
+
+
+def has_them(made: RegionEncoder, weights: Path) -> bool:
+    stored = timm.models.load_state_dict(str(weights / "model.safetensors"))
+    return torch.equal(made.backbone.state_dict()["stem_0.weight"], stored["stem.0.weight"])
+
+
+def test_weights_in_the_cache_are_loaded_without_asking_a_network(
+    cache: Path, weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def forbidden(*_: object, **__: object) -> None:
+        raise AssertionError("a network was asked")
+
+    monkeypatch.setattr(socket, "create_connection", forbidden)
+    monkeypatch.setattr(socket.socket, "connect", forbidden)
+    monkeypatch.setattr(pretrained, "probe", forbidden)
+    put_into(cache, weights / "model.safetensors")
+    assert has_them(encoder(True), weights)
+    assert not has_them(encoder(False), weights)
+
+
+@pytest.mark.parametrize("named", ["folder", "file", "another name"])
+def test_weights_of_a_folder_or_file(cache: Path, weights: Path, tmp_path: Path, named: str) -> None:
+    given = weights if named != "file" else weights / "model.safetensors"
+    if named == "another name":
+        given = tmp_path / "mine"
+        given.mkdir()
+        (given / "atto.safetensors").write_bytes((weights / "model.safetensors").read_bytes())
+    assert has_them(encoder(str(given)), weights)
+
+
+def test_a_configuration_may_name_a_folder(tmp_path: Path) -> None:
+    for given, expected in (("false", False), ("true", True), ("weights/atto", "weights/atto")):
+        config = load_config("classification", [f"--model.pretrained={given}"])
+        assert config.model.pretrained == expected
+        assert config_from_dict(config_to_dict(config)) == config
+
+
+@pytest.mark.parametrize(
+    ("files", "message"),
+    [
+        (
+            None,
+            r"model\.pretrained '.*none': expected true, false, or a file or folder of weights; there is none",
+        ),
+        ([], r"expected one file of weights \(\.safetensors, .*\), found none; name the file"),
+        (["a.pth", "b.pth"], r"found a\.pth, b\.pth; name the file"),
+    ],
+)
+def test_folders_without_weights(tmp_path: Path, files: list[str] | None, message: str) -> None:
+    folder = tmp_path / "none"
+    if files is not None:
+        folder.mkdir()
+        for name in files:
+            (folder / name).touch()
+    with pytest.raises(ConfigError, match=message):
+        encoder(str(folder))
+
+
+@pytest.mark.parametrize("content", [b"", b"no weights at all", b"\x10\0\0\0\0\0\0\0{}"])
+def test_damaged_weights_are_named(cache: Path, tmp_path: Path, content: bytes) -> None:
+    damaged = tmp_path / "damaged.safetensors"
+    damaged.write_bytes(content)
+    there = put_into(cache, damaged)
+    with pytest.raises(ConfigError, match=rf"{there} holds no weights of convnext_atto that can be loaded"):
+        encoder(True)
+
+
+def test_weights_of_another_model_are_named(cache: Path, tmp_path: Path) -> None:
+    save_file({"one": torch.zeros(3)}, tmp_path / "other.safetensors")
+    with pytest.raises(
+        ConfigError, match=r"other\.safetensors holds no weights of convnext_atto .* another model's"
+    ):
+        encoder(str(tmp_path / "other.safetensors"))
+
+
+def test_what_cannot_be_reached_is_said_with_what_to_do(cache: Path) -> None:
+    message = (
+        r"weights of convnext_atto are not on this machine, and 127\.0\.0\.1:9 cannot be reached \(.*refused\): "
+        r"connect it to a network once; or copy the hub's cache folder .* HF_HUB_CACHE \(here: .*hub\); or give a file "
+        r"or folder of them, --model\.pretrained=FOLDER; or start without them, --model\.pretrained=false"
+    )
+    with pytest.raises(ConfigError, match=message):
+        encoder(True)
+
+
+def test_offline_by_wish(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(pretrained, "probe", lambda url: pytest.fail("a network was asked"))
+    with pytest.raises(ConfigError, match="HF_HUB_OFFLINE is set, so that they are not fetched"):
+        encoder(True)
+
+
+def test_a_host_that_keeps_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "0.2")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        said = pretrained.probe(f"http://127.0.0.1:{port}")
+    assert said is not None
+    assert "within 0.2 s" in said or "timed out" in said
+
+
+def test_a_search_for_an_address_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    done = threading.Event()
+    monkeypatch.setattr(pretrained, "_ask", lambda url, seconds: done.wait(60) and None)
+    monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "0.1")
+    started = time.monotonic()
+    said = pretrained.probe("https://hub.invalid")
+    assert time.monotonic() - started < 30
+    done.set()
+    assert said == "hub.invalid did not answer within 0.1 s (HF_HUB_ETAG_TIMEOUT=30 waits longer)"
+
+
+class _Refusing(http.server.BaseHTTPRequestHandler):
+    def do_HEAD(self) -> None:
+        self.send_response(403)
+        self.end_headers()
+
+    def log_message(self, *_: object) -> None: ...
+
+
+@pytest.fixture
+def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """A host that answers, if only to refuse."""
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
+    monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "20")
+    with http.server.HTTPServer(("127.0.0.1", 0), _Refusing) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_a_host_that_answers_is_there(refusing: str) -> None:
+    assert pretrained.probe(refusing) is None
+
+
+def test_a_model_without_published_weights_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pretrained, "probe", lambda url: pytest.fail("a network was asked"))
+    without = next(name for name in timm.list_models() if not timm.models.is_model_pretrained(name))
+    assert pretrained.cached_file(without) is None
+    assert pretrained.unreachable(without) is None

@@ -1,0 +1,1 @@
+"""What a run is told: dataclasses, and how they are read from files and command lines."""

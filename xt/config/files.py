@@ -1,0 +1,117 @@
+"""Configurations as YAML files: a file and the one that it names as its base; texts as they stand there."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, get_args, get_type_hints
+
+import yaml
+
+from xt.config.run import RunConfig
+from xt.errors import ConfigError
+from xt.labels.formats.text_files import OneKeyOnce
+from xt.recipes import configuration_file
+
+_BASE = "base"
+_TEXT, _NOTHING = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
+
+
+def read_with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """The keys of a file and, below them, those of the file or recipe it names as its base.
+
+    Raises:
+        ConfigError: a file is missing or not YAML, or a base leads back to the file itself.
+    """
+    values = _read(path)
+    base = values.pop(_BASE, None)
+    if base is None:
+        return values
+    if not isinstance(base, str):
+        raise ConfigError(
+            f"{path}: base must be the path of another configuration file or the name of a recipe, got {base!r}"
+        )
+    chain = (*above, path.resolve())
+    try:
+        below = configuration_file(base, path.parent)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: base: {error}") from None
+    if below.resolve() in chain:
+        raise ConfigError(f"{path}: base {base} leads back to the file itself")
+    return _merged(read_with_base(below, chain), values)
+
+
+def is_list_of_texts(kind: Any) -> bool:
+    """Whether a field holds some texts (or nothing)."""
+    return any(option in (tuple[str, ...], Sequence[str]) for option in (kind, *get_args(kind)))
+
+
+def listed_texts(text: str) -> list[str] | None:
+    """The texts of a YAML list such as "[no, yes]", as they stand there; None if it is none."""
+    try:
+        values = yaml.load(text, yaml.BaseLoader)
+    except yaml.YAMLError:
+        return None
+    return values if isinstance(values, list) and all(isinstance(value, str) for value in values) else None
+
+
+def fields_of(cls: type) -> dict[str, Any]:
+    """The fields of a section with their types."""
+    hints = get_type_hints(cls)
+    return {item.name: hints[item.name] for item in dataclasses.fields(cls) if item.init}
+
+
+def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Both sets of keys, section by section; where both have a value, that of `above`."""
+    merged = dict(below)
+    for key, value in above.items():
+        both = isinstance(value, Mapping) and isinstance(below.get(key), Mapping)
+        merged[key] = _merged(below[key], value) if both else value
+    return merged
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        # As bytes: YAML itself knows byte order marks and UTF-16.
+        loader = _Loader(path.read_bytes())
+        try:
+            node = loader.get_single_node()
+            if node is not None:
+                _keep_texts(node, RunConfig)
+            values = None if node is None else loader.construct_document(node)
+        finally:
+            loader.dispose()
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: there is no such configuration file") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: expected a readable YAML file ({error.strerror})") from None
+    except (yaml.YAMLError, ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(
+            f"{path}: expected sections such as 'model:' and 'data:', got {type(values).__name__}"
+        )
+    return values
+
+
+def _keep_texts(node: yaml.Node, kind: Any) -> None:
+    """Have plain words be texts where texts are wanted: classes called no, yes, on, ~, 1e3, 08 or 2020-01-01, which
+    YAML would have be booleans, nothing, numbers and dates."""
+    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
+        known = fields_of(kind)
+        for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+            if isinstance(key, yaml.ScalarNode) and key.value in known:
+                _keep_texts(value, known[key.value])
+        return
+    if is_list_of_texts(kind) and isinstance(node, yaml.SequenceNode):
+        for inner in node.value:
+            if isinstance(inner, yaml.ScalarNode):
+                inner.tag = _TEXT
+    elif {kind, *get_args(kind)} - {str | None, type(None)} == {str} and isinstance(node, yaml.ScalarNode):
+        # Nothing may be meant where a text may be left out.
+        node.tag = node.tag if node.tag == _NOTHING else _TEXT
+
+
+class _Loader(OneKeyOnce, yaml.SafeLoader):
+    pass

@@ -1,0 +1,240 @@
+"""The configuration of a run: frozen dataclasses, each field with its unit and range.
+
+`xt.config.parser` fills them from YAML and the command line.
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import timedelta
+from math import inf
+from typing import Literal
+
+from xt.config.data import DataConfig, in_range
+from xt.data.photos import Photos
+from xt.errors import ConfigError
+from xt.model.config import ModelConfig
+from xt.streaming.map import Keep
+
+_LARGEST_SEED = 2**32 - 1
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "64-true"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW with a warm-up and a cosine."""
+
+    lr: float = 3e-4
+    """Highest learning rate of context encoder and head, > 0."""
+    encoder_lr_factor: float = 1.0
+    """The region encoder's learning rate as a factor of `lr`, >= 0; 0 freezes the region encoder."""
+    layer_decay: float = 0.75
+    """Each layer of the region encoder learns at this factor of the rate of the layer after it, in (0, 1]."""
+    weight_decay: float = 0.05
+    """Weight decay of AdamW, >= 0; biases and norms have none."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay rates of AdamW's two moments, each in [0, 1)."""
+    warmup: float = 0.05
+    """Share of the run during which the learning rate rises, in [0, 1)."""
+    final_lr_factor: float = 0.01
+    """The last learning rate as a factor of the highest, in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        in_range("optim.lr", self.lr, 0, lower_open=True)
+        in_range("optim.encoder_lr_factor", self.encoder_lr_factor, 0)
+        in_range("optim.layer_decay", self.layer_decay, 0, 1, lower_open=True)
+        in_range("optim.weight_decay", self.weight_decay, 0)
+        for beta in self.betas:
+            in_range("optim.betas", beta, 0, 1, upper_open=True)
+        in_range("optim.warmup", self.warmup, 0, 1, upper_open=True)
+        in_range("optim.final_lr_factor", self.final_lr_factor, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long, on what and where to a run goes."""
+
+    out: str = "runs/xt"
+    """Folder of the run: checkpoints, logs, `model.safetensors`, `config.yaml`, `metrics.json`."""
+    epochs: int = 30
+    """Passes over the training images, >= 1."""
+    max_seconds: float | None = None
+    """Training time in seconds, validation not counted, after which the run ends even before `epochs`, >
+    0."""
+    batch_size: int = 8
+    """Images of a step on one device, >= 1."""
+    accumulate: int = 1
+    """Steps whose gradients are added up before the weights change, >= 1."""
+    gradient_clip: float = 1.0
+    """Longest gradient (Euclidean norm), >= 0; 0 does not clip."""
+    precision: Precision = "auto"
+    """Arithmetic as Lightning names it; 'auto' is bf16-mixed on a CUDA device that has it, else 32-true."""
+    accelerator: str = "auto"
+    """Lightning's accelerator: auto, cpu, gpu ..."""
+    devices: int | Literal["auto"] = "auto"
+    """Devices on this machine, >= 1, or 'auto' for all; on the CPU, 'auto' is one process."""
+    nodes: int = 1
+    """Machines, >= 1; each is told how to find the others by torchrun or Slurm."""
+    region_parallel: int = 1
+    """Devices that share out the regions of one image, >= 1; divides the number of all devices. The others have other
+    images."""
+    strategy: str = "auto"
+    """Lightning's strategy: auto, ddp ..."""
+    region_batch: int | None = None
+    """Regions on the device at one time, >= 1; null for as many as are fast and fit, as `xt plan` says."""
+    keep: Keep = "none"
+    """Activations held for the backward pass: 'none' computes all again, 'all' nothing, 'auto' as the
+    device's memory allows, or a number of bytes."""
+    gradient_fraction: float = 1.0
+    """Share of the region batches that carry gradient to the region encoder, drawn anew at each step, in (0,
+    1]."""
+    compile: bool = False
+    """Whether torch.compile makes the region encoder faster; the first step then takes minutes."""
+    seed: int = 0
+    """Seed of weights, order, augmentation and dropout, in [0, 2**32 - 1]."""
+    resume: str = "none"
+    """'none' starts anew, 'auto' goes on from the run folder's last checkpoint if there is one, else a
+    checkpoint."""
+    checkpoint_every: str = "10 minutes"
+    """How much is lost at most when a run is killed, such as '10 minutes' or '500 steps'; 'epoch' writes checkpoints at
+    the ends of epochs only."""
+    init_encoder: str | None = None
+    """A safetensors file with weights of the region encoder to start from."""
+    validate_every: int = 1
+    """Epochs between two validations, >= 1."""
+    progress: bool = True
+    """Whether a progress bar is shown."""
+
+    def __post_init__(self) -> None:
+        parse_interval(self.checkpoint_every)
+        for name in ("epochs", "batch_size", "accumulate", "validate_every", "nodes", "region_parallel"):
+            in_range(f"train.{name}", getattr(self, name), 1)
+        if self.region_batch is not None:
+            in_range("train.region_batch", self.region_batch, 1)
+        in_range("train.gradient_clip", self.gradient_clip, 0)
+        in_range("train.gradient_fraction", self.gradient_fraction, 0, 1, lower_open=True)
+        in_range("train.seed", self.seed, 0, _LARGEST_SEED)
+        if self.max_seconds is not None:
+            in_range("train.max_seconds", self.max_seconds, 0, lower_open=True)
+        if isinstance(self.devices, int):
+            in_range("train.devices", self.devices, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluationConfig:
+    """How points and boxes are measured; the metrics of other tasks need no settings."""
+
+    distance: float = 10.0
+    """The largest distance between a point that was found and the one it is, > 0."""
+    distance_unit: Literal["pixels", "map"] = "pixels"
+    """What `distance` is in: pixels (of the image as the model reads it: with `model.microns_per_pixel` or
+    `model.map_units_per_pixel` of that size, whatever the file's), or units of the images' coordinate system (often
+    metres)."""
+    score_threshold: float = 0.5
+    """Points with a lower score do not count as found, in [0, 1]."""
+    max_detections: tuple[int, int, int] = (1, 10, 100)
+    """Boxes of an image that count, those of the highest scores, >= 1 and rising: three caps for average recall, the
+    last of which is also that for average precision and the most boxes an image may have, of all classes together.
+    COCO's own; images with more objects than 100 need more."""
+
+    def __post_init__(self) -> None:
+        caps = self.max_detections
+        if not 1 <= caps[0] < caps[1] < caps[2]:
+            raise ConfigError(
+                f"evaluation.max_detections must be three rising numbers from 1 on, got {tuple(caps)}"
+            )
+        in_range("evaluation.distance", self.distance, 0, lower_open=True)
+        in_range("evaluation.score_threshold", self.score_threshold, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareConfig:
+    """What `xt compare` holds equal between down-sampling, cropping and xT."""
+
+    contestants: tuple[Literal["downsample", "crop", "xt"], ...] = ("downsample", "crop", "xt")
+    """Who takes part, in this order."""
+    budget: Literal["passes", "seconds"] = "passes"
+    """'passes': every contestant sees each training image `train.epochs` times. 'seconds': every contestant
+    trains for `seconds`, however often it sees the images in that time."""
+    seconds: float | None = None
+    """Training time of each contestant in seconds, > 0; needed with (and only with) budget 'seconds'."""
+
+    def __post_init__(self) -> None:
+        if not self.contestants or len(set(self.contestants)) != len(self.contestants):
+            raise ConfigError(
+                f"compare.contestants must be different from each other, got {self.contestants}"
+            )
+        if (self.budget == "seconds") != (self.seconds is not None):
+            raise ConfigError(
+                "compare.seconds is needed with compare.budget 'seconds' and has no meaning with 'passes', "
+                "got budget "
+                f"{self.budget!r} and seconds {self.seconds}"
+            )
+        if self.seconds is not None:
+            in_range("compare.seconds", self.seconds, 0, lower_open=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything that decides what a run computes."""
+
+    model: ModelConfig
+    """The model; `num_classes` and `class_names` come from the data when left out."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """Images, labels, splits, augmentation."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimiser and learning rates."""
+    train: TrainConfig = field(default_factory=TrainConfig)
+    """Duration, devices, run folder."""
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    """When a point counts as found."""
+    compare: CompareConfig = field(default_factory=CompareConfig)
+    """Only for `xt compare`."""
+
+    def __post_init__(self) -> None:
+        if self.data.view == "downsample" and self.model.resolution.is_set:
+            raise ConfigError(
+                "data.view 'downsample' shrinks each image to one region, whatever its resolution: leave "
+                "model.microns_per_pixel and model.map_units_per_pixel out"
+            )
+        if self.model.image_size is None:
+            if self.data.photos != Photos():
+                raise ConfigError(
+                    "data.photos is about images that are read whole and resized to one size: set model.image_size to "
+                    "that size, or leave data.photos out (data.augmentation changes images of any size)"
+                )
+            return
+        whole = DataConfig()
+        for name in ("augmentation", "view", "crops", "tokens", "nodata"):
+            if getattr(self.data, name) != getattr(whole, name):
+                raise ConfigError(
+                    f"data.{name} is about images that are read region by region, but model.image_size has them read "
+                    "whole and resized: leave one of them out"
+                    + (
+                        "; data.photos has the random changes of photographs"
+                        if name == "augmentation"
+                        else ""
+                    )
+                )
+        if self.data.photos.mixes and self.model.head != "classification":
+            raise ConfigError(
+                f"data.photos.mixup and cutmix mix classes, but model.head is {self.model.head!r}: leave them out"
+            )
+
+
+def parse_interval(text: str) -> int | timedelta | None:
+    """Steps or time between two checkpoints; None for the ends of epochs only.
+
+    Raises:
+        ConfigError: it is none of these.
+    """
+    if text == "epoch":
+        return None
+    number, _, unit = text.partition(" ")
+    with suppress(ValueError):
+        if unit in ("step", "steps") and int(number) >= 1:
+            return int(number)
+        if unit in ("minute", "minutes") and 0 < float(number) < inf:
+            return timedelta(minutes=float(number))
+    raise ConfigError(
+        f"train.checkpoint_every must read as '10 minutes', '500 steps' or 'epoch', got {text!r}"
+    )

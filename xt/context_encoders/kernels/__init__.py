@@ -1,0 +1,1 @@
+"""What several context encoders share: attention in blocks and windows, scans, positions, segments."""

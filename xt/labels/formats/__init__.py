@@ -1,0 +1,1 @@
+"""Files of labels as other programs write them, one file a format."""

@@ -1,0 +1,225 @@
+"""What is known of every place of an image: a mask beside it, points or boxes; as files until it is needed."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xt.errors import ShapeError, TableError
+from xt.images import LargeImage, open_image
+from xt.labels.alignment import aligned
+from xt.labels.box_table import BoxTable
+from xt.labels.formats.point_files import PointFile
+from xt.labels.point_table import PointTable
+
+_UNKNOWN = 255
+
+
+class Target(ABC):
+    """The labels of one image.
+
+    Attributes:
+        path: of the file they are in; None where they are in no file of their own.
+        given: how many objects that file holds, of which some may lie beside the image; None where that cannot be.
+    """
+
+    path: Path | None = None
+
+    @property
+    def given(self) -> int | None:
+        return None
+
+    @abstractmethod
+    def on(self, image: LargeImage) -> LargeImage | PointTable | BoxTable:
+        """The mask, of the image's size and opened anew, or the points or boxes in the image's pixels.
+
+        Raises:
+            ShapeError: the mask does not fit the image, see `aligned`, or has more than one channel; or the boxes are
+                those of an image of another size.
+            TableError: a point lies outside of the image, or a mask's value for nodata is that of a class.
+        """
+
+
+class MaskTarget(Target):
+    """An image of class numbers beside an image.
+
+    Args:
+        values: of the file's pixels, the one of each class in the classes' order; None where they are class numbers.
+        nodata: of pixels that nothing is said about, for files that do not say so.
+        class_names: in the order of the class numbers.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        values: Sequence[int] | None = None,
+        nodata: float | None = None,
+        class_names: Sequence[str] = (),
+    ) -> None:
+        self.path: Path = path
+        self.values = values
+        self.nodata = nodata
+        self.class_names = tuple(class_names)
+
+    def on(self, image: LargeImage) -> LargeImage:
+        file = open_image(self.path, nodata=self.nodata)
+        try:
+            self._check(file)
+            mask = aligned(file, image)
+        except BaseException:
+            file.close()
+            raise
+        return mask if self.values is None else ClassNumbers(mask, self.values)
+
+    def _check(self, mask: LargeImage) -> None:
+        if mask.channels != 1:
+            raise ShapeError(
+                f"{self.path} has {mask.channels} channels; a mask has one, which holds class numbers: turn colours "
+                "into numbers first, one for each class"
+            )
+        values = range(len(self.class_names)) if self.values is None else self.values
+        of_class = dict(zip(values, self.class_names, strict=False))
+        # As programs write it that take the background for nothing: of that class nothing would ever be learned.
+        if self.nodata is None and mask.nodata in of_class:
+            nodata = int(mask.nodata)
+            raise TableError(
+                f"{self.path} says that nothing is known where it is {nodata}, which is the class "
+                f"{of_class[nodata]!r}: set data.mask_nodata to a value that no class has, such as 255, or to "
+                f"{nodata} if that is meant"
+            )
+
+
+class PointTarget(Target):
+    """The points of a file."""
+
+    def __init__(self, file: PointFile, class_names: Sequence[str]) -> None:
+        self.path: Path = Path(file.source)
+        self.file = file
+        self.class_names = tuple(class_names)
+
+    @property
+    def given(self) -> int:
+        return len(self.file.y)
+
+    def on(self, image: LargeImage) -> PointTable:
+        return self.file.on(image, self.class_names)
+
+
+class KnownPoints(Target):
+    """Points in pixels that are in memory already.
+
+    Args:
+        source: what they came from, for messages.
+    """
+
+    def __init__(self, points: PointTable, source: str) -> None:
+        self.points = points
+        self.source = source
+
+    def on(self, image: LargeImage) -> PointTable:
+        inside = self.points.within(0, 0, *image.shape)
+        if len(inside) < len(self.points):
+            raise ShapeError(
+                f"{self.source} has {len(self.points) - len(inside)} points outside of {image.name}, which is "
+                f"{image.shape[0]} x {image.shape[1]} pixels"
+            )
+        return inside
+
+
+class Boxes(Target):
+    """Boxes of an image.
+
+    Attributes:
+        image_id: the image's number in files of results.
+        category_ids: those of the classes, in their order.
+    """
+
+    image_id: int | str
+    category_ids: tuple[int | str, ...]
+
+    @abstractmethod
+    def on(self, image: LargeImage) -> BoxTable: ...
+
+
+class BoxTarget(Boxes):
+    """The boxes of an image that a file of COCO instances lists.
+
+    Args:
+        path: of that file, for messages.
+        shape: of the image as the file has it; None where it does not say.
+        image_id: the image's number in the file.
+        category_ids: the numbers of the classes in the file, in the classes' order.
+    """
+
+    def __init__(
+        self,
+        boxes: BoxTable,
+        path: Path,
+        shape: tuple[int, int] | None,
+        image_id: int | str,
+        category_ids: Sequence[int | str],
+    ) -> None:
+        self.path: Path = path
+        self.boxes = boxes
+        self.shape = shape
+        self.image_id = image_id
+        self.category_ids = tuple(category_ids)
+
+    def on(self, image: LargeImage) -> BoxTable:
+        if self.shape is not None and tuple(self.shape) != image.shape:
+            raise ShapeError(self._sizes_differ(image, self.shape))
+        return self.boxes
+
+    def _sizes_differ(self, image: LargeImage, shape: tuple[int, int]) -> str:
+        said = f"{self.path} lists {image.name} as {shape[0]} x {shape[1]} pixels (height x width)"
+        size = f"{image.shape[0]} x {image.shape[1]}"
+        if image.orientation > 4 and tuple(shape) == image.shape[::-1]:
+            return (
+                f"{said}, as its pixels are stored, but the orientation tag in the file ({image.orientation}) turns "
+                f"them to {size}, and so it is read: boxes drawn on the stored pixels would lie in the wrong place; "
+                "draw them on the upright picture, or take the tag out of the file"
+            )
+        return f"{said}, the file has {size}: its boxes would lie in the wrong place"
+
+
+class ClassNumbers(LargeImage):
+    """A mask whose pixel values stand for classes, as one of class numbers.
+
+    Args:
+        values: that of each class, in order; at most 255 of them.
+    """
+
+    def __init__(self, source: LargeImage, values: Sequence[int]) -> None:
+        super().__init__(
+            source.name,
+            source.level_shapes,
+            1,
+            np.dtype(np.uint8),
+            levels=source.levels,
+            microns_per_pixel=source.microns_per_pixel,
+            crs=source.crs,
+            transform=source.transform,
+            control=source.control,
+            nodata=_UNKNOWN,
+        )
+        self.source = source
+        order = np.argsort(values)
+        self._numbers = order.astype(np.uint8)
+        self._values = np.asarray(values)[order]
+
+    def _read(self, y: int, x: int, height: int, width: int, level: int) -> NDArray[np.uint8]:
+        pixels, valid = self.source._read_level_valid(y, x, height, width, level)
+        places = np.searchsorted(self._values, pixels).clip(max=len(self._values) - 1)
+        wrong = valid & (self._values[places] != pixels)
+        if wrong.any():
+            raise ShapeError(
+                f"{self.name} holds the value {pixels[wrong][0]} near y={y}, x={x}; data.mask_values are "
+                f"{', '.join(map(str, self._values))}, and data.mask_nodata says what is not known"
+            )
+        return np.where(valid, self._numbers[places], np.uint8(_UNKNOWN))
+
+    def close(self) -> None:
+        self.source.close()
+        super().close()

@@ -1,0 +1,1 @@
+"""The model, in the figure's order: `xt.model.xt.xt`; answers about every place: `xt.model.xt.dense`."""

@@ -1,0 +1,136 @@
+"""What a model is made from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from xt.errors import ConfigError
+from xt.images.resolution import Resolution
+
+# What is handed to the parts besides their options.
+_TAKEN = {
+    "encoder_options": {
+        "checkpoint_path",
+        "features_only",
+        "img_size",
+        "in_chans",
+        "model_name",
+        "pretrained",
+        "pretrained_cfg_overlay",
+    },
+    "context_options": {"dim", "kind", "name", "table"},
+    "head_options": {"dim", "geometry", "kind", "name", "num_classes", "table"},
+}
+# More than anyone has meant: what is beyond is a slip, or a file that something has changed.
+_LARGEST = {
+    "num_classes": 2**20, "in_channels": 2**12, "dim": 2**14, "region_size": 2**14, "halo": 2**14, "image_size": 2**14,
+}  # fmt: skip
+_ABOUT_WHOLE_IMAGES = ("classification", "multilabel", "regression")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """What `create_model` makes a model from; saved with the weights.
+
+    Attributes:
+        encoder: region encoder, any timm name that has feature maps.
+        context: context encoder, a key of `xt.context_encoders.CONTEXT_ENCODERS`, such as "transformer_xl".
+        head: "classification", "multilabel" or "regression" of whole images; "segmentation", "points" or "detection" of
+            what is where in them.
+        num_classes: classes, labels or numbers to predict, at least 1.
+        in_channels: of the images, at least 1.
+        region_size: side of a region in pixels; None for the size the region encoder was made for.
+        halo: pixels read around each region, seen by the region encoder and cut off its answers; a multiple of its
+            last stride.
+        tokens_per_region: a square number; None for one per cell of the region encoder's last feature map.
+        pooling: "max" or "mean", from that feature map to the tokens.
+        dim: width of the context sequence.
+        order: of the regions: "raster", "serpentine" or "hilbert".
+        image_size: of photographs: the side in pixels to which each is resized, whole, before it is cut into regions;
+            None for images of any size at full resolution.
+        microns_per_pixel: at which slides are read, whatever their own resolution, in micrometres; None for as they
+            are. All sizes of the model, such as region_size, are in pixels as it reads them.
+        map_units_per_pixel: likewise of maps, in metres, whatever the unit of their coordinates; one of the two.
+        foreground: which regions are looked at: None for all, "nodata" for those with data, "tissue" for those
+            with colour (slides).
+        pretrained: start from timm's weights of the region encoder; or from those in the file or folder that is named.
+        pixel_mean: of each channel in unit scale (see `xt.region_encoders.scaling`); None for the region encoder's own.
+        pixel_std: likewise, positive.
+        class_names: num_classes of them; None where they have none.
+        encoder_options: handed to timm.
+        context_options: of the context encoder's class, such as {"depth": 2}.
+        head_options: of the head's class.
+    """
+
+    encoder: str
+    context: str = "transformer_xl"
+    head: str = "classification"
+    num_classes: int = 2
+    in_channels: int = 3
+    region_size: int | None = None
+    halo: int = 0
+    tokens_per_region: int | None = None
+    pooling: str = "max"
+    dim: int = 256
+    order: str = "raster"
+    image_size: int | None = None
+    microns_per_pixel: float | None = None
+    map_units_per_pixel: float | None = None
+    foreground: str | None = None
+    pretrained: bool | str = False
+    pixel_mean: Sequence[float] | None = None
+    pixel_std: Sequence[float] | None = None
+    class_names: Sequence[str] | None = None
+    encoder_options: Mapping[str, Any] = field(default_factory=dict)
+    context_options: Mapping[str, Any] = field(default_factory=dict)
+    head_options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        sizes = [size for size in (self.region_size, self.image_size) if size is not None]
+        if min(self.num_classes, self.in_channels, self.dim, *sizes) < 1:
+            raise ConfigError(
+                "num_classes, in_channels, dim, region_size and image_size must be at least 1, got "
+                f"{self.num_classes}, {self.in_channels}, {self.dim}, {self.region_size} and {self.image_size}"
+            )
+        for name, largest in _LARGEST.items():
+            if (getattr(self, name) or 0) > largest:
+                raise ConfigError(f"{name} must be at most {largest}, got {getattr(self, name)}")
+        self._check_options()
+        if self.image_size is not None:
+            self._check_takes_photos()
+        if self.resolution.is_set and self.image_size is not None:
+            raise ConfigError(
+                "image_size resizes each image to one size, whatever its resolution: leave microns_per_pixel and "
+                "map_units_per_pixel out"
+            )
+        if self.class_names is not None and len(self.class_names) != self.num_classes:
+            raise ConfigError(
+                f"num_classes is {self.num_classes}, but there are {len(self.class_names)} class_names"
+            )
+
+    @property
+    def resolution(self) -> Resolution:
+        """At which the model reads images."""
+        return Resolution(
+            microns_per_pixel=self.microns_per_pixel, map_units_per_pixel=self.map_units_per_pixel
+        )
+
+    def _check_options(self) -> None:
+        for part, taken in _TAKEN.items():
+            for name in getattr(self, part):
+                if not isinstance(name, str) or name in taken:
+                    raise ConfigError(
+                        f"{part} has {name!r}, which is no option but follows from the model's settings: leave it out"
+                    )
+
+    def _check_takes_photos(self) -> None:
+        if self.head not in _ABOUT_WHOLE_IMAGES:
+            raise ConfigError(
+                f"image_size resizes images, and the head {self.head!r} answers about their pixels: leave it out, or "
+                f"take one of the heads {', '.join(_ABOUT_WHOLE_IMAGES)}"
+            )
+        if self.in_channels != 3 or self.foreground is not None:
+            raise ConfigError(
+                "image_size is for photographs, which have 3 channels and no foreground, got in_channels "
+                f"{self.in_channels} and foreground {self.foreground!r}"
+            )

@@ -1,0 +1,295 @@
+"""Answers about every place of images: the two streamed maps of dense heads, and what goes between them.
+
+    first map     region pixels -> tokens (and, where there is room, feature maps)
+    between       tokens of the whole image -> context encoder -> tokens
+    second map    feature maps, kept or computed again, and the context around the region -> the head's sums or answers
+
+Neither pixels nor predictions of a whole image ever exist in memory.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from itertools import islice
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from xt.errors import ConfigError, PixelError, ShapeError
+from xt.heads import DenseHead
+from xt.heads.context_map import neighbouring_tokens
+from xt.model.targets import OnlyTargets, RegionTargets, WithTargets
+from xt.region_encoders.timm import RegionEncoder
+from xt.regions.grid import Region, RegionGrid
+from xt.regions.sequences import as_sequences
+from xt.room import with_room
+from xt.streaming.conditions import frozen_statistics
+from xt.streaming.map import Streaming, streamed_map, streamed_outputs
+from xt.streaming.memory import free_bytes
+from xt.streaming.parallel import share_of
+from xt.streaming.replay import new_seed
+from xt.streaming.tensors import Gathered
+
+if TYPE_CHECKING:
+    from xt.model.xt import XT
+
+# The share of the free memory that feature maps and their gradients may take, with features="auto".
+_SHARE = 0.4
+
+
+class DecodedRegions(NamedTuple):
+    """What a dense model says about some regions of an image.
+
+    Attributes:
+        regions: n of them, in the grid's order; they may overhang the bottom and right edge.
+        predictions: of a segmentation a tensor (n, K, S, S) of probabilities; of points a list of n `PointTable`s, of
+            boxes one of n `BoxTable`s, in pixels of the image. What is found twice is in it twice.
+    """
+
+    regions: list[Region]
+    predictions: Any
+
+
+OnPredictions = Callable[[list[Region], Tensor], None]
+"""Called with some regions and what is predicted for them, as the head's loss takes it, before it is decoded."""
+
+
+class Encode(nn.Module):
+    """Regions -> tokens, with the feature maps behind them.
+
+    Args:
+        store: where the maps are to lie.
+    """
+
+    def __init__(self, region_encoder: RegionEncoder, store: torch.device) -> None:
+        super().__init__()
+        self.region_encoder = region_encoder
+        self.store = store
+
+    def forward(self, pixels: Tensor, valid: Tensor | None) -> tuple[Tensor, ...]:
+        maps = self.region_encoder.feature_maps(pixels, valid)
+        tokens = self.region_encoder.project(self.region_encoder.pooled(maps[-1]))
+        return tokens, *(features.to(self.store) for features in maps)
+
+
+class Decode(nn.Module):
+    """Regions, or the feature maps of regions, and the context around them -> predictions.
+
+    Args:
+        encoded_before: the first map has run the region encoder on these regions already.
+    """
+
+    def __init__(self, region_encoder: RegionEncoder, head: DenseHead, encoded_before: bool) -> None:
+        super().__init__()
+        self.region_encoder = region_encoder
+        self.head = head
+        self.encoded_before = encoded_before
+
+    def forward(self, pixels: Tensor, valid: Tensor | None, context: Tensor | None = None) -> Tensor:
+        once = frozen_statistics(self.region_encoder) if self.encoded_before else nullcontext()
+        with once:
+            maps = self.region_encoder.feature_maps(pixels, valid)
+        predictions: Tensor = self.head(maps, context)
+        return predictions
+
+
+class SumsFromPixels(Decode):
+    """Regions with their targets -> the sums that the loss is computed from."""
+
+    def forward(  # type: ignore[override]
+        self, pixels: Tensor, valid: Tensor | None, targets: Tensor, context: Tensor | None = None
+    ) -> Tensor:
+        predictions = super().forward(pixels, valid, context)
+        return self.head.statistics(predictions, targets.to(predictions.device))
+
+
+class SumsFromMaps(nn.Module):
+    """Targets of regions and their feature maps -> the sums that the loss is computed from."""
+
+    def __init__(self, head: DenseHead) -> None:
+        super().__init__()
+        self.head = head
+
+    def forward(self, targets: Tensor, *maps_and_context: Tensor) -> Tensor:
+        device = self.head.predict.weight.device
+        *maps, context = (part.to(device) for part in maps_and_context)
+        return self.head.statistics(self.head(maps, context), targets.to(device))
+
+
+class DensePass:
+    """One pass of a dense model over some images.
+
+    Args:
+        model: with a dense head.
+        images: opened, or a tensor (B, C, height, width).
+        grids: one for each image.
+    """
+
+    def __init__(
+        self, model: "XT", images: list[Any] | Tensor, grids: Sequence[RegionGrid], settings: Streaming
+    ) -> None:
+        if not isinstance(model.head, DenseHead):
+            raise ConfigError(f"a {model.config.head} model answers about whole images: call model(images)")
+        self.model = model
+        self.head = model.head
+        self.grids = grids
+        self.settings = settings
+        self.regions = model.region_batches(images, grids, settings)
+        self.share = share_of(self.regions, settings.region_parallel, model.device)
+        self.name = "the tensor" if isinstance(images, Tensor) else images[0].name
+        self.has_context = model.config.context != "none"
+        # Both maps draw alike, so that the region encoder does the same in both.
+        self.seed = new_seed()
+
+    def loss(self, targets: Sequence[Any]) -> Tensor:
+        """The loss of all images together, by its exact definition; gradients flow.
+
+        Raises:
+            ShapeError: there are more or fewer targets than images, or one has another size than its image.
+        """
+        self._check(targets)
+        wanted = RegionTargets(self.regions, self.head, targets, self.settings.threads)
+        if not self.has_context:
+            sums = self._map(self._job(SumsFromPixels, False), WithTargets(self.regions, wanted), "decode")
+            return self.head.loss(self.share.sum(sums.sum(dim=0)))
+        store = self._store_of_maps()
+        if store is None:
+            context = self.context()
+            batches: Any = WithTargets(self.regions, wanted)
+            sums = self._map(self._job(SumsFromPixels, True), batches, "decode", self._around(context))
+        else:
+            tokens, *maps = self._map(self._job(Encode, store), self.regions, "encode")
+            # Of the share's own regions only; their rows are asked for by the regions' numbers.
+            row = torch.arange(-self.share.first_region, len(tokens))
+            kept = [Gathered(features, row.to(features.device)) for features in maps]
+            context = self._mixed(tokens)
+            job = self._job(SumsFromMaps)
+            sums = self._map(job, OnlyTargets(wanted), "decode", *kept, self._around(context))
+        return self.head.loss(self.share.sum(sums.sum(dim=0)))
+
+    def context(self) -> Tensor:
+        """(tokens of all images padded to the longest, D) behind the context encoder; (0, D) without one."""
+        if not self.has_context:
+            return torch.zeros(0, self.model.config.dim, device=self.model.device)
+        return self._mixed(self._map(self.model.region_encoder, self.regions, "encode"))
+
+    def decode(
+        self, context: Tensor, first: int = 0, on_predictions: OnPredictions | None = None
+    ) -> Iterator[DecodedRegions]:
+        """What the model says, region batch by region batch; where memory runs out, in smaller pieces.
+
+        Args:
+            context: see `context`.
+            first: the region batch to start at, counted in this rank's share.
+            on_predictions: see there.
+
+        Raises:
+            PixelError: the model answers with something that is not a number.
+        """
+        gathered = [self._around(context)] if self.has_context else []
+        step = self._job(Decode, True)
+        numbers = self.share.numbers[first:]
+        regions = (place.region for number in numbers for place in self.regions.regions_of(number))
+        before, after = self.regions.first_region(numbers.start), self.regions.first_region(numbers.stop)
+        done = 0
+        with torch.no_grad():
+            for predictions in streamed_outputs(
+                step,
+                self.regions,
+                gathered=gathered,
+                numbers=numbers,
+                first_region=before,
+                device=self.model.device,
+            ):
+                some = list(islice(regions, len(predictions)))
+                done += len(some)
+                if not bool(torch.isfinite(predictions).all()):
+                    raise PixelError(
+                        f"the model's answer for {self.name} is not a number near y={some[0].y}, x={some[0].x}: either "
+                        "the image holds NaN or huge (1e19) pixels that are not declared as nodata, or the "
+                        "checkpoint's weights are damaged"
+                    )
+                skipped = before - self.share.first_region
+                self._report("decode", skipped + done, skipped + after - before)
+                if on_predictions is not None:
+                    on_predictions(some, predictions)
+                yield DecodedRegions(some, self.head.decode(predictions, some))
+
+    def _mixed(self, tokens: Tensor) -> Tensor:
+        """The share's tokens (its regions, N, D) and the others' through the context encoder, as rows of all images."""
+        tokens = self.share.gather(tokens)
+        sequences, positions, mask = as_sequences(tokens, self.grids, self.model.tokens_per_side)
+        mixed = with_room(self.model.context_encoder, sequences, positions, mask)
+        return mixed.flatten(0, 1)
+
+    def _around(self, context: Tensor) -> Gathered:
+        """Which rows of the context each region's decoder is given."""
+        rows = neighbouring_tokens(self.grids, self.model.tokens_per_side, self.head.reach)
+        return Gathered(context, torch.from_numpy(rows).to(context.device))
+
+    def _store_of_maps(self) -> torch.device | None:
+        """Where the feature maps of all regions are to lie between the two maps; None for nowhere."""
+        device, host = self.model.device, torch.device("cpu")
+        places: list[torch.device | None] = [device, host, None]
+        wanted = self.settings.features
+        if wanted != "auto":
+            return {"device": device, "host": host, "none": None}[wanted]
+        if not torch.is_grad_enabled():
+            return None
+        geometry = self.head.geometry
+        cells = sum(
+            dim * (geometry.window_size // stride) ** 2
+            for dim, stride in zip(geometry.feature_dims, geometry.strides, strict=True)
+        )
+        # With their gradients.
+        numbers = self.share.numbers
+        regions = self.regions.first_region(numbers.stop) - self.regions.first_region(numbers.start)
+        total = 2 * 4 * cells * regions
+        fits = [place is None or total <= _SHARE * free_bytes(place) for place in places]
+        # The same place on all ranks, so that their graphs are alike.
+        return places[self.share.largest(fits.index(True))]
+
+    def _job(self, kind: type[nn.Module], *arguments: Any) -> nn.Module:
+        """Always the same module for the same work, so that how many regions fit on the device is remembered."""
+        encoder, head = self.model.region_encoder, self.head
+        parts = {Encode: (encoder,), SumsFromMaps: (head,)}.get(kind, (encoder, head))
+        key = kind, *parts, *arguments
+        if key not in self.model.dense_jobs:
+            self.model.dense_jobs[key] = kind(*parts, *arguments)
+        return self.model.dense_jobs[key]
+
+    def _map(self, step: nn.Module, batches: Any, what: str, *gathered: Gathered) -> Any:
+        settings = self.settings
+        # Where feature maps are kept, the second map does not compute the region encoder: nothing is to be saved there.
+        fraction = 1.0 if isinstance(step, SumsFromMaps) else settings.gradient_fraction
+        return streamed_map(
+            step,
+            batches,
+            gathered=gathered,
+            keep=settings.keep,
+            gradient_fraction=fraction,
+            choice_seed=self.seed + (what == "decode"),
+            progress=lambda doing, done, total: self._report(
+                what if doing == "encode" else doing, done, total
+            ),
+            seed=self.seed,
+            numbers=self.share.numbers,
+            first_region=self.share.first_region,
+        )
+
+    def _report(self, what: str, done: int, total: int) -> None:
+        if self.settings.progress is not None:
+            self.settings.progress(what, done, total)
+
+    def _check(self, targets: Sequence[Any]) -> None:
+        if len(targets) != len(self.grids):
+            raise ShapeError(
+                f"each image needs its target, got {len(self.grids)} images and {len(targets)} targets"
+            )
+        for grid, target in zip(self.grids, targets, strict=True):
+            shape = getattr(target, "shape", None)
+            if shape is not None and tuple(shape) != (grid.height, grid.width):
+                raise ShapeError(
+                    f"{target.name} is {shape[0]} x {shape[1]} pixels, its image {grid.height} x {grid.width}: "
+                    "a mask has the size of its image"
+                )

@@ -1,0 +1,78 @@
+"""What a model is given: images in whatever form, and whether it can take them."""
+
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor
+
+from xt.errors import ConfigError, ImageError, PixelError, ShapeError
+from xt.images import LargeImage, open_image
+from xt.images.alpha import alpha_hint
+from xt.model.config import ModelConfig
+from xt.model.encoded import EncodedImage
+from xt.regions.grid import RegionGrid
+
+
+def as_images(images: Any) -> list[Any]:
+    """A list of images: of one, or of several, encoded before or in whatever form `open_image` takes."""
+    if isinstance(images, EncodedImage):
+        return [images]
+    if isinstance(images, LargeImage | str | os.PathLike) or getattr(images, "ndim", 4) < 4:
+        return [open_image(images)]
+    return [image if isinstance(image, EncodedImage) else open_image(image) for image in images]
+
+
+def check_tensor(images: Tensor) -> None:
+    """Refuse a tensor that is not a batch of images, or whose pixels want gradients."""
+    if images.is_complex():
+        raise PixelError(
+            f"pixels are integers or real floats, not {images.dtype}: take their amplitude, or their two parts as "
+            "channels"
+        )
+    if images.dim() != 4:
+        raise ShapeError(f"expected a tensor (images, channels, height, width), got {tuple(images.shape)}")
+    if images.requires_grad:
+        raise ConfigError(
+            "gradients reach the parameters, not the pixels: detach the tensor, or run the parts by hand"
+        )
+
+
+def check_inputs(images: list[Any] | Tensor, grids: Sequence[RegionGrid], config: ModelConfig) -> None:
+    """Refuse images that a model of this configuration cannot take.
+
+    Raises:
+        ShapeError: there are none, one has another number of channels, or the grids are not theirs.
+        ImageError: there is nothing to look at in one.
+    """
+    names = [f"image {number}" for number in range(len(images))]
+    if isinstance(images, Tensor):
+        channels, shapes = [images.shape[1]] * len(images), [tuple(images.shape[2:])] * len(images)
+    else:
+        names, channels = [image.name for image in images], [image.channels for image in images]
+        shapes = [image.shape for image in images]
+    if not names:
+        raise ShapeError("expected at least one image, got none")
+    if len(grids) != len(names):
+        raise ShapeError(f"each image needs its grid, got {len(names)} images and {len(grids)} grids")
+    for name, count, shape, grid in zip(names, channels, shapes, grids, strict=True):
+        if count != config.in_channels:
+            hint = (
+                ""
+                if isinstance(images, Tensor)
+                else alpha_hint(images[names.index(name)], config.in_channels)
+            )
+            raise ShapeError(
+                f"{name} has {count} channel{'s' if count != 1 else ''}, the model takes {config.in_channels}: "
+                f"give it images of {config.in_channels}, or create it with in_channels={count}{hint}"
+            )
+        if shape != (grid.height, grid.width):
+            raise ShapeError(
+                f"{name} is {shape[0]} x {shape[1]} pixels, its grid is of an image of {grid.height} x {grid.width}: "
+                "take RegionGrid.from_image(image, region_size)"
+            )
+        if len(grid) == 0:
+            raise ImageError(
+                f"{name} has no foreground ({config.foreground}), so there is nothing to look at: "
+                "leave the image out, or create the model with foreground=None"
+            )

@@ -1,0 +1,59 @@
+"""How many regions a model looks at in one go, where nobody said."""
+
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+
+from xt.region_encoders.timm import RegionEncoder
+from xt.streaming.footprint import footprint
+from xt.streaming.memory import free_bytes
+
+# Beyond these, more regions at a time are no faster: a CPU's caches are long full, a GPU's cores all busy.
+LARGEST = {"cpu": 8}
+LARGEST_ELSEWHERE = 64
+# The share of the free memory that a region batch may take; the rest is for tokens, context encoder and optimiser.
+SHARE = 0.4
+# What a backward pass takes over the graph it goes through.
+_BACKWARD = 1.5
+
+_chosen: "WeakKeyDictionary[RegionEncoder, dict[object, int]]" = WeakKeyDictionary()
+
+
+def default_region_batch(encoder: RegionEncoder) -> int:
+    """A power of two that fits into what the encoder's device has free; found once, then remembered.
+
+    One region's memory is found without computing, with a graph if gradients are on and wanted.
+    """
+    device = encoder.scaling.mean.device
+    training = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in encoder.parameters())
+    autocast = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type)
+    situation = (device, training, autocast, encoder.scaling.mean.dtype)
+    chosen = _chosen.setdefault(encoder, {})
+    if situation not in chosen:
+        chosen[situation] = _fitting(encoder, device, training)
+    return chosen[situation]
+
+
+def power_of_two(limit: float) -> int:
+    """The largest that is at most `limit`, at least 1."""
+    return 1 << max(int(limit), 1).bit_length() - 1
+
+
+def one_region(encoder: RegionEncoder, regions: int = 1) -> Tensor:
+    """Pixels of as many regions, without values of any meaning."""
+    size = encoder.window_size
+    device = encoder.scaling.mean.device
+    return torch.empty(regions, encoder.in_channels, size, size, dtype=torch.uint8, device=device)
+
+
+def _fitting(encoder: RegionEncoder, device: torch.device, training: bool) -> int:
+    largest = LARGEST.get(device.type, LARGEST_ELSEWHERE)
+    try:
+        found = footprint(encoder, lambda: (one_region(encoder),), graph=training, backward=False)
+    except RuntimeError:
+        # A backbone that looks at values cannot be followed without them. If the usual number is too many, the
+        # streamed map halves it.
+        return largest
+    one = found.peak_bytes * (_BACKWARD if training else 1)
+    return power_of_two(min(largest, SHARE * free_bytes(device) / max(one, 1)))

@@ -1,0 +1,372 @@
+"""xT: region encoder, context encoder and head put together (Gupta et al. 2024, arXiv:2403.01915, figure 2)."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, fields, replace
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from xt.context_encoders import ContextEncoder, create_context_encoder
+from xt.errors import ConfigError
+from xt.heads import DenseHead, FeatureGeometry, Head, create_head
+from xt.images import LargeImage, open_image
+from xt.images.photo import squares
+from xt.images.resolution import AsRead
+from xt.model.config import ModelConfig
+from xt.model.dense import DecodedRegions, DensePass, OnPredictions
+from xt.model.encoded import EncodedImage, project_features
+from xt.model.inputs import as_images, check_inputs, check_tensor
+from xt.model.region_batch import default_region_batch
+from xt.output import atomic_path
+from xt.region_encoders.timm import RegionEncoder
+from xt.regions.grid import RegionGrid
+from xt.regions.reader import RegionReader, TensorRegions
+from xt.regions.sequences import as_sequences
+from xt.registry import nearest
+from xt.room import with_room
+from xt.streaming.map import Keep, Progress, Streaming, streamed_map
+from xt.streaming.parallel import agree, share_of
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
+FORMAT = "xt model 1"
+"""What `XT.save` notes in its files, for `xt.model.files`."""
+
+
+class Relevance(NamedTuple):
+    """How much each token weighed in the answer about its image.
+
+    Attributes:
+        weights: (B, L), at least 0, with a sum of 1 over each image.
+        positions: (B, L, 2), y and x of the token's centre, in pixels of the image as the model reads it.
+        mask: (B, L), False where a shorter image has no token; None if all are there.
+    """
+
+    weights: Tensor
+    positions: Tensor
+    mask: Tensor | None
+
+
+class XT(nn.Module):
+    """A model of images of any size.
+
+    Args:
+        region_encoder: regions -> tokens.
+        context_encoder: tokens -> tokens, of the same width.
+        head: tokens -> predictions.
+        config: what the three were made from.
+    """
+
+    def __init__(
+        self,
+        region_encoder: RegionEncoder,
+        context_encoder: ContextEncoder,
+        head: Head | DenseHead,
+        config: ModelConfig,
+    ) -> None:
+        super().__init__()
+        self.region_encoder = region_encoder
+        self.context_encoder = context_encoder
+        self.head = head
+        self.config = config
+        self.streaming = Streaming()
+        # Of the images of the newest call: what a training run tells its speed by.
+        self.num_regions = 0
+        # What `xt.model.dense` does with regions, made of these parts; a plain dictionary, as they are no parts
+        # themselves.
+        self.dense_jobs: dict[Any, nn.Module] = {}
+
+    @property
+    def tokens_per_side(self) -> int:
+        """A region yields this number squared of tokens."""
+        return self.region_encoder.tokens_per_side
+
+    @property
+    def device(self) -> torch.device:
+        return self.region_encoder.scaling.mean.device
+
+    @property
+    def image_head(self) -> Head:
+        """The head of a model that answers about whole images.
+
+        Raises:
+            ConfigError: it answers about every place of them.
+        """
+        if isinstance(self.head, DenseHead):
+            raise ConfigError(f"a {self.config.head} model answers about every place, not about whole images")
+        return self.head
+
+    @property
+    def region_batch(self) -> int:
+        """Regions at a time, where a call does not say; see `Streaming`."""
+        return self.streaming.region_batch or default_region_batch(self.region_encoder)
+
+    def as_read(self, image: LargeImage) -> AsRead:
+        """An image at the resolution that this model reads it at, lazily, and the way back to the image's own pixels.
+
+        What `grid`, `decode` and relevance say about an image counts pixels of that; `Predictor` and `xt predict` take
+        it back to the file's.
+
+        Raises:
+            ConfigError: the model has a resolution, and the image does not say its own.
+        """
+        return self.config.resolution.as_read(image)
+
+    def grid(self, image: LargeImage | EncodedImage) -> RegionGrid:
+        """The regions of an image that this model looks at, in pixels as it reads them."""
+        if isinstance(image, EncodedImage):
+            return image.grid
+        image = self.as_read(image).image
+        if self.config.image_size is not None:
+            return self._grid_of(self.config.image_size, self.config.image_size)
+        return self._grid_in(image)
+
+    def _grid_in(self, image: LargeImage) -> RegionGrid:
+        """Of an image that has the model's resolution."""
+        foreground = None
+        if self.config.foreground is not None:
+            from xt.images.foreground import foreground_mask
+
+            foreground = foreground_mask(image, self.config.foreground)
+        return RegionGrid.from_image(image, self.region_encoder.region_size, self.config.order, foreground)
+
+    def forward(
+        self,
+        images: LargeImage | EncodedImage | Sequence[LargeImage | EncodedImage] | Tensor,
+        *,
+        grids: Sequence[RegionGrid] | None = None,
+        region_batch: int | None = None,
+        keep: Keep | None = None,
+        progress: Progress | None = None,
+        region_parallel: "DeviceMesh | None" = None,
+        return_relevance: bool = False,
+    ) -> Any:
+        """Predict something about whole images.
+
+        Args:
+            images: one image, several (sizes may differ), or a tensor (B, channels, height, width), which is taken to
+                have the model's resolution; or images that `xt encode` has encoded before, for which the backbone is
+                not run.
+            grids: which regions to look at, one grid an image; None for `self.grid` of each.
+            region_batch: see `Streaming`; None for that of `self.streaming`, as for the three below.
+            return_relevance: also tell each token's weight.
+
+        Returns:
+            (B, K) predictions as the head's loss takes them; with them a `Relevance` if asked for.
+
+        Raises:
+            ShapeError: an image has another number of channels than the model.
+            ImageError: an image has no region to look at, or cannot be read.
+        """
+        images, grids = self._prepare(images, grids)
+        settings = self._streaming(
+            region_batch=region_batch, keep=keep, progress=progress, region_parallel=region_parallel
+        )
+        if isinstance(self.head, DenseHead):
+            raise ConfigError(
+                f"a {self.config.head} model answers about every place of an image, which does not fit into one "
+                "tensor: call model.loss(images, targets) to train it, model.decode(image) or `xt predict` to use it"
+            )
+        tokens = self._encode(images, grids, settings)
+        tokens, positions, mask = as_sequences(tokens, grids, self.tokens_per_side)
+        tokens = with_room(self.context_encoder, tokens, positions, mask)
+        logits, weights = self.head(tokens, mask)
+        return (logits, Relevance(weights, positions, mask)) if return_relevance else logits
+
+    def loss(
+        self,
+        images: LargeImage | EncodedImage | Sequence[LargeImage | EncodedImage] | Tensor,
+        targets: Any,
+        *,
+        grids: Sequence[RegionGrid] | None = None,
+        **streaming: Any,
+    ) -> Tensor:
+        """How wrong the model is about images, a scalar; gradients are exact.
+
+        Args:
+            images: see `forward`.
+            targets: as the head's loss takes them; for dense heads one for each image, see `region_target` of the head,
+                in pixels of the image as it is given.
+            streaming: settings of `Streaming` that differ from those of `self.streaming`.
+        """
+        if not isinstance(self.head, DenseHead):
+            logits = self(images, grids=grids, **streaming)
+            return self.head.loss(logits, targets)
+        images, targets = self._with_labels(images, targets)
+        images, grids = self._prepare(images, grids)
+        return DensePass(self, images, grids, self._streaming(**streaming)).loss(targets)
+
+    def context(
+        self, image: LargeImage, *, grid: RegionGrid | None = None, progress: Progress | None = None
+    ) -> Tensor:
+        """(L, D): an image's tokens behind the context encoder, (0, D) if there is none, for `decode`; no graph."""
+        with torch.no_grad():
+            return self._dense_pass(image, grid, progress).context()
+
+    def decode(
+        self,
+        image: LargeImage,
+        *,
+        context: Tensor | None = None,
+        first_batch: int = 0,
+        grid: RegionGrid | None = None,
+        progress: Progress | None = None,
+        on_predictions: OnPredictions | None = None,
+    ) -> Iterator[DecodedRegions]:
+        """What a model with a dense head says about an image, a region batch at a time, in the grid's order.
+
+        Args:
+            context: what `context` gave for this image; None to compute it.
+            first_batch: the region batch to start at, to go on where an earlier pass stopped.
+            on_predictions: called with the regions and what the loss takes, before they are decoded.
+
+        Where `self.streaming` is region-parallel, each rank is told of its share of the regions.
+        """
+        dense_pass = self._dense_pass(image, grid, progress)
+        if context is None:
+            with torch.no_grad():
+                context = dense_pass.context()
+        return dense_pass.decode(context.to(self.device), first_batch, on_predictions)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write weights and configuration as one safetensors file, or nothing at all.
+
+        Raises:
+            OutputError: the file cannot be written.
+        """
+        metadata = {"format": FORMAT, "config": json.dumps(asdict(self.config))}
+        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
+        with atomic_path(path) as temporary:
+            Path(temporary).write_bytes(safetensors.torch.save(tensors, metadata))
+
+    def _prepare(
+        self, images: Any, grids: Sequence[RegionGrid] | None
+    ) -> tuple[list[Any] | Tensor, Sequence[RegionGrid]]:
+        """The images opened, with their grids; refused if the model cannot take them."""
+        if isinstance(images, Tensor):
+            check_tensor(images)
+        else:
+            images = [self._prepared(image) for image in as_images(images)]
+            if self.config.image_size is not None:
+                images = squares(images, self.config.image_size)
+        grids = self._grids(images) if grids is None else grids
+        self.check(images, grids)
+        self.num_regions = sum(len(grid) for grid in grids)
+        return images, grids
+
+    def _with_labels(self, images: Any, targets: Any) -> tuple[Any, Any]:
+        """Images at the model's resolution, and labels that are in their own pixels with them."""
+        if isinstance(images, Tensor) or not self.config.resolution.is_set:
+            return images, targets
+        images = as_images(images)
+        if len(images) != len(targets) or any(isinstance(image, EncodedImage) for image in images):
+            return images, targets
+        reads = [self.as_read(image) for image in images]
+        labels = [read.labels(target) for read, target in zip(reads, targets, strict=True)]
+        return [read.image for read in reads], labels
+
+    def _prepared(self, image: LargeImage | EncodedImage) -> LargeImage | EncodedImage:
+        return image if isinstance(image, EncodedImage) else self.as_read(image).image
+
+    def _dense_pass(self, image: LargeImage, grid: RegionGrid | None, progress: Progress | None) -> DensePass:
+        images, grids = self._prepare(image, None if grid is None else [grid])
+        return DensePass(self, images, grids, self._streaming(progress=progress))
+
+    def _grids(self, images: list[Any] | Tensor) -> list[RegionGrid]:
+        if not isinstance(images, Tensor):
+            return [self.grid(image) for image in images]
+        if self.config.foreground is not None:
+            return [self._grid_in(open_image(image.cpu())) for image in images]
+        return [self._grid_of(*images.shape[-2:])] * len(images)
+
+    def _grid_of(self, height: int, width: int) -> RegionGrid:
+        size = self.region_encoder.region_size
+        return RegionGrid(height=height, width=width, region_size=size, order=self.config.order)
+
+    def _encode(self, images: list[Any] | Tensor, grids: Sequence[RegionGrid], settings: Streaming) -> Tensor:
+        """(regions, N, D) tokens of all images, one image's after the other's."""
+        if not isinstance(images, Tensor) and any(isinstance(image, EncodedImage) for image in images):
+            return project_features(self.region_encoder, images, settings)
+        regions = self.region_batches(images, grids, settings)
+        share = share_of(regions, settings.region_parallel, self.device)
+        tokens = streamed_map(
+            self.region_encoder,
+            regions,
+            keep=settings.keep,
+            gradient_fraction=settings.gradient_fraction,
+            progress=settings.progress,
+            numbers=share.numbers,
+        )
+        return share.gather(tokens)
+
+    def region_batches(
+        self, images: list[Any] | Tensor, grids: Sequence[RegionGrid], settings: Streaming
+    ) -> RegionReader | TensorRegions:
+        """The regions of images, batch by batch, as the region encoder takes them."""
+        region_batch = agree(
+            settings.region_parallel, grids, settings.region_batch or self.region_batch, self.device
+        )
+        halo = self.config.halo
+        if isinstance(images, Tensor):
+            return TensorRegions(images.to(self.device), grids, region_batch, halo)
+        if any(isinstance(image, EncodedImage) for image in images):
+            raise ConfigError("images that were encoded before hold no pixels, which this model needs")
+        return RegionReader(
+            images,
+            grids,
+            region_batch=region_batch,
+            halo=halo,
+            device=self.device,
+            threads=settings.threads,
+        )
+
+    def _streaming(self, **settings: Any) -> Streaming:
+        return replace(
+            self.streaming, **{name: value for name, value in settings.items() if value is not None}
+        )
+
+    def check(self, images: list[Any] | Tensor, grids: Sequence[RegionGrid]) -> None:
+        """Refuse images that the model cannot take; errors as in `forward`."""
+        check_inputs(images, grids, self.config)
+
+
+def create_model(encoder: str, **settings: Any) -> XT:
+    """Make a model.
+
+    Args:
+        encoder: any timm name that has feature maps.
+        settings: the other fields of `ModelConfig`, such as context="transformer_xl", head="classification",
+            num_classes=10.
+
+    Raises:
+        ConfigError: a setting is unknown, or they do not fit together.
+    """
+    known = {entry.name for entry in fields(ModelConfig)}
+    for name in settings:
+        if name not in known:
+            raise ConfigError(f"create_model has no setting {name!r}{nearest(name, known)}")
+    return build_model(ModelConfig(encoder=encoder, **settings))
+
+
+def build_model(config: ModelConfig) -> XT:
+    """Make the model a configuration describes; the three parts are checked against each other here."""
+    region_encoder = RegionEncoder.from_config(config)
+    context_encoder = create_context_encoder(config.context, dim=config.dim, **config.context_options)
+    geometry = FeatureGeometry(
+        feature_dims=region_encoder.feature_dims,
+        strides=region_encoder.strides,
+        region_size=region_encoder.region_size,
+        halo=region_encoder.halo,
+        tokens_per_side=region_encoder.tokens_per_side,
+        context_dim=None if config.context == "none" else config.dim,
+    )
+    head = create_head(
+        config.head, dim=config.dim, num_classes=config.num_classes, geometry=geometry, **config.head_options
+    )
+    return XT(region_encoder, context_encoder, head, config)

@@ -1,0 +1,1 @@
+"""Region encoders: pixels of a region -> feature maps -> tokens."""
