@@ -22,12 +22,12 @@ from xt.model.targets import OnlyTargets, RegionTargets, WithTargets
 from xt.region_encoders.timm import RegionEncoder
 from xt.regions.grid import Region, RegionGrid
 from xt.regions.sequences import as_sequences
-from xt.room import with_room
 from xt.streaming.conditions import frozen_statistics
 from xt.streaming.map import Streaming, streamed_map, streamed_outputs
 from xt.streaming.memory import free_bytes
 from xt.streaming.parallel import share_of
 from xt.streaming.replay import new_seed
+from xt.streaming.room import with_room
 from xt.streaming.tensors import Gathered
 
 if TYPE_CHECKING:

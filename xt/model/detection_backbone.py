@@ -33,8 +33,8 @@ from xt.regions.reader import TensorRegions
 from xt.regions.sequences import as_sequences
 from xt.regions.whole_maps import places_of, put_together, without_padding
 from xt.registry import nearest
-from xt.room import with_room
 from xt.streaming.map import Streaming, streamed_map
+from xt.streaming.room import with_room
 
 # Settings of a model that a backbone has no use for.
 _OF_HEADS = {"head", "num_classes", "head_options", "class_names", "foreground"}

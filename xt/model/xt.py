@@ -28,9 +28,9 @@ from xt.regions.grid import RegionGrid
 from xt.regions.reader import RegionReader, TensorRegions
 from xt.regions.sequences import as_sequences
 from xt.registry import nearest
-from xt.room import with_room
 from xt.streaming.map import Keep, Progress, Streaming, streamed_map
 from xt.streaming.parallel import agree, share_of
+from xt.streaming.room import with_room
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh

@@ -5,7 +5,7 @@ import torch
 from torch import Tensor, nn
 
 from xt.context_encoders import create_context_encoder
-from xt.room import with_room
+from xt.streaming.room import with_room
 
 
 class Mixing(nn.Module):
