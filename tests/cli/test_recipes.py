@@ -121,8 +121,8 @@ def test_what_was_typed_besides_stays(folder: Path, capsys: pytest.CaptureFixtur
 def test_a_table_whose_answers_cannot_be_guessed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = write_table("image,site,stain", [f"{c},{c}" for c in "ababab"])
     message = refused(capsys, "train", table)
-    assert "its columns are image, site, stain. Name the one of the answers:" in message
-    assert typed(message)[2:] == ["classification", "--data.table", table, "--data.label_columns", "[COLUMN]"]
+    assert "its columns are image, site, stain. Name the one of the answers (site or stain):" in message
+    assert typed(message)[2:] == ["classification", "--data.table", table, "--data.label_columns", "COLUMN"]
 
 
 def test_folders_images_and_runs_instead_of_a_configuration(

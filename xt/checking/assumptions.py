@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
+from xt.checking.columns import columns_meant
 from xt.checking.label_facts import mask_values
 from xt.config.files import listed_texts
 from xt.config.parser import load_config
@@ -86,8 +87,10 @@ def assume(source: str, overrides: Sequence[str] = ()) -> Assumed:
         # Grey images stand among coloured ones there.
         images = []
     else:
-        task, told, data = _of_table(path, overrides)
-        images = _images_of_table(path, overrides)
+        meant = columns_meant(path, overrides)
+        task, told, data = _of_table(path, [*meant.settings, *overrides])
+        told, data = [*told, *meant.told], [*data, *meant.settings]
+        images = _images_of_table(path, [*meant.settings, *overrides])
     head = (f"--model.head={task}",) if task else ()
     typed = [*data, *_of_channels(images), *overrides]
     config = load_config(None, [*_MODEL, *_RECIPES.get(task or "", ()), *head, *typed])
@@ -168,7 +171,7 @@ def _of_table(path: Path, overrides: Sequence[str]) -> tuple[str | None, list[st
     column = next((name for name in _COLUMNS if named.get(f"--data.{name}_column", name) in columns), None)
     if "--model.head" in named:
         return named["--model.head"], [], data
-    if column is None and (labels := listed_texts(named.get("--data.label_columns", ""))):
+    if column is None and (labels := _listed(named.get("--data.label_columns", ""))):
         several = len(labels) > 1
         return (
             "multilabel" if several else "classification",
@@ -192,6 +195,12 @@ def _of_table(path: Path, overrides: Sequence[str]) -> tuple[str | None, list[st
                 told = [f"several labels an image, as there is {mark!r} between some"]
                 return "multilabel", told, [*data, f"--data.label_separator={mark}"]
     return _COLUMNS[column], told, data
+
+
+def _listed(text: str) -> list[str]:
+    """Columns as a setting names them: `[a, b]`, or one alone."""
+    names = listed_texts(text)
+    return [text] * bool(text) if names is None else names
 
 
 def _are_measures(labels: Sequence[str]) -> bool:

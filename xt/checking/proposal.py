@@ -2,15 +2,14 @@
 
 import os
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from xt.checking.assumptions import assume
+from xt.checking.columns import LABELS, Meant, columns_meant
 from xt.data.table_files import read_columns
 from xt.images.suffixes import is_image_name
 
-_LABELS = ("label", "mask", "polygons", "points", "boxes")
-_NO_LABELS = ("image", "split", "microns_per_pixel", "id", "index", "group", "case", "patient")
 _INATURALIST = "train2018.json"
 
 
@@ -33,19 +32,28 @@ def propose(source: str, overrides: Sequence[str] = (), *, command: str = "train
     if os.path.isfile(path / _INATURALIST):
         recipe = ["inaturalist/swin_t_hyper_512_256", "--data.inaturalist", source, *overrides]
         return _told(source, "iNaturalist 2018", shlex.join(["xt", command, *recipe]))
-    found = [] if path.is_dir() or path.suffix.lower() == ".json" else _columns_meant(path, overrides)
-    assumed = assume(source, [*found, *overrides])
+    assumed = assume(source, overrides)
     if assumed.task is None and path.is_dir():
         return f"{source} is no configuration, and has {assumed.told[0]}"
     if assumed.task is None:
-        line = shlex.join(["xt", command, "classification", "--data.table", source, *found])
-        return (
-            f"{source} is no configuration, and has {assumed.told[0]}; its columns are "
-            f"{', '.join(read_columns(path))}. Name the one of the answers:\n  {line} --data.label_columns '[COLUMN]'"
-        )
+        return _unsure(source, columns_meant(path, overrides), command)
     return _told(
         source, "; ".join(assumed.told) or assumed.task, assumed.train.replace("xt train", f"xt {command}", 1)
     )
+
+
+def _unsure(source: str, meant: Meant, command: str) -> str:
+    """Of a table whose columns do not say themselves what they are for."""
+    columns = read_columns(Path(source))
+    told = f"{source} is no configuration, and has no column {', '.join(LABELS)}; its columns are {', '.join(columns)}."
+    options = [f"--data.table {shlex.quote(source)}"]
+    asked = "Name the one of the answers"
+    if meant.images is None:
+        asked = "None holds names of image files with their suffixes: name the one that does, and the one of the answers"
+        options.append("--data.image_column COLUMN")
+    options += [shlex.join(setting.split("=", 1)) for setting in meant.settings]
+    choice = f" ({' or '.join(meant.candidates)})" if meant.candidates else ""
+    return f"{told} {asked}{choice}:\n  xt {command} classification {' '.join(options)} --data.label_columns COLUMN"
 
 
 def _told(source: str, why: str, line: str) -> str:
@@ -53,40 +61,3 @@ def _told(source: str, why: str, line: str) -> str:
         f"{source} says which images there are, not how to train: a recipe or a configuration is missing before it. "
         f"By what is in it ({why}), this one fits:\n  {line}"
     )
-
-
-def _columns_meant(path: Path, overrides: Sequence[str]) -> list[str]:
-    """Settings for columns that are called otherwise than expected, where there is little doubt."""
-    columns = read_columns(path)
-    named = {name: value for name, _, value in (option.partition("=") for option in overrides)}
-    settings = []
-    image = named.get("--data.image_column", "image")
-    if image not in columns and "--data.image_column" not in named:
-        images = [name for name, values in columns.items() if name not in _LABELS and _are_images(values)]
-        if not images:
-            return []
-        image = images[0]
-        settings = [f"--data.image_column={image}"]
-    if not _has_labels(columns, named):
-        others = [name for name in columns if name != image and name.lower() not in _NO_LABELS]
-        answers = [name for name in others if _are_answers(columns[name])]
-        if len(answers) == 1:
-            settings.append(f"--data.label_columns=[{answers[0]}]")
-    return settings
-
-
-def _has_labels(columns: Mapping[str, object], named: Mapping[str, str]) -> bool:
-    if "--data.label_columns" in named or "--model.head" in named:
-        return True
-    return any(named.get(f"--data.{name}_column", name) in columns for name in _LABELS)
-
-
-def _are_images(values: Sequence[str]) -> bool:
-    there = [value for value in values if value]
-    return bool(there) and all(map(is_image_name, there))
-
-
-def _are_answers(values: Sequence[str]) -> bool:
-    """Whether a column can hold classes: values that come back, and no files."""
-    there = [value for value in values if value]
-    return len(set(there)) > 1 and len(set(there)) < len(there) and not any(map(is_image_name, there))
