@@ -49,7 +49,7 @@ def _unsure(source: str, meant: Meant, command: str) -> str:
     options = [f"--data.table {shlex.quote(source)}"]
     asked = "Name the one of the answers"
     if meant.images is None:
-        asked = "None holds names of image files with their suffixes: name the one that does, and the one of the answers"
+        asked = "None holds names of image files with their suffixes: name the one that does, and that of the answers"
         options.append("--data.image_column COLUMN")
     options += [shlex.join(setting.split("=", 1)) for setting in meant.settings]
     choice = f" ({' or '.join(meant.candidates)})" if meant.candidates else ""
