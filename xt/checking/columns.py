@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from xt.data.table import image_path
 from xt.data.table_files import read_columns
 from xt.images.names import is_there
 from xt.images.suffixes import is_image_name
+from xt.labels.image_table import image_path
 
 _FILES = ("mask", "polygons", "points", "boxes")
 LABELS = ("label", *_FILES)
