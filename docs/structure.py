@@ -18,7 +18,7 @@ from pathlib import Path
 import networkx
 
 LINE, MIDDLE, HALF_A_NAME = 24, 190, 85
-# How far an arc bows out, as a part of its height; a Bézier curve reaches three quarters of the way to its middle points.
+# How far an arc bows out, as a part of its height; the curve reaches three quarters of the way to its middle points.
 BOW = 0.45
 Imports = Counter[tuple[str, str]]
 
