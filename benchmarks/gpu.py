@@ -130,4 +130,11 @@ def _gpu(device: str) -> str | None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Whoever ends a job asks for it by either.
+    for sign in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(sign, signal.default_int_handler)
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        print("\ninterrupted: the same command goes on from here")
+        sys.exit(130)

@@ -1,12 +1,12 @@
 """Where no library for files is installed, models of arrays work all the same."""
 
 import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.bare_machine import MISSING, bare_environment
+from tests.bare_machine import MISSING, bare_environment, bare_python
 
 WORK = """
 import numpy, torch, xt
@@ -24,15 +24,30 @@ print("works")
 """
 
 
-@pytest.mark.parametrize("name", MISSING)
-def test_they_are_missing(name: str, tmp_path: Path) -> None:
-    command = [sys.executable, "-c", f"import {name}"]
-    done = subprocess.run(command, env=bare_environment(tmp_path), capture_output=True, text=True)
-    assert f"No module named '{name}'" in done.stderr
-
-
-def test_models_of_arrays_train_and_are_planned(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", WORK], env=bare_environment(tmp_path), capture_output=True, text=True
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], "subprocess.CompletedProcess[str]"]:
+    python = str(bare_python(tmp_path_factory.mktemp("bare")))
+    return lambda code: subprocess.run(
+        [python, "-c", code], env=bare_environment(), capture_output=True, text=True
     )
+
+
+def test_they_are_missing(run: Callable[[str], "subprocess.CompletedProcess[str]"]) -> None:
+    done = run(f"from importlib.util import find_spec\nprint([n for n in {MISSING} if find_spec(n)])")
+    assert done.stdout == "[]\n", done.stderr
+
+
+def test_models_of_arrays_train_and_are_planned(
+    run: Callable[[str], "subprocess.CompletedProcess[str]"],
+) -> None:
+    done = run(WORK)
     assert done.stdout == "works\n", done.stderr
+
+
+@pytest.mark.parametrize("name", ["scene.tif", "slide.svs", "cells.ome.zarr"])
+def test_a_file_that_needs_what_is_missing_says_what_to_install(
+    name: str, run: Callable[[str], "subprocess.CompletedProcess[str]"], tmp_path: Path
+) -> None:
+    (tmp_path / name).write_bytes(b"II*\0")
+    done = run(f"import xt; xt.open_image({str(tmp_path / name)!r})")
+    assert "pip install" in done.stderr.splitlines()[-1], done.stderr
