@@ -1,5 +1,5 @@
-"""Makes the runs beside this file with the code of commit fbfecda, the last before the configuration was divided by source
-and task: `python make.py FOLDER`, with that commit's `xt` on the path."""
+"""Makes the runs beside this file with the code of commit fbfecda, the last before the configuration was divided by
+source and task: `python make.py FOLDER`, with that commit's `xt` on the path."""
 
 import json
 import os
@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import tifffile
 import torch
+from xt.configuration_parser import config_from_dict
 
 import xt
-from xt.configuration_parser import config_from_dict, load_config
 from xt.training.run import train
 
 MODEL = {

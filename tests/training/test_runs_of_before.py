@@ -1,5 +1,5 @@
-"""Runs that were made before the configuration was divided by source and task (tests/data_of_before) go on: they load, are
-measured, predict and are resumed as they were then."""
+"""Runs that were made before the configuration was divided by source and task (tests/data_of_before) go on: they load,
+are measured, predict and are resumed as they were then."""
 
 import csv
 import io
