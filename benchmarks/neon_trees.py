@@ -33,7 +33,7 @@ from xt.labels.box_windows import cut_boxes
 from xt.labels.formats.coco_entries import CocoImage
 from xt.labels.formats.coco_writing import write_instances
 from xt.labels.formats.voc import read_voc
-from xt.prediction.box_writers import read_boxes
+from xt.results.box_writers import read_boxes
 
 CLASSES = ("Tree",)
 SCENE = "OSBS_029"

@@ -106,8 +106,8 @@ def decoding(model: xt.XT, batch: int, rounds: int) -> float:
 
 def writing(folder: Path, region_size: int, regions: int, rounds: int) -> dict[str, float]:
     """Seconds of a region: from its class numbers to the store that survives a crash, and from there to the result."""
-    from xt.prediction.dense_writers import write_mask
-    from xt.prediction.region_store import RegionStore
+    from xt.results.dense_writers import write_mask
+    from xt.results.region_store import RegionStore
 
     rng = np.random.default_rng(0)
     # Patches of 32 pixels, as masks are.

@@ -33,14 +33,20 @@ MAY_IMPORT = {
     "data": {"output", "images", "regions", "streaming", "region_encoders", "labels", "model"},
     "config": {"images", "streaming", "labels", "model", "recipes", "data"},
     "metrics": {"labels"},
-    "prediction": {"output", "images", "regions", "labels", "heads"},
+    "results": {"output", "images", "regions", "labels"},
+    "tasks": {
+        "output", "registry", "images", "regions", "streaming", "labels", "heads", "model", "data", "metrics",
+        "results",
+    },
+    "prediction": {"output", "images", "regions", "labels", "heads", "results", "tasks"},
     "training": {
         "output", "registry", "images", "regions", "streaming", "region_encoders", "labels", "heads", "model",
-        "data", "config", "metrics", "prediction",
+        "data", "config", "metrics", "tasks", "prediction",
     },
     "planning": {"images", "regions", "streaming", "context_encoders", "heads", "model"},
     "checking": {
-        "output", "images", "regions", "labels", "model", "data", "config", "prediction", "training",
+        "output", "images", "regions", "labels", "model", "data", "config", "results", "tasks", "prediction",
+        "training",
         "planning",
     },
     "authors": {"output"},

@@ -18,7 +18,7 @@ from xt.data.dataset import Reading
 from xt.labels.box_table import BoxTable
 from xt.labels.point_table import PointTable
 from xt.labels.targets import BoxTarget, KnownPoints, MaskTarget
-from xt.prediction.colours import class_colours, point_colours
+from xt.results.colours import class_colours, point_colours
 
 
 def test_the_page_holds_everything(tmp_path):

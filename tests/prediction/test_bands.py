@@ -10,7 +10,7 @@ from xt.errors import OutputError
 from xt.prediction.bands import Band, bands_in, cut_bands, join_bands
 from xt.prediction.dense_predictor import DensePredictor
 from xt.prediction.dense_task import DenseOptions
-from xt.prediction.region_store import RegionStore
+from xt.results.region_store import RegionStore
 
 # 35 regions in batches of 5: seven region batches; in bands of at most 12 regions, two region batches each.
 PER_BAND = 12

@@ -12,9 +12,9 @@ from tests.shared_data import shared_data
 from xt.errors import ConfigError
 from xt.labels.box_table import BoxTable
 from xt.labels.merge_boxes import boxes_of_image
-from xt.prediction.box_writers import read_boxes
 from xt.prediction.dense_predictor import DensePredictor
 from xt.prediction.dense_task import DenseOptions
+from xt.results.box_writers import read_boxes
 from xt.streaming.map import Streaming
 
 

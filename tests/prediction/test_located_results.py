@@ -8,15 +8,15 @@ import rasterio
 from rasterio.warp import transform
 
 from tests.images.located_files import curved, gcps, rpc, straight, write_located
-from tests.prediction.places import features
+from tests.results.places import features
 from xt.images import open_image, tile
 from xt.labels.box_table import BoxTable
 from xt.labels.formats.point_files import read_points
-from xt.prediction.box_writers import write_boxes
-from xt.prediction.dense_writers import write_mask, write_outlines, write_point_table, write_points
-from xt.prediction.relevance import relevance_map
-from xt.prediction.writers import write_relevance
 from xt.regions.grid import RegionGrid
+from xt.results.box_writers import write_boxes
+from xt.results.dense_writers import write_mask, write_outlines, write_point_table, write_points
+from xt.results.relevance import relevance_map
+from xt.results.writers import write_relevance
 
 SHAPE = (150, 200)
 NAMES = ["background", "ship"]

@@ -14,7 +14,7 @@ from rasterio import Affine
 from tests.training.dense_toy import CLASSES, dense_scene
 from xt.cli.main import main
 from xt.images import open_image
-from xt.prediction.dense_writers import write_points
+from xt.results.dense_writers import write_points
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "dense.md"
 

@@ -14,7 +14,7 @@ import xt
 from tests.training.dense_toy import dense_config
 from tests.training.two_resolutions import SIDE, cohort, scene, write_map, write_slide
 from xt.prediction.dense_predictor import DensePredictor
-from xt.prediction.dense_writers import read_columns
+from xt.results.dense_writers import read_columns
 from xt.training.run import RunResult, train
 
 TRAINED, OTHER = 0.6, 0.3

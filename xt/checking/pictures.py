@@ -14,8 +14,8 @@ from xt.images.foreground import low_resolution
 from xt.labels.box_table import BoxTable
 from xt.labels.point_table import PointTable
 from xt.labels.targets import Target
-from xt.prediction.colours import Colour, class_colours, point_colours
-from xt.prediction.thumbnail import thumbnail
+from xt.results.colours import Colour, class_colours, point_colours
+from xt.results.thumbnail import thumbnail
 
 LONGEST = 320
 _OPACITY = 0.5

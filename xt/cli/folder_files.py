@@ -30,7 +30,7 @@ def write_scenes(results: "ResultFolder") -> None:
         return
     from xt.data.xview3 import ATTRIBUTES, write_predictions
     from xt.labels.point_table import PointTable
-    from xt.prediction.dense_writers import read_columns
+    from xt.results.dense_writers import read_columns
 
     points = {}
     for scene, table in tables.items():
@@ -89,7 +89,7 @@ def _result_rows(
 ) -> Iterator[dict[str, Any]]:
     """Of the boxes in each image's table."""
     from xt.labels.formats.coco_writing import result_rows
-    from xt.prediction.box_writers import read_boxes
+    from xt.results.box_writers import read_boxes
 
     for table, number in zip(tables, image_ids, strict=True):
         boxes = read_boxes(table)

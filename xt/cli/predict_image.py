@@ -95,9 +95,9 @@ def _predict_answer(
     from xt.images import open_image
     from xt.images.resolution import say_resolution
     from xt.prediction.inputs import image_name
-    from xt.prediction.overlay import write_overlay
-    from xt.prediction.thumbnail import thumbnail
-    from xt.prediction.writers import write_relevance
+    from xt.results.overlay import write_overlay
+    from xt.results.thumbnail import thumbnail
+    from xt.results.writers import write_relevance
 
     name, overlay = image_name(path), arguments.overlay
     bar = bars.add(name, unit="regions")

@@ -1,7 +1,4 @@
-"""From a trained model and an image to files: predictors, relevance maps, masks, points, boxes, pictures and tables.
-
-Only the predictors need torch; the others work on plain arrays.
-"""
+"""From a trained model and images to files: predictors, and the folder of their results."""
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any

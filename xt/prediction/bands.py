@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from xt.prediction.region_store import BAND, RegionStore
+from xt.results.region_store import BAND, RegionStore
 
 _NAME = re.compile(rf"{BAND}(\d+)-(\d+)")
 

@@ -1,6 +1,6 @@
 """From a model that answers for every pixel, or with points or boxes, and an image of any size to files.
 
-What is decoded goes to disk region batch by region batch (`xt.prediction.region_store`) and from there to the files
+What is decoded goes to disk region batch by region batch (`xt.results.region_store`) and from there to the files
 (`xt.prediction.dense_task`): nothing of a scene's size is ever in memory, except the tokens. A prediction that was
 killed goes on where it was, and the files are the same as if nothing had happened.
 """
@@ -28,9 +28,9 @@ from xt.prediction.identity import image_identity, model_identity
 from xt.prediction.inputs import image_name
 from xt.prediction.point_task import PointTask
 from xt.prediction.predictor import choose_device, evaluating
-from xt.prediction.region_store import CONTEXT, RegionStore, read_header
 from xt.prediction.segmentation_task import SegmentationTask
 from xt.regions.grid import RegionGrid
+from xt.results.region_store import CONTEXT, RegionStore, read_header
 
 if TYPE_CHECKING:
     from xt.images import LargeImage

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from xt.errors import ConfigError
 from xt.output import remove_leftovers_of
 from xt.prediction.predictor import class_names
-from xt.prediction.region_store import RegionStore
 from xt.regions.grid import Region, RegionGrid
+from xt.results.region_store import RegionStore
 
 if TYPE_CHECKING:
     from xt.images import LargeImage

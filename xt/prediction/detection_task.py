@@ -9,12 +9,12 @@ import numpy as np
 from xt.heads.detection import DetectionHead
 from xt.labels.box_table import BoxTable
 from xt.labels.merge_boxes import boxes_of_image
-from xt.prediction.box_writers import read_boxes, write_box_table, write_boxes
-from xt.prediction.dense_overlay import write_boxes_overlay
 from xt.prediction.dense_task import DenseOptions, DenseResult, DenseTask, Rows, on_data, stored_columns
-from xt.prediction.region_store import RegionStore
-from xt.prediction.thumbnail import thumbnail
 from xt.regions.grid import Region, RegionGrid
+from xt.results.box_writers import read_boxes, write_box_table, write_boxes
+from xt.results.dense_overlay import write_boxes_overlay
+from xt.results.region_store import RegionStore
+from xt.results.thumbnail import thumbnail
 
 if TYPE_CHECKING:
     from xt.images import LargeImage

@@ -9,12 +9,12 @@ import numpy as np
 
 from xt.heads.points import PointHead
 from xt.labels.merge_points import merge_points
-from xt.prediction.dense_overlay import write_points_overlay
 from xt.prediction.dense_task import DenseOptions, DenseResult, DenseTask, Rows, on_data, stored_columns
-from xt.prediction.dense_writers import read_columns, write_point_table, write_points
-from xt.prediction.region_store import RegionStore
-from xt.prediction.thumbnail import thumbnail
 from xt.regions.grid import Region, RegionGrid
+from xt.results.dense_overlay import write_points_overlay
+from xt.results.dense_writers import read_columns, write_point_table, write_points
+from xt.results.region_store import RegionStore
+from xt.results.thumbnail import thumbnail
 
 if TYPE_CHECKING:
     from xt.images import LargeImage

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from xt.errors import ConfigError, PixelError
 from xt.images import open_image
-from xt.prediction.relevance import RelevanceMap, relevance_map
 from xt.regions.grid import RegionGrid
+from xt.results.relevance import RelevanceMap, relevance_map
 
 if TYPE_CHECKING:
     from xt.images import LargeImage

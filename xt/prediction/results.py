@@ -13,7 +13,7 @@ from xt.errors import CheckpointError, OutputError
 from xt.images import stack_parts
 from xt.output import check_writable_folder, lock_folder, remove_leftovers, write_atomically
 from xt.prediction.inputs import file_version, identity, image_stem
-from xt.prediction.writers import write_table
+from xt.results.writers import write_table
 
 TABLE = "predictions.csv"
 RECORD = "predictions.json"

@@ -12,19 +12,19 @@ from torch import Tensor
 from xt.errors import ConfigError
 from xt.images import open_image
 from xt.output import remove_leftovers_of
-from xt.prediction.decoded_image import NOTHING, DecodedImage
-from xt.prediction.dense_overlay import write_mask_overlay
 from xt.prediction.dense_task import DenseOptions, DenseResult, DenseTask
-from xt.prediction.dense_writers import (
+from xt.regions.grid import Region, RegionGrid
+from xt.results.decoded_image import NOTHING, DecodedImage
+from xt.results.dense_overlay import write_mask_overlay
+from xt.results.dense_writers import (
     CERTAIN,
     check_outlined,
     write_mask,
     write_outlines,
     write_probabilities,
 )
-from xt.prediction.region_store import RegionStore
-from xt.prediction.thumbnail import thumbnail
-from xt.regions.grid import Region, RegionGrid
+from xt.results.region_store import RegionStore
+from xt.results.thumbnail import thumbnail
 
 if TYPE_CHECKING:
     from xt.images import LargeImage

@@ -7,11 +7,11 @@ import pytest
 from rasterio.warp import transform
 
 import xt
-from tests.prediction.places import DISK, LOCAL
+from tests.results.places import DISK, LOCAL
 from xt.errors import TableError
 from xt.images.array import ArrayImage
 from xt.labels.formats.point_files import read_points
-from xt.prediction.dense_writers import write_point_table, write_points
+from xt.results.dense_writers import write_point_table, write_points
 
 NAMES = ("cat", "dog")
 UTM = (0.5, 0.0, 733601.0, 0.0, -0.5, 3725139.0)

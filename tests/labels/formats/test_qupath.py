@@ -11,8 +11,8 @@ from xt.errors import DataWarning, TableError
 from xt.heads import BoxTable
 from xt.images.array import ArrayImage
 from xt.labels.formats.point_files import read_points
-from xt.prediction.box_writers import write_boxes
-from xt.prediction.dense_writers import write_outlines, write_points
+from xt.results.box_writers import write_boxes
+from xt.results.dense_writers import write_outlines, write_points
 
 
 def thing(x, y, classification=None, geometry=None, **members):

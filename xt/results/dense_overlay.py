@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xt.labels.box_table import BoxTable
-from xt.prediction.colours import Colour, class_colours, point_colours
-from xt.prediction.decoded_image import NOTHING
-from xt.prediction.panels import draw_bars, draw_grey, draw_image, draw_scale, frame, layout, save
+from xt.results.colours import Colour, class_colours, point_colours
+from xt.results.decoded_image import NOTHING
+from xt.results.panels import draw_bars, draw_grey, draw_image, draw_scale, frame, layout, save
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,9 +7,9 @@ import rasterio
 import tifffile
 
 from xt.errors import OutputError
-from xt.prediction.overlay import write_overlay
-from xt.prediction.relevance import RelevanceMap
-from xt.prediction.writers import write_relevance, write_table
+from xt.results.overlay import write_overlay
+from xt.results.relevance import RelevanceMap
+from xt.results.writers import write_relevance, write_table
 
 
 def a_map(**place: object) -> RelevanceMap:

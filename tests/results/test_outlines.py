@@ -5,8 +5,8 @@ import pytest
 from rasterio.features import rasterize
 
 import xt
-from xt.prediction import outlines as module
-from xt.prediction.outlines import Outline, outlines, signed_area
+from xt.results import outlines as module
+from xt.results.outlines import Outline, outlines, signed_area
 
 
 def trace(mask: np.ndarray, labels, rows: int | None, monkeypatch, **options) -> list[Outline]:

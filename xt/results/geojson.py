@@ -17,9 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xt.output import atomic_path
-from xt.prediction.colours import Colour
-from xt.prediction.coordinates import Place
-from xt.prediction.outlines import Outline
+from xt.results.colours import Colour
+from xt.results.coordinates import Place
+from xt.results.outlines import Outline
 
 # Which edges make each corner of a box's ring, as (y, x): counter-clockwise as seen on a screen, closed.
 _BOX_CORNERS = np.array([(0, 1), (2, 1), (2, 3), (0, 3), (0, 1)])

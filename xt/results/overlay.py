@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from xt.prediction.panels import draw_bars, draw_grey, draw_image, draw_scale, frame, layout, save
-from xt.prediction.relevance import RelevanceMap
+from xt.results.panels import draw_bars, draw_grey, draw_image, draw_scale, frame, layout, save
+from xt.results.relevance import RelevanceMap
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

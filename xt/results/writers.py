@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xt import __version__
 from xt.output import write_atomically
-from xt.prediction.relevance import RelevanceMap
+from xt.results.relevance import RelevanceMap
 
 _BLOCK = 256
 

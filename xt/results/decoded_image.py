@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from xt.images import LargeImage
-from xt.prediction.region_store import RegionStore
 from xt.regions.grid import RegionGrid
+from xt.results.region_store import RegionStore
 
 # Of masks and of probabilities alike: no region was looked at here, or the image has no data.
 NOTHING = 255

@@ -6,10 +6,10 @@ from rasterio.features import rasterize
 from rasterio.transform import Affine
 from rasterio.warp import transform as warp
 
-from tests.prediction.places import LATLON, OWN, SLIDE, SOUTH_UP, TURNED, UTM, Pixels, features
+from tests.results.places import LATLON, OWN, SLIDE, SOUTH_UP, TURNED, UTM, Pixels, features
 from xt.errors import OutputError
 from xt.labels.box_table import BoxTable
-from xt.prediction.box_writers import read_boxes, write_box_table, write_boxes
+from xt.results.box_writers import read_boxes, write_box_table, write_boxes
 
 NAMES = ["tree", "bush"]
 EDGES = [(0.0, 0.0, 12.5, 7.25), (20.0, 30.0, 60.0, 45.0), (100.0, 5.0, 101.0, 50.0)]
@@ -76,7 +76,7 @@ def test_boxes_of_a_slide_are_objects_of_qupath(tmp_path):
 
 
 def test_more_boxes_than_are_written_at_once(tmp_path, monkeypatch):
-    monkeypatch.setattr("xt.prediction.geojson._AT_ONCE", 2)
+    monkeypatch.setattr("xt.results.geojson._AT_ONCE", 2)
     image = Pixels(np.zeros((200, 50), np.uint8), **UTM)
     write_boxes(boxes(), image, tmp_path / "b.geojson", NAMES)
     in_parts = (tmp_path / "b.geojson").read_bytes()

@@ -8,8 +8,8 @@ import pytest
 
 import xt
 from xt.errors import OutputError
-from xt.prediction.decoded_image import NOTHING, DecodedImage
-from xt.prediction.region_store import RegionStore
+from xt.results.decoded_image import NOTHING, DecodedImage
+from xt.results.region_store import RegionStore
 
 HEADER = {"model": "abc", "image": {"name": "a.tif", "size": 5}, "region batch": 4}
 ENTRY_BYTES = 24
@@ -138,7 +138,7 @@ def test_removed_at_the_end(folder):
 
 FULL_DISK = """
 import resource, signal, sys, numpy
-from xt.prediction.region_store import RegionStore
+from xt.results.region_store import RegionStore
 from xt.errors import OutputError
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 store = RegionStore(sys.argv[1], {"model": "abc"})

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xt.prediction.overlay import _colour_limit, write_overlay
-from xt.prediction.relevance import RelevanceMap
+from xt.results.overlay import _colour_limit, write_overlay
+from xt.results.relevance import RelevanceMap
 
 
 def draw(tmp_path, shape=(640, 480), values=None, **more) -> np.ndarray:

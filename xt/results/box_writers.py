@@ -14,9 +14,9 @@ import numpy as np
 from xt.errors import OutputError
 from xt.labels.box_table import BoxTable
 from xt.output import atomic_path
-from xt.prediction.colours import point_colours
-from xt.prediction.coordinates import place_of
-from xt.prediction.geojson import feature_collection
+from xt.results.colours import point_colours
+from xt.results.coordinates import place_of
+from xt.results.geojson import feature_collection
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
@@ -27,7 +27,7 @@ _NUMBERS = ("y0", "x0", "y1", "x1", "score", "label")
 def write_boxes(
     boxes: BoxTable, image: "LargeImage", destination: str | os.PathLike[str], class_names: Sequence[str]
 ) -> Path:
-    """Write boxes as GeoJSON polygons of four corners, with their scores; see `xt.prediction.geojson`.
+    """Write boxes as GeoJSON polygons of four corners, with their scores; see `xt.results.geojson`.
 
     Args:
         boxes: in pixels of the image.

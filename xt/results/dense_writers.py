@@ -18,11 +18,11 @@ from xt import __version__
 from xt.errors import ConfigError
 from xt.images.conversion import Notes, tile
 from xt.output import atomic_path, write_atomically
-from xt.prediction.colours import class_colours, point_colours
-from xt.prediction.coordinates import place_of
-from xt.prediction.decoded_image import NOTHING
-from xt.prediction.geojson import feature_collection
-from xt.prediction.outlines import outlines
+from xt.results.colours import class_colours, point_colours
+from xt.results.coordinates import place_of
+from xt.results.decoded_image import NOTHING
+from xt.results.geojson import feature_collection
+from xt.results.outlines import outlines
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
@@ -82,7 +82,7 @@ def write_outlines(
     labels: Collection[int],
     least_area: int = 1,
 ) -> int:
-    """Write outlines of some classes as GeoJSON; see `xt.prediction.geojson`. How many there are.
+    """Write outlines of some classes as GeoJSON; see `xt.results.geojson`. How many there are.
 
     Args:
         mask: one band of class numbers.
@@ -119,7 +119,7 @@ def write_points(
     destination: str | os.PathLike[str],
     class_names: Sequence[str],
 ) -> Path:
-    """Write points as GeoJSON; see `xt.prediction.geojson`.
+    """Write points as GeoJSON; see `xt.results.geojson`.
 
     Args:
         points: columns of N values: "y" and "x" in pixels of the image, "score", "label" (a class number), and whatever

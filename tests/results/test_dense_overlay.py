@@ -5,8 +5,8 @@ from PIL import Image
 import xt
 from xt.images import tile
 from xt.labels.box_table import BoxTable
-from xt.prediction.colours import class_colours, point_colours
-from xt.prediction.dense_overlay import write_boxes_overlay, write_mask_overlay, write_points_overlay
+from xt.results.colours import class_colours, point_colours
+from xt.results.dense_overlay import write_boxes_overlay, write_mask_overlay, write_points_overlay
 
 NAMES = ["background", "water", "building"]
 BLUE = (0.1, 0.2, 0.9)
@@ -104,7 +104,7 @@ def test_boxes_are_frames_in_the_colours_of_their_classes(tmp_path):
 
 
 def test_of_very_many_boxes_the_best_are_drawn(tmp_path, monkeypatch):
-    monkeypatch.setattr("xt.prediction.dense_overlay._MOST_DRAWN", 1)
+    monkeypatch.setattr("xt.results.dense_overlay._MOST_DRAWN", 1)
     boxes = BoxTable.of([(40, 80, 120, 200), (240, 100, 360, 160)], [0, 1], scores=[0.3, 0.8])
     picture = np.full((100, 100, 3), BLUE, np.float32)
     write_boxes_overlay(boxes, (400, 400), picture, tmp_path / "a.png", NAMES[:2], title="a.tif")

@@ -3,8 +3,8 @@ import pytest
 
 import xt
 from xt.errors import ShapeError
-from xt.prediction.relevance import relevance_map
 from xt.regions.grid import RegionGrid
+from xt.results.relevance import relevance_map
 
 
 def test_each_weight_lies_where_its_token_lies():

@@ -12,11 +12,11 @@ from rasterio.transform import Affine
 from rasterio.warp import transform as warp
 
 import xt
-from tests.prediction.places import DISK, LATLON, LOCAL, OWN, SLIDE, SOUTH_UP, TURNED, UTM, Pixels, features
+from tests.results.places import DISK, LATLON, LOCAL, OWN, SLIDE, SOUTH_UP, TURNED, UTM, Pixels, features
 from xt.errors import ConfigError, OutputError
 from xt.labels.formats.point_files import read_points
-from xt.prediction.coordinates import place_of
-from xt.prediction.dense_writers import (
+from xt.results.coordinates import place_of
+from xt.results.dense_writers import (
     write_mask,
     write_outlines,
     write_point_table,
@@ -238,7 +238,7 @@ def test_what_cannot_be_written_leaves_nothing(tmp_path, monkeypatch):
     def full(*_, **__):
         raise OutputError("the disk is full")
 
-    monkeypatch.setattr("xt.prediction.dense_writers.tile", full)
+    monkeypatch.setattr("xt.results.dense_writers.tile", full)
     with pytest.raises(OutputError, match="the disk is full"):
         write_mask(image, tmp_path / "m.tif", NAMES, {})
     wrong = points() | {"label": np.array([0, 99, 0])}
