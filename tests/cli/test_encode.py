@@ -16,7 +16,7 @@ from tests.small_model import small_model
 from tests.training.toy import MODEL, toy_table
 from xt.cli.main import main
 from xt.data import encoding
-from xt.data.token_store import TokenStore
+from xt.data.feature_store import FeatureStore
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +100,7 @@ def test_files_folders_globs_and_tables(
     assert encode(checkpoint, *given, "--image-column", "picture", "--out", store, "--dtype", "float32") == 0
     assert encoded == ["one.tif", "two.tif", "one.tif"]
     assert "3 images: 3 encoded" in capsys.readouterr().out
-    features = [TokenStore(store).image(images / f"{name}/one.tif").read_features(0, 4) for name in "ab"]
+    features = [FeatureStore(store).image(images / f"{name}/one.tif").read_features(0, 4) for name in "ab"]
     assert features[0].dtype == np.float32
     assert not np.array_equal(*features)
 
@@ -121,7 +121,7 @@ def test_a_second_run_goes_on_where_the_first_ended(
     assert encode(checkpoint, images, "--out", store) == 0
     assert "one.tif: 1 of 1 regions" in capsys.readouterr().err
     assert encoded == ["one.tif"]
-    assert TokenStore(store).image(images / "a" / "one.tif").shape == (64, 64)
+    assert FeatureStore(store).image(images / "a" / "one.tif").shape == (64, 64)
 
 
 def test_one_broken_image_does_not_stop_the_others(
@@ -161,7 +161,7 @@ def test_refused_in_one_sentence(
             "has no column 'image'; its columns are 'picture'",
         ),
         ([file, images, "--out", store], "cannot be read as a safetensors file"),
-        ([checkpoint, images / "b", "--out", images / "a"], "is not a token store"),
+        ([checkpoint, images / "b", "--out", images / "a"], "is not a feature store"),
         ([checkpoint, images, "--out", file / "s.zarr"], "a part of this path is a file"),
     ):
         capsys.readouterr()
@@ -199,4 +199,4 @@ def test_zarr_is_asked_for_where_it_is_missing(checkpoint: Path, images: Path, t
     ]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == "xt: token stores are Zarr groups: pip install 'zarr>=3'\n"
+    assert done.stderr == "xt: feature stores are Zarr groups: pip install 'zarr>=3'\n"

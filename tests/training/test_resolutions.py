@@ -204,9 +204,9 @@ def test_encoding_and_planning(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "silent.tif does not say how many micrometres a pixel is" in capsys.readouterr().err
     options += ["--microns-per-pixel", "0.3"]
     assert main(["encode", str(tmp_path / "model.safetensors"), str(silent), *options]) == 0
-    from xt.data.token_store import TokenStore
+    from xt.data.feature_store import FeatureStore
 
-    stored = TokenStore(store)
+    stored = FeatureStore(store)
     assert stored.image(fine).shape == stored.image(silent).shape == (125, 140)
     with pytest.raises(CheckpointError, match=r"model\.microns_per_pixel is 0\.6, here it is"):
         stored.check_settings(toy_model(microns_per_pixel=0.5))

@@ -128,7 +128,7 @@ class _Check:
             )
             return
         how = Looking(
-            reading=opening(self.config),
+            reading=opening(self.config.data, self.config.model),
             class_names=() if self.table is None else self.table.class_names,
             ignore_index=ignore_index(self.config),
             classes_assumed=self.assumed.classes,

@@ -13,7 +13,7 @@ from xt.recipes import is_configuration
 
 if TYPE_CHECKING:
     from xt.config.run import RunConfig
-    from xt.data.token_store import TokenStore
+    from xt.data.feature_store import FeatureStore
     from xt.model.xt import XT
 
 EXAMPLES = (
@@ -39,7 +39,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "if left out",
     )
     parser.add_argument(
-        "--out", required=True, type=Path, metavar="STORE.zarr", help="where the tokens go; made if missing"
+        "--out", required=True, type=Path, metavar="STORE.zarr", help="where the features go; made if missing"
     )
     parser.add_argument(
         "--dtype", choices=("float16", "float32"), help="of what is stored (default: float16, three digits)"
@@ -177,7 +177,7 @@ def _untrained(config: "RunConfig", images: dict[str, float | None], bars: Progr
 
 
 def _encode_all(
-    store: "TokenStore", model: "XT", images: dict[str, float | None], bars: ProgressBars
+    store: "FeatureStore", model: "XT", images: dict[str, float | None], bars: ProgressBars
 ) -> dict[str, str]:
     """The images that failed, with the reason."""
     from xt.data.encoding import encode_image

@@ -81,9 +81,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from xt.config.run import DataConfig
-    from xt.data.dataset import Reading
     from xt.prediction.predictor import choose_device
     from xt.training.checkpoints import load_trained
+    from xt.training.preparation import reading
     from xt.training.resolutions import check_resolutions
     from xt.training.tables import load_table
 
@@ -111,17 +111,8 @@ def run(arguments: argparse.Namespace) -> int:
     model.to(device)
     if arguments.region_batch is not None:
         model.streaming = replace(model.streaming, region_batch=arguments.region_batch)
-    how = Reading(
-        region_size=model.region_encoder.region_size,
-        view=data.view,
-        crops=data.crops,
-        nodata=data.nodata,
-        alpha=data.alpha,
-        image_size=model.config.image_size,
-        workers=data.photos.workers,
-        channels=model.config.in_channels if data.coco else None,
-        resolution=model.config.resolution,
-    )
+    # Pixels, also where training began with features: other images were never encoded.
+    how = reading(replace(data, tokens=None), model)
     summary = _measure(model, table, how, config, arguments)
     print(f"{which} of {table.source}" + ("" if data.view == "whole" else f", as '{data.view}' sees them"))
     print(in_words(summary))

@@ -12,8 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from xt.data.augmentation import Augmentation
+from xt.data.feature_store import FeatureStore
 from xt.data.grey import in_colour
-from xt.data.token_store import TokenStore
 from xt.data.views import evaluation_views, training_view
 from xt.images import LargeImage, open_image
 from xt.images.bands import ALPHA, Alpha
@@ -32,7 +32,7 @@ class Reading:
         crops: with "crop", the crops per side that evaluation averages over.
         nodata: the value of pixels that hold nothing, for files that do not say.
         alpha: what a band is that a file calls alpha, see `open_image`.
-        tokens: what stands for the images instead of their pixels; view is "whole" then.
+        features: what stands for the images instead of their pixels; view is "whole" then.
         image_size: of photographs, which are read whole and resized to it; the rest but `workers` does not matter then.
         workers: processes that read photographs ahead.
         channels: of the model, where grey images stand among coloured ones; None to take them as they are.
@@ -44,7 +44,7 @@ class Reading:
     crops: int = 1
     nodata: float | None = None
     alpha: Alpha = ALPHA
-    tokens: TokenStore | None = None
+    features: FeatureStore | None = None
     image_size: int | None = None
     workers: int = 0
     channels: int | None = None
@@ -57,8 +57,8 @@ class Reading:
         Args:
             microns_per_pixel: for a file that does not say.
         """
-        if self.tokens is not None:
-            return self.tokens.image(path)
+        if self.features is not None:
+            return self.features.image(path)
         return self.as_read(path, microns_per_pixel).image
 
     def file(self, path: Path, microns_per_pixel: float | None = None) -> LargeImage:

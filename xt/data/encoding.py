@@ -1,4 +1,4 @@
-"""From images to a token store: every region through the backbone once, in the memory of one region batch."""
+"""From images to a feature store: every region through the backbone once, in the memory of one region batch."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -11,10 +11,10 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
-from xt.data.token_store import (
+from xt.data.feature_store import (
     FORMAT,
     VIEWS,
-    TokenStore,
+    FeatureStore,
     identity_of,
     import_zarr,
     pack_grid,
@@ -54,7 +54,7 @@ def open_for_encoding(
     views: int | None = None,
     nodata: float | None = None,
     alpha: Alpha = ALPHA,
-) -> Iterator[TokenStore]:
+) -> Iterator[FeatureStore]:
     """The store at `path` for this model's region encoder, made if it is not there; nobody else writes meanwhile.
 
     Args:
@@ -77,7 +77,7 @@ def open_for_encoding(
     path = Path(path)
     if not path.exists():
         _create(path, model, dtype or DTYPES[0], views or 1, nodata, alpha)
-    store = TokenStore(path)
+    store = FeatureStore(path)
     store.check_encoder(model, nodata, alpha)
     for name, wanted, there in (("dtype", dtype, store.dtype.name), ("views", views, store.views)):
         if wanted not in (None, there):
@@ -96,7 +96,7 @@ def open_for_encoding(
 
 
 def encode_image(
-    store: TokenStore,
+    store: FeatureStore,
     model: XT,
     image: str | os.PathLike[str],
     progress: Progress | None = None,

@@ -167,7 +167,7 @@ def is_zarr(path: Path) -> bool:
 
 
 def is_ome_zarr(path: Path) -> bool:
-    """Whether a folder is an image, and not any other Zarr, such as a store of tokens."""
+    """Whether a folder is an image, and not any other Zarr, such as a store of features."""
     for name in (".zattrs", "zarr.json"):
         file = path / name
         if file.is_file():

@@ -52,7 +52,7 @@ def run(path: Path) -> dict[str, Any] | None:
     config, model = trained.config, trained.model
     test = load_splits(config.data, config.model.head, tuple(config.model.class_names or ())).test
     assert test is not None
-    evaluation = evaluate(model, test, reading(config, model), report=speaker, what="test")
+    evaluation = evaluate(model, test, reading(config.data, model), report=speaker, what="test")
     write_evaluation(evaluation, trained.folder / "test")
     summary = evaluation.summary()
     result: dict[str, Any] = {"metric": deciding_metric(evaluation.task)[0], "score": evaluation.score}

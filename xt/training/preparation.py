@@ -9,10 +9,10 @@ import torch
 from xt.config.parser import config_from_dict, config_to_dict
 from xt.config.run import DataConfig, RunConfig
 from xt.data.dataset import Reading
+from xt.data.feature_store import FeatureStore
 from xt.data.grey import in_colour, palette_hint
 from xt.data.photo_dataset import PhotoDataset, photo_statistics
 from xt.data.statistics import pixel_statistics
-from xt.data.token_store import TokenStore
 from xt.errors import CheckpointError, ConfigError
 from xt.images import open_image
 from xt.images.alpha import alpha_hint, warn_of_shades
@@ -67,7 +67,7 @@ def prepare_model(config: RunConfig, table: ImageTable, report: Report | None = 
     weights' own, measured on regions of the training images. With `data.tokens`, weights and statistics that the
     configuration does not give come from there.
     """
-    store = None if config.data.tokens is None else TokenStore(config.data.tokens)
+    store = None if config.data.tokens is None else FeatureStore(config.data.tokens)
     if store is None and config.model.image_size is None:
         _check_channels(config, table)
     # A store has the weights, so that the pretrained ones need not be fetched.
@@ -108,7 +108,7 @@ def _measured_statistics(
         photos = PhotoDataset(table, model.config.image_size)
         mean, std = photo_statistics(photos, number, seed=seed, progress=progress)
     else:
-        how = reading(config, model)
+        how = reading(config.data, model)
         mean, std = pixel_statistics(
             table.paths,
             region_size=model.region_encoder.region_size,
@@ -121,21 +121,20 @@ def _measured_statistics(
     return torch.tensor(mean), torch.tensor(std)
 
 
-def reading(config: RunConfig, model: XT) -> Reading:
-    """How the run's images are opened and looked at."""
-    return replace(opening(config), region_size=model.region_encoder.region_size)
+def reading(data: DataConfig, model: XT) -> Reading:
+    """How the images are opened and looked at."""
+    return replace(opening(data, model.config), region_size=model.region_encoder.region_size)
 
 
-def opening(config: RunConfig) -> Reading:
-    """How the run's images are opened; what is looked at of them takes the model's region size, which is 1 here."""
-    data, model = config.data, config.model
+def opening(data: DataConfig, model: ModelConfig) -> Reading:
+    """How the images are opened; what is looked at of them takes the model's region size, which is 1 here."""
     return Reading(
         region_size=1,
         view=data.view,
         crops=data.crops,
         nodata=data.nodata,
         alpha=data.alpha,
-        tokens=None if data.tokens is None else TokenStore(data.tokens),
+        features=None if data.tokens is None else FeatureStore(data.tokens),
         image_size=model.image_size,
         workers=data.photos.workers,
         channels=_channels(model, data),
@@ -179,7 +178,7 @@ def load_encoder(model: XT, path: Path) -> bool:
     return True
 
 
-def _take_encoder(store: TokenStore, model: XT, config: RunConfig, has_statistics: bool) -> None:
+def _take_encoder(store: FeatureStore, model: XT, config: RunConfig, has_statistics: bool) -> None:
     """Give the model the region encoder that made the store, frozen; refuse one that the configuration says
     is another."""
     augmentation = config.data.augmentation

@@ -100,9 +100,9 @@ def train(
             if _rank() != 0:
                 # The main process says it.
                 warnings.simplefilter("ignore", DataWarning)
-            quick_check(config, splits, opening(config), report)
+            quick_check(config, splits, opening(config.data, config.model), report)
         model, config = prepare_model(config, splits.train, report)
-        data = training_data(config, splits, reading(config, model))
+        data = training_data(config, splits, reading(config.data, model))
         if config.optim.encoder_lr_factor == 0:
             model.region_encoder.backbone.requires_grad_(False)
         module = _module(model, config)
@@ -135,7 +135,7 @@ def train(
 def _measure(
     model: XT, parts: Mapping[str, ImageTable | None], config: RunConfig, report: Report | None
 ) -> dict[str, Any]:
-    how = reading(config, model)
+    how = reading(config.data, model)
     metrics: dict[str, Any] = {}
     for name, table in parts.items():
         if table is None:

@@ -14,10 +14,10 @@ from xt.data.dense_table import (
     read_point_table,
     read_scene_table,
 )
+from xt.data.feature_store import FeatureStore
 from xt.data.inaturalist import read_inaturalist
 from xt.data.splits import Splits, divide, warn_of_doubles
 from xt.data.table_files import read_microns, read_table
-from xt.data.token_store import TokenStore
 from xt.errors import ConfigError
 from xt.heads import DENSE_HEADS, HEADS
 from xt.labels.formats.coco import read_coco_table
@@ -201,7 +201,7 @@ def load_splits(
     """The table's three parts, all their files being there; arguments as of `load_table`."""
     splits = divided(load_table(data, task, class_names, model), data)
     warn_of_doubles(splits)
-    store = None if data.tokens is None else TokenStore(data.tokens)
+    store = None if data.tokens is None else FeatureStore(data.tokens)
     for part in (splits.train, splits.validation, splits.test):
         if part is not None and store is None:
             part.check_files()

@@ -1,4 +1,4 @@
-"""Training from a store of tokens: it learns, and what comes out is a whole model."""
+"""Training from a store of features: it learns, and what comes out is a whole model."""
 
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from tests.training.toy import toy_config, toy_model
 from xt.config.run import RunConfig
 from xt.data import dataset
 from xt.data.encoding import encode_image, open_for_encoding
-from xt.data.token_store import TokenStore, identity_of
+from xt.data.feature_store import FeatureStore, identity_of
 from xt.errors import CheckpointError, ConfigError, TableError
 from xt.images import open_image
 from xt.model.files import load_model
@@ -61,7 +61,7 @@ def test_it_learns(trained: RunResult) -> None:
 def test_what_comes_out_predicts_from_pixels_the_same(trained: RunResult, store: Path, table: Path) -> None:
     model = load_model(trained.folder / "model.safetensors").eval()
     paths = sorted(table.parent.glob("test_*.tif"))
-    stored = [TokenStore(store).image(path) for path in paths]
+    stored = [FeatureStore(store).image(path) for path in paths]
     opened = [open_image(path) for path in paths]
     with torch.no_grad():
         torch.testing.assert_close(model(opened), model(stored), rtol=1e-4, atol=1e-4)
@@ -70,7 +70,7 @@ def test_what_comes_out_predicts_from_pixels_the_same(trained: RunResult, store:
 
 def test_a_whole_model_comes_out(trained: RunResult, encoder: XT, store: Path) -> None:
     model = load_model(trained.folder / "model.safetensors")
-    assert identity_of(model) == identity_of(encoder) == TokenStore(store).identity
+    assert identity_of(model) == identity_of(encoder) == FeatureStore(store).identity
     assert model.config.pixel_mean == pytest.approx([0.35] * 3)
     start, _ = prepare_model(trained.config, None)  # type: ignore[arg-type]
     for name in ("norm", "projection"):

@@ -16,7 +16,7 @@ from tests.data.images import CountingImage
 from tests.small_model import small_model
 from xt.data import encoding
 from xt.data.encoding import encode_image, encoded_batches, open_for_encoding, oriented
-from xt.data.token_store import TokenStore, identity_of, pack_grid, unpack_grid, version_of
+from xt.data.feature_store import FeatureStore, identity_of, pack_grid, unpack_grid, version_of
 from xt.errors import (
     CheckpointError,
     ConfigError,
@@ -51,7 +51,7 @@ def images(tmp_path: Path) -> list[Path]:
     return paths
 
 
-def encode(path: Path, model: XT, images: list[Path], **options: object) -> TokenStore:
+def encode(path: Path, model: XT, images: list[Path], **options: object) -> FeatureStore:
     with open_for_encoding(path, model, **options) as store:  # type: ignore[arg-type]
         for image in images:
             encode_image(store, model, image)
@@ -212,7 +212,7 @@ with encoding.open_for_encoding({str(tmp_path / "s.zarr")!r}, model) as store:
     root = Path(__file__).parents[2]
     killed = subprocess.run([sys.executable, "-c", code], cwd=root, env=os.environ | {"OMP_NUM_THREADS": "1"})
     assert killed.returncode == -9
-    store = TokenStore(tmp_path / "s.zarr")
+    store = FeatureStore(tmp_path / "s.zarr")
     assert images[1] in store
     assert images[0] not in store
     left = list(store.path.glob(".*.xt-part-*"))
@@ -294,16 +294,16 @@ def test_damage_is_told(
 
 
 def test_what_is_no_store(model: XT, tmp_path: Path) -> None:
-    with pytest.raises(CheckpointError, match=r"none\.zarr is not a token store .*`xt encode` writes them"):
-        TokenStore(tmp_path / "none.zarr")
+    with pytest.raises(CheckpointError, match=r"none\.zarr is not a feature store .*`xt encode` writes them"):
+        FeatureStore(tmp_path / "none.zarr")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(CheckpointError, match="folder is not a token store"):
+    with pytest.raises(CheckpointError, match="folder is not a feature store"):
         encode(tmp_path / "folder", model, [])
     import zarr
 
     zarr.create_group(str(tmp_path / "other.zarr"))
-    with pytest.raises(CheckpointError, match=r"is a Zarr group, but not a token store of this version"):
-        TokenStore(tmp_path / "other.zarr")
+    with pytest.raises(CheckpointError, match=r"is a Zarr group, but not a feature store of this version"):
+        FeatureStore(tmp_path / "other.zarr")
 
 
 def test_settings_of_a_store_stay(model: XT, tmp_path: Path) -> None:
@@ -325,8 +325,8 @@ def test_settings_of_a_store_stay(model: XT, tmp_path: Path) -> None:
     with pytest.raises(
         ConfigError, match=r"quarter_turns, which need 8 views of each image, and .* has 4: set"
     ):
-        TokenStore(path).check_augmentation(flips=True, quarter_turns=True)
-    TokenStore(path).check_augmentation(flips=True, quarter_turns=False)
+        FeatureStore(path).check_augmentation(flips=True, quarter_turns=True)
+    FeatureStore(path).check_augmentation(flips=True, quarter_turns=False)
 
 
 class _Times(torch.nn.Module):
@@ -388,7 +388,7 @@ def test_a_stack_is_known_by_all_its_files(
 ) -> None:
     other = tmp_path / "other.tif"
     tifffile.imwrite(other, np.zeros((150, 200), np.uint8))
-    store = TokenStore(encode(tmp_path / "t.zarr", model, []).path)
+    store = FeatureStore(encode(tmp_path / "t.zarr", model, []).path)
     stack = f"{images[0]}|{other}"
     monkeypatch.chdir(tmp_path)
     assert store.place(stack, 0) == store.place(f"{images[0].name}|./{other.name}", 0)

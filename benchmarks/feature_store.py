@@ -1,7 +1,7 @@
-"""Training from a store of tokens against training from pixels: images a minute, and what encoding them once takes.
+"""Training from a store of features against training from pixels: images a minute, and what encoding them once takes.
 
-    python benchmarks/token_store.py
-    python benchmarks/token_store.py --images 2000 --batch-size 64 --encoder swinv2_tiny_window16_256
+    python benchmarks/feature_store.py
+    python benchmarks/feature_store.py --images 2000 --batch-size 64 --encoder swinv2_tiny_window16_256
 
 Small images are the hard case: each is an array of its own that has to be opened. For each number of tokens a region
 the same images go through `xt train` from pixels (end to end) and from the store; training time as the run itself
@@ -104,7 +104,7 @@ def main() -> None:
             options.tokens = tokens
             rows.append(measure(options, Path(name), table))
     print_table(rows)
-    print(f"results: {write_results('token_store', rows, **vars(options))}")
+    print(f"results: {write_results('feature_store', rows, **vars(options))}")
 
 
 if __name__ == "__main__":

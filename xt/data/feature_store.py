@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
     from xt.model.xt import XT
 
+# As the first stores were written, whose features were called tokens.
 FORMAT = "xt tokens 1"
 # Quarter turns after flips. One view is the image itself, the first four are its flips, all eight are its symmetries.
 VIEWS = tuple(
@@ -41,7 +42,7 @@ VIEWS = tuple(
 )
 
 
-class TokenStore:
+class FeatureStore:
     """A store that is there.
 
     Attributes:
@@ -65,11 +66,11 @@ class TokenStore:
             attributes = zarr.open_group(str(self.path), mode="r").attrs.asdict()
         except (OSError, ValueError, KeyError) as error:
             raise CheckpointError(
-                f"{self.path} is not a token store ({error}); `xt encode` writes them"
+                f"{self.path} is not a feature store ({error}); `xt encode` writes them"
             ) from error
         if attributes.get("format") != FORMAT:
             raise CheckpointError(
-                f"{self.path} is a Zarr group, but not a token store of this version (its format is "
+                f"{self.path} is a Zarr group, but not a feature store of this version (its format is "
                 f"{attributes.get('format')!r}, expected {FORMAT!r}); `xt encode` writes them"
             )
         self.identity: str = attributes["identity"]
@@ -182,7 +183,7 @@ class TokenStore:
 class StoredImage(EncodedImage):
     """One view of an image in a store; `flip` and `rotate` give the others."""
 
-    def __init__(self, store: TokenStore, image: str, view: int = 0) -> None:
+    def __init__(self, store: FeatureStore, image: str, view: int = 0) -> None:
         attributes = store._attributes(image, view)
         if attributes is None:
             raise TableError(f"{image} is not in {store.path}: run `xt encode` again with the same --out")
@@ -310,7 +311,7 @@ def version_of(image: str | os.PathLike[str]) -> dict[str, int | None]:
 
 
 def import_zarr() -> Any:
-    """Zarr, which only token stores need.
+    """Zarr, which only feature stores need.
 
     Raises:
         MissingPackageError: it is not installed.
@@ -318,7 +319,7 @@ def import_zarr() -> Any:
     try:
         import zarr
     except ImportError as error:
-        raise MissingPackageError("token stores are Zarr groups: pip install 'zarr>=3'") from error
+        raise MissingPackageError("feature stores are Zarr groups: pip install 'zarr>=3'") from error
     return zarr
 
 
