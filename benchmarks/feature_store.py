@@ -21,7 +21,7 @@ from common import make_scene, print_table, write_results
 from xt.config.parser import config_from_dict
 from xt.config.run import RunConfig
 from xt.data.encoding import encode_image, open_for_encoding
-from xt.model.xt import build_model
+from xt.model.build import build_model
 from xt.training.run import train
 
 

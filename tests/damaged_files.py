@@ -36,7 +36,7 @@ from xt.labels.formats.coco import read_coco_table
 from xt.labels.formats.point_files import read_points
 from xt.labels.formats.voc import read_voc
 from xt.labels.formats.yolo import read_yolo
-from xt.model.xt import FORMAT
+from xt.model.weights_file import FORMAT
 from xt.training.checkpoints import load_trained
 from xt.training.preparation import load_encoder
 from xt.training.tables import load_splits

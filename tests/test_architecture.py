@@ -11,23 +11,23 @@ import xt
 
 PACKAGE = Path(xt.__file__).parent
 
-# The rooms of the house from bottom to top. Each may import those named here, all of which stand above it in this list,
-# itself and the errors; "*" may import everything.
+# The rooms of the house, from those that need no other to those that need many. Each may import what is named here,
+# all of which stands before it in this list, itself and the errors; "*" may import everything.
 MAY_IMPORT = {
     "errors": set(),
     "output": set(),
     "option_types": set(),
     "registry": {"option_types"},
     "images": {"output"},
-    "regions": {"images", "region_encoders"},
+    "regions": {"images"},
     "streaming": {"regions"},
-    "region_encoders": {"option_types", "model"},
+    "region_encoders": {"option_types"},
     "context_encoders": {"registry", "streaming"},
     "labels": {"output", "images"},
     "heads": {"registry", "regions", "labels"},
     "model": {
-        "output", "registry", "images", "regions", "streaming", "region_encoders", "context_encoders", "heads",
-        "config",
+        "output", "option_types", "registry", "images", "regions", "streaming", "region_encoders",
+        "context_encoders", "heads",
     },
     "recipes": set(),
     "data": {"output", "images", "regions", "streaming", "region_encoders", "labels", "model"},
@@ -64,18 +64,33 @@ def part_of(path: Path) -> str:
 
 
 def imports_of(path: Path) -> set[str]:
-    """The parts of xt that a file imports, those for type checkers left out."""
+    """The parts of xt that a file imports."""
+    return {module.split(".")[1] for module in modules_of(path)}
+
+
+def name_of(path: Path) -> str:
+    """A module's name, of a folder's own file that of the folder."""
+    parts = ("xt", *path.relative_to(PACKAGE).with_suffix("").parts)
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+NAMES = {name_of(path) for path in PACKAGE.rglob("*.py")}
+
+
+def modules_of(path: Path) -> set[str]:
+    """The modules of xt that a file imports, also inside of functions; those for type checkers left out."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
             node.body = []
     found = set()
     for node in ast.walk(tree):
-        names = [node.module] if isinstance(node, ast.ImportFrom) and node.module else []
-        names += [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
-        if isinstance(node, ast.ImportFrom) and node.module == "xt":
-            names = [f"xt.{alias.name}" for alias in node.names if alias.name != "__version__"]
-        found |= {name.split(".")[1] for name in names if name.startswith("xt.")}
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            inner = [f"{node.module}.{alias.name}" for alias in node.names if alias.name != "__version__"]
+            # What is imported from a folder is one of its modules, or something that its own file gives.
+            names = [name if name in NAMES or node.module == "xt" else node.module for name in inner]
+        found |= {name for name in names if name.startswith("xt.")}
     return found
 
 
@@ -88,6 +103,36 @@ def test_imports_point_one_way(path):
     allowed = MAY_IMPORT[part_of(path)]
     extra = imports_of(path) - allowed - {part_of(path), "errors"} if "*" not in allowed else set()
     assert not extra, f"{path.name} imports {extra}"
+
+
+def test_the_table_has_an_order():
+    """Whatever a room may import stands before it; so there are no circles between rooms."""
+    rooms = list(MAY_IMPORT)
+    for number, (room, allowed) in enumerate(MAY_IMPORT.items()):
+        assert allowed <= {*rooms[:number], "*"}, f"{room} may import what stands behind it"
+
+
+def test_few_modules_stand_beside_the_folders():
+    loose = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
+    assert len(loose) <= 5, f"at most five loose modules, found {sorted(loose)}: what is more needs a room"
+    assert {part_of(path) for path in PACKAGE.rglob("*.py")} - {"__init__"} == set(MAY_IMPORT)
+
+
+# A fluent interface has its price: an image gives views of itself, and they are images.
+IMAGE_AND_VIEWS = {"xt.images.image", "xt.images.views", "xt.images.resampled"}
+
+
+def test_modules_import_each_other_in_no_circle():
+    """Inside the rooms, too, and not from within functions either."""
+    ahead = {name_of(path): modules_of(path) & NAMES - {name_of(path)} for path in PACKAGE.rglob("*.py")}
+    ahead["xt"] = set()  # gives names of everything, when they are asked for
+    # What imports nothing that is left is on no circle, again and again.
+    while free := {name for name, imports in ahead.items() if not imports & ahead.keys()}:
+        ahead = {name: imports for name, imports in ahead.items() if name not in free}
+    # Nor is what nothing that is left imports.
+    while free := ahead.keys() - set().union(*ahead.values()):
+        ahead = {name: imports for name, imports in ahead.items() if name not in free}
+    assert ahead.keys() <= IMAGE_AND_VIEWS, f"import each other: {sorted(ahead.keys() - IMAGE_AND_VIEWS)}"
 
 
 def test_the_arithmetic_of_regions_needs_no_torch():

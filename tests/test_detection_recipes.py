@@ -7,7 +7,7 @@ import torch
 
 from xt.config.parser import load_config
 from xt.heads import BoxTable
-from xt.model.xt import build_model
+from xt.model.build import build_model
 from xt.recipes import recipes
 
 CONTEXT = {

@@ -11,7 +11,7 @@ import xt
 from xt.config.parser import load_config
 from xt.config.run import RunConfig
 from xt.errors import ConfigError
-from xt.model.xt import build_model
+from xt.model.build import build_model
 from xt.recipes import configuration_file, read, recipes, summary
 
 # Region encoder, context encoder, image size, top-1 in %, parameters in millions: the table in the authors' README.

@@ -16,7 +16,7 @@ _EXPORTS = {
     "Streaming": "xt.streaming.map",
     "XT": "xt.model.xt",
     "ModelConfig": "xt.model.config",
-    "create_model": "xt.model.xt",
+    "create_model": "xt.model.build",
     "load_model": "xt.model.files",
     "load_authors_checkpoint": "xt.authors",
     "detection_backbone": "xt.model.detection_backbone",
@@ -38,11 +38,11 @@ if TYPE_CHECKING:
     from xt.images import LargeImage as LargeImage
     from xt.images import open_image as open_image
     from xt.images import stack as stack
+    from xt.model.build import create_model as create_model
     from xt.model.config import ModelConfig as ModelConfig
     from xt.model.detection_backbone import detection_backbone as detection_backbone
     from xt.model.files import load_model as load_model
     from xt.model.xt import XT as XT
-    from xt.model.xt import create_model as create_model
     from xt.planning.plan import Plan as Plan
     from xt.planning.plan import plan as plan
     from xt.prediction import DenseOptions as DenseOptions

@@ -1,10 +1,13 @@
 """Options of parts, which come from files and command lines: of the type that the part's signature says, and sane."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from math import isfinite
-from typing import Any, get_args, get_origin
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
 from xt.errors import ConfigError
+
+Described = TypeVar("Described")
 
 LARGEST = 2**24
 """No option of a part is a larger number; what is meant as "no limit" can be said with it."""
@@ -41,7 +44,54 @@ def check_numbers(name: str, value: Any, largest: int = LARGEST) -> None:
         raise ConfigError(f"{name} must be at most {largest} and finite, got {value}")
 
 
+def from_dict(cls: type[Described], values: Any, section: str) -> Described:
+    """A dataclass from what a file says of it.
+
+    Args:
+        section: what the values are, for messages: "model".
+
+    Raises:
+        ConfigError: they are no section of keys and values, a key is unknown, or a value has another type.
+    """
+    if not isinstance(values, Mapping):
+        raise ConfigError(f"{section} must be a section of keys and values, got {type(values).__name__}")
+    known = {entry.name for entry in fields(cls)}  # type: ignore[arg-type]
+    kinds = get_type_hints(cls)
+    for name, value in values.items():
+        if name not in known:
+            raise ConfigError(f"unknown key {f'{section}.{name}'!r}; there are {', '.join(sorted(known))}")
+        if not _is_of(value, kinds[name]):
+            raise ConfigError(f"{section}.{name} must be {in_words(kinds[name])}, got {value!r}")
+    return cls(**{name: _as_kind(value, kinds[name]) for name, value in values.items()})
+
+
+def in_words(kind: Any) -> str:
+    """A type as a user would call it."""
+    if kind in _WORDS:
+        return _WORDS[kind]
+    options = get_args(kind)
+    if get_origin(kind) is Sequence:
+        return f"a list, each {in_words(options[0])}"
+    if get_origin(kind) is Mapping:
+        return "a section of keys and values"
+    return " or ".join(dict.fromkeys(map(in_words, options))) if options else str(kind)
+
+
+def _as_kind(value: Any, kind: Any) -> Any:
+    """A whole number as the number that is meant."""
+    if isinstance(value, list):
+        return [_as_kind(item, _item_kind(kind)) for item in value]
+    is_float = kind is float or float in get_args(kind)
+    return float(value) if is_float and type(value) is int else value
+
+
+def _item_kind(kind: Any) -> Any:
+    return float if Sequence[float] in (kind, *get_args(kind)) else Any
+
+
 def _is_of(value: Any, kind: Any) -> bool:
+    if kind is Any:
+        return True
     inner = get_args(kind)
     match get_origin(kind):
         case None:
@@ -58,5 +108,12 @@ def _is_of(value: Any, kind: Any) -> bool:
             return any(_is_of(value, one) for one in inner)
 
 
+_WORDS: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    type(None): "nothing (null)",
+}
 # A whole number is a number, too.
 _ACCEPTED: dict[Any, Any] = {float: (int, float)}

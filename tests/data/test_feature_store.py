@@ -86,7 +86,7 @@ def test_the_model_answers_from_the_store_as_from_pixels(
     least_bytes: int,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("xt.model.encoded._LEAST_BYTES", least_bytes)
+    monkeypatch.setattr("xt.regions.encoded._LEAST_BYTES", least_bytes)
     monkeypatch.setattr("xt.model.encoded._SMALL_GRAPHS_BYTES", 0 if region_batch == 1 else 2**26)
     store = encode(tmp_path / "s.zarr", model, images, dtype="float32")
     opened = [open_image(path) for path in images]

@@ -20,7 +20,7 @@ from tests.heads.test_detection_streaming import DETECTION, make_boxes
 from tests.model.test_dense import POINTS, SEGMENTATION, make_image, make_mask, make_model, make_points
 from xt import XT, LargeImage
 from xt.errors import XTError
-from xt.model.encoded import EncodedImage
+from xt.regions.encoded import EncodedImage
 from xt.streaming.map import Streaming
 
 REGION_BATCH = 2

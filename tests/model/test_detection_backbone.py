@@ -287,7 +287,7 @@ def test_filling_is_found_and_marked():
     images[1, :, 3:], images[1, :, :, 4:] = 0, 0
     images[1, 0, 0] = 0  # of one channel only, or at the top: pixels
     images[2] = 0
-    marked, sizes = without_padding(images)
+    marked, sizes = without_padding(images, MISSING)
     assert sizes == [(5, 6), (3, 4), (1, 1)]
     assert torch.equal(marked[0], images[0])
     assert torch.equal(marked[1, :, :3, :4], images[1, :, :3, :4])

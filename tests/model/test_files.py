@@ -10,7 +10,7 @@ import torch
 from tests.small_model import small_model
 from xt import load_model
 from xt.errors import CheckpointError
-from xt.model.xt import FORMAT
+from xt.model.weights_file import FORMAT
 
 
 def saved(path, weights=None, **changes):

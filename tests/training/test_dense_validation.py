@@ -23,7 +23,8 @@ from xt.labels.image_table import ImageTable
 from xt.metrics.boxes import BoxScores
 from xt.metrics.points import PointScores
 from xt.metrics.segmentation import SegmentationScores
-from xt.model.xt import XT, build_model, create_model
+from xt.model.build import build_model, create_model
+from xt.model.xt import XT
 from xt.prediction.dense_predictor import DensePredictor
 from xt.prediction.dense_task import DenseOptions
 from xt.streaming.map import Streaming

@@ -152,7 +152,7 @@ def test_maps_are_read_in_metres_whatever_their_unit(
     """The weights of the slides' model, as one of maps."""
     learned = runs("segmentation").model
     settings = replace(learned.config, microns_per_pixel=None, map_units_per_pixel=TRAINED)
-    from xt.model.xt import build_model
+    from xt.model.build import build_model
 
     model = build_model(settings)
     model.load_state_dict(learned.state_dict())

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from tests.training.toy import toy_model
-from xt.model.xt import XT, create_model
+from xt.model.build import create_model
+from xt.model.xt import XT
 from xt.training.optimiser import learning_rate_factor, make_optimiser, parameter_groups
 
 

@@ -9,7 +9,9 @@ import tifffile
 
 from xt.config.parser import config_from_dict
 from xt.config.run import DataConfig, OptimConfig, RunConfig, TrainConfig
-from xt.model.xt import XT, ModelConfig, create_model
+from xt.model.build import create_model
+from xt.model.config import ModelConfig
+from xt.model.xt import XT
 
 COLOURS = {"red": (220, 40, 40), "green": (40, 220, 40), "blue": (40, 40, 220)}
 MODEL: dict[str, Any] = {

@@ -23,7 +23,7 @@ from xt.data.table_files import read_image_paths
 from xt.errors import ConfigError, XTError
 from xt.labels.image_table import ImageTable
 from xt.labels.targets import Target
-from xt.model.xt import build_model
+from xt.model.build import build_model
 from xt.prediction.inputs import find_images
 from xt.training.preparation import opening, resolve_classes
 from xt.training.quick_check import ignore_index, quick_check

@@ -95,8 +95,8 @@ def _image(text: str) -> "tuple[int, int] | LargeImage":
 
 def _model(arguments: argparse.Namespace, image: "tuple[int, int] | LargeImage") -> "XT":
     """The model that is meant; one that is only named takes the image's channels."""
+    from xt.model.build import build_model
     from xt.model.config import ModelConfig
-    from xt.model.xt import build_model
 
     path = Path(arguments.model)
     given = {

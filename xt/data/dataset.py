@@ -19,7 +19,7 @@ from xt.images import LargeImage, open_image
 from xt.images.bands import ALPHA, Alpha
 from xt.images.resolution import AsRead, Resolution, say_resolution
 from xt.labels.image_table import ImageTable
-from xt.model.encoded import EncodedImage
+from xt.regions.encoded import EncodedImage
 
 
 @dataclass(frozen=True, kw_only=True)

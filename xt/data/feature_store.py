@@ -26,7 +26,7 @@ from xt.errors import CheckpointError, ConfigError, ImageError, MissingPackageEr
 from xt.images import stack_parts
 from xt.images.bands import ALPHA, Alpha
 from xt.images.names import files_of, identity
-from xt.model.encoded import EncodedImage
+from xt.regions.encoded import EncodedImage
 from xt.regions.grid import RegionGrid
 
 if TYPE_CHECKING:

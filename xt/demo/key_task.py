@@ -23,7 +23,8 @@ from xt.demo.key_scenes import CELL, KeyLayout, KeyScene, make_key_scene
 from xt.demo.settings import ENCODER, ENCODER_OPTIONS, PIXEL_MEAN, PIXEL_STD, KeyTask
 from xt.heads import PointTable
 from xt.metrics.points import PointScores
-from xt.model.xt import XT, create_model
+from xt.model.build import create_model
+from xt.model.xt import XT
 from xt.streaming.map import Streaming
 
 REGION_SIZE = 128

@@ -6,8 +6,8 @@ import os
 import warnings
 
 from xt.errors import DataWarning
-from xt.images import open_image
 from xt.images.image import LargeImage
+from xt.images.opening import open_image
 
 # Pixels along a side of what is looked at.
 _SAMPLE = 512

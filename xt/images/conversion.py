@@ -16,13 +16,13 @@ from typing import Any, Literal
 import numpy as np
 
 from xt.errors import ConfigError, DataWarning, OutputError, SlowImageWarning, XTError
-from xt.images import open_image, stack_parts
 from xt.images.bands import ALPHA
 from xt.images.gdal import import_rasterio
 from xt.images.image import LargeImage
 from xt.images.missing import Missing, Window, missing_of
 from xt.images.names import files_of
 from xt.images.notes import BandNotes, FileNotes, lost_notes, write_notes
+from xt.images.opening import open_image, stack_parts
 from xt.images.orientation import TURNS
 from xt.output import atomic_path
 

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 
 from xt.errors import ConfigError, ShapeError
-from xt.images import LargeImage, open_image
+from xt.images.image import LargeImage
+from xt.images.opening import open_image
 
 Kind = Literal["nodata", "tissue"] | str | os.PathLike[str] | np.ndarray | LargeImage | Callable[..., Any]
 

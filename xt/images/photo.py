@@ -13,7 +13,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from torch import Tensor
 
 from xt.errors import ImageError, ShapeError
-from xt.images import LargeImage
+from xt.images.image import LargeImage
 from xt.images.orientation import TURNS
 
 # Below what PIL takes for an attack; at 8 bits 200 MB.

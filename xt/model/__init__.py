@@ -1,1 +1,1 @@
-"""The model, in the figure's order: `xt.model.xt.xt`; answers about every place: `xt.model.xt.dense`."""
+"""The model, in the figure's order: `xt.model.xt`; what it says about every place of an image: `xt.model.dense`."""

@@ -24,9 +24,10 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxP
 from xt.context_encoders import ContextEncoder, NoContext, create_context_encoder
 from xt.errors import ConfigError, ShapeError
 from xt.heads.context_map import ContextMap, neighbouring_tokens
+from xt.model.build import build_region_encoder
 from xt.model.config import ModelConfig
 from xt.model.region_batch import default_region_batch
-from xt.region_encoders.scaling import PixelScaling
+from xt.region_encoders.scaling import MISSING, PixelScaling
 from xt.region_encoders.timm import RegionEncoder
 from xt.regions.grid import RegionGrid
 from xt.regions.reader import TensorRegions
@@ -68,7 +69,7 @@ def detection_backbone(
         if name not in known:
             raise ConfigError(f"detection_backbone has no setting {name!r}{nearest(name, known)}")
     config = ModelConfig(encoder=encoder, context=context, **settings)
-    region_encoder = RegionEncoder.from_config(config)
+    region_encoder = build_region_encoder(config)
     _freeze(region_encoder, frozen_stages)
     return RegionPyramid(
         region_encoder,
@@ -168,7 +169,7 @@ class RegionPyramid(nn.Module):
         that is smaller than the others.
         """
         self._check(images)
-        images, sizes = without_padding(images)
+        images, sizes = without_padding(images, MISSING)
         size = self.region_encoder.region_size
         grids = [RegionGrid(height=h, width=w, region_size=size, order=self.order) for h, w in sizes]
         outputs = self._encode(images, grids)

@@ -6,23 +6,23 @@ from dataclasses import replace
 from os import PathLike
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor
 
-from xt.config.parser import config_from_dict
 from xt.errors import CheckpointError, XTError
+from xt.model.build import build_model
 from xt.model.config import ModelConfig
-from xt.model.xt import FORMAT, XT, build_model
+from xt.model.weights_file import FORMAT, read_safetensors
+from xt.model.xt import XT
+from xt.option_types import from_dict
 
 
 def load_model(path: str | PathLike[str]) -> XT:
     """Read a model written by `XT.save`; nothing in the file is executed.
 
     Raises:
-        CheckpointError: the file is missing, not such a file, what it says about its model does not pass the checks
-            of a run's configuration, or its weights are not those of its model.
+        CheckpointError: the file is missing, not such a file, what it says about its model is not what
+            `ModelConfig` takes, or its weights are not those of its model.
     """
     metadata, weights = read_safetensors(path)
     if metadata.get("format") != FORMAT:
@@ -37,28 +37,13 @@ def load_model(path: str | PathLike[str]) -> XT:
     return model_with_weights(config, weights, path)
 
 
-def read_safetensors(path: str | PathLike[str]) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and tensors of a safetensors file.
-
-    Raises:
-        CheckpointError: it cannot be read.
-    """
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:  # types that PyTorch does not have end in whatever it raises
-        raise CheckpointError(
-            f"{path} cannot be read as a safetensors file of weights ({error}); `xt train` writes model.safetensors"
-        ) from error
-
-
 def model_config(values: Any) -> ModelConfig:
-    """The configuration of a model from a file, checked as that of a run.
+    """The description of a model from a file.
 
     Raises:
         ConfigError: a key is unknown, a value has the wrong type or is out of range.
     """
-    return config_from_dict({"model": values}, "its configuration").model
+    return from_dict(ModelConfig, values, "model")
 
 
 def model_with_weights(config: ModelConfig, weights: Mapping[str, Tensor], path: str | PathLike[str]) -> XT:

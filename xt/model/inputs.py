@@ -10,7 +10,7 @@ from xt.errors import ConfigError, ImageError, PixelError, ShapeError
 from xt.images import LargeImage, open_image
 from xt.images.alpha import alpha_hint
 from xt.model.config import ModelConfig
-from xt.model.encoded import EncodedImage
+from xt.regions.encoded import EncodedImage
 from xt.regions.grid import RegionGrid
 
 

@@ -1,42 +1,36 @@
 """xT: region encoder, context encoder and head put together (Gupta et al. 2024, arXiv:2403.01915, figure 2)."""
 
-import json
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from xt.context_encoders import ContextEncoder, create_context_encoder
+from xt.context_encoders import ContextEncoder
 from xt.errors import ConfigError
-from xt.heads import DenseHead, FeatureGeometry, Head, create_head
+from xt.heads import DenseHead, Head
 from xt.images import LargeImage, open_image
 from xt.images.photo import squares
 from xt.images.resolution import AsRead
 from xt.model.config import ModelConfig
 from xt.model.dense import DecodedRegions, DensePass, OnPredictions
-from xt.model.encoded import EncodedImage, project_features
+from xt.model.encoded import project_features
 from xt.model.inputs import as_images, check_inputs, check_tensor
 from xt.model.region_batch import default_region_batch
-from xt.output import atomic_path
+from xt.model.weights_file import write_model
 from xt.region_encoders.timm import RegionEncoder
+from xt.regions.encoded import EncodedImage
 from xt.regions.grid import RegionGrid
 from xt.regions.reader import RegionReader, TensorRegions
 from xt.regions.sequences import as_sequences
-from xt.registry import nearest
 from xt.streaming.map import Keep, Progress, Streaming, streamed_map
 from xt.streaming.parallel import agree, share_of
 from xt.streaming.room import with_room
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
-
-FORMAT = "xt model 1"
-"""What `XT.save` notes in its files, for `xt.model.files`."""
 
 
 class Relevance(NamedTuple):
@@ -240,10 +234,7 @@ class XT(nn.Module):
         Raises:
             OutputError: the file cannot be written.
         """
-        metadata = {"format": FORMAT, "config": json.dumps(asdict(self.config))}
-        tensors = {name: tensor.contiguous() for name, tensor in self.state_dict().items()}
-        with atomic_path(path) as temporary:
-            Path(temporary).write_bytes(safetensors.torch.save(tensors, metadata))
+        write_model(path, asdict(self.config), self.state_dict())
 
     def _prepare(
         self, images: Any, grids: Sequence[RegionGrid] | None
@@ -334,39 +325,3 @@ class XT(nn.Module):
     def check(self, images: list[Any] | Tensor, grids: Sequence[RegionGrid]) -> None:
         """Refuse images that the model cannot take; errors as in `forward`."""
         check_inputs(images, grids, self.config)
-
-
-def create_model(encoder: str, **settings: Any) -> XT:
-    """Make a model.
-
-    Args:
-        encoder: any timm name that has feature maps.
-        settings: the other fields of `ModelConfig`, such as context="transformer_xl", head="classification",
-            num_classes=10.
-
-    Raises:
-        ConfigError: a setting is unknown, or they do not fit together.
-    """
-    known = {entry.name for entry in fields(ModelConfig)}
-    for name in settings:
-        if name not in known:
-            raise ConfigError(f"create_model has no setting {name!r}{nearest(name, known)}")
-    return build_model(ModelConfig(encoder=encoder, **settings))
-
-
-def build_model(config: ModelConfig) -> XT:
-    """Make the model a configuration describes; the three parts are checked against each other here."""
-    region_encoder = RegionEncoder.from_config(config)
-    context_encoder = create_context_encoder(config.context, dim=config.dim, **config.context_options)
-    geometry = FeatureGeometry(
-        feature_dims=region_encoder.feature_dims,
-        strides=region_encoder.strides,
-        region_size=region_encoder.region_size,
-        halo=region_encoder.halo,
-        tokens_per_side=region_encoder.tokens_per_side,
-        context_dim=None if config.context == "none" else config.dim,
-    )
-    head = create_head(
-        config.head, dim=config.dim, num_classes=config.num_classes, geometry=geometry, **config.head_options
-    )
-    return XT(region_encoder, context_encoder, head, config)

@@ -10,9 +10,10 @@ import torch
 
 from xt.errors import ConfigError, ShapeError
 from xt.images import LargeImage, open_image
+from xt.model.build import build_model
 from xt.model.config import ModelConfig
 from xt.model.region_batch import LARGEST, LARGEST_ELSEWHERE
-from xt.model.xt import XT, build_model
+from xt.model.xt import XT
 from xt.planning.calibration import Measured, measure
 from xt.planning.costs import Costs, encoder_footprints, mixing_footprint, of_regions, passes
 from xt.planning.device import PlannedDevice, Speed, planned_device, rough_speed

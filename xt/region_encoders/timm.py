@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from xt.errors import ConfigError, ShapeError, XTError
-from xt.model.config import ModelConfig
 from xt.option_types import check_numbers
 from xt.region_encoders.pretrained import advice, loaded, weights_for
 from xt.region_encoders.scaling import PixelScaling
@@ -92,23 +91,6 @@ class RegionEncoder(nn.Module):
         self.pool = nn.Identity() if self.tokens_per_side == side else pool(self.tokens_per_side)
         self.norm = nn.LayerNorm(self.feature_dims[-1])
         self.projection = nn.Linear(self.feature_dims[-1], dim)
-
-    @classmethod
-    def from_config(cls, config: ModelConfig) -> "RegionEncoder":
-        """The one that a model's configuration describes."""
-        return cls(
-            config.encoder,
-            config.dim,
-            region_size=config.region_size,
-            halo=config.halo,
-            in_channels=config.in_channels,
-            tokens_per_region=config.tokens_per_region,
-            pooling=config.pooling,
-            pretrained=config.pretrained,
-            pixel_mean=config.pixel_mean,
-            pixel_std=config.pixel_std,
-            options=config.encoder_options,
-        )
 
     @property
     def tokens_per_region(self) -> int:

@@ -6,11 +6,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from xt.region_encoders.scaling import MISSING
 from xt.regions.grid import RegionGrid
 
 
-def without_padding(images: Tensor) -> tuple[Tensor, list[tuple[int, int]]]:
+def without_padding(images: Tensor, missing: float) -> tuple[Tensor, list[tuple[int, int]]]:
     """Mark what fills the smaller images of a batch as missing, and tell their true heights and widths.
 
     Rows at the bottom and columns at the right that are zero in all channels are taken for filling: with scaled pixels
@@ -18,6 +17,7 @@ def without_padding(images: Tensor) -> tuple[Tensor, list[tuple[int, int]]]:
 
     Args:
         images: (B, C, H, W).
+        missing: what stands for pixels that are not there.
     """
     seen = (images != 0).any(dim=1)
     bottom, right = _last(seen.any(dim=2)), _last(seen.any(dim=1))
@@ -28,7 +28,7 @@ def without_padding(images: Tensor) -> tuple[Tensor, list[tuple[int, int]]]:
     rows = torch.arange(height, device=images.device) < bottom[:, None]
     columns = torch.arange(width, device=images.device) < right[:, None]
     inside = (rows[:, :, None] & columns[:, None, :])[:, None]
-    return images.masked_fill(~inside, MISSING), sizes
+    return images.masked_fill(~inside, missing), sizes
 
 
 def put_together(parts: Tensor, places: Tensor, canvas: tuple[int, int, int]) -> Tensor:

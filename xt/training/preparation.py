@@ -17,8 +17,10 @@ from xt.errors import CheckpointError, ConfigError
 from xt.images import open_image
 from xt.images.alpha import alpha_hint, warn_of_shades
 from xt.labels.image_table import ImageTable
-from xt.model.files import read_safetensors
-from xt.model.xt import XT, ModelConfig, build_model
+from xt.model.build import build_model
+from xt.model.config import ModelConfig
+from xt.model.weights_file import read_safetensors
+from xt.model.xt import XT
 from xt.streaming.map import Streaming
 from xt.training.callbacks import Report
 

@@ -22,7 +22,7 @@ from xt.errors import ConfigError
 from xt.heads import DENSE_HEADS, HEADS
 from xt.labels.formats.coco import read_coco_table
 from xt.labels.image_table import ImageTable
-from xt.model.xt import ModelConfig
+from xt.model.config import ModelConfig
 from xt.registry import nearest
 
 _HEADS = (*HEADS, *DENSE_HEADS)
