@@ -115,7 +115,7 @@ def test_the_table_has_an_order():
 def test_few_modules_stand_beside_the_folders():
     loose = {path.stem for path in PACKAGE.glob("*.py")} - {"__init__"}
     assert len(loose) <= 5, f"at most five loose modules, found {sorted(loose)}: what is more needs a room"
-    assert {part_of(path) for path in PACKAGE.rglob("*.py")} - {"__init__"} == set(MAY_IMPORT)
+    assert {part_of(path) for path in PACKAGE.rglob("*.py")} - {"__init__"} <= set(MAY_IMPORT)
 
 
 # A fluent interface has its price: an image gives views of itself, and they are images.
