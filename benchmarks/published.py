@@ -2,7 +2,9 @@
 
 from typing import Any
 
+import published_context
 import published_gpu
+import published_tasks
 import scale
 from tables import Measured, Table, rows, text, words
 
@@ -210,5 +212,7 @@ TABLES: dict[str, Table] = {
         name: Table(page="docs/scale.md", results="stages", code=scale.CODE, write=scale.reckoned(write))
         for name, write in scale.SECTIONS.items()
     },
+    **published_context.TABLES,
+    **published_tasks.TABLES,
     **published_gpu.TABLES,
 }

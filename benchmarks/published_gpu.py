@@ -1,8 +1,9 @@
 """The tables that `gpu.py` fills."""
 
+from collections.abc import Sequence
 from typing import Any
 
-from tables import Row, Table, rows
+from tables import Measured, Row, Table, rows, words
 
 EMPTY = "Empty: no GPU has been at hand; `make gpu` fills it ([`docs/gpu.md`](../docs/gpu.md))."
 STREAMED = (
@@ -27,6 +28,27 @@ def _of(key: str, divisor: float = 1) -> Any:
 
 def _over(first: str, second: str) -> Any:
     return lambda row: f"{row[first] / row[second]:.2f}" if row.get(second) and first in row else ""
+
+
+def faster_kernel(rows: Sequence[Row]) -> str:
+    """Of `longformer`, on the device that the rows of the step `context` are from: flex if it is faster throughout."""
+    times = {row["point"]: row.get("microseconds_per_token") for row in rows}
+    pairs = [
+        (time, times[name.replace("longformer_flex", "longformer")])
+        for name, time in times.items()
+        if name.startswith("longformer_flex,")
+    ]
+    return (
+        "flex"
+        if pairs and all(flex and (not blocks or flex < blocks) for flex, blocks in pairs)
+        else "blocks"
+    )
+
+
+def kernel_words(measured: Measured) -> str:
+    faster = faster_kernel(measured.rows)
+    throughout = "at every length" if faster == "flex" else "at some length at least"
+    return f"`longformer`: `{faster}` is the faster kernel {throughout}, forward or in training ({measured.origin})."
 
 
 def _table(step: str, code: tuple[str, ...], columns: dict[str, Any]) -> Table:
@@ -78,6 +100,13 @@ TABLES: dict[str, Table] = {
         "context",
         CONTEXT,
         {"": "point", "µs a token": _of("microseconds_per_token"), "peak, MB": _of("peak_mb")},
+    ),
+    "gpu-kernel": Table(
+        page="docs/context_encoders.md",
+        results="gpu-context",
+        code=CONTEXT,
+        write=words(kernel_words),
+        empty="On CUDA it was not tried, for want of a device: so `blocks` stays the default.",
     ),
     "gpu-largest": _table(
         "largest",

@@ -1,6 +1,6 @@
 """Fills the tables and figures of the pages from the files of results, so that none is copied by hand.
 
-    python benchmarks/tables.py             # writes README.md, benchmarks/README.md and docs/scale.md anew
+    python benchmarks/tables.py             # writes the pages anew
     python benchmarks/tables.py --check     # writes nothing; status 1 if a figure differs from its file
 
 A page says where a table belongs, by a name of `published.TABLES`:
@@ -94,6 +94,13 @@ def rows(columns: Mapping[str, Cell], wanted: Callable[[Row], bool] = bool) -> C
         return markdown(lines)
 
     return write
+
+
+def lines(head: Sequence[str], write: Callable[[Measured], Sequence[Sequence[str]]]) -> Callable[..., str]:
+    """Likewise, from lines of cells in which a function puts together what belongs into one."""
+    return lambda measured: markdown(
+        [[*head, "measured"], *([*line, each.origin] for each in measured for line in write(each))]
+    )
 
 
 def text(write: Callable[[Measured], str]) -> Callable[..., str]:

@@ -1,5 +1,6 @@
 """Figures on the pages come from the files of results, and say so where they are older than their code."""
 
+import inspect
 import json
 import subprocess
 import sys
@@ -7,11 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from xt.context_encoders.longformer import Longformer
+
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from published import TABLES  # noqa: E402
-from tables import CHANGED, Table, filled, has_changed, rows, stripped, text  # noqa: E402
+from published_gpu import faster_kernel, kernel_words  # noqa: E402
+from tables import CHANGED, Measured, Table, filled, has_changed, newest, rows, stripped, text  # noqa: E402
 
 PAGE = "before\n<!-- measured speed -->\nold\n<!-- end -->\nafter\n"
 
@@ -128,3 +132,37 @@ def test_the_pages_show_what_the_files_hold(page: str) -> None:
 
 def test_the_word_for_old_rows_is_all_that_is_left_out() -> None:
     assert stripped(f"2026, A100, abc{CHANGED} |") == "2026, A100, abc |"
+
+
+def kernels(**times: float | None) -> list[dict[str, object]]:
+    names = {"flex": "longformer_flex", "blocks": "longformer"}
+    return [
+        {"point": f"{names[kernel]}, {mode}, 64"} | ({"microseconds_per_token": time} if time else {})
+        for (kernel, mode), time in ((name.split("_"), time) for name, time in times.items())
+    ]
+
+
+@pytest.mark.parametrize(
+    ("rows", "faster"),
+    [
+        (kernels(flex_forward=1.0, blocks_forward=2.0, flex_train=3.0, blocks_train=4.0), "flex"),
+        (kernels(flex_forward=1.0, blocks_forward=2.0, flex_train=4.0, blocks_train=3.0), "blocks"),
+        (kernels(flex_forward=1.0, blocks_forward=None), "flex"),
+        (kernels(flex_forward=None, blocks_forward=2.0), "blocks"),
+        (kernels(blocks_forward=2.0), "blocks"),
+    ],
+)
+def test_the_faster_kernel_of_longformer(rows: list[dict[str, object]], faster: str) -> None:
+    """One that has no time ran out of memory."""
+    assert faster_kernel(rows) == faster
+    content = {"date": "2999-01-01", "gpu": "A100", "rows": rows}
+    assert kernel_words(Measured(content)).startswith(f"`longformer`: `{faster}` is the faster kernel")
+
+
+def test_longformers_default_is_the_kernel_that_was_faster() -> None:
+    measured = newest("gpu-context", ["xt"], ROOT / "benchmarks" / "results")
+    wanted = faster_kernel(measured[-1].rows) if measured else "blocks"
+    default = inspect.signature(Longformer).parameters["kernel"].default
+    assert default == wanted, (
+        "make the faster one the default on CUDA, and say so in docs/context_encoders.md"
+    )
