@@ -137,7 +137,7 @@ def test_a_run_is_the_same_with_and_without_workers(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photos: dict[str, Any]
 ) -> None:
     # Nothing is opened but by PIL: no file handles that stay, no GDAL.
-    for module in ("data.dataset", "data.statistics", "training.preparation", "model"):
+    for module in ("data.dataset", "data.statistics", "training.preparation", "model.xt"):
         monkeypatch.setattr(f"xt.{module}.open_image", None)
     runs = [train(_config(folder, tmp_path / str(count), **photos, workers=count)) for count in (0, 1)]
     weights = [dict(run.model.state_dict()) for run in runs]
