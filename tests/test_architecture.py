@@ -31,12 +31,12 @@ MAY_IMPORT = {
     },
     "recipes": set(),
     "data": {"output", "images", "regions", "streaming", "region_encoders", "labels", "model"},
-    "config": {"images", "streaming", "labels", "model", "recipes", "data"},
+    "config": {"option_types", "images", "streaming", "labels", "model", "recipes", "data"},
     "metrics": {"labels"},
     "results": {"output", "images", "regions", "labels"},
     "tasks": {
-        "output", "registry", "images", "regions", "streaming", "labels", "heads", "model", "data", "metrics",
-        "results",
+        "output", "option_types", "registry", "images", "regions", "streaming", "labels", "heads", "model", "data",
+        "metrics", "results",
     },
     "prediction": {"output", "images", "regions", "labels", "heads", "results", "tasks"},
     "training": {

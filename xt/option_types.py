@@ -89,6 +89,31 @@ def _item_kind(kind: Any) -> Any:
     return float if Sequence[float] in (kind, *get_args(kind)) else Any
 
 
+def in_range(
+    name: str,
+    value: float,
+    low: float,
+    high: float = float("inf"),
+    *,
+    lower_open: bool = False,
+    upper_open: bool = False,
+) -> None:
+    """Refuse a number that is outside of its range.
+
+    Raises:
+        ConfigError: names the field, the range and the number.
+    """
+    above = value > low if lower_open else value >= low
+    below = value < high if upper_open else value <= high
+    if above and below:
+        return
+    if high == float("inf"):
+        expected = f"{'>' if lower_open else '>='} {low}"
+    else:
+        expected = f"in {'(' if lower_open else '['}{low}, {high}{')' if upper_open else ']'}"
+    raise ConfigError(f"{name} must be {expected}, got {value}")
+
+
 def _is_of(value: Any, kind: Any) -> bool:
     if kind is Any:
         return True

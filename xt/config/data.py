@@ -9,6 +9,7 @@ from xt.data.xview3 import NODATA
 from xt.errors import ConfigError
 from xt.images.bands import ALPHA, Alpha
 from xt.labels.formats.columns import class_name
+from xt.option_types import in_range
 
 View = Literal["whole", "downsample", "crop"]
 
@@ -173,28 +174,3 @@ class DataConfig:
                 f"{' and '.join(wanted)} need{'s' if len(wanted) == 1 else ''} pixels, and data.tokens has none: leave "
                 "out either"
             )
-
-
-def in_range(
-    name: str,
-    value: float,
-    low: float,
-    high: float = float("inf"),
-    *,
-    lower_open: bool = False,
-    upper_open: bool = False,
-) -> None:
-    """Refuse a number that is outside of its range.
-
-    Raises:
-        ConfigError: names the field, the range and the number.
-    """
-    above = value > low if lower_open else value >= low
-    below = value < high if upper_open else value <= high
-    if above and below:
-        return
-    if high == float("inf"):
-        expected = f"{'>' if lower_open else '>='} {low}"
-    else:
-        expected = f"in {'(' if lower_open else '['}{low}, {high}{')' if upper_open else ']'}"
-    raise ConfigError(f"{name} must be {expected}, got {value}")

@@ -9,10 +9,11 @@ from datetime import timedelta
 from math import inf
 from typing import Literal
 
-from xt.config.data import DataConfig, in_range
+from xt.config.data import DataConfig
 from xt.data.photos import Photos
 from xt.errors import ConfigError
 from xt.model.config import ModelConfig
+from xt.option_types import in_range
 from xt.streaming.map import Keep
 
 _LARGEST_SEED = 2**32 - 1

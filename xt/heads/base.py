@@ -1,12 +1,16 @@
 """What every head is: tokens of images in, predictions out; it knows its loss and how its predictions read."""
 
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from torch import Tensor, nn
 
 
 class Head(nn.Module, ABC):
     """The last box of the figure."""
+
+    task: ClassVar[str]
+    """The name of the task that it serves, see `xt.tasks`."""
 
     @abstractmethod
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:

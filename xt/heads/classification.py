@@ -18,6 +18,8 @@ class ClassificationHead(Head):
         label_smoothing: in [0, 1), share of the target spread over all classes.
     """
 
+    task = "classification"
+
     def __init__(
         self,
         dim: int,
@@ -49,6 +51,8 @@ class ClassificationHead(Head):
 class MultiLabelHead(ClassificationHead):
     """Any of K labels at once: a sigmoid and binary cross-entropy each."""
 
+    task = "multilabel"
+
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Targets: (B, K), 0 or 1."""
         smooth = targets * (1 - self.label_smoothing) + self.label_smoothing / 2
@@ -68,6 +72,8 @@ class RegressionHead(Head):
         num_heads: of the attention pooling.
         dropout: share of the pooled values dropped in training, in [0, 1).
     """
+
+    task = "regression"
 
     def __init__(self, dim: int, num_classes: int, num_heads: int = 4, dropout: float = 0.0) -> None:
         super().__init__()

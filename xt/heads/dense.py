@@ -8,7 +8,7 @@ not average over pixels, such as Dice, is that of the whole image, and still no 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from numpy.typing import NDArray
@@ -55,6 +55,8 @@ class DenseHead(nn.Module, ABC):
         finest: of the feature maps to look at, in pixels a cell.
     """
 
+    task: ClassVar[str]
+    """The name of the task that it serves, see `xt.tasks`."""
     stride: int
     """Side of a cell of the answer, in pixels."""
 

@@ -54,6 +54,7 @@ class DetectionHead(DenseHead):
         ConfigError: an unknown loss, or a value out of its range.
     """
 
+    task = "detection"
     cell_unit: Tensor
     cell_stride: Tensor
     cell_level: Tensor

@@ -40,6 +40,8 @@ class PointHead(DenseHead):
         ConfigError: an attribute is of another kind, or called as something else is.
     """
 
+    task = "points"
+
     def __init__(
         self,
         geometry: FeatureGeometry,

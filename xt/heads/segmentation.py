@@ -36,6 +36,7 @@ class SegmentationHead(DenseHead):
         ConfigError: fewer than two classes, an unknown loss, or another number of weights than classes.
     """
 
+    task = "segmentation"
     stride = 1
 
     def __init__(

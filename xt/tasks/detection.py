@@ -1,0 +1,44 @@
+"""Boxes around objects."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from xt.errors import ConfigError
+from xt.tasks.label_fields import FileLabels
+from xt.tasks.places import PlaceTask
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionLabels(FileLabels):
+    """Which files have the objects, where the source has no boxes of its own."""
+
+    boxes_column: str = "boxes"
+    """Column of the paths of files of polygons, around which the boxes are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DetectionEvaluation:
+    """How many boxes count."""
+
+    max_detections: tuple[int, int, int] = (1, 10, 100)
+    """Boxes of an image that count, those of the highest scores, >= 1 and rising: three caps for average recall, the
+    last of which is also that for average precision and the most boxes an image may have, of all classes together.
+    COCO's own; images with more objects than 100 need more."""
+
+    def __post_init__(self) -> None:
+        caps = self.max_detections
+        if not 1 <= caps[0] < caps[1] < caps[2]:
+            raise ConfigError(
+                f"evaluation.max_detections must be three rising numbers from 1 on, got {tuple(caps)}"
+            )
+
+
+class Detection(PlaceTask):
+    """Boxes of K classes."""
+
+    name = "detection"
+    Labels: ClassVar[type] = DetectionLabels
+    Evaluation: ClassVar[type] = DetectionEvaluation
+    takes = "boxes"
+    metric = "ap"
+    recipe = "detection"

@@ -1,0 +1,34 @@
+"""Any of several labels for an image."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from xt.errors import ConfigError
+from xt.tasks.answers import AnswerTask
+from xt.tasks.label_fields import ClassLabels
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiLabelLabels(ClassLabels):
+    """Which labels an image has."""
+
+    label_columns: tuple[str, ...] = ("label",)
+    """Columns of 0 and 1, one a label; or, with `label_separator`, the one with all labels of an image."""
+    label_separator: str | None = None
+    """In one column: what stands between two labels of one image, such as ';'."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.label_separator is not None and (not self.label_separator or len(self.label_columns) > 1):
+            raise ConfigError(
+                "labels.label_separator must be a non-empty text and stands with one label column only, got "
+                f"{self.label_separator!r} with columns {', '.join(self.label_columns)}"
+            )
+
+
+class MultiLabel(AnswerTask):
+    """Each of K labels is there or not."""
+
+    name = "multilabel"
+    Labels: ClassVar[type] = MultiLabelLabels
+    metric = "macro_f1"

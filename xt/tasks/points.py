@@ -1,0 +1,47 @@
+"""Points of interest: where things are, of which class, and what is known of each."""
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from xt.option_types import in_range
+from xt.tasks.label_fields import FileLabels
+from xt.tasks.places import PlaceTask
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointLabels(FileLabels):
+    """Which files have the points."""
+
+    points_column: str = "points"
+    """Column of the paths of files: CSV (columns y and x in pixels, or map_y and map_x, or latitude and longitude),
+    GeoJSON, QuPath's too, GeoPackage, shapefile, KML, FlatGeobuf, GeoParquet; the class is their column `class` or
+    `label`, or what `label_columns` says."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class PointEvaluation:
+    """When a point counts as found."""
+
+    distance: float = 10.0
+    """The largest distance between a point that was found and the one it is, > 0."""
+    distance_unit: Literal["pixels", "map"] = "pixels"
+    """What `distance` is in: pixels (of the image as the model reads it: with `model.microns_per_pixel` or
+    `model.map_units_per_pixel` of that size, whatever the file's), or units of the images' coordinate system (often
+    metres)."""
+    score_threshold: float = 0.5
+    """Points with a lower score do not count as found, in [0, 1]."""
+
+    def __post_init__(self) -> None:
+        in_range("evaluation.distance", self.distance, 0, lower_open=True)
+        in_range("evaluation.score_threshold", self.score_threshold, 0, 1)
+
+
+class Points(PlaceTask):
+    """Points of K classes."""
+
+    name = "points"
+    Labels: ClassVar[type] = PointLabels
+    Evaluation: ClassVar[type] = PointEvaluation
+    takes = "points"
+    metric = "best_f1"
+    recipe = "points"
