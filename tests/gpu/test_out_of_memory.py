@@ -2,7 +2,7 @@
 
 import random
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -20,20 +20,41 @@ from xt.streaming.memory import free_bytes, is_out_of_memory
 TOO_MUCH = 2**46  # bytes; more than any device has
 
 
-def exhaust(device: torch.device) -> None:
+Exhaust = Callable[[torch.device], None]
+
+
+def ask_for_too_much(device: torch.device) -> None:
     torch.empty(TOO_MUCH, dtype=torch.uint8, device=device)
 
 
-class Exhausting:
-    """A hook of modules, and of gradients, that asks for too much memory at some of its calls."""
+def reach_a_limit(device: torch.device) -> None:
+    """Ask for a gigabyte where the process may take hardly more of the device than it has."""
+    torch.cuda.empty_cache()
+    limited(torch.cuda.memory_reserved(device) + 2**20)
+    try:
+        torch.empty(2**30, dtype=torch.uint8, device=device)
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
 
-    def __init__(self, calls: set[int] = frozenset()) -> None:  # type: ignore[assignment]
-        self.calls, self.count = calls, 0
+
+@pytest.fixture(params=[ask_for_too_much, pytest.param(reach_a_limit, marks=pytest.mark.gpu)])
+def exhaust(request: pytest.FixtureRequest, device: str) -> Exhaust:
+    """Two ways to run out of memory; within a process that of a GPU alone can be limited."""
+    if device == "cpu" and request.param is reach_a_limit:
+        pytest.skip("on CUDA only")
+    return request.param
+
+
+class Exhausting:
+    """A hook of modules, and of gradients, that runs out of memory at some of its calls."""
+
+    def __init__(self, calls: set[int], exhaust: Exhaust) -> None:
+        self.calls, self.exhaust, self.count = calls, exhaust, 0
 
     def __call__(self, *arguments: Any) -> None:
         self.count += 1
         if self.count in self.calls:
-            exhaust(next(a for a in _flat(arguments) if isinstance(a, Tensor)).device)
+            self.exhaust(next(a for a in _flat(arguments) if isinstance(a, Tensor)).device)
 
 
 def _flat(values: Any) -> Iterator[Any]:
@@ -41,7 +62,7 @@ def _flat(values: Any) -> Iterator[Any]:
         yield from _flat(value) if isinstance(value, tuple | list) else (value,)
 
 
-def test_an_allocation_that_is_too_large_is_known_for_what_it_is(device: str) -> None:
+def test_it_is_known_for_what_it_is(device: str, exhaust: Exhaust) -> None:
     with pytest.raises(RuntimeError) as caught:
         exhaust(torch.device(device))
     assert is_out_of_memory(caught.value)
@@ -86,9 +107,9 @@ def place_of(model: "xt.XT", where: str) -> nn.Module:
 
 
 @contextmanager
-def running_out(model: "xt.XT", where: str, calls: set[int]) -> Iterator[Exhausting]:
+def running_out(model: "xt.XT", where: str, calls: set[int], exhaust: Exhaust) -> Iterator[Exhausting]:
     """Memory runs out at these calls of a part's forward pass, or as gradients enter its backward pass."""
-    hook = Exhausting(calls)
+    hook = Exhausting(calls, exhaust)
     place = place_of(model, where)
     if where.endswith(", backward") or where == "backward":
         handle: Any = place.register_full_backward_pre_hook(hook)
@@ -108,11 +129,11 @@ CASES = [
 @pytest.mark.parametrize("keep", ["none", "all"])
 @pytest.mark.parametrize(("head", "where", "calls"), CASES)
 def test_running_out_anywhere_changes_nothing(
-    head: str, where: str, calls: set[int], keep: str, device: str
+    head: str, where: str, calls: set[int], keep: str, device: str, exhaust: Exhaust
 ) -> None:
     expected = step(model_of(head, device), head, keep)
     model = model_of(head, device)
-    with running_out(model, where, calls) as hook:
+    with running_out(model, where, calls, exhaust) as hook:
         result = step(model, head, keep)
     assert hook.count > min(calls), "memory did not run out"
     torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-12)
@@ -120,33 +141,37 @@ def test_running_out_anywhere_changes_nothing(
 
 @pytest.mark.parametrize("where", ["context", "context, backward", "context, in its backward"])
 @pytest.mark.parametrize("head", ["classification", "segmentation"])
-def test_the_context_encoder_gets_the_room_of_kept_graphs(head: str, where: str, device: str) -> None:
+def test_the_context_encoder_gets_the_room_of_kept_graphs(
+    head: str, where: str, device: str, exhaust: Exhaust
+) -> None:
     model = model_of(head, device)
-    with running_out(model, where, set()) as usual:
+    with running_out(model, where, set(), exhaust) as usual:
         expected = step(model, head, "all")
     model = model_of(head, device)
     # The last call: in the middle of its backward pass it computes a segment again, with some of its graph used up.
-    with running_out(model, where, {usual.count}) as hook:
+    with running_out(model, where, {usual.count}, exhaust) as hook:
         result = step(model, head, "all")
     assert hook.count > usual.count, "memory did not run out"
     torch.testing.assert_close(result, expected, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize(("where", "way"), [("context", ""), ("context, backward", " on its way back")])
-def test_a_context_encoder_that_does_not_fit_says_what_to_do(where: str, way: str, device: str) -> None:
+def test_a_context_encoder_that_does_not_fit_says_what_to_do(
+    where: str, way: str, device: str, exhaust: Exhaust
+) -> None:
     model = model_of("classification", device)
     message = (
         rf"TransformerXL ran out of memory on {device}.*{way} with 48 tokens: set a smaller tokens_per_region"
     )
-    with running_out(model, where, {1, 2}), pytest.raises(DeviceMemoryError, match=message):
+    with running_out(model, where, {1, 2}, exhaust), pytest.raises(DeviceMemoryError, match=message):
         step(model, "classification", "none")
 
 
 class ReadWithTrouble:
     """Batches on the device, of which some do not get there at the first attempt."""
 
-    def __init__(self, parts: list[Tensor], fails: set[int]) -> None:
-        self.parts, self.fails = parts, set(fails)
+    def __init__(self, parts: list[Tensor], fails: set[int], exhaust: Exhaust) -> None:
+        self.parts, self.fails, self.exhaust = parts, set(fails), exhaust
 
     def __len__(self) -> int:
         return len(self.parts)
@@ -154,11 +179,11 @@ class ReadWithTrouble:
     def __getitem__(self, number: int) -> Tensor:
         if number in self.fails:
             self.fails.remove(number)
-            exhaust(self.parts[number].device)
+            self.exhaust(self.parts[number].device)
         return self.parts[number]
 
 
-def test_running_out_while_reading_changes_nothing(device: str) -> None:
+def test_running_out_while_reading_changes_nothing(device: str, exhaust: Exhaust) -> None:
     module = nn.Sequential(nn.Linear(5, 7), nn.Dropout(0.5), nn.Linear(7, 3)).double().to(device)
     parts = [torch.rand(8, 5, dtype=torch.float64).to(device) for _ in range(4)]
 
@@ -168,14 +193,16 @@ def test_running_out_while_reading_changes_nothing(device: str) -> None:
         tokens.cumsum(0).tanh().sum().backward()
         return tokens.detach(), [p.grad.clone() for p in module.parameters() if p.grad is not None]
 
-    torch.testing.assert_close(result(ReadWithTrouble(parts, {2})), result(parts), rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(
+        result(ReadWithTrouble(parts, {2}, exhaust)), result(parts), rtol=1e-9, atol=1e-12
+    )
 
 
 @pytest.mark.filterwarnings("ignore::xt.errors.RegionBatchWarning")
-def test_running_out_while_decoding_changes_nothing(device: str) -> None:
+def test_running_out_while_decoding_changes_nothing(device: str, exhaust: Exhaust) -> None:
     model = model_of("segmentation", device).eval()
     expected = torch.cat([torch.as_tensor(part.predictions) for part in model.decode(scene())])
-    with running_out(model, "head", {1, 3}):
+    with running_out(model, "head", {1, 3}, exhaust):
         parts = list(model.decode(scene()))
     torch.testing.assert_close(torch.cat([torch.as_tensor(p.predictions) for p in parts]), expected)
     assert [region for part in parts for region in part.regions] == list(model.grid(scene()))
