@@ -245,6 +245,18 @@ def test_other_errors_are_not_mistaken_for_a_lack_of_memory():
     assert is_out_of_memory(caught.value)
 
 
+@pytest.mark.parametrize(
+    "message",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+        "cuDNN error: CUDNN_STATUS_ALLOC_FAILED",
+    ],
+)
+def test_cudas_libraries_run_out_of_memory_in_their_own_words(message: str) -> None:
+    assert is_out_of_memory(RuntimeError(message))
+
+
 def test_the_gradient_of_a_share_of_the_batches_is_exact_on_average():
     module, parts = network(), batches(2, 2, 2, 2)
     exact = loss_and_gradients(module, parts)

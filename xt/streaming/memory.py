@@ -12,7 +12,11 @@ from torch import Tensor
 
 Result = TypeVar("Result")
 
-_CPU_MESSAGES = ("not enough memory", "can't allocate memory")
+# Of the CPU's allocator, which has no exception of its own, and of CUDA's libraries, which take memory beside PyTorch's.
+_MESSAGES = (
+    "not enough memory", "can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)  # fmt: skip
 # Linux' control groups, by which containers and batch systems limit memory: in version 2 and in version 1.
 _OWN_GROUPS = Path("/proc/self/cgroup")
 _GROUPS = Path("/sys/fs/cgroup")
@@ -61,8 +65,7 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether the device (or the machine) could not give the memory that was asked for."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    # The CPU's allocator has no exception of its own.
-    return isinstance(error, RuntimeError) and any(text in str(error) for text in _CPU_MESSAGES)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _MESSAGES)
 
 
 def unless_out_of_memory(compute: Callable[..., Result], *arguments: Any) -> Result | None:
