@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 import gpu_tests  # noqa: E402
+from gpu import limit_of  # noqa: E402
 from gpu_steps import STEPS, Results, measured  # noqa: E402
 from gpu_words import _WORDS, in_short  # noqa: E402
 
@@ -145,6 +146,14 @@ def test_a_step_that_takes_too_long_is_ended(python: str, tmp_path: Path) -> Non
     assert done.returncode == 1
     assert "stages: no time left" in done.stdout
     assert "not begun" in done.stdout.splitlines()[-1]
+
+
+def test_more_minutes_than_the_steps_ask_for_are_shared_out() -> None:
+    asked = STEPS["largest"].minutes
+    assert limit_of("largest", ["largest"], 60) == 60 * 60
+    assert limit_of("largest", ["largest"], asked / 2) == 60 * asked
+    together = asked + STEPS["stages"].minutes
+    assert limit_of("largest", ["largest", "stages"], 10 * together) == pytest.approx(600 * asked)
 
 
 def test_each_step_has_its_words() -> None:

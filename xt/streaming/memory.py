@@ -12,7 +12,7 @@ from torch import Tensor
 
 Result = TypeVar("Result")
 
-# Of the CPU's allocator, which has no exception of its own, and of CUDA's libraries, which take memory beside PyTorch's.
+# Of the CPU's allocator, which has no exception of its own, and of CUDA's libraries, which take memory for themselves.
 _MESSAGES = (
     "not enough memory", "can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",
     "CUDNN_STATUS_ALLOC_FAILED",
