@@ -208,6 +208,9 @@ TABLES: dict[str, Table] = {
     "scale-stages": Table(
         page="docs/scale.md", results="stages", code=scale.CODE, write=text(scale.unit_costs)
     ),
+    "scale-core": Table(
+        page="docs/scale.md", results="stages", code=scale.CODE, write=words(scale.on_a_core)
+    ),
     **{
         name: Table(page="docs/scale.md", results="stages", code=scale.CODE, write=scale.reckoned(write))
         for name, write in scale.SECTIONS.items()

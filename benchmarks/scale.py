@@ -14,8 +14,8 @@ CODE = (
     "xt/prediction",
 )
 SWIN = "swinv2_tiny_window16_256"
-# What timm publishes of a GPU (Hiera-T forward on an RTX 4090; Swin-V2-T training on an RTX 3090, computed again), as
-# long as `gpu.py` has none measured.
+# As long as `gpu.py` has measured none: Hiera-T forward as timm publishes it of an RTX 4090; a training step, computed
+# again, takes as long as four forward passes.
 PUBLISHED = (2800.0, 700.0)
 # Of a region of 256 pixels, RGB of 8 bits; of a token 256 wide.
 REGION_BYTES, TOKEN_BYTES = 3 * 256**2, 4 * 256
@@ -23,6 +23,8 @@ REGION_BYTES, TOKEN_BYTES = 3 * 256**2, 4 * 256
 TOKENS, POOLED = 64, 4
 # A GPU's speed in the context encoder over that of a core, as long as none is measured.
 GPU_OVER_CORE = 100
+# Of Swin-V2-T's 28 million parameters.
+GRADIENT_BYTES = 4 * 28e6
 SLIDE, SCENE = (200_000, 200_000), (29_400, 24_400)
 
 
@@ -54,7 +56,10 @@ def costs_of(measured: Measured) -> Costs:
     stage = {name: seconds for (name, _), seconds in core.items()}
     (note,) = (note for name, note in core if name == "read and decode")
     forward, training = PUBLISHED
-    mix, origin = stage["mix and back"] / GPU_OVER_CORE, "published by timm"
+    mix, origin = (
+        stage["mix and back"] / GPU_OVER_CORE,
+        "published by timm; a step taken as four forward passes",
+    )
     for gpu in newest("gpu-stages", CODE, ROOT / "benchmarks" / "results")[-1:]:
         rows = [row for point in gpu.rows for row in point["stages"]]
         found = {(row["stage"], row["note"]): row["microseconds"] / 1e6 for row in rows}
@@ -71,6 +76,17 @@ def costs_of(measured: Measured) -> Costs:
 
 def regions_of(shape: tuple[int, int]) -> int:
     return ceil(shape[0] / 256) * ceil(shape[1] / 256)
+
+
+def on_a_core(measured: Measured) -> str:
+    time = {(row["stage"], row["note"]): row["microseconds"] for row in measured.rows}
+    (read,) = (each for (stage, _), each in time.items() if stage == "read and decode")
+    times = [(each / read, note) for (stage, note), each in time.items() if stage == "encode"]
+    (least, fast), (most, slow) = min(times), max(times)
+    return (
+        f"On a CPU encoding is by far the slowest stage: it takes {least:.0f} times ({fast}) to {most:.0f} times "
+        f"({slow}) as long as reading."
+    )
 
 
 def one_gpu(costs: Costs) -> str:
@@ -109,7 +125,7 @@ def eight_gpus(costs: Costs) -> str:
         f"{3 * pooled * TOKEN_BYTES / 1e9:.1f} GB "
         f"with gradients. What travels between GPUs is the tokens, once in each direction: "
         f"{pooled * TOKEN_BYTES / 1e9:.1f} GB, {pooled * TOKEN_BYTES / 25e9:.1f} s at 25 GB/s; and the parameters' "
-        "gradients, 0.1 GB.\n\n"
+        f"gradients, {GRADIENT_BYTES / 1e9:.1f} GB.\n\n"
         "**The second wall is the context encoder, which every rank runs on all tokens.** "
         f"{pooled / 1e6:.1f} million tokens take a core {pooled * costs.mix_on_core:,.0f} s forward and back, a GPU "
         f"{mix:.0f} s. One GPU then takes {step[1]:.0f} + {mix:.0f} s for a step, eight {step[8]:.0f} + {mix:.0f} "
@@ -123,13 +139,15 @@ def many_gpus(costs: Costs) -> str:
     rate = 64 * costs.training
     slides = 2000 * regions_of(SLIDE) / 5
     return (
+        f"At 10 GB/s the parameters' gradients take {2 * GRADIENT_BYTES / 10e9 * 1e3:.0f} ms of a step of "
+        f"{regions_of(SLIDE) / costs.training / 8:.0f} s.\n\n"
         f"Files: 64 GPUs x {costs.training:,.0f} regions a second x 2 passes = "
         f"{2 * rate * costs.file_bytes / 1e9:.1f} GB/s "
         f"of JPEG, which one file server with NVMe gives, or {2 * rate * REGION_BYTES / 1e9:.0f} GB/s "
         "uncompressed, which "
         "it does not: **tile and compress before training** (`xt tile`). 2,000 slides with a fifth of tissue are "
         f"{slides / 1e6:.0f} million regions: an epoch takes {slides / rate / 3600:.1f} hours. With `xt encode` once "
-        f"({slides / (64 * costs.forward) / 3600:.1f} hours) and training from tokens, minutes."
+        f"({slides / (64 * costs.forward) / 3600:.1f} hours) and training from features, minutes."
     )
 
 

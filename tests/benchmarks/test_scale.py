@@ -33,10 +33,16 @@ def measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Measured:
 
 def test_without_a_gpu_published_figures_are_reckoned_with_and_named(measured: Measured) -> None:
     costs = scale.costs_of(measured)
-    assert (costs.forward, costs.training, costs.gpu) == (2800, 700, "published by timm")
+    assert (costs.forward, costs.training, costs.gpu.split(";")[0]) == (2800, 700, "published by timm")
     assert costs.mix == pytest.approx(500e-6 / 100)
-    assert "(published by timm)" in scale.one_gpu(costs)
+    assert "(published by timm; a step taken as four forward passes)" in scale.one_gpu(costs)
     assert "2,800 regions a second need 2.8 cores to decode JPEG, 34 MB/s of files" in scale.one_gpu(costs)
+
+
+def test_encoding_is_compared_with_reading() -> None:
+    rows = stages([*CORE, ("encode", "one", 2e4), ("encode", "other", 5e5)])
+    words = scale.on_a_core(Measured({"date": "2999-01-01", "rows": rows}))
+    assert "20 times (one) to 500 times (other) as long as reading" in words
 
 
 def test_a_gpus_own_figures_take_their_place(measured: Measured) -> None:
