@@ -29,6 +29,7 @@ from xt.config.parser import config_from_dict, config_to_dict, load_config
 from xt.config.run import DataConfig
 from xt.data.dense_table import read_mask_table, read_point_table
 from xt.data.inaturalist import read_inaturalist
+from xt.data.label_columns import measures
 from xt.data.table_files import read_table
 from xt.data.xview3 import read_labels
 from xt.labels.formats.box_conversion import read_class_names
@@ -328,7 +329,7 @@ KINDS = {
     "numbers": Kind(
         "numbers.csv",
         *_of_text(TABLE),
-        lambda path: read_table(path, task="regression", label_columns=["size"]),
+        lambda path: read_table(path, labels=measures, label_columns=["size"]),
     ),
     "parquet": Kind("table.parquet", *_of_bytes(_parquet), read_table),
     "masks": Kind("masks.csv", *_of_text(MASKS), lambda path: read_mask_table(path, class_names=CLASSES)),

@@ -31,13 +31,13 @@ MAY_IMPORT = {
     },
     "recipes": set(),
     "data": {"output", "images", "regions", "streaming", "region_encoders", "labels", "model"},
-    "config": {"option_types", "images", "streaming", "labels", "model", "recipes", "data"},
     "metrics": {"labels"},
     "results": {"output", "images", "regions", "labels"},
     "tasks": {
         "output", "option_types", "registry", "images", "regions", "streaming", "labels", "heads", "model", "data",
         "metrics", "results",
     },
+    "config": {"option_types", "images", "streaming", "labels", "model", "recipes", "data", "tasks"},
     "prediction": {"output", "images", "regions", "labels", "heads", "results", "tasks"},
     "training": {
         "output", "registry", "images", "regions", "streaming", "region_encoders", "labels", "heads", "model",

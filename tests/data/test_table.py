@@ -1,5 +1,6 @@
 """Tables and folders: what they give, and what they say when something is missing."""
 
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import xt
 from tests.images.files import smooth, write_raster
 from xt.data.class_folders import read_folder
+from xt.data.label_columns import joined_labels, measures, zeros_and_ones
 from xt.data.table_files import read_image_paths, read_table
 from xt.errors import TableError
 from xt.labels.image_table import ImageTable, names_of_labels
@@ -68,32 +70,32 @@ def test_labels_are_sorted_by_value_only_if_all_are_numbers() -> None:
 
 def test_several_columns_are_multilabel(tmp_path: Path) -> None:
     path = _csv(tmp_path / "t.csv", "image,red,round\na.tif,1,0\nb.tif,1,1\n")
-    table = read_table(path, task="multilabel", label_columns=("red", "round"))
+    table = read_table(path, labels=zeros_and_ones, label_columns=("red", "round"))
     assert table.class_names == ("red", "round")
     assert table.targets.tolist() == [[1, 0], [1, 1]]
     with pytest.raises(TableError, match="0 or 1, got 3 in column 'red', row 1"):
         read_table(
             _csv(tmp_path / "u.csv", "image,red\na.tif,1\nb.tif,3\n"),
-            task="multilabel",
+            labels=zeros_and_ones,
             label_columns=("red",),
         )
 
 
 def test_a_separator_makes_multilabel_of_one_column(tmp_path: Path) -> None:
     path = _csv(tmp_path / "t.csv", "image,label\na.tif,red;round\nb.tif,\nc.tif,big ; red\n")
-    table = read_table(path, task="multilabel", label_separator=";")
+    table = read_table(path, labels=partial(joined_labels, separator=";"))
     assert table.class_names == ("big", "red", "round")
     assert table.targets.tolist() == [[0, 1, 1], [0, 0, 0], [1, 1, 0]]
 
 
 def test_numbers_are_regression(tmp_path: Path) -> None:
     path = _csv(tmp_path / "t.csv", "image,age,size\na.tif,1.5,2\nb.tif,-3,1e3\n")
-    table = read_table(path, task="regression", label_columns=("age", "size"))
+    table = read_table(path, labels=measures, label_columns=("age", "size"))
     assert table.targets.tolist() == [[1.5, 2], [-3, 1000]]
     assert table.class_names == ("age", "size")
     with pytest.raises(TableError, match=r"'age' must hold a finite number in every row, got 'old' in row 0"):
         read_table(
-            _csv(tmp_path / "u.csv", "image,age\na.tif,old\n"), task="regression", label_columns=("age",)
+            _csv(tmp_path / "u.csv", "image,age\na.tif,old\n"), labels=measures, label_columns=("age",)
         )
 
 

@@ -4,8 +4,26 @@ Everything outside asks the task and knows no task's name. A task is cheap: it h
 metrics, drawing) is imported where it is used, so that a configuration can be read without it.
 """
 
-from abc import ABC
-from typing import ClassVar, Literal
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
+
+if TYPE_CHECKING:
+    from xt.labels.image_table import ImageTable
+    from xt.model.config import ModelConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableRows:
+    """Which images a table lists, before anything is said of their labels; see `xt.data.table_files.read_table`."""
+
+    path: str | Path
+    image_column: str = "image"
+    split_column: str = "split"
+    root: str | Path | None = None
+    rows: Sequence[int] | None = None
 
 
 class Task(ABC):
@@ -20,9 +38,31 @@ class Task(ABC):
     takes: ClassVar[str | None] = None
     """Which labels of a source that brings its own are for this task: "classes" (one an image), "points", "boxes";
     every task also takes tables that name its labels."""
+    about_places: ClassVar[bool]
+    """Whether it answers about every place of an image, or once about the whole of it."""
     metric: ClassVar[str]
     """The metric by which the best epoch is chosen."""
     best: ClassVar[Literal["max", "min"]] = "max"
     """Which value of it is best."""
     recipe: ClassVar[str]
     """Of `xt recipes`, for data of one's own."""
+
+    @abstractmethod
+    def read_table(
+        self,
+        table: TableRows,
+        labels: Any,
+        *,
+        class_names: Sequence[str] | None = None,
+        model: "ModelConfig | None" = None,
+    ) -> "ImageTable":
+        """The images that a table lists, with their labels.
+
+        Args:
+            labels: a `Labels` of this task, or whatever has its fields.
+            class_names: of a model that is there already; they come before those of `labels`.
+            model: that the table is for.
+        Raises:
+            TableError: the table, a column or a file is missing, or a label is not as it should be.
+            ConfigError: the settings do not fit the labels.
+        """

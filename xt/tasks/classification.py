@@ -1,8 +1,9 @@
 """One class for an image."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from xt.data.label_columns import ReadLabels, classes
 from xt.tasks.answers import AnswerTask
 from xt.tasks.label_fields import ClassLabels
 
@@ -19,3 +20,6 @@ class Classification(AnswerTask):
     Labels: ClassVar[type] = ClassificationLabels
     takes = "classes"
     metric = "top1"
+
+    def label_reader(self, labels: Any) -> ReadLabels:
+        return classes

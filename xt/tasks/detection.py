@@ -1,11 +1,18 @@
 """Boxes around objects."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
+from xt.data.dense_table import read_box_table
 from xt.errors import ConfigError
+from xt.tasks.base import TableRows
 from xt.tasks.label_fields import FileLabels
-from xt.tasks.places import PlaceTask
+from xt.tasks.places import PlaceTask, columns
+
+if TYPE_CHECKING:
+    from xt.labels.image_table import ImageTable
+    from xt.model.config import ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,3 +49,17 @@ class Detection(PlaceTask):
     takes = "boxes"
     metric = "ap"
     recipe = "detection"
+
+    def read_table(
+        self,
+        table: TableRows,
+        labels: Any,
+        *,
+        class_names: Sequence[str] | None = None,
+        model: "ModelConfig | None" = None,
+    ) -> "ImageTable":
+        return read_box_table(
+            class_names=class_names or labels.class_names,
+            boxes_column=labels.boxes_column,
+            **columns(table, labels),
+        )

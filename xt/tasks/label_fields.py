@@ -1,5 +1,6 @@
 """What configurations of labels have in common."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from xt.errors import ConfigError
@@ -37,13 +38,13 @@ class FileLabels(ClassLabels):
     """Which layer of files that have several, such as GeoPackages; a column of this name in the table says it for a
     row."""
 
-    @property
-    def class_column(self) -> str | None:
-        """Which property or column of the files holds the class; None for the usual ones."""
-        usual = FileLabels.__dataclass_fields__["label_columns"].default
-        return None if self.label_columns == usual else self.label_columns[0]
-
 
 @dataclass(frozen=True, kw_only=True)
 class NoSettings:
     """Of metrics that need none."""
+
+
+def class_column(label_columns: Sequence[str]) -> str | None:
+    """Which property or column of a file of labels holds the class; None for the usual ones."""
+    usual = ClassLabels.__dataclass_fields__["label_columns"].default
+    return None if tuple(label_columns) == usual else label_columns[0]

@@ -1,8 +1,10 @@
 """Any of several labels for an image."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from functools import partial
+from typing import Any, ClassVar
 
+from xt.data.label_columns import ReadLabels, joined_labels, zeros_and_ones
 from xt.errors import ConfigError
 from xt.tasks.answers import AnswerTask
 from xt.tasks.label_fields import ClassLabels
@@ -32,3 +34,8 @@ class MultiLabel(AnswerTask):
     name = "multilabel"
     Labels: ClassVar[type] = MultiLabelLabels
     metric = "macro_f1"
+
+    def label_reader(self, labels: Any) -> ReadLabels:
+        if labels.label_separator is None:
+            return zeros_and_ones
+        return partial(joined_labels, separator=labels.label_separator)

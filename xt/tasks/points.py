@@ -1,11 +1,18 @@
 """Points of interest: where things are, of which class, and what is known of each."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from xt.data.dense_table import read_point_table
 from xt.option_types import in_range
+from xt.tasks.base import TableRows
 from xt.tasks.label_fields import FileLabels
-from xt.tasks.places import PlaceTask
+from xt.tasks.places import PlaceTask, columns
+
+if TYPE_CHECKING:
+    from xt.labels.image_table import ImageTable
+    from xt.model.config import ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,3 +52,18 @@ class Points(PlaceTask):
     takes = "points"
     metric = "best_f1"
     recipe = "points"
+
+    def read_table(
+        self,
+        table: TableRows,
+        labels: Any,
+        *,
+        class_names: Sequence[str] | None = None,
+        model: "ModelConfig | None" = None,
+    ) -> "ImageTable":
+        return read_point_table(
+            class_names=class_names or labels.class_names,
+            attributes=None if model is None else model.head_options.get("attributes"),
+            points_column=labels.points_column,
+            **columns(table, labels),
+        )

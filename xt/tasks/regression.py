@@ -1,8 +1,9 @@
 """Numbers about an image."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
+from xt.data.label_columns import ReadLabels, measures
 from xt.tasks.answers import AnswerTask
 from xt.tasks.label_fields import ClassLabels
 
@@ -22,3 +23,6 @@ class Regression(AnswerTask):
     Labels: ClassVar[type] = RegressionLabels
     metric = "rmse"
     best = "min"
+
+    def label_reader(self, labels: Any) -> ReadLabels:
+        return measures

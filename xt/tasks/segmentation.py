@@ -1,10 +1,17 @@
 """A class for every pixel."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
+from xt.data.dense_table import read_mask_table
+from xt.tasks.base import TableRows
 from xt.tasks.label_fields import FileLabels, NoSettings
-from xt.tasks.places import PlaceTask
+from xt.tasks.places import PlaceTask, columns
+
+if TYPE_CHECKING:
+    from xt.labels.image_table import ImageTable
+    from xt.model.config import ModelConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,3 +43,22 @@ class Segmentation(PlaceTask):
     Evaluation: ClassVar[type] = NoSettings
     metric = "mean_iou"
     recipe = "segmentation"
+
+    def read_table(
+        self,
+        table: TableRows,
+        labels: Any,
+        *,
+        class_names: Sequence[str] | None = None,
+        model: "ModelConfig | None" = None,
+    ) -> "ImageTable":
+        return read_mask_table(
+            class_names=class_names or labels.class_names or (None if model is None else model.class_names),
+            num_classes=2 if model is None else model.num_classes,
+            mask_column=labels.mask_column,
+            values=labels.mask_values,
+            nodata=labels.mask_nodata,
+            unlabelled=labels.unlabelled,
+            order=labels.polygon_order,
+            **columns(table, labels),
+        )

@@ -1,31 +1,22 @@
 """The table that a configuration names, in its three parts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from xt.config.run import DataConfig
 from xt.data.augmentation import Augmentation
 from xt.data.class_folders import read_folder
-from xt.data.dense_table import (
-    DENSE_TASKS,
-    read_box_table,
-    read_mask_table,
-    read_point_table,
-    read_scene_table,
-)
+from xt.data.dense_table import read_scene_table
 from xt.data.feature_store import FeatureStore
 from xt.data.inaturalist import read_inaturalist
 from xt.data.splits import Splits, divide, warn_of_doubles
-from xt.data.table_files import read_microns, read_table
+from xt.data.table_files import read_microns
 from xt.errors import ConfigError
-from xt.heads import DENSE_HEADS, HEADS
 from xt.labels.formats.coco import read_coco_table
 from xt.labels.image_table import ImageTable
 from xt.model.config import ModelConfig
-from xt.registry import nearest
-
-_HEADS = (*HEADS, *DENSE_HEADS)
+from xt.tasks import TASKS, Task, task_of
+from xt.tasks.base import TableRows
 
 
 def load_table(
@@ -50,141 +41,93 @@ def load_table(
 
 def _load_table(
     data: DataConfig,
-    task: str,
+    head: str,
     class_names: tuple[str, ...] | None,
     model: ModelConfig | None,
     rows: Sequence[int] | None,
 ) -> ImageTable:
-    names = class_names or data.class_names
-    if task not in _HEADS:
-        raise ConfigError(
-            f"unknown model.head {task!r}{nearest(task, _HEADS)}; there are {', '.join(_HEADS)}"
-        )
-    if task in DENSE_TASKS:
-        return _load_dense_table(data, task, names, model or ModelConfig(encoder="", head=task), rows)
-    _check_answers_only(data, task)
-    if data.inaturalist is not None:
-        return _load_inaturalist(data, data.inaturalist, task, names)
-    if data.folder is not None:
-        if task != "classification":
-            raise ConfigError(
-                f"data.folder gives one class per image, model.head is {task!r}; use data.table"
-            )
-        return read_folder(
-            data.folder,
-            class_names=names,
-            split_names=(data.train_split, data.validation_split, data.test_split),
-        )
+    task = task_of(head)
+    _check_meant(data, task, head)
+    own = _own_labels(data, class_names or data.class_names)
+    if own is not None:
+        source, gives, read = own
+        if gives != task.takes:
+            raise ConfigError(_other_labels(source, gives, head))
+        return read()
     if data.table is None:
         raise ConfigError(
-            "neither data.table nor data.folder was given; one of them says where the images are"
+            "nothing says where the images are: give data.table, data.folder, or another of data's settings that name "
+            "a source"
         )
-    return read_table(
-        data.table,
-        task=task,
+    table = TableRows(
+        path=data.table,
         image_column=data.image_column,
-        label_columns=data.label_columns,
-        label_separator=data.label_separator,
-        class_names=names,
         split_column=data.split_column,
         root=data.root,
         rows=rows,
     )
+    return task.read_table(table, data, class_names=class_names, model=model)
 
 
-def _load_inaturalist(data: DataConfig, folder: str, task: str, names: tuple[str, ...] | None) -> ImageTable:
-    if task != "classification":
-        raise ConfigError(
-            f"data.inaturalist gives one class per image, but model.head is {task!r}; set it to 'classification'"
+def _own_labels(
+    data: DataConfig, names: tuple[str, ...] | None
+) -> tuple[str, str, Callable[[], ImageTable]] | None:
+    """Of a source that brings its own labels: its field, which labels they are, and what reads them."""
+    splits = (data.train_split, data.validation_split, data.test_split)
+    if (folder := data.inaturalist) is not None:
+        return (
+            "data.inaturalist",
+            "classes",
+            lambda: read_inaturalist(
+                folder,
+                classes=data.inaturalist_classes,
+                class_names=names,
+                train_split=data.train_split,
+                validation_split=data.validation_split,
+            ),
         )
-    return read_inaturalist(
-        folder,
-        classes=data.inaturalist_classes,
-        class_names=names,
-        train_split=data.train_split,
-        validation_split=data.validation_split,
-    )
-
-
-def _load_dense_table(
-    data: DataConfig,
-    task: str,
-    names: tuple[str, ...] | None,
-    model: ModelConfig,
-    rows: Sequence[int] | None,
-) -> ImageTable:
-    if data.folder is not None or data.tokens is not None or data.view != "whole":
-        raise ConfigError(
-            f"model.head {task!r} takes whole images with their pixels from data.table (or data.scenes, data.coco): "
-            "leave out data.folder, data.tokens and data.view"
-        )
-    if data.coco and task != "detection":
-        raise ConfigError(
-            f"data.coco has boxes, but model.head is {task!r}; set it to 'detection', or give masks and points by "
-            "data.table"
-        )
+    if (folder := data.folder) is not None:
+        return "data.folder", "classes", lambda: read_folder(folder, class_names=names, split_names=splits)
     if data.coco:
-        return read_coco_table(data.coco, data.images, class_names=names)
-    if task == "detection" and data.table is None:
-        raise ConfigError(
-            "no data.coco and no data.table was given; one of them says where the boxes are, and `xt convert-labels` "
-            "makes COCO's files"
+        return "data.coco", "boxes", lambda: read_coco_table(data.coco, data.images, class_names=names)
+    if (scenes := data.scenes) is not None:
+        return (
+            "data.scenes",
+            "points",
+            lambda: read_scene_table(
+                scenes,
+                data.scene_labels,
+                channels=data.scene_channels,
+                confidences=data.scene_confidences,
+                class_names=names,
+            ),
         )
-    if data.scenes is not None and task != "points":
-        raise ConfigError(
-            f"data.scenes are labelled with points, but model.head is {task!r}; set it to 'points'"
-        )
-    if data.scenes is not None:
-        return read_scene_table(
-            data.scenes,
-            data.scene_labels,
-            channels=data.scene_channels,
-            confidences=data.scene_confidences,
-            class_names=names,
-        )
-    if data.table is None:
-        raise ConfigError("no data.table was given; it says where the images and their labels are")
-    columns: dict[str, Any] = {
-        "image_column": data.image_column,
-        "split_column": data.split_column,
-        "root": data.root,
-        "rows": rows,
-        "layer": data.layer,
-        "class_column": None
-        if data.label_columns == _default_data("label_columns")
-        else data.label_columns[0],
-    }
-    if task == "segmentation":
-        return read_mask_table(
-            data.table,
-            class_names=names or model.class_names,
-            num_classes=model.num_classes,
-            mask_column=data.mask_column,
-            values=data.mask_values,
-            nodata=data.mask_nodata,
-            unlabelled=data.unlabelled,
-            order=data.polygon_order,
-            **columns,
-        )
-    if task == "detection":
-        return read_box_table(data.table, class_names=names, boxes_column=data.boxes_column, **columns)
-    return read_point_table(
-        data.table,
-        class_names=names,
-        attributes=model.head_options.get("attributes"),
-        points_column=data.points_column,
-        **columns,
+    return None
+
+
+_GIVES = {"classes": "gives one class per image", "boxes": "has boxes", "points": "is labelled with points"}
+
+
+def _other_labels(source: str, gives: str, head: str) -> str:
+    fitting = [name for name, task in TASKS.items() if task.takes == gives]
+    return (
+        f"{source} {_GIVES[gives]}, but model.head is {head!r}; set it to {' or '.join(map(repr, fitting))}, or give "
+        "other labels by data.table"
     )
 
 
-def _check_answers_only(data: DataConfig, task: str) -> None:
-    """Refuse settings that only masks and points have."""
+def _check_meant(data: DataConfig, task: Task, head: str) -> None:
+    """Refuse settings of augmentation and views that the task has no use for."""
     given = [f"data.augmentation.{name}" for name in ("label_centred", "windows") if _is_set(data, name)]
-    given += ["data.scenes"] if data.scenes is not None else []
-    given += ["data.coco"] if data.coco else []
-    if given:
+    fitting = [name for name, other in TASKS.items() if other.about_places]
+    if not task.about_places and given:
         raise ConfigError(
-            f"{given[0]} is for the heads {', '.join(DENSE_TASKS)}, but model.head is {task!r}; leave it out"
+            f"{given[0]} is for the heads {', '.join(fitting)}, but model.head is {head!r}; leave it out"
+        )
+    if task.about_places and (data.tokens is not None or data.view != "whole"):
+        raise ConfigError(
+            f"model.head {head!r} takes whole images with their pixels from data.table (or data.scenes, data.coco): "
+            "leave out data.folder, data.tokens and data.view"
         )
 
 
@@ -221,7 +164,3 @@ def divided(table: ImageTable, data: DataConfig) -> Splits:
         test_fraction=data.test_fraction,
         seed=data.split_seed,
     )
-
-
-def _default_data(name: str) -> object:
-    return DataConfig.__dataclass_fields__[name].default

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 
 from xt.data.dense_table import read_point_table
+from xt.data.label_columns import zeros_and_ones
 from xt.data.table_files import read_table
 from xt.data.xview3 import read_labels
 from xt.errors import DataWarning, TableError
@@ -211,7 +212,7 @@ def test_labels_of_scenes_come_in_any_dress(tmp_path):
 
 def test_answers_in_words_are_labels(tmp_path):
     (tmp_path / "t.csv").write_text("image,red,big\na.tif,True,0\nb.tif,false,1.0\n")
-    table = read_table(tmp_path / "t.csv", task="multilabel", label_columns=("red", "big"))
+    table = read_table(tmp_path / "t.csv", labels=zeros_and_ones, label_columns=("red", "big"))
     assert table.targets.tolist() == [[1, 0], [0, 1]]
 
 
