@@ -107,5 +107,5 @@ def test_where_no_column_holds_image_files_both_are_asked_for(tmp_path: Path) ->
     path = table(tmp_path, "slide_id,Diagnosis", "S1,a", "S2,b", "S3,a")
     said = propose(str(path))
     assert "its columns are slide_id, Diagnosis. None holds names of image files with their suffixes" in said
-    assert "and the one of the answers (Diagnosis):" in said
+    assert "and that of the answers (Diagnosis):" in said
     assert said.endswith("--data.image_column COLUMN --data.label_columns COLUMN")
