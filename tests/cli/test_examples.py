@@ -108,9 +108,7 @@ def test_an_example_runs(example: str, folder: Path, tmp_path: Path, monkeypatch
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     # Its minutes are tested in tests/demo.
     monkeypatch.setattr("xt.demo.run.run_demo", lambda *_: None)
-    monkeypatch.setattr(
-        "xt.region_encoders.pretrained.probe", lambda url: "the hub cannot be reached (tested)"
-    )
+    monkeypatch.setattr("xt.region_encoders.hub.probe", lambda url: "the hub cannot be reached (tested)")
     shutil.copytree(folder, tmp_path / "work")
     monkeypatch.chdir(tmp_path / "work")
     if example == import_module("xt.cli.train").EXAMPLES[0]:

@@ -19,9 +19,7 @@ from xt.doctor.weights import weights
 
 @pytest.fixture(autouse=True)
 def no_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        "xt.region_encoders.pretrained.probe", lambda url: "the hub cannot be reached (tested)"
-    )
+    monkeypatch.setattr("xt.region_encoders.hub.probe", lambda url: "the hub cannot be reached (tested)")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
 
 

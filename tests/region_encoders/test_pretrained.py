@@ -1,7 +1,10 @@
 """Pretrained weights: those on this machine are loaded without a network; what cannot be fetched is said at once."""
 
 import http.server
+import os
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -14,7 +17,8 @@ from safetensors.torch import save_file
 
 from xt.config.parser import config_from_dict, config_to_dict, load_config
 from xt.errors import ConfigError
-from xt.region_encoders import pretrained
+from xt.region_encoders import hub, pretrained
+from xt.region_encoders.hub import CALLED_ALIKE, refuse_what_cannot_be_fetched
 from xt.region_encoders.timm import RegionEncoder
 
 NAME = "convnext_atto"
@@ -68,7 +72,7 @@ def test_weights_in_the_cache_are_loaded_without_asking_a_network(
 
     monkeypatch.setattr(socket, "create_connection", forbidden)
     monkeypatch.setattr(socket.socket, "connect", forbidden)
-    monkeypatch.setattr(pretrained, "probe", forbidden)
+    monkeypatch.setattr(hub, "probe", forbidden)
     put_into(cache, weights / "model.safetensors")
     assert has_them(encoder(True), weights)
     assert not has_them(encoder(False), weights)
@@ -141,7 +145,7 @@ def test_what_cannot_be_reached_is_said_with_what_to_do(cache: Path) -> None:
 
 def test_offline_by_wish(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    monkeypatch.setattr(pretrained, "probe", lambda url: pytest.fail("a network was asked"))
+    monkeypatch.setattr(hub, "probe", lambda url: pytest.fail("a network was asked"))
     with pytest.raises(ConfigError, match="HF_HUB_OFFLINE is set, so that they are not fetched"):
         encoder(True)
 
@@ -151,17 +155,17 @@ def test_a_host_that_keeps_silent_is_not_waited_for(monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "0.2")
     with socket.create_server(("127.0.0.1", 0)) as silent:
         port = silent.getsockname()[1]
-        said = pretrained.probe(f"http://127.0.0.1:{port}")
+        said = hub.probe(f"http://127.0.0.1:{port}")
     assert said is not None
     assert "within 0.2 s" in said or "timed out" in said
 
 
 def test_a_search_for_an_address_that_hangs_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
     done = threading.Event()
-    monkeypatch.setattr(pretrained, "_ask", lambda url, seconds: done.wait(60) and None)
+    monkeypatch.setattr(hub, "_ask", lambda url, seconds: done.wait(60) and None)
     monkeypatch.setenv("HF_HUB_ETAG_TIMEOUT", "0.1")
     started = time.monotonic()
-    said = pretrained.probe("https://hub.invalid")
+    said = hub.probe("https://hub.invalid")
     assert time.monotonic() - started < 30
     done.set()
     assert said == "hub.invalid did not answer within 0.1 s (HF_HUB_ETAG_TIMEOUT=30 waits longer)"
@@ -187,11 +191,70 @@ def refusing(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
 
 
 def test_a_host_that_answers_is_there(refusing: str) -> None:
-    assert pretrained.probe(refusing) is None
+    assert hub.probe(refusing) is None
 
 
 def test_a_model_without_published_weights_asks_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pretrained, "probe", lambda url: pytest.fail("a network was asked"))
+    monkeypatch.setattr(hub, "probe", lambda url: pytest.fail("a network was asked"))
     without = next(name for name in timm.list_models() if not timm.models.is_model_pretrained(name))
     assert pretrained.cached_file(without) is None
     assert pretrained.unreachable(without) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "asked"),
+    [
+        ("convnext_tiny.in12k_ft_in1k", True),
+        ("swinv2_large_window12to16_192to256.ms_in22k_ft_in1k", True),
+        ("convnext_atto.d2_in1k", False),  # in the cache
+        ("convnext_atto", False),  # which of its weights, timm knows
+        ("resnet50.a1_in1k", False),
+    ],
+)
+def test_before_timm_is_loaded_only_what_is_sure_is_refused(
+    cache: Path, weights: Path, name: str, asked: bool
+) -> None:
+    put_into(cache, weights / "model.safetensors")
+    if not asked:
+        return refuse_what_cannot_be_fetched(name)
+    with pytest.raises(
+        ConfigError, match=rf"weights of {name} are not on this machine, .* cannot be reached"
+    ):
+        refuse_what_cannot_be_fetched(name)
+    return None
+
+
+def test_timm_keeps_the_weights_of_the_recipes_encoders_where_they_are_looked_for() -> None:
+    from xt.config.files import read_with_base
+    from xt.recipes import recipes
+
+    ours = {read_with_base(recipe)["model"]["encoder"] for recipe in recipes().values()}
+    assert all(name.startswith(CALLED_ALIKE) and "." in name for name in ours)
+    for name in timm.list_pretrained():
+        if name.startswith(CALLED_ALIKE):
+            known = timm.get_pretrained_cfg(name)
+            assert (known.hf_hub_id, known.hf_hub_filename) == (f"timm/{name}", None)
+
+
+def test_a_command_line_refuses_without_loading_pytorch(tmp_path: Path) -> None:
+    (tmp_path / "slides.csv").write_text("image,label\n")
+    environment = os.environ | {
+        "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_ENDPOINT": "http://127.0.0.1:9", "no_proxy": "127.0.0.1",
+        "HF_HUB_OFFLINE": "0",
+    }  # fmt: skip
+    for arguments, said in (
+        (["train", "classification", "--data.table", "slides.csv"], "127.0.0.1:9 cannot be reached"),
+        (["compare", "segmentation", "--data.table", "slides.csv"], "127.0.0.1:9 cannot be reached"),
+        (["train", "inaturalist/swin_t_hyper_512_256", "--data.inaturalist", "."], "cannot be reached"),
+        (["train", "classification"], "nothing says where the images are: --data.table slides.csv"),
+        (["train", "classification", "--optim.lrr", "1"], "did you mean 'optim.lr'"),
+    ):
+        code = (
+            f"import sys; from xt.cli.main import main; status = main({arguments!r}); "
+            "print(status, sorted({'torch', 'timm', 'lightning'} & set(sys.modules)))"
+        )
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=environment, capture_output=True, text=True, cwd=tmp_path
+        )
+        assert said in done.stderr
+        assert (arguments, done.stdout) == (arguments, "2 []\n")

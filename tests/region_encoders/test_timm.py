@@ -119,7 +119,7 @@ def test_pretrained_weights_without_a_network_are_one_sentence(monkeypatch):
 
     original = timm.create_model
     monkeypatch.setattr(timm, "create_model", offline)
-    monkeypatch.setattr("xt.region_encoders.pretrained.probe", lambda url: None)
+    monkeypatch.setattr("xt.region_encoders.hub.probe", lambda url: None)
     monkeypatch.setattr("xt.region_encoders.pretrained.cached_file", lambda name: None)
     with pytest.raises(
         ConfigError, match="the pretrained weights of convnext_atto are not on this machine and could not"
@@ -166,7 +166,7 @@ def test_a_missing_network_is_told_from_a_wrong_setting(monkeypatch: pytest.Monk
         raise error("no route to host")
 
     monkeypatch.setattr("timm.create_model", fail)
-    monkeypatch.setattr("xt.region_encoders.pretrained.probe", lambda url: None)
+    monkeypatch.setattr("xt.region_encoders.hub.probe", lambda url: None)
     monkeypatch.setattr("xt.region_encoders.pretrained.cached_file", lambda name: None)
     with pytest.raises(
         ConfigError, match="convnext_atto are not on this machine and could not be downloaded"

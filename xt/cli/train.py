@@ -94,7 +94,23 @@ def config_of(
         configuration_file(files[0])
     from xt.config.parser import load_config
 
-    return load_config(files[0] if files else None, overrides)
+    config = load_config(files[0] if files else None, overrides)
+    if config.data.tokens is None:
+        _refuse_what_is_known_now(config)
+    return config
+
+
+def _refuse_what_is_known_now(config: "RunConfig") -> None:
+    """Refuse what needs no PyTorch to be refused, before it is loaded."""
+    if not config.data.sources:
+        raise ConfigError(
+            "nothing says where the images are: --data.table slides.csv names a table of them, --data.folder FOLDER a "
+            "folder with a sub-folder for each class"
+        )
+    if config.model.pretrained is True:
+        from xt.region_encoders.hub import refuse_what_cannot_be_fetched
+
+        refuse_what_cannot_be_fetched(config.model.encoder)
 
 
 def _refuse_sources(command: str, files: list[str], overrides: Sequence[str]) -> None:

@@ -114,13 +114,14 @@ class DataConfig:
     photos: Photos = field(default_factory=Photos)
     """With `model.image_size`: how photographs are read, and their random changes, instead of `augmentation`."""
 
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """The settings that say where the images are: one, or none yet."""
+        names = ("table", "folder", "scenes", "coco", "inaturalist")
+        return tuple(name for name in names if getattr(self, name) not in (None, (), []))
+
     def __post_init__(self) -> None:
-        given = [
-            name
-            for name in ("table", "folder", "scenes", "coco")
-            if getattr(self, name) not in (None, (), [])
-        ]
-        given += ["inaturalist"] if self.inaturalist is not None else []
+        given = self.sources
         if len(given) > 1:
             raise ConfigError(
                 f"{' and '.join(f'data.{name}' for name in given)} were both given; give one of them"

@@ -14,7 +14,7 @@ from xt.data.photos import Photos
 from xt.errors import ConfigError
 from xt.model.config import ModelConfig
 from xt.option_types import in_range
-from xt.streaming.map import Keep
+from xt.streaming.keep import Keep
 
 _LARGEST_SEED = 2**32 - 1
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "64-true"]

@@ -13,7 +13,6 @@ import numpy as np
 
 from xt.errors import ConfigError
 from xt.images import LargeImage
-from xt.region_encoders.scaling import unit_scale
 
 # ITU-R BT.601: how bright red, green and blue seem.
 _LUMA = tuple(map(np.float32, (0.299, 0.587, 0.114)))
@@ -185,6 +184,9 @@ def _draw_jitter(
     saturation = 1 + augmentation.saturation * generator.uniform(-1, 1)
     if not (augmentation.brightness or augmentation.contrast or augmentation.saturation):
         return None
+    # PyTorch is loaded with it, for which no configuration need wait.
+    from xt.region_encoders.scaling import unit_scale
+
     scale = unit_scale(image.dtype)
     if colour:
         contrast = 1 + augmentation.contrast * shift

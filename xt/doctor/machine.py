@@ -99,7 +99,7 @@ def network() -> list[Finding]:
     """Whether weights could be fetched."""
     from huggingface_hub import constants
 
-    from xt.region_encoders.pretrained import advice, probe
+    from xt.region_encoders.hub import advice, probe
 
     if constants.HF_HUB_OFFLINE:
         return [Finding("hub", False, "HF_HUB_OFFLINE is set: only weights that are here are used")]

@@ -25,7 +25,8 @@ from xt.regions.encoded import EncodedImage
 from xt.regions.grid import RegionGrid
 from xt.regions.reader import RegionReader, TensorRegions
 from xt.regions.sequences import as_sequences
-from xt.streaming.map import Keep, Progress, Streaming, streamed_map
+from xt.streaming.keep import Keep
+from xt.streaming.map import Progress, Streaming, streamed_map
 from xt.streaming.parallel import agree, share_of
 from xt.streaming.room import with_room
 

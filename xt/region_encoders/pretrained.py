@@ -5,11 +5,7 @@ Hugging Face hub begin, who would try for most of a minute.
 """
 
 import logging
-import os
 import re
-import threading
-import urllib.error
-import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,14 +13,11 @@ from urllib.parse import urlsplit
 
 import timm
 import torch
-from huggingface_hub import constants, try_to_load_from_cache
 from torch import nn
 
 from xt.errors import ConfigError
+from xt.region_encoders.hub import FILES, cached, closed, lacking, probe
 
-_SECONDS = 1.5
-# As timm looks for them.
-_NAMES = ("model.safetensors", "pytorch_model.bin")
 _SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 
 
@@ -44,7 +37,7 @@ def weights_for(name: str, pretrained: bool | str) -> dict[str, Any]:
         return _as_file(found)
     why = unreachable(name)
     if why is not None:
-        raise ConfigError(f"the pretrained weights of {name} are not on this machine, and {why}: {advice()}")
+        raise ConfigError(lacking(name, why))
     return {}
 
 
@@ -54,12 +47,8 @@ def cached_file(name: str) -> Path | None:
     if known is None:
         return None
     if known.hf_hub_id:
-        repository, _, revision = known.hf_hub_id.partition("@")
-        for file in (known.hf_hub_filename,) if known.hf_hub_filename else _NAMES:
-            found = try_to_load_from_cache(repository, file, revision=revision or None)
-            if isinstance(found, str):
-                return Path(found)
-    elif known.url and not known.custom_load:
+        return cached(known.hf_hub_id, known.hf_hub_filename)
+    if known.url and not known.custom_load:
         file_there = Path(torch.hub.get_dir()) / "checkpoints" / Path(urlsplit(_address(known.url)).path).name
         return file_there if file_there.is_file() else None
     return None
@@ -70,35 +59,7 @@ def unreachable(name: str) -> str | None:
     known = timm.get_pretrained_cfg(name, allow_unregistered=True)
     if known is None or not (known.hf_hub_id or known.url):
         return None
-    if known.hf_hub_id and constants.HF_HUB_OFFLINE:
-        return "HF_HUB_OFFLINE is set, so that they are not fetched"
-    return probe(constants.ENDPOINT if known.hf_hub_id else _address(known.url))
-
-
-def probe(url: str) -> str | None:
-    """Why a host does not answer, said within two seconds; None if it answers, whatever it says.
-
-    On a slow network HF_HUB_ETAG_TIMEOUT, the hub's own setting, says how many seconds to wait.
-    """
-    seconds = float(os.environ.get("HF_HUB_ETAG_TIMEOUT") or _SECONDS)
-    host = urlsplit(url).netloc
-    answers: list[str | None] = []
-    # In a thread, as no timeout ends the search for a host's address.
-    asking = threading.Thread(target=lambda: answers.append(_ask(url, seconds)), daemon=True)
-    asking.start()
-    asking.join(seconds)
-    if not answers:
-        return f"{host} did not answer within {seconds:g} s (HF_HUB_ETAG_TIMEOUT=30 waits longer)"
-    return None if answers[0] is None else f"{host} cannot be reached ({answers[0]})"
-
-
-def advice() -> str:
-    """What to do about weights that cannot be had."""
-    return (
-        "connect it to a network once; or copy the hub's cache folder from a machine that has them and name it in "
-        f"HF_HUB_CACHE (here: {constants.HF_HUB_CACHE}); or give a file or folder of them, --model.pretrained=FOLDER; "
-        "or start without them, --model.pretrained=false"
-    )
+    return closed() if known.hf_hub_id else probe(_address(known.url))
 
 
 def loaded(name: str, make: Callable[[], nn.Module]) -> nn.Module:
@@ -144,20 +105,6 @@ def _address(url: str | tuple[str, str] | None) -> str:
     return url[0] if isinstance(url, tuple) else url or ""
 
 
-def _ask(url: str, seconds: float) -> str | None:
-    try:
-        # Through the proxy that the environment names, as the hub does.
-        urllib.request.urlopen(urllib.request.Request(url, method="HEAD"), timeout=seconds).close()
-    except urllib.error.HTTPError:
-        return None
-    except urllib.error.URLError as error:
-        # A certificate that only this module does not know is the hub's to judge.
-        return None if "CERTIFICATE" in str(error.reason).upper() else str(error.reason)
-    except OSError as error:
-        return str(error)
-    return None
-
-
 def _file_of(text: str) -> Path:
     """The one file of weights that a path means."""
     path = Path(text).expanduser()
@@ -167,7 +114,7 @@ def _file_of(text: str) -> Path:
         raise ConfigError(
             f"model.pretrained {text!r}: expected true, false, or a file or folder of weights; there is none"
         )
-    for name in _NAMES:
+    for name in FILES:
         if (path / name).is_file():
             return path / name
     files = sorted(file for file in path.iterdir() if file.suffix in _SUFFIXES)

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from xt.errors import ConfigError, ShapeError, XTError
 from xt.option_types import check_numbers
-from xt.region_encoders.pretrained import advice, loaded, weights_for
+from xt.region_encoders.hub import advice
+from xt.region_encoders.pretrained import loaded, weights_for
 from xt.region_encoders.scaling import PixelScaling
 
 # Of timm's options: more than the widest layers have channels.

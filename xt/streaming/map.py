@@ -23,13 +23,12 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from xt.errors import ConfigError
+from xt.streaming.keep import Keep
 from xt.streaming.replay import Progress, RegionBatches, Replay
 from xt.streaming.tensors import Gathered, Outputs
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
-
-Keep = Literal["auto", "none", "all"] | int
 
 
 @dataclass(frozen=True, kw_only=True)
