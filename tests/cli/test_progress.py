@@ -85,6 +85,7 @@ def test_a_log_of_hours_has_a_line_a_minute(clock):
         pytest.param([(1, 50), (2, 60), (3, 70)], 100, 3.0, id="gone on with: what was there took no time"),
         pytest.param([(60, 1), (61, 2), (62, 3), (63, 4), (130, 70)], 100, 30.5, id="a slow first step"),
         pytest.param([(1, 1)], 100, 99.0, id="after one step"),
+        pytest.param([(0.001, 50), (2, 51)], 60, 18.0, id="gone on with, and said at once"),
         pytest.param([], 100, None, id="nothing done"),
         pytest.param([(1, 0), (2, 0)], 100, None, id="nothing done, said twice"),
         pytest.param([(1, 100)], 100, None, id="all done"),

@@ -52,7 +52,7 @@ def test_train_resumes(run: Path, config: Path, capsys: pytest.CaptureFixture[st
     # Of three epochs only the last was left to do.
     assert "train: 18 of 18" in printed.err
     # It has not been validated since it goes on.
-    [last] = re.findall(r"^train: 18 of 18, (.*)", printed.err, flags=re.MULTILINE)
+    [last] = re.findall(r"^train: 18 of 18 steps, (.*)", printed.err, flags=re.MULTILINE)
     assert re.fullmatch(r"\d+ s, loss \d\S*, \d\S* regions/s, \d\.\d GB", last)
     [epoch] = re.findall(r"^epoch .*", printed.err, flags=re.MULTILINE)
     assert re.match(r"epoch 3: train/loss \d.*, val/loss \d.*, val/top1 [01]", epoch)

@@ -49,6 +49,17 @@ def test_everything_is_told_as_text_and_as_json(capsys: pytest.CaptureFixture[st
     assert max(map(len, text.splitlines())) <= 110
 
 
+@pytest.mark.parametrize("columns", [60, 80])
+def test_it_fits_a_terminal(columns: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", str(columns))
+    long = "what is said of it, at some length, and what to do about it when it is not as it should be"
+    findings = [Finding("gpu", 1, long), Finding("convnext_tiny.in12k_ft_in1k", None, long, lacks=long)]
+    shown = str(Report({"short": findings[:1], "long": findings})).splitlines()
+    assert max(map(len, shown)) <= columns
+    assert "  convnext_tiny.in12k_ft_in1k" in shown
+    assert sum(line.startswith("      ") and len(line) > columns / 2 for line in shown) >= 2
+
+
 def test_a_package_that_is_missing_or_too_old(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

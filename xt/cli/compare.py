@@ -36,7 +36,8 @@ def run_raw(argv: Sequence[str]) -> int:
     for line in rules_in_words(config):
         print(f"  {line}")
     with ProgressBars() as bars:
-        stages = {str(name): StageBars(bars, f"{name}: ") for name in config.compare.contestants}
+        steps = "s" if config.compare.budget == "seconds" else "steps"
+        stages = {str(name): StageBars(bars, f"{name}: ", steps) for name in config.compare.contestants}
 
         def progress(name: str, what: str, done: int, total: int, values: dict[str, float]) -> None:
             stages[name](what, done, total, values)

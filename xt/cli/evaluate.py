@@ -1,11 +1,13 @@
 """`xt evaluate CHECKPOINT TABLE [--split test] [--out DIR]`."""
 
 import argparse
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xt.cli.progress import ProgressBars
+from xt.cli.screen import fitted
 from xt.cli.train import StageBars, in_words
 from xt.errors import ConfigError
 from xt.images.bands import ALPHAS
@@ -115,7 +117,7 @@ def run(arguments: argparse.Namespace) -> int:
     how = reading(replace(data, tokens=None), model)
     summary = _measure(model, table, how, config, arguments)
     print(f"{which} of {table.source}" + ("" if data.view == "whole" else f", as '{data.view}' sees them"))
-    print(in_words(summary))
+    print(fitted(in_words(summary), sys.stdout))
     if arguments.out is not None:
         print(f"wrote {arguments.out}")
     return 0

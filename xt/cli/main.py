@@ -14,6 +14,7 @@ from typing import Any
 from xt import __version__
 from xt.cli.busy import wait_passively
 from xt.cli.parsers import CommandParser
+from xt.cli.screen import fitted
 from xt.errors import XTError
 
 # What one wants -> name -> (module, what `xt --help` says). A module is imported only when its command was chosen:
@@ -145,7 +146,7 @@ def _unknown(name: str) -> str:
 
 
 def _refuse(message: str) -> int:
-    print(f"xt: {message}", file=sys.stderr)
+    print(fitted(f"xt: {message}", sys.stderr), file=sys.stderr)
     return REFUSED
 
 
@@ -154,7 +155,7 @@ def _show_warning(
 ) -> None:
     # A user has no use for the line of our source that noticed something.
     if issubclass(category, UserWarning):
-        print(f"xt: {message}", file=sys.stderr)
+        print(fitted(f"xt: {message}", sys.stderr), file=sys.stderr)
     elif not issubclass(category, (DeprecationWarning, FutureWarning)):
         print(f"xt: {category.__name__}: {message} ({filename}:{lineno})", file=sys.stderr)
 

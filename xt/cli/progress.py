@@ -25,6 +25,7 @@ SECONDS_BETWEEN_LINES = 10.0
 # Of the log of a run of days, a line a minute is enough.
 _MOST_SECONDS_BETWEEN_LINES = 60.0
 _SHARE_BETWEEN_LINES = 1 / 30
+_AT_ONCE = 0.005
 
 
 class ProgressBars:
@@ -179,6 +180,9 @@ class Pace:
     def update(self, done: float, now: float) -> None:
         """`done` is through, of whatever is counted."""
         elapsed = now - self._began
+        if self._done == 0 < done and elapsed < _AT_ONCE:
+            # It was done before this began, as in a run that goes on, or the first step of one that is told of then.
+            self._points[0] = (now, done)
         # Less often than updates may come: some hundred points are enough.
         if done > self._done and now - self._points[-1][0] >= elapsed / 200:
             self._points.append((now, done))

@@ -1,7 +1,10 @@
 """`xt recipes`: the configurations inside the package, listed or shown."""
 
 import argparse
+import sys
+from itertools import groupby
 
+from xt.cli.screen import fitted
 from xt.errors import ConfigError
 
 EXAMPLES = (
@@ -35,8 +38,9 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     if arguments.name is not None:
         raise ConfigError(f"xt recipes list takes no name; did you mean xt recipes show {arguments.name}?")
-    names = list(recipes())
-    width = max(map(len, names))
-    for name in names:
-        print(f"{name:<{width}}  {summary(name)}")
+    for _, group in groupby(recipes(), lambda name: name.rpartition("/")[0]):
+        names = list(group)
+        width = max(map(len, names))
+        for name in names:
+            print(fitted(summary(name), sys.stdout, f"{name:<{width}}  "))
     return 0

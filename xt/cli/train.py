@@ -4,12 +4,14 @@ import argparse
 import math
 import os
 import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xt.cli.parsers import in_help
 from xt.cli.progress import Bar, ProgressBars
+from xt.cli.screen import fitted
 from xt.errors import ConfigError
 from xt.images.suffixes import is_image_name
 from xt.recipes import configuration_file, is_configuration
@@ -44,14 +46,15 @@ def run_raw(argv: Sequence[str]) -> int:
     from xt.training.run import train
 
     with ProgressBars() as bars:
-        result = train(config, report=StageBars(bars) if config.train.progress else None)
+        stages = StageBars(bars, steps="steps" if config.train.max_seconds is None else "s")
+        result = train(config, report=stages if config.train.progress else None)
     if not result.is_main:
         return 0
     print(f"split {result.metrics['split']}; trained {result.metrics['epochs']} epochs in "
           f"{result.metrics['training_seconds']:.0f} s")  # fmt: skip
     for part in ("validation", "test"):
         if part in result.metrics:
-            print(f"{part}: {in_words(result.metrics[part])}")
+            print(fitted(f"{part}: {in_words(result.metrics[part])}", sys.stdout))
     print(f"wrote {result.folder / 'model.safetensors'}")
     return 0
 
@@ -178,16 +181,22 @@ def in_words(summary: dict[str, object]) -> str:
 
 
 class StageBars:
-    """A progress bar for each stage of a run, and a line of numbers for each epoch."""
+    """A progress bar for each stage of a run, and a line of numbers for each epoch.
 
-    def __init__(self, bars: ProgressBars, prefix: str = "") -> None:
+    Args:
+        steps: what training is counted in; "s" where the clock ends it.
+    """
+
+    def __init__(self, bars: ProgressBars, prefix: str = "", steps: str = "steps") -> None:
         self.bars = bars
         self.prefix = prefix
+        self.steps = steps
         self.stages: dict[str, Bar] = {}
 
     def __call__(self, what: str, done: int, total: int, values: dict[str, float]) -> None:
         if what not in self.stages:
-            self.stages[what] = self.bars.add(f"{self.prefix}{what}", total=total)
+            unit = self.steps if what == "train" else "images"
+            self.stages[what] = self.bars.add(f"{self.prefix}{what}", total=total, unit=unit)
         if "epoch" in values:
             self._print_epoch(values)
         self.stages[what].update(done, total, note=newest_in_words(values))

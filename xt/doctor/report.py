@@ -1,12 +1,14 @@
 """What was found, as text for a terminal and as plain values for JSON."""
 
+import shutil
 import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-_INDENT = 4
-_WIDTH = 100
+_WIDTH, _NARROWEST = 100, 50
+# Behind longer names there is no room in 80 columns: what is said of them stands below.
+_LONGEST_NAME = 24
 
 
 @dataclass(frozen=True)
@@ -57,17 +59,29 @@ class Report:
         lines = []
         for section, findings in self.sections.items():
             lines.append(section)
-            width = max((len(found.name) for found in findings), default=0)
-            for found in findings:
-                for number, line in enumerate(str(found).splitlines()):
-                    head = f"  {found.name if number == 0 else '':<{width}}  "
-                    lines += textwrap.wrap(
-                        line, _WIDTH, initial_indent=head, subsequent_indent=" " * len(head),
-                        break_long_words=False, break_on_hyphens=False,
-                    )  # fmt: skip
+            lines += _columns({found.name: str(found) for found in findings})
         lacking = sum(bool(found.lacks) for findings in self.sections.values() for found in findings)
         needed = "" if self.is_fit else "; some of it is needed"
         lines.append(
             "nothing is lacking" if not lacking else f"{lacking} lines with ! say what is lacking{needed}"
         )
         return "\n".join(lines)
+
+
+def _columns(texts: Mapping[str, str]) -> list[str]:
+    """Names on the left and what is said of them on the right, as wide as the terminal."""
+    columns = min(max(shutil.get_terminal_size((_WIDTH, 24)).columns, _NARROWEST), _WIDTH)
+    width = max(map(len, texts), default=0)
+    lines = []
+    for name, text in texts.items():
+        head = f"  {name:<{width}}  "
+        if width > _LONGEST_NAME:
+            lines.append(f"  {name}")
+            head = " " * 6
+        for line in text.splitlines():
+            lines += textwrap.wrap(
+                line, columns, initial_indent=head, subsequent_indent=" " * len(head), break_long_words=False,
+                break_on_hyphens=False,
+            )  # fmt: skip
+            head = " " * len(head)
+    return lines
