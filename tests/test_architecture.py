@@ -16,6 +16,7 @@ PACKAGE = Path(xt.__file__).parent
 MAY_IMPORT = {
     "errors": set(),
     "output": set(),
+    "progress": set(),
     "option_types": set(),
     "registry": {"option_types"},
     "images": {"output"},
@@ -37,11 +38,15 @@ MAY_IMPORT = {
         "output", "option_types", "registry", "images", "regions", "streaming", "labels", "heads", "model", "data",
         "metrics", "results",
     },
-    "config": {"option_types", "images", "streaming", "labels", "model", "recipes", "data", "tasks"},
-    "prediction": {"output", "images", "regions", "labels", "heads", "results", "tasks"},
+    "config": {"option_types", "registry", "images", "streaming", "labels", "model", "recipes", "data", "tasks"},
     "training": {
-        "output", "registry", "images", "regions", "streaming", "region_encoders", "labels", "heads", "model",
-        "data", "config", "metrics", "tasks", "prediction",
+        "output", "progress", "registry", "images", "regions", "streaming", "region_encoders", "labels", "heads",
+        "model", "data", "config", "metrics", "results", "tasks",
+    },
+    "cluster": set(),
+    "prediction": {
+        "output", "progress", "images", "regions", "streaming", "labels", "heads", "model", "data", "config",
+        "results", "tasks", "training", "cluster",
     },
     "planning": {"images", "regions", "streaming", "context_encoders", "heads", "model"},
     "checking": {
@@ -51,7 +56,6 @@ MAY_IMPORT = {
     },
     "authors": {"output"},
     "doctor": {"images", "streaming", "region_encoders", "recipes", "config"},
-    "cluster": set(),
     "testing": {"output", "images", "context_encoders"},
     "demo": {"*"},
     "cli": {"*"},
@@ -172,9 +176,10 @@ def test_a_model_of_arrays_needs_no_file_libraries():
 def test_the_public_names():
     assert sorted(xt.__all__) == sorted(
         [
-            "DenseOptions", "DensePredictor", "LargeImage", "ModelConfig", "Plan", "Predictor", "RegionEncoder",
+            "DenseOptions", "DensePredictor", "LargeImage", "ModelConfig", "Plan", "PredictConfig", "Predictor",
+            "RegionEncoder",
             "RegionGrid", "RegionReader", "Streaming", "XT", "XTError", "__version__", "check", "create_model",
-            "detection_backbone", "load_authors_checkpoint", "load_model", "open_image", "plan", "stack",
+            "detection_backbone", "load_authors_checkpoint", "load_model", "open_image", "plan", "predict", "stack",
             "streamed_map",
         ]
     )  # fmt: skip

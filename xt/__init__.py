@@ -23,6 +23,8 @@ _EXPORTS = {
     "Predictor": "xt.prediction",
     "DensePredictor": "xt.prediction",
     "DenseOptions": "xt.prediction",
+    "predict": "xt.prediction.run",
+    "PredictConfig": "xt.config.predict",
     "plan": "xt.planning.plan",
     "check": "xt.checking",
     "Plan": "xt.planning.plan",
@@ -34,6 +36,7 @@ __all__ = ["__version__", *_EXPORTS]
 if TYPE_CHECKING:
     from xt.authors import load_authors_checkpoint as load_authors_checkpoint
     from xt.checking import check as check
+    from xt.config.predict import PredictConfig as PredictConfig
     from xt.errors import XTError as XTError
     from xt.images import LargeImage as LargeImage
     from xt.images import open_image as open_image
@@ -48,6 +51,7 @@ if TYPE_CHECKING:
     from xt.prediction import DenseOptions as DenseOptions
     from xt.prediction import DensePredictor as DensePredictor
     from xt.prediction import Predictor as Predictor
+    from xt.prediction.run import predict as predict
     from xt.region_encoders.timm import RegionEncoder as RegionEncoder
     from xt.regions.grid import RegionGrid as RegionGrid
     from xt.regions.reader import RegionReader as RegionReader

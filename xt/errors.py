@@ -4,6 +4,10 @@ Every message is one clear sentence or two: what was expected, what came (value,
 also derives from the built-in a caller would catch anyway.
 """
 
+import re
+
+_OPTION = re.compile(r"<(\w+)>")
+
 
 class XTError(Exception):
     """Anything that `xt` reports to its user; the command line prints it without a traceback."""
@@ -23,6 +27,23 @@ class ShapeError(XTError, ValueError):
 
 class ConfigError(XTError, ValueError):
     """A setting is unknown, out of range, or does not fit another setting."""
+
+
+class OptionError(ConfigError):
+    """An option of a call that is also a command has no meaning there or a wrong value.
+
+    Args:
+        message: names options in angle brackets, as in "<least_score> must be in [0, 1]".
+    """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(_OPTION.sub(r"\1", message))
+        self.message = message
+
+    @property
+    def as_typed(self) -> str:
+        """With options as the command line spells them: "--least-score must be in [0, 1]"."""
+        return _OPTION.sub(lambda option: f"--{option[1].replace('_', '-')}", self.message)
 
 
 class TableError(XTError, ValueError):

@@ -13,11 +13,10 @@ from PIL import Image
 
 from tests.shared_data import shared_data
 from tests.small_model import small_model
-from xt.cli import folder_files
 from xt.cli.main import main
 from xt.cluster.manifest import MANIFEST, Manifest
 from xt.cluster.units import Outcome, WorkUnit
-from xt.prediction import Predictor
+from xt.prediction import Predictor, folder_files
 from xt.prediction.results import TOGETHER, file_sha256
 
 

@@ -2,7 +2,6 @@
 
 import csv
 import json
-from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +12,11 @@ from PIL import Image
 from tests.prediction.dense_models import dense_model, scene
 from tests.small_model import small_model
 from xt.cli.main import main
-from xt.cli.predict_work import WorkMaker
-from xt.cli.predict_workers import _devices
 from xt.cluster.manifest import Manifest
-from xt.errors import CheckpointError, ConfigError, OutputError
+from xt.config.predict import PredictConfig
+from xt.errors import CheckpointError, ConfigError, OptionError, OutputError
+from xt.prediction.many import _devices
+from xt.prediction.unit_work import WorkMaker
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_a_worker_that_sees_other_files_refuses(folder, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     checkpoint = folder / "answer.safetensors"
     with Manifest(tmp_path, "abc") as manifest:
-        maker = WorkMaker(checkpoint, "abc", Namespace(), tmp_path, str(tmp_path), manifest.run)
+        maker = WorkMaker(checkpoint, "abc", PredictConfig(), tmp_path, str(tmp_path), manifest.run)
     with pytest.raises(CheckpointError, match=r"answer\.safetensors is another file on "):
         maker("cpu")
     elsewhere = replace(maker, folder=tmp_path / "elsewhere", start="/not/here")
@@ -136,7 +136,8 @@ def test_each_worker_gets_a_gpu_of_its_own(monkeypatch):
     assert _devices(1, "cuda:1") == ["cuda:1"]
     with pytest.raises(ConfigError, match="this machine has 2 GPUs, one for each worker"):
         _devices(3, None)
-    with pytest.raises(ConfigError, match="--workers 2 needs a device for each: leave out --device cuda:1"):
+    with pytest.raises(OptionError, match="workers 2 needs a device for each: leave out device") as refused:
         _devices(2, "cuda:1")
+    assert refused.value.as_typed == "--workers 2 needs a device for each: leave out --device cuda:1"
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     assert _devices(2, None) == ["cpu", "cpu"]

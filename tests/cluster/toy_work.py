@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from xt.cluster.units import WorkUnit
-from xt.cluster.worker import Done, Progress, Report, Work
+from xt.cluster.worker import Done, HowFar, Report, Work
 from xt.errors import ConfigError, ImageError, OutputError
 
 
@@ -34,7 +34,7 @@ class ToyWork:
 
     def do(self, unit: WorkUnit, report: Report, device: str | None) -> Done:
         tries = self.note(unit)
-        report(Progress(what=unit.name, done=1, total=2))
+        report(HowFar(what=unit.name, done=1, total=2))
         kind = unit.image.split("-")[0]
         if kind == "broken":
             raise ImageError(f"{unit.image} is damaged")

@@ -15,7 +15,7 @@ from xt import __version__
 from xt.cli.busy import wait_passively
 from xt.cli.parsers import CommandParser
 from xt.cli.screen import fitted
-from xt.errors import XTError
+from xt.errors import OptionError, XTError
 
 # What one wants -> name -> (module, what `xt --help` says). A module is imported only when its command was chosen:
 # `xt info` does not wait for torch. It has `EXAMPLES`, `add_arguments(parser)` and `run(arguments) -> exit status`, or,
@@ -80,6 +80,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             status = _dispatch(arguments)
             sys.stdout.flush()
             return status
+    except OptionError as error:
+        return _refuse(error.as_typed)
     except XTError as error:
         return _refuse(str(error))
     except KeyboardInterrupt:

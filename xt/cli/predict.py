@@ -2,18 +2,16 @@
 
 import argparse
 import sys
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xt.cli import folder_files, predict_dense, predict_workers
-from xt.cli.predict_image import PredictOne, check_classes, load, predictor_of_images
 from xt.cli.progress import ProgressBars
-from xt.errors import OutputError, XTError
+from xt.config.predict import REGIONS_PER_BAND, PredictConfig
 from xt.images.bands import ALPHAS
 
 if TYPE_CHECKING:
-    from xt.prediction.results import ResultFolder
-
+    from xt.prediction.run import PredictResult
 
 EXAMPLES = (
     "xt predict runs/first new --out found",
@@ -53,8 +51,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--overwrite", action="store_true",
         help="predict these images again, and throw away the folder's results of another checkpoint",
     )  # fmt: skip
-    predict_dense.add_arguments(parser)
-    predict_workers.add_arguments(parser)
+    _add_dense(parser)
+    _add_workers(parser)
     parser.epilog = (
         "Results: DIR/predictions.csv (one row an image), and for each image, of a model with one answer an image, "
         "NAME.relevance.tif (a GeoTIFF that lies on the image where it has coordinates) and NAME.overlay.png; of a "
@@ -65,76 +63,88 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_dense(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("segmentation, points and detection")
+    group.add_argument(
+        "--probabilities", action="store_true", help="also NAME.probabilities.tif, 8 bits for each class"
+    )
+    group.add_argument(
+        "--outlines", nargs="*", metavar="CLASS",
+        help="also NAME.outlines.geojson, polygons of these classes (of all but the first, if none is named)",
+    )  # fmt: skip
+    group.add_argument(
+        "--least-area", type=int, metavar="N", help="leave out outlines of fewer than N pixels"
+    )
+    group.add_argument(
+        "--merge-radius", type=float, metavar="PIXELS",
+        help="points closer than this are one; without it, as the model's head says",
+    )  # fmt: skip
+    group.add_argument(
+        "--merge-iou", type=float, metavar="PART",
+        help="of boxes of one class that overlap by more, the better one is kept; without it, as the head says",
+    )  # fmt: skip
+    group.add_argument(
+        "--least-score", type=float, metavar="SCORE",
+        help="leave out points and boxes of lower scores; without it, 0.5 for boxes (with --instances none are left "
+        "out) and for points as the model's head says",
+    )  # fmt: skip
+    group.add_argument(
+        "--instances", metavar="JSON",
+        help="COCO's instances file, from which detections.json takes the numbers of images and classes; without it "
+        "both are numbered from 1, and detections.images.json says how",
+    )  # fmt: skip
+    group.add_argument(
+        "--channels", type=_names, metavar="NAMES", default="vh,vv",
+        help="of xView3 scenes, in the model's order: vh, vv, bathymetry, wind_speed ... (default: vh,vv)",
+    )  # fmt: skip
+    group.add_argument(
+        "--restart", action="store_true", help="begin anew an image that an earlier run left unfinished"
+    )
+
+
+def _add_workers(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("many workers")
+    group.add_argument(
+        "--workers", type=int, metavar="N",
+        help="predict with N processes, one on each GPU, or all on the CPU; of a cluster, N workers",
+    )  # fmt: skip
+    group.add_argument(
+        "--cluster", metavar="ADDRESS",
+        help="predict with a Ray cluster: auto, HOST:6379, ray://HOST:10001, or local for one of this machine; all its "
+        "machines must see --out, the checkpoint and the images under the same names",
+    )  # fmt: skip
+    group.add_argument(
+        "--band-regions", type=int, metavar="N", default=REGIONS_PER_BAND,
+        help="an image of more regions is decoded by several workers, so many regions each (default: %(default)s)",
+    )  # fmt: skip
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(text.split(","))
+
+
 def run(arguments: argparse.Namespace) -> int:
-    from xt.prediction.inputs import identity as identity_of
-    from xt.prediction.results import ResultFolder, file_sha256
+    from xt.prediction.run import predict
 
-    has_workers = predict_workers.are_wanted(arguments)
-    checkpoint = Path(arguments.checkpoint)
-    if checkpoint.is_dir():
-        checkpoint = checkpoint / "model.safetensors"
-    identity = file_sha256(checkpoint)
-    images = predict_dense.find_images_and_scenes(arguments)
-    settings = predict_dense.settings(arguments)
-    instances = predict_dense.read_instances(arguments)
-    endings = predict_dense.wanted_endings(arguments) | ({".overlay.png"} if arguments.overlay else set())
-    with ResultFolder(arguments.out, identity, overwrite=arguments.overwrite) as results:
-        predict_workers.restore(results)
-        results.reserve(images)
-        todo = [
-            path for path in images if arguments.overwrite or not results.is_done(path, endings, settings)
-        ]
-        # What the file of instances lacks is said before the work.
-        everything = {identity_of(path): path for path in [*results.images, *todo]}
-        folder_files.image_numbers(list(everything.values()), instances)
-        failed: dict[str, str] = {}
-        if todo and has_workers:
-            if instances is not None:
-                check_classes(load(checkpoint, arguments), instances)
-            failed = predict_workers.predict_all(checkpoint, arguments, todo, results)
-        elif todo:
-            predict_one = predictor_of_images(checkpoint, identity, arguments, instances)
-            failed = _predict_all(predict_one, todo, results)
-        folder_files.write_scenes(results)
-        folder_files.write_detections(results, instances)
-    entries = [entry for path in images if (entry := results.entry(path)) is not None]
-    note = predict_dense.left_out([entry["row"] for entry in entries], arguments)
-    _report(len(images), len(todo), failed, results.table, note)
-    return 1 if failed else 0
-
-
-def _predict_all(predict_one: PredictOne, images: list[str], results: "ResultFolder") -> dict[str, str]:
-    """The images that failed, with the reason."""
-    failed: dict[str, str] = {}
+    config = PredictConfig(**{field.name: getattr(arguments, field.name) for field in fields(PredictConfig)})
     with ProgressBars() as bars:
-        overall = bars.add("all", total=len(images), unit="images") if len(images) > 1 else None
-        for path in images:
-            try:
-                predict_one(path, results, bars)
-            except OutputError:
-                # The next image would meet the same full disk.
-                raise
-            except Exception as error:
-                # One broken image, however it is broken, does not stop the others.
-                failed[path] = (
-                    str(error) if isinstance(error, XTError) else f"{type(error).__name__}: {error}"
-                )
-                bars.print(f"failed: {path}")
-            if overall is not None:
-                overall.advance()
-    return failed
+        result = predict(arguments.checkpoint, arguments.files, arguments.out, config, progress=bars)
+    _report(result)
+    return 1 if result.failed else 0
 
 
-def _report(num_images: int, num_todo: int, failed: dict[str, str], table: Path, note: str | None) -> None:
-    done, earlier = num_todo - len(failed), num_images - num_todo
+def _report(result: "PredictResult") -> None:
+    earlier = sum(image.done_before for image in result.images)
+    done, num_failed = len(result.images) - earlier, len(result.failed)
+    num_images = len(result.images) + num_failed
     parts = [f"{done} predicted"] if done or not earlier else []
     parts += [f"{earlier} done before"] if earlier else []
-    parts += [f"{len(failed)} failed"] if failed else []
+    parts += [f"{num_failed} failed"] if num_failed else []
     print(f"{num_images} image{'s' if num_images != 1 else ''}: {', '.join(parts)}")
-    if table.exists():
-        print(f"results: {table}")
-    if note is not None:
-        print(note)
-    for path, reason in failed.items():
+    if result.table.exists():
+        print(f"results: {result.table}")
+    if result.note is not None:
+        print(result.note)
+    for path, reason in result.failed.items():
         # A reason usually names its file.
         print(f"failed: {reason}" if path in reason else f"failed: {path}: {reason}", file=sys.stderr)

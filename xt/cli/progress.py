@@ -53,6 +53,7 @@ class ProgressBars:
         self.seconds_between_lines = seconds_between_lines
         self._notice = notice()
         self._rich: Progress | None = None
+        self.shows_details = self.console.is_terminal
         if self.console.is_terminal:
             self._rich = _BarsAndNotes(
                 TextColumn("{task.description}"),

@@ -9,7 +9,7 @@ from multiprocessing.connection import Connection, wait
 from typing import Any
 
 from xt.cluster.units import Outcome, WorkUnit
-from xt.cluster.worker import MakeWork, Progress, Worker
+from xt.cluster.worker import HowFar, MakeWork, Worker
 from xt.cluster.workers import ATTEMPTS, WorkerLostError
 
 # A forked process would share its parent's threads' locks, GPU and file positions.
@@ -26,7 +26,7 @@ class ProcessHandle:
     """
 
     def __init__(self, make_work: MakeWork, device: str | None, threads: int | None = None) -> None:
-        self.latest: Progress | None = None
+        self.latest: HowFar | None = None
         self._arguments = make_work, device, threads
         self._process: Any = None
         self._pipe: Connection | None = None
@@ -107,13 +107,13 @@ def _serve(pipe: Connection, make_work: MakeWork, device: str | None, threads: i
 
 
 class _Reports:
-    """Progress down the pipe, not too often."""
+    """HowFar down the pipe, not too often."""
 
     def __init__(self, pipe: Connection) -> None:
         self._pipe = pipe
         self._last = 0.0
 
-    def __call__(self, progress: Progress) -> None:
+    def __call__(self, progress: HowFar) -> None:
         now = time.monotonic()
         if now - self._last >= _SECONDS_BETWEEN_REPORTS:
             self._last = now

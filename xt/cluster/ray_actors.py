@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from xt.cluster.units import Outcome, WorkUnit
-from xt.cluster.worker import MakeWork, Progress, Worker
+from xt.cluster.worker import HowFar, MakeWork, Worker
 from xt.cluster.workers import ATTEMPTS, WorkerLostError
 from xt.errors import ConfigError, MissingPackageError, XTError
 
@@ -24,7 +24,7 @@ class ActorHandle:
     """A worker in a Ray actor."""
 
     def __init__(self, actor: Any) -> None:
-        self.latest: Progress | None = None
+        self.latest: HowFar | None = None
         self._actor = actor
         self._is_there = False
         self._closed = False

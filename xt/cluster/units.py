@@ -4,6 +4,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from xt.errors import XTError
+
 
 @dataclass(frozen=True, kw_only=True)
 class WorkUnit:
@@ -45,7 +47,7 @@ class Outcome:
         result: of an image that is done; JSON values.
         bands: into which the image was cut, to be done before it can be finished.
         failure: why the image cannot be predicted; "" if nothing went wrong.
-        refusal: why no image can be predicted, as where the disk is full; "" if that is not so.
+        refusal: why no image can be predicted, as where the disk is full; None if that is not so.
         warnings: for the user.
     """
 
@@ -55,7 +57,7 @@ class Outcome:
     result: Mapping[str, Any] | None = None
     bands: tuple[tuple[int, int], ...] = ()
     failure: str = ""
-    refusal: str = ""
+    refusal: XTError | None = None
     warnings: tuple[str, ...] = ()
 
 

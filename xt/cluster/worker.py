@@ -13,7 +13,7 @@ from xt.errors import OutputError, XTError
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class HowFar:
     """How far a worker is with the unit that it does.
 
     Attributes:
@@ -34,7 +34,7 @@ class Done:
     bands: tuple[tuple[int, int], ...] = ()
 
 
-Report = Callable[[Progress], None]
+Report = Callable[[HowFar], None]
 Work = Callable[[WorkUnit, Report], Done]
 # Given the device's name, or None for the first there is; it and what it holds travel to the worker.
 MakeWork = Callable[[str | None], Work]
@@ -52,12 +52,12 @@ class Worker:
         self._device = device
         self._report = report or self._keep
         self._work: Work | None = None
-        self._latest: Progress | None = None
+        self._latest: HowFar | None = None
 
     def name(self) -> str:
         return f"{socket.gethostname()}:{os.getpid()}"
 
-    def latest(self) -> Progress | None:
+    def latest(self) -> HowFar | None:
         """How far it is; asked for by another thread."""
         return self._latest
 
@@ -85,16 +85,16 @@ class Worker:
                     self._work = self._make_work(self._device)
                 except XTError as error:
                     # A model that cannot be read, or a wrong option: no image could be predicted.
-                    return {"refusal": str(error)}
+                    return {"refusal": error}
             done = self._work(unit, self._report)
         except OutputError as error:
             # The next image would meet the same full disk.
-            return {"refusal": str(error)}
+            return {"refusal": error}
         except Exception as error:
             return {
                 "failure": str(error) if isinstance(error, XTError) else f"{type(error).__name__}: {error}"
             }
         return {"result": done.result, "bands": done.bands}
 
-    def _keep(self, progress: Progress) -> None:
+    def _keep(self, progress: HowFar) -> None:
         self._latest = progress

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Protocol
 
 from xt.cluster.units import Outcome, Plan, WorkUnit
-from xt.cluster.worker import Progress
+from xt.cluster.worker import HowFar
 from xt.errors import XTError
 
 # A unit whose worker was lost is done again; what kills this many is not tried again.
@@ -23,7 +23,7 @@ class WorkerLostError(XTError, RuntimeError):
 class WorkerHandle(Protocol):
     """One worker, seen from the driver."""
 
-    latest: Progress | None
+    latest: HowFar | None
     """How far it is with its unit, if that is known."""
 
     def do(self, unit: WorkUnit) -> Outcome:
@@ -95,8 +95,8 @@ class Workers:
             if isinstance(found, BaseException):
                 raise found
             outcome, num_following = found
-            if outcome.refusal:
-                raise XTError(outcome.refusal)
+            if outcome.refusal is not None:
+                raise outcome.refusal
             waiting += num_following - 1
             yield outcome
 

@@ -187,18 +187,3 @@ def stored_columns(
     good = rows[:, list(columns).index("score")] >= least_score
     kept = rows[good]
     return {name: kept[:, number] for number, name in enumerate(columns)}, len(rows) - len(kept)
-
-
-def on_data(y: Rows, x: Rows, region: Region, image: "LargeImage") -> NDArray[np.bool_]:
-    """Which of a region's places lie in the image, which regions overhang, and where it has data.
-
-    Args:
-        y, x: (N,) in pixels of the image. An offset may carry a place a little over its region's border.
-    """
-    inside: NDArray[np.bool_] = (y >= 0) & (x >= 0) & (y < image.shape[0]) & (x < image.shape[1])
-    if image.has_nodata and inside.any():
-        _, valid = image.read_usable(*region)
-        row = np.clip(y - region.y, 0, region.height - 1).astype(int)
-        column = np.clip(x - region.x, 0, region.width - 1).astype(int)
-        inside &= np.asarray(valid.any(axis=-1))[row, column]
-    return inside

@@ -9,10 +9,11 @@ import numpy as np
 from xt.heads.detection import DetectionHead
 from xt.labels.box_table import BoxTable
 from xt.labels.merge_boxes import boxes_of_image
-from xt.prediction.dense_task import DenseOptions, DenseResult, DenseTask, Rows, on_data, stored_columns
+from xt.prediction.dense_task import DenseOptions, DenseResult, DenseTask, Rows, stored_columns
 from xt.regions.grid import Region, RegionGrid
 from xt.results.box_writers import read_boxes, write_box_table, write_boxes
 from xt.results.dense_overlay import write_boxes_overlay
+from xt.results.on_data import boxes_on_data
 from xt.results.region_store import RegionStore
 from xt.results.thumbnail import thumbnail
 
@@ -26,8 +27,6 @@ LEAST_SCORE = 0.5
 precision wants them, people do not."""
 
 _COLUMNS = ("y0", "x0", "y1", "x1", "score", "label")
-# Of files, in pixels: smaller boxes would be nothing there.
-_SMALLEST = 1e-3
 
 
 class DetectionTask(DenseTask):
@@ -85,11 +84,3 @@ class DetectionTask(DenseTask):
             title=title,
             microns_per_pixel=image.microns_per_pixel[1] if image.microns_per_pixel else None,
         )
-
-
-def boxes_on_data(table: BoxTable, region: Region, image: "LargeImage") -> BoxTable:
-    """A region's boxes cut at the image's borders, those without data at their centre left out."""
-    found = table.clipped(*image.shape)
-    found = found.select((found.heights >= _SMALLEST) & (found.widths >= _SMALLEST))
-    y, x = found.centres.T
-    return found.select(on_data(y, x, region, image))

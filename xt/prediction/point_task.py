@@ -9,10 +9,11 @@ import numpy as np
 
 from xt.heads.points import PointHead
 from xt.labels.merge_points import merge_points
-from xt.prediction.dense_task import DenseOptions, DenseResult, DenseTask, Rows, on_data, stored_columns
+from xt.prediction.dense_task import DenseOptions, DenseResult, DenseTask, Rows, stored_columns
 from xt.regions.grid import Region, RegionGrid
 from xt.results.dense_overlay import write_points_overlay
 from xt.results.dense_writers import read_columns, write_point_table, write_points
+from xt.results.on_data import on_data
 from xt.results.region_store import RegionStore
 from xt.results.thumbnail import thumbnail
 

@@ -20,9 +20,8 @@ from xt.metrics.boxes import BoxScores
 from xt.metrics.points import PointScores
 from xt.metrics.segmentation import SegmentationScores
 from xt.model.xt import XT
-from xt.prediction.dense_task import on_data
-from xt.prediction.detection_task import boxes_on_data
 from xt.regions.grid import Region
+from xt.results.on_data import boxes_on_data, on_data
 from xt.streaming.map import Progress
 
 if TYPE_CHECKING:

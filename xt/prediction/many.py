@@ -1,61 +1,25 @@
-"""The part of `xt predict` for many workers: processes of this machine, or a Ray cluster's; one way for both."""
+"""`xt.predict` with many workers: processes of this machine, or a Ray cluster's; one way for both."""
 
-import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xt.cli.predict_work import WorkMaker
-from xt.cli.progress import Bar, ProgressBars
 from xt.cluster.manifest import Manifest, read_manifest
 from xt.cluster.processes import local_handles
 from xt.cluster.units import Outcome, Plan, units_of
-from xt.cluster.worker import Progress
+from xt.cluster.worker import HowFar
 from xt.cluster.workers import Workers
-from xt.errors import ConfigError
+from xt.config.predict import PredictConfig
+from xt.errors import OptionError
+from xt.prediction.unit_work import WorkMaker
+from xt.progress import Bar, Progress
 
 if TYPE_CHECKING:
     from xt.prediction.results import ResultFolder
 
-# About a minute of a small region encoder on a GPU.
-REGIONS_PER_BAND = 4096
 _WORKERS_SHOWN = 16
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("many workers")
-    group.add_argument(
-        "--workers", type=int, metavar="N",
-        help="predict with N processes, one on each GPU, or all on the CPU; of a cluster, N workers",
-    )  # fmt: skip
-    group.add_argument(
-        "--cluster", metavar="ADDRESS",
-        help="predict with a Ray cluster: auto, HOST:6379, ray://HOST:10001, or local for one of this machine; all its "
-        "machines must see --out, the checkpoint and the images under the same names",
-    )  # fmt: skip
-    group.add_argument(
-        "--band-regions", type=int, metavar="N", default=REGIONS_PER_BAND,
-        help="an image of more regions is decoded by several workers, so many regions each (default: %(default)s)",
-    )  # fmt: skip
-
-
-def are_wanted(arguments: argparse.Namespace) -> bool:
-    """Whether the command line asks for workers.
-
-    Raises:
-        ConfigError: an option is out of range, or does not fit another.
-    """
-    if arguments.workers is not None and arguments.workers < 1:
-        raise ConfigError(f"--workers must be at least 1, got {arguments.workers}")
-    if arguments.band_regions < 1:
-        raise ConfigError(f"--band-regions must be at least 1, got {arguments.band_regions}")
-    if arguments.cluster is not None and arguments.device not in (None, "cpu", "cuda"):
-        raise ConfigError(
-            f"--device {arguments.device} with --cluster: Ray gives each worker its GPU; leave it out, or say cpu"
-        )
-    return arguments.cluster is not None or arguments.workers is not None
 
 
 def restore(results: "ResultFolder") -> None:
@@ -68,7 +32,11 @@ def restore(results: "ResultFolder") -> None:
 
 
 def predict_all(
-    checkpoint: Path, arguments: argparse.Namespace, images: list[str], results: "ResultFolder"
+    checkpoint: Path,
+    config: PredictConfig,
+    images: Sequence[str],
+    results: "ResultFolder",
+    progress: Progress,
 ) -> dict[str, str]:
     """Predict with workers; the images that failed, with the reason.
 
@@ -79,18 +47,18 @@ def predict_all(
     units = units_of((image, results.path(image, "").name) for image in images)
     with Manifest(results.folder, results.checkpoint) as manifest:
         maker = WorkMaker(
-            checkpoint, results.checkpoint, arguments, results.folder.resolve(), os.getcwd(), manifest.run
+            checkpoint, results.checkpoint, config, results.folder.resolve(), os.getcwd(), manifest.run
         )
-        with _workers(maker, arguments, plan) as workers, ProgressBars() as bars:
-            shown = _Shown(bars, workers, len(images))
+        with _workers(maker, config, plan) as workers:
+            shown = _Shown(progress, workers, len(images))
             said: set[str] = set()
             for outcome in workers.run(units):
                 if outcome is not None:
                     _record(outcome, results, manifest)
                     if outcome.failure:
-                        bars.print(f"failed: {outcome.unit.image}")
+                        progress.print(f"failed: {outcome.unit.image}")
                     for warning in set(outcome.warnings) - said:
-                        bars.print(f"xt: {warning}")
+                        progress.print(f"xt: {warning}")
                     said |= set(outcome.warnings)
                 shown.update(plan)
     return {image: plan.failed[image] for image in images if image in plan.failed}
@@ -104,17 +72,18 @@ def _record(outcome: Outcome, results: "ResultFolder", manifest: Manifest) -> No
 
 
 @contextmanager
-def _workers(maker: WorkMaker, arguments: argparse.Namespace, plan: Plan) -> Iterator[Workers]:
-    if arguments.cluster is not None:
+def _workers(maker: WorkMaker, config: PredictConfig, plan: Plan) -> Iterator[Workers]:
+    if config.cluster is not None:
         from xt.cluster.ray_actors import ray_handles
 
         with (
-            ray_handles(maker, arguments.cluster, arguments.workers, arguments.device) as handles,
+            ray_handles(maker, config.cluster, config.workers, config.device) as handles,
             Workers(handles, plan) as workers,
         ):
             yield workers
         return
-    devices = _devices(arguments.workers, arguments.device)
+    assert config.workers is not None, "workers are wanted"
+    devices = _devices(config.workers, config.device)
     threads = max(1, _cpus() // len(devices)) if devices[0] == "cpu" else None
     with Workers(local_handles(maker, devices, threads), plan) as workers:
         yield workers
@@ -135,11 +104,11 @@ def _devices(count: int, wanted: str | None) -> list[str | None]:
         return ["cpu"] * count
     if wanted not in (None, "cuda"):
         if count > 1:
-            raise ConfigError(f"--workers {count} needs a device for each: leave out --device {wanted}")
+            raise OptionError(f"<workers> {count} needs a device for each: leave out <device> {wanted}")
         return [wanted]
     if count > gpus:
-        raise ConfigError(
-            f"--workers {count}: this machine has {gpus} GPUs, one for each worker; or use --device cpu"
+        raise OptionError(
+            f"<workers> {count}: this machine has {gpus} GPUs, one for each worker; or use <device> cpu"
         )
     return [f"cuda:{number}" for number in range(count)]
 
@@ -149,13 +118,13 @@ def _cpus() -> int:
 
 
 class _Shown:
-    """All images, the bands of large ones, and on a terminal what the first workers do."""
+    """All images, the bands of large ones, and what the first workers do."""
 
-    def __init__(self, bars: ProgressBars, workers: Workers, num_images: int) -> None:
-        self._bars = bars
-        self._images = bars.add("all", total=num_images, unit="images")
+    def __init__(self, progress: Progress, workers: Workers, num_images: int) -> None:
+        self._progress = progress
+        self._images = progress.add("all", total=num_images, unit="images")
         self._bands: Bar | None = None
-        self._handles = workers.handles[:_WORKERS_SHOWN] if bars.console.is_terminal else []
+        self._handles = workers.handles[:_WORKERS_SHOWN] if progress.shows_details else []
         self._units: dict[int, tuple[str, Bar]] = {}
         self._last = (-1, -1, -1)
 
@@ -165,12 +134,12 @@ class _Shown:
             self._last = now
             self._images.update(plan.num_images)
             if plan.all_bands:
-                self._bands = self._bands or self._bars.add("of large images", unit="bands")
+                self._bands = self._bands or self._progress.add("of large images", unit="bands")
                 self._bands.update(plan.num_bands, plan.all_bands)
         for number, handle in enumerate(self._handles):
             self._show(number, handle.latest)
 
-    def _show(self, number: int, latest: Progress | None) -> None:
+    def _show(self, number: int, latest: HowFar | None) -> None:
         what, bar = self._units.get(number, ("", None))
         if bar is not None and (latest is None or latest.what != what):
             bar.remove()
@@ -178,6 +147,6 @@ class _Shown:
             bar = None
         if latest is not None:
             if bar is None:
-                bar = self._bars.add(latest.what)
+                bar = self._progress.add(latest.what)
                 self._units[number] = (latest.what, bar)
             bar.update(latest.done, latest.total)

@@ -1,4 +1,4 @@
-"""What `xt predict` writes once for all images of a folder: xView3's prediction file, COCO's file of detections."""
+"""What is written once for all images of a folder: xView3's prediction file, COCO's file of detections."""
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
@@ -6,6 +6,7 @@ from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 from xt.errors import ConfigError
+from xt.prediction.given import RADAR
 
 if TYPE_CHECKING:
     from xt.labels.formats.coco import Instances
@@ -16,7 +17,7 @@ SCENES = "xview3.csv"
 # Boxes of all images in COCO's form of results, and the images that their numbers mean.
 DETECTIONS = "detections.json"
 DETECTIONS_IMAGES = "detections.images.json"
-RADAR = ("VH_dB.tif", "VV_dB.tif")
+
 _BOXES_AT_ONCE = 10_000
 
 

@@ -1,0 +1,152 @@
+"""What is done with one image where the model answers for every place: segmentations, points and boxes."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from xt.config.predict import PredictConfig
+from xt.errors import ConfigError, OptionError
+from xt.images import stack_parts
+from xt.prediction.image_work import ImageWork, Opener, Results
+from xt.prediction.inputs import image_name
+from xt.progress import Progress, Stages
+
+if TYPE_CHECKING:
+    from xt.images import LargeImage
+    from xt.model.xt import XT
+    from xt.prediction.dense_predictor import DensePredictor
+    from xt.prediction.dense_task import DenseOptions
+
+# Of predictions.csv, behind what is counted.
+_LEFT_OUT = "_left_out"
+# Options, and the heads that they are for.
+_OPTIONS = {
+    "probabilities": ("segmentation",),
+    "outlines": ("segmentation",),
+    "least_area": ("segmentation",),
+    "merge_radius": ("points",),
+    "merge_iou": ("detection",),
+    "least_score": ("points", "detection"),
+    "instances": ("detection",),
+    "restart": ("segmentation", "points", "detection"),
+}
+
+
+class DenseOpener(Opener):
+    """Of xView3's files -32768 is nodata, whatever they say; detectors get grey images coloured, as there are some
+    among COCO's."""
+
+    @contextmanager
+    def __call__(self, path: str) -> Iterator["LargeImage"]:
+        from xt.data.grey import in_colour
+
+        model = self.trained.model.config
+        with super().__call__(path) as image:
+            yield in_colour(image, model.in_channels) if model.head == "detection" else image
+
+    def nodata(self, path: str) -> float | None:
+        from xt.data.xview3 import CHANNELS, NODATA
+
+        is_scene = {image_name(part) for part in stack_parts(path)} <= set(CHANNELS.values())
+        return NODATA if is_scene else super().nodata(path)
+
+
+class DenseWork(ImageWork):
+    """Predicts an image and writes its files; one of many regions in bands."""
+
+    def __init__(self, predictor: "DensePredictor", opened: DenseOpener) -> None:
+        self.predictor = predictor
+        self.opened = opened
+        self.options = dense_options(predictor.model, opened.config)
+
+    def predict(self, path: str, results: Results, progress: Progress, *, is_cut: bool = False) -> None:
+        destination, task = results.path(path, ""), self.predictor.task
+        # What the bands of this run have begun is not begun anew.
+        options = replace(self.options, restart=False) if is_cut else self.options
+        with Stages(progress, f"{destination.name}: ") as report, self.opened(path) as image:
+            given = self.opened.source(path)
+            result = self.predictor.predict(image, destination, options, report, given=given)
+            endings = {what: task.endings[what] for what in result.files}
+            if self.opened.config.overlay:
+                endings["overlay"] = ".overlay.png"
+                task.draw(result, image, results.path(path, endings["overlay"]), destination.name)
+            height, width = image.shape
+            counts = {f"{task.unit}({name})": count for name, count in result.counts.items()}
+            if task.name in _OPTIONS["least_score"]:
+                counts[f"{task.unit}{_LEFT_OUT}"] = result.left_out
+            values = {"height": height, "width": width, **counts}
+            results.add(path, endings, values, self.opened.settings(path))
+
+    def cut(self, path: str, results: Results, progress: Progress) -> tuple[tuple[int, int], ...]:
+        destination, most = results.path(path, ""), self.opened.config.band_regions
+        with Stages(progress, f"{destination.name}: ") as report, self.opened(path) as image:
+            bands = self.predictor.cut(image, destination, most, self.options, report, given=path)
+        return tuple((band.first, band.stop) for band in bands)
+
+    def predict_band(self, path: str, band: tuple[int, int], results: Results, progress: Progress) -> None:
+        from xt.prediction.bands import Band
+
+        destination, options = results.path(path, ""), replace(self.options, restart=False)
+        with Stages(progress, f"{destination.name}: ") as report, self.opened(path) as image:
+            self.predictor.predict_band(image, destination, Band(*band), options, report, given=path)
+
+
+def check_options(config: PredictConfig, head: str) -> None:
+    """Refuse options that mean nothing for a model with this head.
+
+    Raises:
+        OptionError: names the option.
+    """
+    for name, heads in _OPTIONS.items():
+        if head not in heads and getattr(config, name) not in (None, False):
+            raise OptionError(f"<{name}> is for {' and '.join(heads)}, but this model's head is {head!r}")
+
+
+def dense_options(model: "XT", config: PredictConfig) -> "DenseOptions":
+    """What to write.
+
+    Raises:
+        ConfigError: a value is out of range, or there is no such class.
+    """
+    from xt.prediction.dense_task import DenseOptions
+    from xt.prediction.predictor import class_names
+
+    names = class_names(model)
+    labels: tuple[int, ...] = ()
+    if config.outlines is not None:
+        unknown = [name for name in config.outlines if name not in names]
+        if unknown:
+            raise ConfigError(
+                f"there is no class {unknown[0]!r} to outline; the classes are {', '.join(names)}"
+            )
+        labels = tuple(names.index(name) for name in config.outlines) or tuple(range(1, len(names)))
+    return DenseOptions(
+        probabilities=config.probabilities,
+        outlines=labels,
+        least_area=1 if config.least_area is None else config.least_area,
+        merge_radius=config.merge_radius,
+        merge_iou=config.merge_iou,
+        least_score=config.chosen_least_score,
+        restart=config.restart or config.overwrite,
+    )
+
+
+def left_out(rows: Iterable[Mapping[str, Any]], config: PredictConfig) -> str | None:
+    """What the results of these rows of predictions.csv lack for its low score, as a sentence; None for nothing."""
+    from xt.prediction.detection_task import LEAST_SCORE
+
+    rows = list(rows)
+    for unit in ("points", "boxes"):
+        count = sum(int(row.get(f"{unit}{_LEFT_OUT}", 0)) for row in rows)
+        if not count:
+            continue
+        written = sum(int(row[name]) for row in rows for name in row if name.startswith(f"{unit}("))
+        least = LEAST_SCORE if config.least_score is None else config.least_score
+        which = (
+            f"{unit} with a score below {least:g}"
+            if written
+            else f"all {unit}, none has a score of {least:g}"
+        )
+        return f"left out: {which}; {count:,} before those of one object are merged, --least-score 0 writes them too"
+    return None

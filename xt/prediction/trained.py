@@ -1,0 +1,114 @@
+"""A trained model as it comes, from a file or as it is, with what of its training matters for new images."""
+
+import os
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from xt.config.predict import PredictConfig
+from xt.images.bands import ALPHA, Alpha
+from xt.prediction.results import file_sha256
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from xt.images import LargeImage
+    from xt.model.xt import XT
+    from xt.prediction.image_work import ImageWork
+    from xt.streaming.map import Streaming
+
+
+@dataclass(frozen=True)
+class ModelSource:
+    """Where a model comes from; it is loaded only when something is left to predict.
+
+    Attributes:
+        file: of the checkpoint; None for a model that is here already.
+        identity: sha256 of the file, or of configuration and weights.
+    """
+
+    identity: str
+    file: Path | None = None
+    model: "XT | None" = None
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A model ready for new images.
+
+    Attributes:
+        identity: as of its `ModelSource`.
+        streaming: how it goes through an image's regions.
+        nodata: what images hold where they hold nothing: as given, or as in training.
+        alpha: what a band is that they call alpha, likewise.
+    """
+
+    model: "XT"
+    identity: str
+    streaming: "Streaming"
+    nodata: float | None
+    alpha: Alpha
+
+
+def model_source(model: "XT | str | os.PathLike[str]") -> ModelSource:
+    """Of a model, or of the path of a run folder, a model.safetensors or a .ckpt.
+
+    Raises:
+        CheckpointError: there is no such file or it cannot be read.
+    """
+    if not isinstance(model, str | os.PathLike):
+        from xt.prediction.identity import model_identity
+
+        return ModelSource(model_identity(model), model=model)
+    file = Path(model)
+    if file.is_dir():
+        file = file / "model.safetensors"
+    return ModelSource(file_sha256(file), file=file)
+
+
+def load(source: ModelSource, config: PredictConfig) -> TrainedModel:
+    """The model; options that are not for it are refused.
+
+    Raises:
+        CheckpointError: the file is no checkpoint.
+        ConfigError: an option is for other tasks, or out of range.
+    """
+    from xt.images.resolution import check_microns
+    from xt.prediction.dense_work import check_options
+    from xt.training.checkpoints import load_trained
+
+    model, run = (source.model, None) if source.file is None else load_trained(source.file)
+    assert model is not None
+    streaming = model.streaming
+    if config.region_batch is not None:
+        streaming = replace(streaming, region_batch=config.region_batch)
+    check_options(config, model.config.head)
+    check_microns(config.microns_per_pixel)
+    trained = (None, ALPHA) if run is None else (run.data.nodata, run.data.alpha)
+    return TrainedModel(
+        model=model,
+        identity=source.identity,
+        streaming=streaming,
+        nodata=trained[0] if config.nodata is None else config.nodata,
+        alpha=config.alpha or trained[1],
+    )
+
+
+def image_work(
+    trained: TrainedModel, config: PredictConfig, opened: "Mapping[str, LargeImage] | None" = None
+) -> "ImageWork":
+    """What is done with an image by this model.
+
+    Args:
+        opened: see `Opener`.
+    """
+    from xt.prediction.dense_predictor import DENSE_TASKS, DensePredictor
+    from xt.prediction.dense_work import DenseOpener, DenseWork
+    from xt.prediction.image_work import AnswerWork, Opener
+    from xt.prediction.predictor import Predictor
+
+    if trained.model.config.head in DENSE_TASKS:
+        dense = DensePredictor(trained.model, config.device, trained.streaming, trained.identity)
+        return DenseWork(dense, DenseOpener(trained, config, opened or {}))
+    predictor = Predictor(trained.model, config.device, trained.streaming)
+    return AnswerWork(predictor, Opener(trained, config, opened or {}))
