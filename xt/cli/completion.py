@@ -11,7 +11,8 @@ from pathlib import Path
 EXAMPLES = ("xt completion bash > xt.bash", "xt completion zsh > _xt")
 _FOLDERS = ("DIR", "STORE.zarr", "TABLE|FOLDER")
 _CONFIGURATIONS = ("CONFIG", "CHECKPOINT_OR_CONFIG", "MODEL")
-_FUNCTION = "_xt_configurations"
+_RECIPE = "NAME"
+_FUNCTION, _RECIPES_FUNCTION = "_xt_configurations", "_xt_recipes"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,9 +52,12 @@ def _complete(action: argparse.Action) -> None:
         return
     if action.metavar in _CONFIGURATIONS:
         action.complete = {"bash": _FUNCTION, "zsh": _FUNCTION}  # type: ignore[attr-defined]
+    elif action.metavar == _RECIPE:
+        action.complete = {"bash": _RECIPES_FUNCTION, "zsh": _RECIPES_FUNCTION}  # type: ignore[attr-defined]
     elif action.metavar in _FOLDERS:
         action.complete = shtab.DIRECTORY if action.metavar == "DIR" else shtab.FILE  # type: ignore[attr-defined]
-    elif action.type is Path or not action.option_strings:
+    elif action.type in (Path, None):
+        # Of a text it is not known whether it names a file, as most texts do.
         action.complete = shtab.FILE  # type: ignore[attr-defined]
 
 
@@ -62,6 +66,8 @@ def _preamble() -> dict[str, str]:
 
     names = " ".join(recipes())
     return {
-        "bash": f'{_FUNCTION}() {{ compgen -W "{names}" -- "$1"; compgen -f -- "$1"; }}',
-        "zsh": f"{_FUNCTION}() {{ _alternative 'recipes:recipe:({names})' 'files:file:_files' }}",
+        "bash": f'{_RECIPES_FUNCTION}() {{ compgen -W "{names}" -- "$1"; }}\n'
+        f'{_FUNCTION}() {{ {_RECIPES_FUNCTION} "$1"; compgen -f -- "$1"; }}',
+        "zsh": f"{_RECIPES_FUNCTION}() {{ _alternative 'recipes:recipe:({names})' }}\n"
+        f"{_FUNCTION}() {{ _alternative 'recipes:recipe:({names})' 'files:file:_files' }}",
     }
