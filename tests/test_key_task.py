@@ -1,7 +1,6 @@
 """What dense heads and context are for: what is to be found at a place depends on what lies far away."""
 
 from collections import Counter
-from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -14,6 +13,16 @@ from xt.errors import ConfigError
 
 LAYOUT = KeyLayout.square(4, kinds=4, of_each=2)
 LAYOUT_IN_SMALL = KeyLayout.square(2, kinds=3, of_each=1)
+
+
+def in_small(stage: Stage) -> KeyTask:
+    return KeyTask(
+        stages=(stage,),
+        evaluation=LAYOUT_IN_SMALL,
+        evaluation_images=80,
+        choosing=LAYOUT_IN_SMALL,
+        choosing_images=40,
+    )
 
 
 def test_of_whatever_is_marked_one_in_as_many_as_there_are_kinds_is_right() -> None:
@@ -56,6 +65,16 @@ def test_the_frame_is_around_the_key_alone_and_leaves_its_ink() -> None:
     assert np.array_equal(inside, plain[key.y : key.y + key.side, key.x : key.x + key.side])
 
 
+def test_no_clutter_of_training_images_is_on_held_out_ones() -> None:
+    shapes = [
+        {stamp.tobytes() for stamp in key_scene(LAYOUT, pool, 0).scene.stamps}
+        for pool in ("train", "heldout")
+    ]
+    assert all(len(known) > 1000 for known in shapes)
+    # Any two rectangles filled alike and of one size are the same.
+    assert len(shapes[0] & shapes[1]) < 20
+
+
 def test_too_many_digits_are_refused() -> None:
     with pytest.raises(ConfigError, match="128 x 128 pixels has 2 x 2 squares of 64 for the key and 4 other"):
         key_scene(KeyLayout.square(2, 4, 1), "train", 0)
@@ -75,17 +94,14 @@ def test_a_window_of_a_key_scene_is_the_same_part_of_all_of_it() -> None:
 
 def test_without_context_it_stays_at_chance() -> None:
     # As long as it takes to find digits: more does not help.
-    stages = (Stage(LAYOUT_IN_SMALL, 800, 16, 120),)
-    task = replace(KeyTask(), stages=stages, evaluation=LAYOUT_IN_SMALL, evaluation_images=80)
-    learned = learn(key_model("none"), task)
+    learned = learn(key_model("none"), in_small(Stage(LAYOUT_IN_SMALL, 800, 16, 120)))
     # It marks every digit, one in three of which is right: 0.5, with a standard deviation of about 0.03.
     assert 0.35 < learned.f1 < 0.6
 
 
 @pytest.mark.parametrize("context", ["mamba"])
 def test_with_context_what_is_like_the_key_is_found_in_small(context: str) -> None:
-    stages = (Stage(LAYOUT_IN_SMALL, 2500, 32, 240),)
-    task = replace(KeyTask(), stages=stages, evaluation=LAYOUT_IN_SMALL, evaluation_images=80)
+    task = in_small(Stage(LAYOUT_IN_SMALL, 2500, 32, 240))
     assert learn(key_model(context), task).f1 > 0.8
 
 
@@ -95,5 +111,6 @@ def test_with_context_what_is_like_the_key_is_found_in_small(context: str) -> No
 def test_with_context_what_is_like_the_key_is_found(context: str) -> None:
     small, middle, _ = KeyTask().stages
     # Attention takes longer to find the key than the state spaces, whose gates multiply.
-    task = replace(KeyTask(), stages=(small._replace(steps=900), middle._replace(steps=500)))
+    stages = small._replace(steps=900), middle._replace(steps=500)
+    task = KeyTask(stages=stages, choosing=LAYOUT, choosing_images=20)
     assert learn(key_model(context), task).f1 > 0.8

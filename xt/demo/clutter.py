@@ -9,6 +9,8 @@ from collections.abc import Callable
 import numpy as np
 from PIL import Image, ImageDraw
 
+# In pixels a side.
+LARGEST_STAMP = 120
 _OVERSAMPLING = 2
 _Kind = Callable[[ImageDraw.ImageDraw, np.random.Generator, int, int, int], None]
 
@@ -19,8 +21,18 @@ def make_stamps(rng: np.random.Generator, count: int) -> list[np.ndarray]:
     return [_stamp(kinds[int(rng.integers(len(kinds)))], rng) for _ in range(count)]
 
 
+def scatter(
+    stamps: list[np.ndarray], density: float, height: int, width: int, rng: np.random.Generator
+) -> np.ndarray:
+    """Where to lay which stamp, (N, 3): top, left, its number, by top; `density` of them per 64 x 64 pixels."""
+    count = int(density * height * width / 64**2)
+    tops = np.sort(rng.integers(-LARGEST_STAMP, height, count))
+    lefts = rng.integers(-LARGEST_STAMP, width, count)
+    return np.stack((tops, lefts, rng.integers(0, len(stamps), count)), axis=1)
+
+
 def _stamp(kind: _Kind, rng: np.random.Generator) -> np.ndarray:
-    height, width = (int(side) for side in np.exp(rng.uniform(np.log(14), np.log(120), 2)))
+    height, width = (int(side) for side in np.exp(rng.uniform(np.log(14), np.log(LARGEST_STAMP), 2)))
     canvas = Image.new("L", (width * _OVERSAMPLING, height * _OVERSAMPLING))
     kind(ImageDraw.Draw(canvas), rng, canvas.width, canvas.height, int(rng.integers(45, 190)))
     stamp = np.asarray(canvas.resize((width, height), Image.Resampling.BOX))

@@ -17,8 +17,8 @@ import numpy as np
 from xt.errors import XTError
 from xt.heads import PointTable
 
-# What a region encoder of the demo's size works on at once: more is not faster, and takes memory.
-_REGION_BATCH = 64
+# What a region encoder of the demo's size works on at once: more no longer fits into a processor's cache.
+_REGION_BATCH = 16
 
 
 @dataclass(frozen=True)
@@ -41,12 +41,13 @@ class Measured:
 
 
 def find_in_fresh_process(
-    model: Path, image: Path, progress: Callable[[int, int], None] | None = None
+    model: Path, image: Path, progress: Callable[[float], None] | None = None
 ) -> Measured:
     """What a saved model of points finds on an image, in a new process.
 
     Args:
-        progress: called as (regions gone through, all); each is gone through twice, for its tokens and for its points.
+        progress: called with the share of the work that is done, in [0, 1]; each region is gone through twice, for its
+            tokens and for its points.
     Raises:
         XTError: the process ended without an answer; says what it said last.
     """
@@ -60,8 +61,8 @@ def find_in_fresh_process(
     ):
         for line in run.stdout or ():
             last = json.loads(line)
-            if progress and "regions" in last:
-                progress(*last["regions"])
+            if progress and "done" in last:
+                progress(last["done"])
     if run.returncode or "seconds" not in last:
         tail = " ".join(log.read_text().splitlines()[-1:])
         raise XTError(f"finding points on {image} ended with status {run.returncode} ({tail}); see {log}")
@@ -84,8 +85,8 @@ def main() -> None:
         nonlocal said
         if done == total or time.monotonic() - said > 0.2:
             said = time.monotonic()
-            gone = done + (total if what == "decode" else 0)
-            print(json.dumps({"regions": [gone, 2 * total]}), flush=True)
+            # One counts region batches, the other regions.
+            print(json.dumps({"done": (done / total + (what == "decode")) / 2}), flush=True)
 
     started, cpu_started = time.perf_counter(), time.process_time()
     with open_image(image_path) as image:

@@ -94,9 +94,11 @@ def find_on_giant(
         progress: called as (what, done, total, unit).
     """
     scene = key_scene(layout, "heldout", seed, GIANT)
-    write_scene(scene, path, progress=lambda share: progress("write the giant image", 100 * share, 100, "%"))
+    write_scene(
+        scene, path, progress=lambda share: progress("write the giant image", round(100 * share), 100, "%")
+    )
     measured = find_in_fresh_process(
-        model, path, lambda done, total: progress("search the giant image", done, total, "regions")
+        model, path, lambda share: progress("search the giant image", round(100 * share), 100, "%")
     )
     found = measured.points.select(measured.points.scores >= threshold)
     counted = PointScores(distance=DISTANCE, threshold=threshold)

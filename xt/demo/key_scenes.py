@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from xt.demo.clutter import scatter
 from xt.demo.digits import DigitPool
 from xt.demo.scenes import DIGIT_SIDES, FIELD, PlacedDigit, Scene, lay
 from xt.errors import ConfigError
@@ -39,9 +40,9 @@ class KeyLayout(NamedTuple):
     clutter: float = 0.3
 
     @classmethod
-    def square(cls, cells: int, kinds: int, of_each: int) -> "KeyLayout":
+    def square(cls, cells: int, kinds: int, of_each: int, clutter: float = 0.3) -> "KeyLayout":
         """One of `cells` x `cells` squares of 64 pixels."""
-        return cls(cells * CELL, cells * CELL, kinds, of_each)
+        return cls(cells * CELL, cells * CELL, kinds, of_each, clutter)
 
     @property
     def chance(self) -> float:
@@ -129,19 +130,8 @@ def make_key_scene(
         layout.width,
         digits[0].label,
         tuple(digits),
-        _clutter(layout, stamps, rng),
+        scatter(stamps, layout.clutter, layout.height, layout.width, rng),
         stamps,
         rng.integers(4, 28, ground_shape, dtype=np.uint8),
     )
     return KeyScene(scene)
-
-
-def _clutter(layout: KeyLayout, stamps: list[np.ndarray], rng: np.random.Generator) -> np.ndarray:
-    """(N, 3): y, x and stamp of each piece, by y."""
-    count = int(layout.clutter * layout.height * layout.width / 64**2)
-    reach = max(max(stamp.shape) for stamp in stamps)
-    tops, lefts = (
-        np.sort(rng.integers(-reach, layout.height, count)),
-        rng.integers(-reach, layout.width, count),
-    )
-    return np.stack((tops, lefts, rng.integers(0, len(stamps), count)), axis=1)

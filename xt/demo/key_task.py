@@ -30,7 +30,10 @@ from xt.streaming.map import Streaming
 REGION_SIZE = 128
 # Found points count within this many pixels of a digit's middle.
 DISTANCE = 16.0
-_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5)
+_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
+_POOLS = ("train", "heldout")
+# One that looks like a digit lies on a giant image as often as any other: of few, chance would decide.
+_STAMPS = 2000
 # What seeds are made of, so that no two scenes have the same.
 _TRAINING, _CHOOSING, HELD_OUT, GIANT = 1, 2, 3, 4
 
@@ -73,8 +76,8 @@ def key_model(context: str, context_options: Mapping[str, Any] | None = None, se
 
 
 def key_scene(layout: KeyLayout, pool: str, *seed: int) -> KeyScene:
-    """The scene of this seed, with digits of this pool."""
-    return make_key_scene(layout, _digits(pool), np.random.default_rng(seed), _stamps())
+    """The scene of this seed, with digits of this pool, and clutter of shapes that no other pool has."""
+    return make_key_scene(layout, _digits(pool), np.random.default_rng(seed), _stamps(pool))
 
 
 def learn(
@@ -130,7 +133,10 @@ def training_scenes(layout: KeyLayout, count: int, seed: int) -> tuple[Tensor, l
 
 def best_threshold(model: XT, task: KeyTask) -> float:
     """The lowest score to count, by what would be best on further scenes of training digits."""
-    scenes = (key_scene(task.evaluation, "train", task.seed, _CHOOSING, number) for number in range(20))
+    scenes = (
+        key_scene(task.choosing, "train", task.seed, _CHOOSING, number)
+        for number in range(task.choosing_images)
+    )
     found = {threshold: PointScores(distance=DISTANCE, threshold=threshold) for threshold in _THRESHOLDS}
     _count(model, scenes, found)
     return max(_THRESHOLDS, key=lambda threshold: _f1(found[threshold]))
@@ -155,9 +161,9 @@ def _f1(counter: PointScores) -> float:
 
 
 @lru_cache
-def _stamps() -> list[np.ndarray]:
+def _stamps(pool: str) -> list[np.ndarray]:
     """Shapes of clutter for all scenes: drawing them takes longer than laying them."""
-    return make_stamps(np.random.default_rng(0), 300)
+    return make_stamps(np.random.default_rng(_POOLS.index(pool)), _STAMPS)
 
 
 @lru_cache

@@ -15,11 +15,12 @@ from typing import Any, Protocol
 
 import numpy as np
 import rasterio
+from numpy.lib.stride_tricks import sliding_window_view
 from PIL import Image, ImageFilter
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.windows import Window
 
-from xt.demo.clutter import make_stamps
+from xt.demo.clutter import LARGEST_STAMP, make_stamps, scatter
 from xt.demo.digits import DigitPool
 from xt.errors import ConfigError
 from xt.output import atomic_path
@@ -65,8 +66,7 @@ class Scene:
         rows = np.arange(y, y + height) // FIELD
         columns = np.arange(x, x + width) // FIELD
         window = self.ground[rows[0] : rows[-1] + 1].take(columns, axis=1)[rows - rows[0]]
-        reach = max(max(stamp.shape) for stamp in self.stamps)
-        first, last = np.searchsorted(self.pieces[:, 0], (y - reach, y + height))
+        first, last = np.searchsorted(self.pieces[:, 0], (y - LARGEST_STAMP, y + height))
         for top, left, stamp in self.pieces[first:last].tolist():
             lay(window, self.stamps[stamp], top - y, left - x, np.maximum)
         for digit in self.digits:
@@ -80,7 +80,11 @@ class Scene:
 
 def _shade(picture: np.ndarray) -> np.ndarray:
     """The brightest that clutter may be around a digit's ink: 24 at the ink, 255 some pixels away."""
-    near_ink = Image.fromarray(picture).filter(ImageFilter.MaxFilter(7)).filter(ImageFilter.GaussianBlur(1.5))
+    largest = picture
+    for axis in (0, 1):
+        rims = [(3, 3) if each == axis else (0, 0) for each in (0, 1)]
+        largest = sliding_window_view(np.pad(largest, rims), 7, axis).max(axis=-1)
+    near_ink = Image.fromarray(largest).filter(ImageFilter.GaussianBlur(1.5))
     return (255 - np.minimum(np.asarray(near_ink), 231)).astype(np.uint8)
 
 
@@ -120,16 +124,7 @@ def make_scene(
         )
     stamps = make_stamps(rng, NUM_STAMPS) if stamps is None else stamps
     density = float(rng.uniform(*CLUTTER_DENSITY))
-    count = int(density * height * width / 64**2)
-    reach = max(max(stamp.shape) for stamp in stamps)
-    pieces = np.stack(
-        (
-            np.sort(rng.integers(-reach, height, count)),
-            rng.integers(-reach, width, count),
-            rng.integers(0, len(stamps), count),
-        ),
-        axis=1,
-    )
+    pieces = scatter(stamps, density, height, width, rng)
     ground = rng.integers(4, 28, (-(-height // FIELD), -(-width // FIELD)), dtype=np.uint8)
     values = [label, *rng.integers(0, label, NUM_DIGITS - 1).tolist()]
     digits = tuple(_place_digits(values, height, width, pool, rng))

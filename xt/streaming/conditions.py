@@ -27,7 +27,12 @@ def random_state(seed: int, device: torch.device) -> Iterator[None]:
     """Seed the generators for a while; afterwards they stand where they stood."""
     devices = [device] if device.type == "cuda" else []
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        if device.type == "cpu":
+            # `torch.manual_seed` also notes for each other kind of device, with a traceback, to seed it once it is
+            # used: for small region batches that takes as long as computing them.
+            torch.default_generator.manual_seed(seed)
+        else:
+            torch.manual_seed(seed)
         yield
 
 

@@ -43,3 +43,26 @@ def test_gradients_are_those_of_finite_differences(length: int) -> None:
         return scan.selective_scan(inputs, steps, -decay, *rest)
 
     assert torch.autograd.gradcheck(outputs_and_state, arguments, fast_mode=True)
+
+
+def test_what_has_died_away_is_zero_and_not_a_number_that_takes_long() -> None:
+    """Gradients of the last token, seen from thousands of tokens before."""
+    generator = torch.Generator().manual_seed(0)
+
+    def random(*shape: int) -> torch.Tensor:
+        return torch.rand(*shape, generator=generator)
+
+    length, channels, states = 3000, 8, 4
+    inputs, steps = random(1, length, channels).requires_grad_(), 0.1 * random(1, length, channels)
+    decay = -1 - random(states, channels)
+    write, read, state = random(1, length, states), random(1, length, states), random(1, states, channels)
+    outputs, _ = scan.selective_scan(inputs, steps, decay, write, read, state)
+    outputs[:, -1].sum().backward()
+    assert inputs.grad is not None
+    sizes = inputs.grad[0].abs().amax(dim=1)
+    assert sizes[-1] > 0.001
+    assert bool((sizes[-100:] > 0).all())
+    assert bool((sizes[:1000] == 0).all())
+    # A chunk is worked on once more before what falls below is seen.
+    subnormal = (inputs.grad != 0) & (inputs.grad.abs() < torch.finfo(torch.float32).tiny)
+    assert subnormal.sum() <= 16 * channels
