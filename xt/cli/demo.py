@@ -11,7 +11,7 @@ EXAMPLES = (
     "xt demo --quick --out look",
 )
 _ON_ONES_OWN = """
-On your own files, a table with the columns image, label (or mask, points, boxes) and split:
+On your own files, with a table of them: image, label (or mask, points), split:
   xt check slides.csv
   xt train classification --data.table slides.csv --train.out runs/first
   xt predict runs/first 'new/*.svs' --out found"""
@@ -20,14 +20,22 @@ On your own files, a table with the columns image, label (or mask, points, boxes
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, default=Path("demo"), help="folder to write to (default: demo)")
     parser.add_argument("--seed", type=int, default=0, help="of images, weights and order (default: 0)")
-    parser.add_argument("--quick", action="store_true", help="few images: shows that it works, not how well")
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", action="store_true", help="few images: shows that it works, not how well")
+    size.add_argument(
+        "--full",
+        action="store_true",
+        help="more images and steps, a region encoder that learns, too, further context encoders, three giant images: "
+        "four times as long",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     from xt.demo.run import run_demo
-    from xt.demo.settings import QUICK, DemoSettings
+    from xt.demo.settings import FULL, QUICK, DemoSettings
 
-    settings = replace(QUICK if arguments.quick else DemoSettings(), seed=arguments.seed)
+    size = QUICK if arguments.quick else FULL if arguments.full else DemoSettings()
+    settings = replace(size, seed=arguments.seed)
     with ProgressBars() as bars:
         shown: dict[str, Bar] = {}
 

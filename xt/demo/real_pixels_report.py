@@ -29,9 +29,9 @@ def render_real_pixels(done: RealPixels) -> str:
         "</div></div>"
         f"<p>It was cut into {planned.regions} regions of {planned.region_size} pixels, read at the model's own "
         f"resolution. Expected before: {planned.inference.peak_bytes / 1e9:.2f} GB{seconds}; taken: "
-        f"{done.peak_bytes / 1e9:.2f} GB, Python and PyTorch included, and {done.predict_s:.0f} s, of which the "
-        f"processor worked {done.predict_cpu_s:.0f} s. The mask opens in QGIS and QuPath, the outlines as well. These "
-        "lines of Python did it:</p>"
+        f"{done.peak_bytes / 1e9:.2f} GB, Python and PyTorch included, and {done.predict_s:.0f} s "
+        f"({done.predict_cpu_s:.0f} s of processor time). The mask opens in QGIS and QuPath, the outlines as well. "
+        "These lines of Python did it:</p>"
         f'<div class="card scroll"><pre><code>{escape(done.code)}</code></pre></div>'
         '<p class="soft">Image: Manuel Stritt, CC BY 4.0. The model learned from images of the 2018 Data Science Bowl, '
         "CC0.</p></section>"

@@ -112,17 +112,18 @@ def _opening(report: Report) -> str:
             f"over the better baseline, {TITLES[rival.name]}",
         ),
         (
-            f"{giant.height * giant.width / 1e6:,.0f} megapixels",
-            f"in one image: F1 {giant.f1:.2f}, where {giant.chance:.2f} is the best without context",
+            f"F1 {giant.f1:.2f}",
+            f"on one image of {giant.height * giant.width / 1e6:,.0f} megapixels; {giant.chance:.2f} is the best "
+            "without context",
         ),
-        (f"{giant.measured.peak_bytes / 2**30:.2f} GiB", "peak memory of that whole process"),
+        (f"{giant.measured.peak_bytes / 2**30:.2f} GiB", "peak memory of the whole process that found it"),
     )
     return (
         "<header><h1>A very large image goes in whole, a trained answer comes out</h1>"
         f'<p class="lead">Each image, {side} × {side} pixels, shows four handwritten digits far apart among clutter. '
         "The question is always: which is the largest of the four? To answer it, a model must see strokes two pixels "
         "wide and the whole image at once. Nothing tells it where the digits are; it learns from "
-        "one label an image, end to end.</p></header>"
+        "one label an image.</p></header>"
         '<section class="tiles">'
         + "".join(
             f'<div class="tile"><b>{value}</b><span>{escape(what)}</span></div>' for value, what in tiles
@@ -147,7 +148,7 @@ def _comparison(report: Report) -> str:
     )
     return (
         "<section><h2>Three ways to handle an image that is too large</h2>"
-        "<p>All three have the same region encoder with the same start weights, the same "
+        "<p>All three have the same region encoder, which can read digits and stays as it is, the same "
         f"{report.train_images:,} training images and as many passes over them ({report.passes}). "
         f"Accuracy on {report.test_images} images whose digits "
         "were written by people whose hand no training image shows, with the 95&nbsp;% confidence interval; "
@@ -224,9 +225,10 @@ def _closing(report: Report) -> str:
         f"{report.total_seconds / 60:.1f} minutes on {escape(report.machine)}. It wrote the images and a table of them "
         "beside this page and then ran what <code>xt compare</code> runs on your own table; "
         "<code>xt compare compare.yaml --train.out again</code> repeats it. "
-        "All contestants start from one small region encoder that was "
-        "trained beforehand to read digits in clutter, as one starts from ImageNet weights, and train it on, end to "
-        f"end, with regions of {report.region_size} pixels.</p>"
+        "All contestants have one small region encoder that was "
+        "trained beforehand to read digits in clutter, as one takes ImageNet weights, and stays as it is "
+        "(<code>optim.encoder_lr_factor: 0</code> in <code>compare.yaml</code>; larger, and it learns, too, end to "
+        f"end), with regions of {report.region_size} pixels.</p>"
         '<p class="soft">Digits: MNIST, Yann LeCun and Corinna Cortes, CC BY-SA 3.0; training images show digits of '
         "its training set, held-out images digits of its test set.</p></section>"
     )

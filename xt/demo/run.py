@@ -41,7 +41,8 @@ def run_demo(
         show: given what each act came to, as text of at most 80 columns, as soon as it is known.
     Returns:
         what `results.json` holds: for each contestant its accuracy, interval, peak memory and seconds; for each context
-        encoder its F1 in the key task; for the giant image what was found on it; the seconds of each act.
+        encoder its F1 in the key task; for the giant image and further ones what was found there; the seconds of each
+        act.
     Raises:
         OutputError: `out` cannot be written to.
     """
@@ -57,13 +58,15 @@ def run_demo(
         show(key_text(_key_numbers(key)))
     with _timed("giant", acts):
         best = max(key.rows, key=lambda row: row.f1)
-        giant = _giant(out, settings, best, progress)
-        show(giant_text(giant.summary()))
+        giants = []
+        for number in range(settings.giants):
+            giants.append(_giant(out, settings, number, best, progress))
+            show(giant_text(giants[-1].summary()))
     report = Report(
         pixels=pixels,
         contestants=contest.contestants,
         examples=contest.examples,
-        giant=giant,
+        giant=giants[0],
         key=key,
         scene_side=settings.scene_side,
         region_size=REGION_SIZE,
@@ -75,7 +78,7 @@ def run_demo(
         machine=f"{os.cpu_count()} CPU cores ({platform.machine()}, {platform.system()})",
     )
     write_atomically(out / "report.html", render(report))
-    results = _results(contest, giant, key, settings, acts)
+    results = _results(contest, giants, key, settings, acts)
     write_atomically(out / "results.json", json.dumps(results, indent=2) + "\n")
     show(acts_text(results))
     return results
@@ -94,12 +97,12 @@ def _processor_seconds() -> float:
     return sum(usage.ru_utime + usage.ru_stime for usage in used)
 
 
-def _giant(out: Path, settings: DemoSettings, row: KeyRow, progress: Progress) -> Giant:
+def _giant(out: Path, settings: DemoSettings, number: int, row: KeyRow, progress: Progress) -> Giant:
     return find_on_giant(
         key_model_path(out, row.context),
         row.threshold,
         settings.giant,
-        settings.seed,
+        settings.seed + number,
         out / "giant.tif",
         progress,
     )
@@ -114,7 +117,7 @@ def _key_numbers(key: KeyResults) -> dict[str, Any]:
 
 
 def _results(
-    contest: Contest, giant: Giant, key: KeyResults, settings: DemoSettings, acts: list[Act]
+    contest: Contest, giants: list[Giant], key: KeyResults, settings: DemoSettings, acts: list[Act]
 ) -> dict[str, Any]:
     kept = (
         *(
@@ -130,7 +133,8 @@ def _results(
     )
     return {
         **{name: {key: contest.compared[name][key] for key in kept} for name in TITLES},
-        "giant": giant.summary(),
+        "giant": giants[0].summary(),
+        "further_giants": [giant.summary() for giant in giants[1:]],
         "key": _key_numbers(key),
         "budget": contest.compared["budget"],
         "seed": settings.seed,

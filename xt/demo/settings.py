@@ -81,7 +81,9 @@ class DemoSettings:
         scene_side: of the images for training and testing, in pixels.
         train_images, validation_images, test_images: how many.
         passes: over the training images, by each contestant.
+        encoder_lr_factor: of the region encoder in this contest; 0 to leave it as it is.
         giant: what the last image is like.
+        giants: how many there are; the report shows the first.
         examples: held-out images shown in the report.
         key_task: the second contest, between context encoders.
         contexts: those that take part in it.
@@ -92,7 +94,9 @@ class DemoSettings:
     validation_images: int = 60
     test_images: int = 300
     passes: int = 3
+    encoder_lr_factor: float = 0.0
     giant: KeyLayout = _GIANT
+    giants: int = 1
     examples: int = 3
     key_task: KeyTask = field(default_factory=KeyTask)
     contexts: tuple[str, ...] = ("none", "mamba")
@@ -111,6 +115,17 @@ QUICK = DemoSettings(
         evaluation_images=4,
         choosing_images=1,
     ),
+)
+# What is left out to be quick: the region encoder learns, too; more images, more steps, further context encoders.
+FULL = DemoSettings(
+    train_images=900,
+    validation_images=120,
+    test_images=600,
+    passes=4,
+    encoder_lr_factor=0.1,
+    giants=3,
+    key_task=KeyTask(stages=[stage._replace(steps=2 * stage.steps) for stage in _STAGES]),
+    contexts=("none", "mamba", "mamba2", "longformer"),
 )
 
 
@@ -143,8 +158,8 @@ def run_config(settings: DemoSettings, table: Path, out: Path) -> RunConfig:
             # A six on its head is a nine.
             augmentation=Augmentation(flips=False, quarter_turns=False),
         ),
-        # The encoder can read digits already, and stays as it is; what is put on top of it starts from nothing.
-        optim=OptimConfig(lr=3e-3, encoder_lr_factor=0.0, layer_decay=1.0, warmup=0.1),
+        # The encoder can read digits already; what is put on top of it starts from nothing.
+        optim=OptimConfig(lr=3e-3, encoder_lr_factor=settings.encoder_lr_factor, layer_decay=1.0, warmup=0.1),
         train=TrainConfig(
             out=str(out),
             epochs=settings.passes,

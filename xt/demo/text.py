@@ -47,9 +47,12 @@ def giant_text(giant: Numbers) -> str:
 
 def acts_text(results: Numbers) -> str:
     """How long each act took."""
-    acts = "; ".join(f"{act['name']} {act['wall_s']:.0f} s ({act['cpu_s']:.0f})" for act in results["acts"])
-    return (
-        f"on the clock (of processors): {acts};\n"
-        f"all in {results['seconds'] / 60:.1f} minutes, {results['cpu_seconds']:.0f} processor seconds, "
-        f"load {results['load']:.1f} on {results['cores']} cores"
+    lines = [f"{'act':10}{'on the clock':>14}{'of processors':>16}"]
+    lines += [f"{act['name']:10}{act['wall_s']:>12.0f} s{act['cpu_s']:>14.0f} s" for act in results["acts"]]
+    return "\n".join(
+        (
+            *lines,
+            f"all in {results['seconds'] / 60:.1f} minutes, {results['cpu_seconds']:.0f} processor seconds, "
+            f"load {results['load']:.1f} on {results['cores']} cores",
+        )
     )
