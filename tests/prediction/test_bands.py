@@ -9,8 +9,8 @@ from tests.prediction.interruption import BATCHES_OF_5, StopsAfter, pixels_of
 from xt.errors import OutputError
 from xt.prediction.bands import Band, bands_in, cut_bands, join_bands
 from xt.prediction.dense_predictor import DensePredictor
-from xt.prediction.dense_task import DenseOptions
 from xt.results.region_store import RegionStore
+from xt.tasks.place_results import DenseOptions
 
 # 35 regions in batches of 5: seven region batches; in bands of at most 12 regions, two region batches each.
 PER_BAND = 12

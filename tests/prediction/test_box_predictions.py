@@ -13,9 +13,9 @@ from xt.errors import ConfigError
 from xt.labels.box_table import BoxTable
 from xt.labels.merge_boxes import boxes_of_image
 from xt.prediction.dense_predictor import DensePredictor
-from xt.prediction.dense_task import DenseOptions
 from xt.results.box_writers import read_boxes
 from xt.streaming.map import Streaming
+from xt.tasks.place_results import DenseOptions
 
 
 @pytest.fixture(scope="module")

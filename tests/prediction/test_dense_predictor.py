@@ -12,8 +12,8 @@ from tests.shared_data import shared_data
 from tests.small_model import small_model
 from xt.errors import ConfigError, PixelError
 from xt.prediction.dense_predictor import DensePredictor
-from xt.prediction.dense_task import DenseOptions
 from xt.streaming.map import Streaming
+from xt.tasks.place_results import DenseOptions
 
 
 @pytest.fixture(scope="module")

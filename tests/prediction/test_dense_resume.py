@@ -13,8 +13,8 @@ from tests.prediction.dense_models import dense_model, scene
 from tests.prediction.interruption import BATCHES_OF_5, pixels_of, stopped
 from xt.errors import OutputError
 from xt.prediction.dense_predictor import DensePredictor
-from xt.prediction.dense_task import DenseOptions
 from xt.streaming.map import Streaming
+from xt.tasks.place_results import DenseOptions
 
 PLAIN = DenseOptions()
 
@@ -129,7 +129,7 @@ KILLED = """
 import os, random, signal, sys, time, torch
 from pathlib import Path
 from tests.prediction.dense_models import dense_model, scene
-from xt.prediction.dense_task import DenseOptions
+from xt.tasks.place_results import DenseOptions
 from xt.prediction.dense_predictor import DensePredictor
 from xt.streaming.map import Streaming
 

@@ -11,7 +11,7 @@ from xt.errors import ConfigError
 from xt.labels.merge_points import merge_points
 from xt.labels.point_table import PointTable
 from xt.prediction.dense_predictor import DensePredictor
-from xt.prediction.dense_task import DenseOptions
+from xt.tasks.place_results import DenseOptions
 
 
 @pytest.fixture(scope="module")

@@ -26,8 +26,8 @@ from xt.metrics.segmentation import SegmentationScores
 from xt.model.build import build_model, create_model
 from xt.model.xt import XT
 from xt.prediction.dense_predictor import DensePredictor
-from xt.prediction.dense_task import DenseOptions
 from xt.streaming.map import Streaming
+from xt.tasks.place_results import DenseOptions
 from xt.training.dense_evaluation import evaluate_dense
 from xt.training.dense_metrics import DenseScores, count_image
 from xt.training.module import DenseValidation

@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xt.prediction.dense_predictor import DensePredictor as DensePredictor
-    from xt.prediction.dense_task import DenseOptions as DenseOptions
-    from xt.prediction.dense_task import DenseResult as DenseResult
     from xt.prediction.predictor import Prediction as Prediction
     from xt.prediction.predictor import Predictor as Predictor
+    from xt.tasks.place_results import DenseOptions as DenseOptions
+    from xt.tasks.place_results import DenseResult as DenseResult
 
 _PARTS = {
-    "DenseOptions": "dense_task",
-    "DensePredictor": "dense_predictor",
-    "DenseResult": "dense_task",
-    "Prediction": "predictor",
-    "Predictor": "predictor",
+    "DenseOptions": "xt.tasks.place_results",
+    "DensePredictor": "xt.prediction.dense_predictor",
+    "DenseResult": "xt.tasks.place_results",
+    "Prediction": "xt.prediction.predictor",
+    "Predictor": "xt.prediction.predictor",
 }
 
 __all__ = ["DenseOptions", "DensePredictor", "DenseResult", "Prediction", "Predictor"]
@@ -23,5 +23,5 @@ __all__ = ["DenseOptions", "DensePredictor", "DenseResult", "Prediction", "Predi
 
 def __getattr__(name: str) -> Any:
     if name in _PARTS:
-        return getattr(import_module(f"xt.prediction.{_PARTS[name]}"), name)
+        return getattr(import_module(_PARTS[name]), name)
     raise AttributeError(f"module 'xt.prediction' has no attribute {name!r}")

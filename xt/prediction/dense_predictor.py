@@ -1,7 +1,7 @@
 """From a model that answers for every pixel, or with points or boxes, and an image of any size to files.
 
 What is decoded goes to disk region batch by region batch (`xt.results.region_store`) and from there to the files
-(`xt.prediction.dense_task`): nothing of a scene's size is ever in memory, except the tokens. A prediction that was
+(`xt.tasks.place_results`): nothing of a scene's size is ever in memory, except the tokens. A prediction that was
 killed goes on where it was, and the files are the same as if nothing had happened.
 """
 
@@ -22,15 +22,13 @@ from xt.errors import ConfigError, OutputError, PixelError
 from xt.images import open_image
 from xt.output import atomic_path
 from xt.prediction.bands import Band, band_store, cut_bands, join_bands
-from xt.prediction.dense_task import DenseOptions, DenseResult, DenseTask
-from xt.prediction.detection_task import DetectionTask
 from xt.prediction.identity import image_identity, model_identity
 from xt.prediction.inputs import image_name
-from xt.prediction.point_task import PointTask
 from xt.prediction.predictor import choose_device, evaluating
-from xt.prediction.segmentation_task import SegmentationTask
 from xt.regions.grid import RegionGrid
 from xt.results.region_store import CONTEXT, RegionStore, read_header
+from xt.tasks import TASKS
+from xt.tasks.place_results import DenseOptions, DenseResult, PlaceResults
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
@@ -39,9 +37,6 @@ if TYPE_CHECKING:
     from xt.streaming.map import Streaming
 
 Progress = Callable[[str, int, int], None]
-DENSE_TASKS: dict[str, type[DenseTask]] = {
-    task.name: task for task in (SegmentationTask, PointTask, DetectionTask)
-}
 _DEFAULT = DenseOptions()
 _REGION_BATCH = "region batch"
 _ROWS_CHECKED = 1 << 14
@@ -66,12 +61,14 @@ class DensePredictor:
         streaming: "Streaming | None" = None,
         checkpoint: str | None = None,
     ) -> None:
-        if model.config.head not in DENSE_TASKS:
+        results = TASKS[model.head.task].results
+        if results is None:
+            fitting = [name for name, task in TASKS.items() if task.results is not None]
             raise ConfigError(
-                f"DensePredictor takes models with the head {' or '.join(DENSE_TASKS)}, this one's is "
+                f"DensePredictor takes models with the head {' or '.join(fitting)}, this one's is "
                 f"{model.config.head!r}: use Predictor"
             )
-        self.task = DENSE_TASKS[model.config.head]
+        self.task = results
         # What the files cannot hold is refused before any image.
         self.task(model, _DEFAULT)
         self.device = choose_device(device)
@@ -218,7 +215,7 @@ class DensePredictor:
         return _Work(read, grid, task, settings, self._header(image, given, grid, region_batch, task), None)
 
     def _header(
-        self, image: "LargeImage", given: Any, grid: RegionGrid, region_batch: int, task: DenseTask
+        self, image: "LargeImage", given: Any, grid: RegionGrid, region_batch: int, task: PlaceResults
     ) -> dict[str, Any]:
         """What must be the same for a partial result to be continued; its keys are named to the user."""
         return {
@@ -284,7 +281,7 @@ class _Work(NamedTuple):
 
     read: "AsRead"
     grid: RegionGrid
-    task: DenseTask
+    task: PlaceResults
     settings: "Streaming"
     header: dict[str, Any]
     store: Any

@@ -16,21 +16,10 @@ if TYPE_CHECKING:
     from xt.images import LargeImage
     from xt.model.xt import XT
     from xt.prediction.dense_predictor import DensePredictor
-    from xt.prediction.dense_task import DenseOptions
+    from xt.tasks.place_results import DenseOptions
 
 # Of predictions.csv, behind what is counted.
 _LEFT_OUT = "_left_out"
-# Options, and the heads that they are for.
-_OPTIONS = {
-    "probabilities": ("segmentation",),
-    "outlines": ("segmentation",),
-    "least_area": ("segmentation",),
-    "merge_radius": ("points",),
-    "merge_iou": ("detection",),
-    "least_score": ("points", "detection"),
-    "instances": ("detection",),
-    "restart": ("segmentation", "points", "detection"),
-}
 
 
 class DenseOpener(Opener):
@@ -39,11 +28,11 @@ class DenseOpener(Opener):
 
     @contextmanager
     def __call__(self, path: str) -> Iterator["LargeImage"]:
-        from xt.data.grey import in_colour
+        from xt.tasks import task_of
 
         model = self.trained.model.config
         with super().__call__(path) as image:
-            yield in_colour(image, model.in_channels) if model.head == "detection" else image
+            yield task_of(model.head).as_taken(image, model.in_channels)
 
     def nodata(self, path: str) -> float | None:
         from xt.data.xview3 import CHANNELS, NODATA
@@ -73,7 +62,7 @@ class DenseWork(ImageWork):
                 task.draw(result, image, results.path(path, endings["overlay"]), destination.name)
             height, width = image.shape
             counts = {f"{task.unit}({name})": count for name, count in result.counts.items()}
-            if task.name in _OPTIONS["least_score"]:
+            if task.least_score is not None:
                 counts[f"{task.unit}{_LEFT_OUT}"] = result.left_out
             values = {"height": height, "width": width, **counts}
             results.add(path, endings, values, self.opened.settings(path))
@@ -98,9 +87,12 @@ def check_options(config: PredictConfig, head: str) -> None:
     Raises:
         OptionError: names the option.
     """
-    for name, heads in _OPTIONS.items():
-        if head not in heads and getattr(config, name) not in (None, False):
-            raise OptionError(f"<{name}> is for {' and '.join(heads)}, but this model's head is {head!r}")
+    from xt.tasks import task_of, tasks_by_option
+
+    own = task_of(head).options
+    for name, tasks in tasks_by_option().items():
+        if name not in own and getattr(config, name) not in (None, False):
+            raise OptionError(f"<{name}> is for {' and '.join(tasks)}, but this model's head is {head!r}")
 
 
 def dense_options(model: "XT", config: PredictConfig) -> "DenseOptions":
@@ -109,8 +101,8 @@ def dense_options(model: "XT", config: PredictConfig) -> "DenseOptions":
     Raises:
         ConfigError: a value is out of range, or there is no such class.
     """
-    from xt.prediction.dense_task import DenseOptions
     from xt.prediction.predictor import class_names
+    from xt.tasks.place_results import DenseOptions
 
     names = class_names(model)
     labels: tuple[int, ...] = ()
@@ -134,15 +126,18 @@ def dense_options(model: "XT", config: PredictConfig) -> "DenseOptions":
 
 def left_out(rows: Iterable[Mapping[str, Any]], config: PredictConfig) -> str | None:
     """What the results of these rows of predictions.csv lack for its low score, as a sentence; None for nothing."""
-    from xt.prediction.detection_task import LEAST_SCORE
+    from xt.tasks import TASKS
 
     rows = list(rows)
-    for unit in ("points", "boxes"):
+    for task in TASKS.values():
+        if task.results is None or task.results.least_score is None:
+            continue
+        unit = task.results.unit
         count = sum(int(row.get(f"{unit}{_LEFT_OUT}", 0)) for row in rows)
         if not count:
             continue
         written = sum(int(row[name]) for row in rows for name in row if name.startswith(f"{unit}("))
-        least = LEAST_SCORE if config.least_score is None else config.least_score
+        least = task.results.least_score if config.least_score is None else config.least_score
         which = (
             f"{unit} with a score below {least:g}"
             if written

@@ -100,8 +100,7 @@ class AnswerWork(ImageWork):
                 self._write(
                     path, image, prediction, {what: results.path(path, end) for what, end in files.items()}
                 )
-            column = "value" if prediction.task == "regression" else "p"
-            scores = {f"{column}({name})": f"{score:.6g}" for name, score in prediction.scores.items()}
+            scores = {column: f"{score:.6g}" for column, score in prediction.columns.items()}
             values = {"predicted": prediction.label, **scores}
             results.add(path, files, values, self.opened.settings(path))
         finally:
@@ -128,6 +127,6 @@ class AnswerWork(ImageWork):
                 files["overlay"],
                 title=name,
                 answer=prediction.sentence,
-                scores=None if prediction.task == "regression" else prediction.scores,
+                scores=prediction.bars,
                 microns_per_pixel=image.microns_per_pixel[1] if image.microns_per_pixel else None,
             )

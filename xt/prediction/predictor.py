@@ -13,6 +13,9 @@ from xt.errors import ConfigError, PixelError
 from xt.images import open_image
 from xt.regions.grid import RegionGrid
 from xt.results.relevance import RelevanceMap, relevance_map
+from xt.tasks import TASKS
+from xt.tasks.answers import AnswerTask
+from xt.tasks.base import class_names
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
@@ -28,7 +31,7 @@ class Prediction:
 
     Attributes:
         name: the image's.
-        task: "classification", "multilabel" or "regression".
+        task: its name.
         class_names: K names; of the numbers, for a regression.
         logits: (K,) float64, as the loss takes them.
         probabilities: (K,) float64 in [0, 1]; for a regression the numbers themselves.
@@ -51,26 +54,30 @@ class Prediction:
     @property
     def label(self) -> str:
         """The likeliest class; all labels of at least 0.5 joined by ";"; or the numbers of a regression."""
-        if self.task == "multilabel":
-            chosen = self.probabilities >= 0.5
-            return ";".join(name for name, yes in zip(self.class_names, chosen, strict=True) if yes)
-        if self.task == "regression":
-            return ";".join(f"{value:.6g}" for value in self.probabilities)
-        return self.class_names[int(self.probabilities.argmax())]
+        return self._task.label(self.class_names, self.probabilities)
 
     @property
     def sentence(self) -> str:
         """The answer for people, as in "predicted: tumour (93.1 %)"."""
-        pairs = list(zip(self.class_names, self.probabilities, strict=True))
-        if self.task == "regression":
-            shown = [f"{name} = {value:.4g}" for name, value in pairs]
-        elif self.task == "multilabel":
-            shown = [f"{name} ({value:.1%})" for name, value in pairs if value >= 0.5] or ["no label"]
-        else:
-            name, value = max(pairs, key=lambda pair: pair[1])
-            shown = [f"{name} ({value:.1%})"]
+        shown = self._task.said(self.class_names, self.probabilities)
         more = f" and {len(shown) - 4} more" if len(shown) > 4 else ""
         return f"predicted: {', '.join(shown[:4])}{more}"
+
+    @property
+    def columns(self) -> dict[str, float]:
+        """The numbers by the names that they have in a table."""
+        return {f"{self._task.column}({name})": value for name, value in self.scores.items()}
+
+    @property
+    def bars(self) -> dict[str, float] | None:
+        """The numbers to be drawn as shares of one; None where they are none."""
+        return self.scores if self._task.are_shares else None
+
+    @property
+    def _task(self) -> AnswerTask:
+        task = TASKS[self.task]
+        assert isinstance(task, AnswerTask)
+        return task
 
     @property
     def scores(self) -> dict[str, float]:
@@ -134,7 +141,7 @@ class Predictor:
         weights = _array(relevance.weights[0])
         return Prediction(
             name=image.name,
-            task=model.config.head,
+            task=model.image_head.task,
             class_names=class_names(model),
             logits=_array(logits[0]),
             probabilities=_array(probabilities[0]),
@@ -145,12 +152,6 @@ class Predictor:
                 weights, grid, model.tokens_per_side, image, read.step if read.image is not image else None
             ),
         )
-
-
-def class_names(model: "XT") -> tuple[str, ...]:
-    """The model's own names, or "0", "1", ... where it has none."""
-    given = model.config.class_names
-    return tuple(given) if given else tuple(str(number) for number in range(model.config.num_classes))
 
 
 @contextmanager

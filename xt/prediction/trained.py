@@ -102,12 +102,13 @@ def image_work(
     Args:
         opened: see `Opener`.
     """
-    from xt.prediction.dense_predictor import DENSE_TASKS, DensePredictor
+    from xt.prediction.dense_predictor import DensePredictor
     from xt.prediction.dense_work import DenseOpener, DenseWork
     from xt.prediction.image_work import AnswerWork, Opener
     from xt.prediction.predictor import Predictor
+    from xt.tasks import task_of
 
-    if trained.model.config.head in DENSE_TASKS:
+    if task_of(trained.model.config.head).about_places:
         dense = DensePredictor(trained.model, config.device, trained.streaming, trained.identity)
         return DenseWork(dense, DenseOpener(trained, config, opened or {}))
     predictor = Predictor(trained.model, config.device, trained.streaming)

@@ -35,4 +35,13 @@ def task_of(head: str) -> Task:
     return TASKS[served]
 
 
-__all__ = ["TASKS", "Task", "task_of"]
+def tasks_by_option() -> dict[str, list[str]]:
+    """Each option of `xt predict` that is not for all tasks, with the names of those that it is for."""
+    found: dict[str, list[str]] = {}
+    for name, task in TASKS.items():
+        for option in task.options:
+            found.setdefault(option, []).append(name)
+    return found
+
+
+__all__ = ["TASKS", "Task", "task_of", "tasks_by_option"]

@@ -9,6 +9,9 @@ from xt.tasks.base import TableRows, Task
 from xt.tasks.label_fields import NoSettings
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from xt.data.label_columns import ReadLabels
     from xt.labels.image_table import ImageTable
     from xt.model.config import ModelConfig
@@ -20,6 +23,11 @@ class AnswerTask(Task):
     Evaluation: ClassVar[type] = NoSettings
     about_places = False
     recipe = "classification"
+
+    column: ClassVar[str] = "p"
+    """How a table's columns of the answer's numbers are called, before the name of each."""
+    are_shares: ClassVar[bool] = True
+    """Whether the answer's numbers are probabilities, which are drawn as bars."""
 
     @abstractmethod
     def label_reader(self, labels: Any) -> "ReadLabels":
@@ -43,3 +51,16 @@ class AnswerTask(Task):
             root=table.root,
             rows=table.rows,
         )
+
+    @abstractmethod
+    def label(self, names: Sequence[str], values: "NDArray[np.float64]") -> str:
+        """The answer in a cell of a table.
+
+        Args:
+            names: K of them.
+            values: (K,) as of `Head.probabilities`.
+        """
+
+    @abstractmethod
+    def said(self, names: Sequence[str], values: "NDArray[np.float64]") -> list[str]:
+        """The parts of the answer for people, as in "tumour (93.1 %)"; args as of `label`."""

@@ -11,8 +11,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 if TYPE_CHECKING:
+    from xt.images import LargeImage
     from xt.labels.image_table import ImageTable
     from xt.model.config import ModelConfig
+    from xt.model.xt import XT
+    from xt.tasks.place_results import PlaceResults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,6 +49,21 @@ class Task(ABC):
     """Which value of it is best."""
     recipe: ClassVar[str]
     """Of `xt recipes`, for data of one's own."""
+    options: ClassVar[tuple[str, ...]] = ()
+    """Those of `xt predict` that mean something to it, besides what all tasks have."""
+
+    @property
+    def results(self) -> "type[PlaceResults] | None":
+        """What answers about every place become on disk; None of answers about whole images."""
+        return None
+
+    def as_taken(self, image: "LargeImage", channels: int) -> "LargeImage":
+        """An image as models of this task take it.
+
+        Args:
+            channels: of the model.
+        """
+        return image
 
     @abstractmethod
     def read_table(
@@ -66,3 +84,9 @@ class Task(ABC):
             TableError: the table, a column or a file is missing, or a label is not as it should be.
             ConfigError: the settings do not fit the labels.
         """
+
+
+def class_names(model: "XT") -> tuple[str, ...]:
+    """The model's own names, or "0", "1", ... where it has none."""
+    given = model.config.class_names
+    return tuple(given) if given else tuple(str(number) for number in range(model.config.num_classes))

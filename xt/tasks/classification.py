@@ -1,7 +1,11 @@
 """One class for an image."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from xt.data.label_columns import ReadLabels, classes
 from xt.tasks.answers import AnswerTask
@@ -23,3 +27,11 @@ class Classification(AnswerTask):
 
     def label_reader(self, labels: Any) -> ReadLabels:
         return classes
+
+    def label(self, names: Sequence[str], values: NDArray[np.float64]) -> str:
+        """The likeliest class."""
+        return names[int(values.argmax())]
+
+    def said(self, names: Sequence[str], values: NDArray[np.float64]) -> list[str]:
+        name, value = max(zip(names, values, strict=True), key=lambda pair: pair[1])
+        return [f"{name} ({value:.1%})"]

@@ -11,8 +11,10 @@ from xt.tasks.label_fields import FileLabels
 from xt.tasks.places import PlaceTask, columns
 
 if TYPE_CHECKING:
+    from xt.images import LargeImage
     from xt.labels.image_table import ImageTable
     from xt.model.config import ModelConfig
+    from xt.tasks.place_results import PlaceResults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,13 @@ class Detection(PlaceTask):
     takes = "boxes"
     metric = "ap"
     recipe = "detection"
+    options = ("merge_iou", "least_score", "instances", "restart")
+
+    @property
+    def results(self) -> "type[PlaceResults]":
+        from xt.tasks.box_results import BoxResults
+
+        return BoxResults
 
     def read_table(
         self,
@@ -63,3 +72,9 @@ class Detection(PlaceTask):
             boxes_column=labels.boxes_column,
             **columns(table, labels),
         )
+
+    def as_taken(self, image: "LargeImage", channels: int) -> "LargeImage":
+        """Grey ones as coloured ones, as there are some among COCO's."""
+        from xt.data.grey import in_colour
+
+        return in_colour(image, channels)

@@ -1,13 +1,19 @@
 """Any of several labels for an image."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
 
 from xt.data.label_columns import ReadLabels, joined_labels, zeros_and_ones
 from xt.errors import ConfigError
 from xt.tasks.answers import AnswerTask
 from xt.tasks.label_fields import ClassLabels
+
+_SURE = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,3 +45,11 @@ class MultiLabel(AnswerTask):
         if labels.label_separator is None:
             return zeros_and_ones
         return partial(joined_labels, separator=labels.label_separator)
+
+    def label(self, names: Sequence[str], values: NDArray[np.float64]) -> str:
+        """All labels of at least 0.5, joined by ";"."""
+        return ";".join(name for name, value in zip(names, values, strict=True) if value >= _SURE)
+
+    def said(self, names: Sequence[str], values: NDArray[np.float64]) -> list[str]:
+        pairs = zip(names, values, strict=True)
+        return [f"{name} ({value:.1%})" for name, value in pairs if value >= _SURE] or ["no label"]

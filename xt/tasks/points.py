@@ -13,6 +13,7 @@ from xt.tasks.places import PlaceTask, columns
 if TYPE_CHECKING:
     from xt.labels.image_table import ImageTable
     from xt.model.config import ModelConfig
+    from xt.tasks.place_results import PlaceResults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +53,13 @@ class Points(PlaceTask):
     takes = "points"
     metric = "best_f1"
     recipe = "points"
+    options = ("merge_radius", "least_score", "restart")
+
+    @property
+    def results(self) -> "type[PlaceResults]":
+        from xt.tasks.point_results import PointResults
+
+        return PointResults
 
     def read_table(
         self,

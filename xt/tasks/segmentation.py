@@ -12,6 +12,7 @@ from xt.tasks.places import PlaceTask, columns
 if TYPE_CHECKING:
     from xt.labels.image_table import ImageTable
     from xt.model.config import ModelConfig
+    from xt.tasks.place_results import PlaceResults
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +44,13 @@ class Segmentation(PlaceTask):
     Evaluation: ClassVar[type] = NoSettings
     metric = "mean_iou"
     recipe = "segmentation"
+    options = ("probabilities", "outlines", "least_area", "restart")
+
+    @property
+    def results(self) -> "type[PlaceResults]":
+        from xt.tasks.segmentation_results import SegmentationResults
+
+        return SegmentationResults
 
     def read_table(
         self,

@@ -1,6 +1,6 @@
-"""What the answers of a dense model become on disk: one interface, a class for each kind of head.
+"""What answers about every place become on disk: one interface, a class for each kind of them.
 
-    decoded regions ─ DenseTask.stored ─► RegionStore ─ DenseTask.write ─► files ─ DenseTask.draw ─► a picture
+    decoded regions ─ PlaceResults.stored ─► RegionStore ─ PlaceResults.write ─► files ─ PlaceResults.draw ─► a picture
 
 Nothing here knows how regions are decoded (`xt.prediction.dense_predictor`), and nothing there what is in the files.
 """
@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from xt.errors import ConfigError
 from xt.output import remove_leftovers_of
-from xt.prediction.predictor import class_names
 from xt.regions.grid import Region, RegionGrid
 from xt.results.region_store import RegionStore
+from xt.tasks.base import class_names
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
@@ -41,7 +41,7 @@ class DenseOptions:
         merge_iou: of two boxes of one class whose intersection is more than this part of their union, between 0 and 1,
             the better one is kept; None for what the model's head says.
         least_score: of points and boxes, in [0, 1]; those the model's head leaves out stay out. None for all points of
-            the head, and for boxes of at least `detection_task.LEAST_SCORE`.
+            the head, and for boxes of at least `PlaceResults.least_score`.
         restart: begin anew where a partial result lies.
     """
 
@@ -70,7 +70,7 @@ class DenseResult:
 
     Attributes:
         name: the image's.
-        task: "segmentation", "points" or "detection".
+        task: its name.
         files: those that were written, by keys of the task's `endings`.
         counts: of pixels, points or boxes, by class name.
         left_out: points or boxes whose score is too low, before those found twice are one.
@@ -83,8 +83,8 @@ class DenseResult:
     left_out: int = 0
 
 
-class DenseTask(ABC):
-    """What a dense head's answers about one image become.
+class PlaceResults(ABC):
+    """What a model's answers about every place of one image become.
 
     Args:
         model: with a head of this task.
@@ -93,17 +93,22 @@ class DenseTask(ABC):
         ConfigError: the model's answers do not fit into such files.
     """
 
-    name: ClassVar[str]
-    """Of the task and its head."""
     unit: ClassVar[str]
     """What is counted, in the plural."""
     endings: ClassVar[Mapping[str, str]]
     """How a file's name ends, by what is in it."""
+    least_score: ClassVar[float | None] = None
+    """Of what is written where nobody says otherwise; None of answers without scores."""
 
     def __init__(self, model: "XT", options: DenseOptions) -> None:
         self.model = model
         self.chosen = options
         self.class_names = class_names(model)
+
+    @property
+    def chosen_least_score(self) -> float:
+        given = self.chosen.least_score
+        return (self.least_score or 0.0) if given is None else given
 
     @property
     @abstractmethod
@@ -171,7 +176,9 @@ class DenseTask(ABC):
     ) -> DenseResult:
         """With these files; `counts` of each class in order."""
         by_name = {name: int(count) for name, count in zip(self.class_names, counts, strict=True)}
-        return DenseResult(name=image.name, task=self.name, files=files, counts=by_name, left_out=left_out)
+        return DenseResult(
+            name=image.name, task=self.model.head.task, files=files, counts=by_name, left_out=left_out
+        )
 
 
 def stored_columns(

@@ -9,38 +9,34 @@ import numpy as np
 from xt.heads.detection import DetectionHead
 from xt.labels.box_table import BoxTable
 from xt.labels.merge_boxes import boxes_of_image
-from xt.prediction.dense_task import DenseOptions, DenseResult, DenseTask, Rows, stored_columns
 from xt.regions.grid import Region, RegionGrid
 from xt.results.box_writers import read_boxes, write_box_table, write_boxes
 from xt.results.dense_overlay import write_boxes_overlay
 from xt.results.on_data import boxes_on_data
 from xt.results.region_store import RegionStore
 from xt.results.thumbnail import thumbnail
+from xt.tasks.place_results import DenseOptions, DenseResult, PlaceResults, Rows, stored_columns
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
     from xt.images.resolution import AsRead
     from xt.model.xt import XT
 
-LEAST_SCORE = 0.5
-"""Of boxes that are written where nobody says otherwise. A detector names hundreds that it hardly believes in: average
-precision wants them, people do not."""
-
 _COLUMNS = ("y0", "x0", "y1", "x1", "score", "label")
 
 
-class DetectionTask(DenseTask):
+class BoxResults(PlaceResults):
     """The store has a row a box: its edges, score and class number."""
 
-    name = "detection"
     unit = "boxes"
+    # A detector names hundreds that it hardly believes in: average precision wants them, people do not.
+    least_score = 0.5
     endings: ClassVar[Mapping[str, str]] = {"boxes": ".boxes.geojson", "table": ".boxes.csv"}
 
     def __init__(self, model: "XT", options: DenseOptions) -> None:
         super().__init__(model, options)
         assert isinstance(model.head, DetectionHead)
         self.iou_threshold = model.head.iou_threshold if options.merge_iou is None else options.merge_iou
-        self.least_score = LEAST_SCORE if options.least_score is None else options.least_score
 
     @property
     def choice(self) -> Any:
@@ -63,7 +59,7 @@ class DetectionTask(DenseTask):
         tags: Mapping[str, str],
         progress: Callable[[float], object] | None = None,
     ) -> DenseResult:
-        rows, left_out = stored_columns(store, _COLUMNS, self.least_score)
+        rows, left_out = stored_columns(store, _COLUMNS, self.chosen_least_score)
         edges = np.column_stack([rows[name] for name in _COLUMNS[:4]])
         boxes = BoxTable.of(edges, rows["label"], scores=rows["score"])
         boxes = read.found(boxes_of_image([boxes], *read.image.shape, self.iou_threshold))

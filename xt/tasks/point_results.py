@@ -9,13 +9,13 @@ import numpy as np
 
 from xt.heads.points import PointHead
 from xt.labels.merge_points import merge_points
-from xt.prediction.dense_task import DenseOptions, DenseResult, DenseTask, Rows, stored_columns
 from xt.regions.grid import Region, RegionGrid
 from xt.results.dense_overlay import write_points_overlay
 from xt.results.dense_writers import read_columns, write_point_table, write_points
 from xt.results.on_data import on_data
 from xt.results.region_store import RegionStore
 from xt.results.thumbnail import thumbnail
+from xt.tasks.place_results import DenseOptions, DenseResult, PlaceResults, Rows, stored_columns
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
     from xt.model.xt import XT
 
 
-class PointTask(DenseTask):
+class PointResults(PlaceResults):
     """The store has a row a point: y, x, score, class number, then the head's attributes."""
 
-    name = "points"
     unit = "points"
+    least_score = 0.0
     endings: ClassVar[Mapping[str, str]] = {"points": ".points.geojson", "table": ".points.csv"}
 
     def __init__(self, model: "XT", options: DenseOptions) -> None:
@@ -64,7 +64,7 @@ class PointTask(DenseTask):
         tags: Mapping[str, str],
         progress: Callable[[float], object] | None = None,
     ) -> DenseResult:
-        points, left_out = stored_columns(store, self.columns, self.chosen.least_score or 0.0)
+        points, left_out = stored_columns(store, self.columns, self.chosen_least_score)
         kept = merge_points(points["y"], points["x"], points["score"], self._radius(read))
         points = {name: values[kept] for name, values in points.items()}
         for axis, name in enumerate(("y", "x")):

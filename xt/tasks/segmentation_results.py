@@ -12,7 +12,6 @@ from torch import Tensor
 from xt.errors import ConfigError
 from xt.images import open_image
 from xt.output import remove_leftovers_of
-from xt.prediction.dense_task import DenseOptions, DenseResult, DenseTask
 from xt.regions.grid import Region, RegionGrid
 from xt.results.decoded_image import NOTHING, DecodedImage
 from xt.results.dense_overlay import write_mask_overlay
@@ -25,6 +24,7 @@ from xt.results.dense_writers import (
 )
 from xt.results.region_store import RegionStore
 from xt.results.thumbnail import thumbnail
+from xt.tasks.place_results import DenseOptions, DenseResult, PlaceResults
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
@@ -35,10 +35,9 @@ if TYPE_CHECKING:
 _COUNTED_PIXELS = 1 << 20
 
 
-class SegmentationTask(DenseTask):
+class SegmentationResults(PlaceResults):
     """The store has for each region its bands: the class of each pixel, then the probabilities if they are wanted."""
 
-    name = "segmentation"
     unit = "pixels"
     endings: ClassVar[Mapping[str, str]] = {
         "mask": ".mask.tif",
