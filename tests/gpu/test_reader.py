@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 import xt
+from xt.errors import PixelError
 from xt.regions.grid import RegionGrid
 from xt.regions.reader import RegionReader
 
@@ -84,3 +85,20 @@ def test_batches_are_copied_from_locked_memory_on_a_stream_of_their_own() -> Non
     assert copied._stream is not None
     assert copied._stream != torch.cuda.current_stream()
     assert copied.result().pixels.is_cuda
+
+
+def test_a_tensor_that_is_not_in_main_memory_is_no_image(device: str) -> None:
+    pixels = torch.zeros(8, 8, 3, dtype=torch.uint8, device="meta" if device == "cpu" else device)
+    with pytest.raises(PixelError, match=r"must be in main memory, not on .*: pass tensor\.cpu\(\)"):
+        xt.open_image(pixels)
+
+
+def test_photographs_arrive_on_the_device(device: str) -> None:
+    images = torch.randint(0, 256, (4, 3, 32, 32), dtype=torch.uint8)
+    waiting = images.pin_memory() if device == "cuda" else images
+    # With tables, which a machine that is there for its GPU may have no library for.
+    photos = pytest.importorskip("xt.data.photo_dataset")
+    batch = photos.PhotoBatch(waiting, torch.arange(4), (0, 1, 2, 3)).to(torch.device(device))
+    assert batch.images.device.type == batch.targets.device.type == device
+    assert torch.equal(batch.images.cpu(), images)
+    assert batch.targets.tolist() == [0, 1, 2, 3]

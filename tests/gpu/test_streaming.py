@@ -137,3 +137,32 @@ def test_a_whole_model_gives_the_same_on_both_devices(head: str, features: Any, 
     scale = max(float(gradient.abs().max()) for gradient in expected[1])
     for ours, theirs in zip(found[1], expected[1], strict=True):
         assert float((ours - theirs).abs().max()) <= 1e-9 * scale
+
+
+@pytest.mark.parametrize("context", ["transformer_xl", "mamba", "mamba2", "longformer", "hyper"])
+@pytest.mark.parametrize("head", ["classification", "segmentation"])
+def test_a_whole_model_under_autocast_is_near_the_exact_one(head: str, context: str, device: str) -> None:
+    """Region encoder, context encoder, pooling or decoder, forward and computed again."""
+    import numpy as np
+
+    import xt
+
+    pixels = np.random.default_rng(0).integers(0, 256, (150, 200, 3), dtype=np.uint8)
+    target: Any = torch.tensor([1], device=device)
+    if head == "segmentation":
+        target = [xt.open_image((pixels[..., :1] > 127).astype(np.uint8))]
+    torch.manual_seed(0)
+    model = small_model("convnext_atto", head=head, context=context, num_classes=3).eval().to(device)
+
+    def gradient(dtype: torch.dtype) -> tuple[float, Tensor]:
+        model.zero_grad()
+        with torch.autocast(device, torch.bfloat16, enabled=dtype == torch.bfloat16):
+            loss = model.loss([xt.open_image(pixels)], target, region_batch=5)
+        loss.backward()
+        gradients = [p.grad for p in model.parameters() if p.grad is not None]
+        assert {gradient.dtype for gradient in gradients} == {torch.float32}
+        return loss.item(), torch.cat([gradient.flatten() for gradient in gradients])
+
+    (wanted_loss, wanted), (loss, found) = gradient(torch.float32), gradient(torch.bfloat16)
+    assert loss == pytest.approx(wanted_loss, rel=0.05)
+    assert 0 < float((found - wanted).norm()) <= 0.15 * float(wanted.norm())
