@@ -176,11 +176,10 @@ def test_a_model_of_arrays_needs_no_file_libraries():
 def test_the_public_names():
     assert sorted(xt.__all__) == sorted(
         [
-            "DenseOptions", "DensePredictor", "LargeImage", "ModelConfig", "Plan", "PredictConfig", "Predictor",
-            "RegionEncoder",
-            "RegionGrid", "RegionReader", "Streaming", "XT", "XTError", "__version__", "check", "create_model",
-            "detection_backbone", "load_authors_checkpoint", "load_model", "open_image", "plan", "predict", "stack",
-            "streamed_map",
+            "DenseOptions", "DensePredictor", "EvaluateConfig", "LargeImage", "ModelConfig", "Plan", "PredictConfig",
+            "Predictor", "RegionEncoder", "RegionGrid", "RegionReader", "Streaming", "XT", "XTError", "__version__",
+            "check", "create_model", "detection_backbone", "evaluate", "load_authors_checkpoint", "load_config",
+            "load_model", "open_image", "plan", "predict", "stack", "streamed_map", "train",
         ]
     )  # fmt: skip
     assert all(getattr(xt, name) is not None for name in xt.__all__)

@@ -25,6 +25,10 @@ _EXPORTS = {
     "DenseOptions": "xt.prediction",
     "predict": "xt.prediction.run",
     "PredictConfig": "xt.config.predict",
+    "evaluate": "xt.prediction.evaluation",
+    "EvaluateConfig": "xt.config.predict",
+    "train": "xt.training.run",
+    "load_config": "xt.config.parser",
     "plan": "xt.planning.plan",
     "check": "xt.checking",
     "Plan": "xt.planning.plan",
@@ -36,6 +40,8 @@ __all__ = ["__version__", *_EXPORTS]
 if TYPE_CHECKING:
     from xt.authors import load_authors_checkpoint as load_authors_checkpoint
     from xt.checking import check as check
+    from xt.config.parser import load_config as load_config
+    from xt.config.predict import EvaluateConfig as EvaluateConfig
     from xt.config.predict import PredictConfig as PredictConfig
     from xt.errors import XTError as XTError
     from xt.images import LargeImage as LargeImage
@@ -51,12 +57,14 @@ if TYPE_CHECKING:
     from xt.prediction import DenseOptions as DenseOptions
     from xt.prediction import DensePredictor as DensePredictor
     from xt.prediction import Predictor as Predictor
+    from xt.prediction.evaluation import evaluate as evaluate
     from xt.prediction.run import predict as predict
     from xt.region_encoders.timm import RegionEncoder as RegionEncoder
     from xt.regions.grid import RegionGrid as RegionGrid
     from xt.regions.reader import RegionReader as RegionReader
     from xt.streaming.map import Streaming as Streaming
     from xt.streaming.map import streamed_map as streamed_map
+    from xt.training.run import train as train
 
 
 def __getattr__(name: str) -> Any:

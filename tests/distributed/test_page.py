@@ -9,7 +9,8 @@ import rasterio
 
 from tests.distributed.processes import ROOT, run_processes
 from tests.training.toy import toy_config, toy_table
-from xt.cli.train import USAGE, config_of
+from xt.cli.configuration import config_of
+from xt.cli.train import USAGE
 from xt.config.parser import config_to_yaml
 from xt.errors import ConfigError
 from xt.training.run import train

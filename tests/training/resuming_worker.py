@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback
 
-from xt.cli.train import config_of
+from xt.cli.configuration import config_of
 from xt.training.run import train
 
 

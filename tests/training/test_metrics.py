@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import nn
 
-from xt.cli.train import in_words
+from xt.cli.words import in_words
 from xt.streaming.memory import peak_bytes
 from xt.training.metrics import coverage, deciding_metric, make_metrics, wilson_interval
 

@@ -5,9 +5,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from xt.cli.configuration import joined, kind_of
 from xt.cli.parsers import CommandParser
 from xt.cli.progress import ProgressBars
-from xt.cli.train import joined, kind_of
 from xt.errors import ConfigError
 
 EXAMPLES = (

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
+from xt.cli.configuration import add_arguments as add_arguments
+from xt.cli.configuration import config_of
 from xt.cli.progress import ProgressBars
-from xt.cli.train import StageBars, config_of
-from xt.cli.train import add_arguments as add_arguments
 from xt.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ def run_raw(argv: Sequence[str]) -> int:
             "train.resume (--resume) has no meaning here: a comparison is made in one go; leave it out"
         )
     from xt.training.comparison import budget_in_words, compare, rules_in_words
+    from xt.training.stages import StageBars
 
     print(f"budget: {budget_in_words(config)}; the same region encoder, context encoder and head for all")
     for line in rules_in_words(config):

@@ -158,9 +158,9 @@ def _untrained(config: "RunConfig", images: dict[str, float | None], bars: Progr
     import numpy as np
     import torch
 
-    from xt.cli.train import StageBars
     from xt.labels.image_table import ImageTable
     from xt.training.preparation import prepare_model, resolve_classes
+    from xt.training.stages import StageBars
     from xt.training.tables import load_splits
 
     torch.manual_seed(config.train.seed)

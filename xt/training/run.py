@@ -23,6 +23,7 @@ from xt.heads import DenseHead
 from xt.labels.image_table import ImageTable
 from xt.model.xt import XT
 from xt.output import check_writable_folder, lock_folder, remove_leftovers, write_atomically
+from xt.progress import Progress
 from xt.region_encoders.pretrained import weights_for
 from xt.streaming.memory import peak_bytes, peak_device_bytes
 from xt.training.callbacks import CurveWriter, ProgressReport, Report
@@ -35,6 +36,7 @@ from xt.training.module import TrainingModule
 from xt.training.optimiser import learning_rate_factor, make_optimiser
 from xt.training.preparation import LAST, opening, prepare_model, reading, resolve_classes
 from xt.training.quick_check import quick_check
+from xt.training.stages import StageBars
 from xt.training.tables import load_splits
 from xt.training.trainer import make_trainer
 
@@ -64,6 +66,7 @@ class RunResult:
 def train(
     config: RunConfig,
     *,
+    progress: Progress | None = None,
     report: Report | None = None,
     callbacks: Sequence[Callback] = (),
     evaluate_test: bool = True,
@@ -75,7 +78,8 @@ def train(
     TensorBoard logs.
 
     Args:
-        report: told about progress.
+        progress: shows how far it is; None for silence.
+        report: told the numbers of every step, as (what, done, total, values), by whom they are not only shown.
         callbacks: Lightning's, besides the run's own.
         evaluate_test: whether the best epoch's model is measured on the test images, if there are any.
     Raises:
@@ -83,8 +87,7 @@ def train(
     """
     out = Path(config.train.out)
     resume_from = _resume_from(config.train, out)
-    if _rank() != 0:
-        report = None
+    report = None if _rank() != 0 else _both(report, progress, config.train)
     if config.model.pretrained and config.data.tokens is None:
         # Before minutes are spent on tables and images.
         weights_for(config.model.encoder, config.model.pretrained)
@@ -130,6 +133,20 @@ def train(
             model.save(out / "model.safetensors")
             write_atomically(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     return RunResult(out, model, config, metrics, curves.rows, trainer.is_global_zero)
+
+
+def _both(report: Report | None, progress: Progress | None, settings: TrainConfig) -> Report | None:
+    if progress is None:
+        return report
+    shown = StageBars(progress, steps="steps" if settings.max_seconds is None else "s")
+    if report is None:
+        return shown
+
+    def tell(what: str, done: int, total: int, values: dict[str, float]) -> None:
+        report(what, done, total, values)
+        shown(what, done, total, values)
+
+    return tell
 
 
 def _measure(

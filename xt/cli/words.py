@@ -1,0 +1,31 @@
+"""Results in words, for the end of a command."""
+
+_MANY = 27
+
+
+def in_words(summary: dict[str, object]) -> str:
+    """One line of metrics."""
+    parts = []
+    for name, value in summary.items():
+        if value is None or name.endswith("_interval") or name.startswith("classes"):
+            # Nothing to measure; what stands behind the number it belongs to, or behind all.
+            continue
+        if len(summary) > _MANY and "(" in name:
+            # A number of one of many classes.
+            continue
+        if name == "images":
+            parts.append(f"{value} image{'s' if value != 1 else ''}")
+        else:
+            parts.append(f"{name} {value:.4g}" if isinstance(value, float) else f"{name} {value}")
+        interval = summary.get(f"{name}_interval")
+        if isinstance(interval, list):
+            parts[-1] += f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"
+    if not any(isinstance(value, float) for value in summary.values()):
+        parts.append("nothing labelled there to measure by")
+    lacking = summary.get("classes_not_measured")
+    if isinstance(lacking, list) and lacking:
+        parts.append(
+            f"{summary['classes_measured']} of {summary['classes']} classes are labelled there, not "
+            f"{', '.join(map(repr, lacking[:12]))}{', ...' if len(lacking) > 12 else ''}"
+        )
+    return ", ".join(parts)
