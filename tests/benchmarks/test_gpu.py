@@ -39,7 +39,7 @@ def rows_of(out: Path, step: str) -> list[dict[str, Any]]:
 
 def interrupt(process: "subprocess.Popen[str]", out: Path, step: str, sign: int) -> None:
     """End it once the step has rows."""
-    end = time.monotonic() + 250
+    end = time.monotonic() + 900
     while not rows_of(out, step):
         assert process.poll() is None, "it ended before it could be interrupted"
         assert time.monotonic() < end
@@ -81,10 +81,11 @@ def test_a_step_goes_on_where_it_was_stopped(python: str, sign: int, tmp_path: P
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2400)
 def test_all_steps_run(python: str, tmp_path: Path) -> None:
     """Also without libraries for files, in an environment that has none."""
-    _, printed = run_interrupted(python, tmp_path, "throughput", signal.SIGKILL)
+    # A busy machine takes longer than a GPU's step may.
+    _, printed = run_interrupted(python, tmp_path, "throughput", signal.SIGKILL, "--minutes", "100")
     for step in STEPS:
         content = json.loads(next(tmp_path.glob(f"gpu-{step}-*.json")).read_text())
         assert content["status"] == "done", step
