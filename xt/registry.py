@@ -37,5 +37,13 @@ def create(kind: str, table: Mapping[str, type[Part]], name: str, **options: Any
 
 def nearest(name: str, known: Iterable[str]) -> str:
     """A hint such as " (did you mean 'depth'?)", or nothing where no name is near."""
-    matches = difflib.get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f" (did you mean {matches[0]!r}?)" if matches else ""
+    near = nearest_names(name, known)
+    return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def nearest_names(name: str, known: Iterable[str], count: int = 1) -> list[str]:
+    """Those of the names that are most like one that none of them is, whatever their capitals; none if none is near."""
+    small: dict[str, str] = {}
+    for each in known:
+        small.setdefault(each.lower(), each)
+    return [small[near] for near in difflib.get_close_matches(name.lower(), small, n=count, cutoff=0.5)]

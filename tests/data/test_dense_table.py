@@ -72,7 +72,7 @@ def test_without_a_split_column_images_are_divided_by_chance(table, tmp_path):
     [
         (
             "image,masks\na.tif,b.tif\n",
-            r"has no column 'mask'; its columns are 'image', 'masks'; did you mean 'masks'",
+            r"has no column 'mask' \(did you mean 'masks'\?\); its columns are 'image', 'masks'",
         ),
         ("image,mask\na.tif,b.tif\n", r"1 of 1 files in column 'mask' are not on disk: .*b\.tif"),
         ("image,mask\n", r"has no rows; expected one row per image"),

@@ -47,8 +47,6 @@ def test_changes_are_those_of_seed_epoch_and_image_however_many_workers_there_ar
     table: ImageTable, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Also on a machine of one core: the test is about the order in which several processes draw.
-    monkeypatch.setattr("xt.data.photo_dataset._cores", lambda: 3)
-    # Torch would say that these are more processes than cores.
     monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2}, raising=False)
     alone, several = _epoch(table, workers=0), _epoch(table, workers=3)
     assert sorted(alone) == sorted(several) == list(range(len(table)))

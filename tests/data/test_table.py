@@ -105,7 +105,7 @@ def test_numbers_are_regression(tmp_path: Path) -> None:
         (
             "image,Labels\na.tif,x\n",
             {},
-            r"has no column 'label'; its columns are 'image', 'Labels'; did you mean 'Labels'\?",
+            r"has no column 'label' \(did you mean 'Labels'\?\); its columns are 'image', 'Labels'",
         ),
         ("path,label\na.tif,x\n", {}, r"has no column 'image'; .* data\.image_column"),
         ("image,label\na.tif,x\n", {"split_column": "fold"}, r"has no column 'fold'"),
@@ -120,7 +120,7 @@ def test_numbers_are_regression(tmp_path: Path) -> None:
         (
             "image,label\na.tif,x\nb.tif,dgo\n",
             {"class_names": ("cat", "dog", "x")},
-            r"unknown label 'dgo' \(row 1\); the model knows 'cat', 'dog', 'x'; did you mean 'dog'\?",
+            r"unknown label 'dgo' \(row 1\) \(did you mean 'dog'\?\); the model knows 'cat', 'dog', 'x'",
         ),
         ("image,a,b\nf.tif,1,0\n", {"label_columns": ("a", "b")}, r"classification takes one label column"),
     ],

@@ -13,7 +13,8 @@ from xt.checking.image_facts import ImageFacts, Job, Looking
 from xt.checking.pictures import colours_of, no_picture, picture_of
 from xt.checking.result import CheckResult
 from xt.checking.text import TITLES, class_rows, row_name, short, summary, verdict
-from xt.checking.workers import look_at_all, usual_workers
+from xt.checking.workers import look_at_all
+from xt.machine import usable_cores
 from xt.output import write_atomically
 
 # More take long to draw, and nobody looks at them; those that something was said about come first.
@@ -41,7 +42,7 @@ def write_page(
     pictures: dict[int, bytes] = {}
     how = result.looking
     if how is not None:
-        count = usual_workers() if workers is None else workers
+        count = usable_cores() if workers is None else workers
         for done, (job, jpeg) in enumerate(look_at_all(picture_of, jobs, how, count, no_picture), start=1):
             if jpeg is not None:
                 pictures[job.row] = jpeg

@@ -16,13 +16,14 @@ from xt.checking.journal import Journal, usual_journal
 from xt.checking.outlook import Outlook, outlook
 from xt.checking.result import CheckResult
 from xt.checking.rows import read_rows
-from xt.checking.workers import look_at_all, usual_workers
+from xt.checking.workers import look_at_all
 from xt.config.run import RunConfig
 from xt.data.splits import Splits
 from xt.data.table_files import read_image_paths
 from xt.errors import ConfigError, XTError
 from xt.labels.image_table import ImageTable
 from xt.labels.targets import Target
+from xt.machine import usable_cores
 from xt.model.build import build_model
 from xt.prediction.inputs import find_images
 from xt.training.preparation import opening, resolve_classes
@@ -134,7 +135,7 @@ class _Check:
             classes_assumed=self.assumed.classes,
             settings=repr((data, self.config.model)),
         )
-        workers = usual_workers() if options.workers is None else options.workers
+        workers = usable_cores() if options.workers is None else options.workers
         path = usual_journal(self.source) if options.journal is None else Path(options.journal)
         found: dict[int, ImageFacts] = {}
         with Journal(path if options.journal != "" else None, fresh=options.fresh) as journal:

@@ -1,7 +1,6 @@
 """Looking at many images at once, in processes of their own: a file that ends such a process ends nothing else."""
 
 import multiprocessing
-import os
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
@@ -89,11 +88,6 @@ def _one_by_one(
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
     return done
-
-
-def usual_workers() -> int:
-    """One for each core that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _pool(jobs: Sequence[Job], how: Looking, workers: int) -> ProcessPoolExecutor:

@@ -1,6 +1,5 @@
 """`xt`: finds the subcommand, runs it, and turns its errors into one sentence and an exit status."""
 
-import difflib
 import os
 import shutil
 import sys
@@ -16,6 +15,7 @@ from xt.cli.busy import wait_passively
 from xt.cli.parsers import CommandParser
 from xt.cli.screen import fitted
 from xt.errors import OptionError, XTError
+from xt.registry import nearest_names
 
 # What one wants -> name -> (module, what `xt --help` says). A module is imported only when its command was chosen:
 # `xt info` does not wait for torch. It has `EXAMPLES`, `add_arguments(parser)` and `run(arguments) -> exit status`, or,
@@ -140,7 +140,7 @@ def _overview() -> str:
 
 
 def _unknown(name: str) -> str:
-    near = difflib.get_close_matches(name.lower(), COMMANDS, n=1, cutoff=0.5)
+    near = nearest_names(name, COMMANDS)
     if name.startswith("-"):
         return f"there is no option {name} before the command; see xt --help"
     hint = f"did you mean {near[0]}?" if near else f"the commands are {', '.join(COMMANDS)}."

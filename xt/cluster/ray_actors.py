@@ -10,6 +10,7 @@ from xt.cluster.units import Outcome, WorkUnit
 from xt.cluster.worker import HowFar, MakeWork, Worker
 from xt.cluster.workers import ATTEMPTS, WorkerLostError
 from xt.errors import ConfigError, MissingPackageError, XTError
+from xt.machine import usable_cores
 
 LOCAL = "local"
 _SECONDS_BETWEEN_LOOKS = 1.0
@@ -134,7 +135,9 @@ def _import_ray() -> Any:
 def _connect(ray: Any, address: str, num_workers: int | None) -> None:
     quiet = {"logging_level": "ERROR", "log_to_driver": False}
     if address == LOCAL:
-        _begin_here(ray, {"num_cpus": max(num_workers or 1, _cpus()), "include_dashboard": False, **quiet})
+        _begin_here(
+            ray, {"num_cpus": max(num_workers or 1, usable_cores()), "include_dashboard": False, **quiet}
+        )
         return
     try:
         _knock(address)
@@ -187,10 +190,6 @@ def _at_most(there: int, wanted: int | None, what: str) -> int:
     if wanted is not None and wanted > there:
         raise ConfigError(f"--workers {wanted}: the cluster has {there} {what}, one for each worker")
     return wanted or there
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _first_line(error: BaseException) -> str:

@@ -7,7 +7,6 @@ published.
 Source: https://github.com/visipedia/inat_comp/tree/master/2018
 """
 
-import difflib
 import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 
 from xt.errors import TableError
 from xt.labels.image_table import ImageTable, class_indices
+from xt.registry import nearest
 
 ANNOTATIONS = {"train": "train2018.json", "validation": "val2018.json"}
 CATEGORIES = "categories.json"
@@ -96,13 +96,12 @@ def choose(
     known = set().union(*groups)
     for wanted in classes:
         if wanted not in known:
-            near = difflib.get_close_matches(wanted, known, n=1)
             supercategories = sorted(
                 {str(entry["supercategory"]) for entry in ordered if "supercategory" in entry}
             )
             raise TableError(
-                f"{source} has no class {wanted!r}; the supercategories are {', '.join(supercategories)}"
-                + (f"; did you mean {near[0]!r}?" if near else "")
+                f"{source} has no class {wanted!r}{nearest(wanted, known)}; the supercategories are "
+                f"{', '.join(supercategories)}"
             )
     chosen = set(classes)
     return [entry for entry, group in zip(ordered, groups, strict=True) if group & chosen]

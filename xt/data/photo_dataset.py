@@ -16,6 +16,7 @@ from xt.data.photos import Photos
 from xt.errors import ConfigError, XTError
 from xt.images.photo import read_photo, square
 from xt.labels.image_table import ImageTable
+from xt.machine import usable_cores
 
 _BATCHES_AHEAD = 2
 
@@ -155,7 +156,7 @@ def photo_loader(
         workers: at most this many, and no more than the cores that this process may use.
         pin_memory: so that batches are copied to a GPU while it computes.
     """
-    count = min(workers, _cores())
+    count = min(workers, usable_cores())
     return _Loader(
         _Told(dataset),
         batch_size,
@@ -233,8 +234,3 @@ class _Loader(DataLoader[Any]):
             if isinstance(batch, XTError):
                 raise batch
             yield batch
-
-
-def _cores() -> int:
-    # What a scheduler has given to this process; not every system tells.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

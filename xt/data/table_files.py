@@ -1,6 +1,5 @@
 """Tables of images as people bring them, one row an image: CSV and Parquet files."""
 
-import difflib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from xt.labels.image_table import (
     image_path,
     in_short,
 )
+from xt.registry import nearest
 
 MICRONS_COLUMN = "microns_per_pixel"
 
@@ -171,12 +171,9 @@ def _check_column(frame: pd.DataFrame, column: str, path: Path) -> None:
     if column in frame:
         return
     columns = [str(name) for name in frame.columns]
-    near = difflib.get_close_matches(column.lower(), [name.lower() for name in columns], n=1, cutoff=0.5)
-    guess = next((name for name in columns if near and name.lower() == near[0]), None)
     raise TableError(
-        f"{path} has no column {column!r}; its columns are {in_short(columns)}"
-        + (f"; did you mean {guess!r}?" if guess else ";")
-        + " which columns are read is set by data.image_column and the settings beside it"
+        f"{path} has no column {column!r}{nearest(column, columns)}; its columns are {in_short(columns)}; which "
+        "columns are read is set by data.image_column and the settings beside it"
     )
 
 

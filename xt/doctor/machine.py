@@ -6,13 +6,14 @@ import tempfile
 from pathlib import Path
 
 from xt.doctor.report import Finding
+from xt.machine import usable_cores
 
 _LITTLE_MEMORY, _LITTLE_DISK = 2e9, 5e9
 
 
 def cores() -> list[Finding]:
     """How many this process may use, and how many are wanted by all processes together."""
-    there = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    there = usable_cores()
     load = os.getloadavg()[0] if hasattr(os, "getloadavg") else 0.0
     busy = ""
     if load > there:

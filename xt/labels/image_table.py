@@ -1,6 +1,5 @@
 """Which images there are and what is known of them, wherever that was read from; nothing here opens an image."""
 
-import difflib
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ from xt.errors import TableError
 from xt.images import stack_parts
 from xt.images.names import below, is_there
 from xt.labels.formats.columns import class_name
+from xt.registry import nearest
 
 
 @dataclass(frozen=True)
@@ -130,11 +130,10 @@ def class_indices(
     unknown = {label: row for row, label in reversed(named) if label not in place}
     if unknown:
         first, row = min(unknown.items(), key=lambda item: item[1])
-        near = difflib.get_close_matches(first, class_names, n=1)
         more = f" and {len(unknown) - 1} more" if len(unknown) > 1 else ""
         raise TableError(
-            f"{source}: unknown label {first!r} (row {row}){more}; the model knows {in_short(class_names)}"
-            + (f"; did you mean {near[0]!r}?" if near else "")
+            f"{source}: unknown label {first!r} (row {row}){more}{nearest(first, class_names)}; the model "
+            f"knows {in_short(class_names)}"
         )
     return np.array([place[label] for _, label in named], dtype=np.int64)
 

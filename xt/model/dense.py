@@ -24,7 +24,7 @@ from xt.regions.grid import Region, RegionGrid
 from xt.regions.sequences import as_sequences
 from xt.streaming.conditions import frozen_statistics
 from xt.streaming.map import Streaming, streamed_map, streamed_outputs
-from xt.streaming.memory import free_bytes
+from xt.streaming.memory import WORKING_SHARE, free_bytes
 from xt.streaming.parallel import share_of
 from xt.streaming.replay import new_seed
 from xt.streaming.room import with_room
@@ -32,9 +32,6 @@ from xt.streaming.tensors import Gathered
 
 if TYPE_CHECKING:
     from xt.model.xt import XT
-
-# The share of the free memory that feature maps and their gradients may take, with features="auto".
-_SHARE = 0.4
 
 
 class DecodedRegions(NamedTuple):
@@ -245,7 +242,7 @@ class DensePass:
         numbers = self.share.numbers
         regions = self.regions.first_region(numbers.stop) - self.regions.first_region(numbers.start)
         total = 2 * 4 * cells * regions
-        fits = [place is None or total <= _SHARE * free_bytes(place) for place in places]
+        fits = [place is None or total <= WORKING_SHARE * free_bytes(place) for place in places]
         # The same place on all ranks, so that their graphs are alike.
         return places[self.share.largest(fits.index(True))]
 

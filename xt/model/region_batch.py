@@ -7,13 +7,11 @@ from torch import Tensor
 
 from xt.region_encoders.timm import RegionEncoder
 from xt.streaming.footprint import footprint
-from xt.streaming.memory import free_bytes
+from xt.streaming.memory import WORKING_SHARE, free_bytes
 
 # Beyond these, more regions at a time are no faster: a CPU's caches are long full, a GPU's cores all busy.
 LARGEST = {"cpu": 8}
 LARGEST_ELSEWHERE = 64
-# The share of the free memory that a region batch may take; the rest is for tokens, context encoder and optimiser.
-SHARE = 0.4
 # What a backward pass takes over the graph it goes through.
 _BACKWARD = 1.5
 
@@ -56,4 +54,4 @@ def _fitting(encoder: RegionEncoder, device: torch.device, training: bool) -> in
         # streamed map halves it.
         return largest
     one = found.peak_bytes * (_BACKWARD if training else 1)
-    return power_of_two(min(largest, SHARE * free_bytes(device) / max(one, 1)))
+    return power_of_two(min(largest, WORKING_SHARE * free_bytes(device) / max(one, 1)))

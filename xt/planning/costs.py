@@ -13,13 +13,12 @@ from xt.heads import DenseHead
 from xt.model.region_batch import one_region
 from xt.model.xt import XT
 from xt.streaming.footprint import Footprint, footprint
+from xt.streaming.memory import GRAPH_SHARE
 
 # Region batches that are in memory at a time: one at work, two read ahead; pixels and which of them are valid.
 _BATCHES_AHEAD = 3
 # From here on, what is linear in the number of tokens is extended by the straight line through two lengths.
 _LENGTHS = (8192, 12288)
-# The share of the room that is left for graphs with keep="auto", as in `streamed_map`.
-_SHARE = 0.7
 # A recurrence of so many tokens shows what a longer one takes.
 _SHORT = 32
 
@@ -96,7 +95,7 @@ class Costs:
 
     def kept_in(self, memory_bytes: float) -> int:
         """How many region batches' graphs are kept in so much memory."""
-        room = _SHARE * (memory_bytes - self.training_bytes(0))
+        room = GRAPH_SHARE * (memory_bytes - self.training_bytes(0))
         return max(0, min(self.batches, int(room // max(self.passes * self.graph_bytes, 1))))
 
     def _read_ahead(self) -> float:

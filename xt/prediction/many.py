@@ -13,6 +13,7 @@ from xt.cluster.worker import HowFar
 from xt.cluster.workers import Workers
 from xt.config.predict import PredictConfig
 from xt.errors import OptionError
+from xt.machine import usable_cores
 from xt.prediction.unit_work import WorkMaker
 from xt.progress import Bar, Progress
 
@@ -84,7 +85,7 @@ def _workers(maker: WorkMaker, config: PredictConfig, plan: Plan) -> Iterator[Wo
         return
     assert config.workers is not None, "workers are wanted"
     devices = _devices(config.workers, config.device)
-    threads = max(1, _cpus() // len(devices)) if devices[0] == "cpu" else None
+    threads = max(1, usable_cores() // len(devices)) if devices[0] == "cpu" else None
     with Workers(local_handles(maker, devices, threads), plan) as workers:
         yield workers
 
@@ -111,10 +112,6 @@ def _devices(count: int, wanted: str | None) -> list[str | None]:
             f"<workers> {count}: this machine has {gpus} GPUs, one for each worker; or use <device> cpu"
         )
     return [f"cuda:{number}" for number in range(count)]
-
-
-def _cpus() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 class _Shown:

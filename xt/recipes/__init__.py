@@ -4,12 +4,12 @@ A recipe's name is its path below this folder without the suffix, such as `class
 first comment says in one line what it is for.
 """
 
-import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from xt.errors import ConfigError
+from xt.registry import nearest_names
 
 _FOLDER = Path(__file__).parent
 _SUFFIXES = (".yaml", ".yml")
@@ -78,7 +78,7 @@ def _plain(name: str | Path) -> str:
 def _nearest(name: str) -> str:
     known = list(recipes())
     lower = name.lower().replace("\\", "/")
-    near = difflib.get_close_matches(lower, known, n=1, cutoff=0.5)
+    near = nearest_names(lower, known)
     # The last part alone, of the many that stand in a folder.
     near = near or [known_name for known_name in known if known_name.rpartition("/")[2] == lower]
     return f"; did you mean {near[0]!r}?" if near else "; xt recipes lists those there are"

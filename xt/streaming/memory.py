@@ -12,6 +12,11 @@ from torch import Tensor
 
 Result = TypeVar("Result")
 
+# Of the free memory, the share that region batches or their feature maps may take beside what else there is; and the
+# share that graphs may take which are kept for the backward pass, once what comes behind them has its own.
+WORKING_SHARE = 0.4
+GRAPH_SHARE = 0.7
+
 # Of the CPU's allocator, which has no exception of its own, and of CUDA's libraries, which take memory for themselves.
 _MESSAGES = (
     "not enough memory", "can't allocate memory", "CUDA error: out of memory", "CUBLAS_STATUS_ALLOC_FAILED",

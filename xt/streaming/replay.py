@@ -20,15 +20,14 @@ from xt.streaming.conditions import (
     random_state,
     statistics_counted_once,
 )
-from xt.streaming.memory import SavedBytes, free_bytes, unless_out_of_memory
+from xt.streaming.memory import GRAPH_SHARE, SavedBytes, free_bytes, unless_out_of_memory
 from xt.streaming.tensors import Collected, Gathered, Gradients, Outputs
 
 Progress = Callable[[str, int, int], None]
 Result = TypeVar("Result")
 
-# With keep="auto": the share of the free memory that graphs may take, after a reserve for what comes behind the map,
-# in multiples of its output (layers of the context encoder, their gradients).
-_SHARE = 0.7
+# With keep="auto": what is reserved for what comes behind the map, in multiples of its output (layers of the context
+# encoder, their gradients).
 _RESERVED_OUTPUTS = 8
 
 # How many regions at a time fit on the device, for functions that once ran out of memory.
@@ -218,7 +217,7 @@ class Replay:
             # The recompute of another batch needs room too, and so does what follows the map.
             output_bytes = sum(output.nbytes for output in computed.outputs)
             behind = self.graph_bytes + _RESERVED_OUTPUTS * output_bytes * len(self.region_batches)
-            self.room = self.graph_bytes + _SHARE * free_bytes(self.device) - behind
+            self.room = self.graph_bytes + GRAPH_SHARE * free_bytes(self.device) - behind
         if self.graph_bytes <= self.room:
             self.room -= self.graph_bytes
             self.kept[piece.number] = computed

@@ -109,7 +109,10 @@ def test_other_names_give_other_numbers(tmp_path: Path) -> None:
     from_zero = [{"id": 0, "name": "fork"}, {"id": 1, "name": "car"}]
     other = read_instances(write(tmp_path / "0.json", categories=from_zero, annotations=[]))
     assert other.named(["car", "fork", "dog"]).category_ids == (1, 0, 2)
-    with pytest.raises(TableError, match=r"i\.json has boxes of the category 'cat'.*did you mean 'cats'"):
+    with pytest.raises(
+        TableError,
+        match=r"i\.json has boxes of the category 'cat' \(did you mean 'cats'\?\); the model knows",
+    ):
         instances.named(["car", "cats", "fork"])
 
 

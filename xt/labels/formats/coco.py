@@ -10,7 +10,6 @@ likes; a `BoxTable` has half-open edges, y first, and classes 0 to K - 1. The tw
 outlines (polygons, run lengths) nothing is read: its box counts. Source: https://cocodataset.org/#format-data.
 """
 
-import difflib
 import itertools
 import posixpath
 import warnings
@@ -37,6 +36,7 @@ from xt.labels.formats.columns import class_name
 from xt.labels.formats.text_files import read_json
 from xt.labels.image_table import ImageTable, image_path
 from xt.labels.targets import BoxTarget, Target
+from xt.registry import nearest
 
 # Of several files.
 _SPLITS = ("train", "val", "test")
@@ -73,10 +73,9 @@ class Instances:
         used = sorted({int(label) for table in self.boxes for label in np.unique(table.labels)})
         for label in used:
             if (name := self.class_names[label]) not in place:
-                near = difflib.get_close_matches(name, names, n=1)
                 raise TableError(
-                    f"{self.source} has boxes of the category {name!r}; the model knows {', '.join(names[:12])}"
-                    + (f"; did you mean {near[0]!r}?" if near else "")
+                    f"{self.source} has boxes of the category {name!r}{nearest(name, names)}; the model knows "
+                    f"{', '.join(names[:12])}"
                 )
         moved = np.array([place.get(name, -1) for name in self.class_names], dtype=np.int64)
         ids = dict(zip(self.class_names, self.category_ids, strict=True))

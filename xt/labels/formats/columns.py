@@ -1,6 +1,5 @@
 """Columns of tables that users bring: names of classes, numbers with gaps, and yes or no with gaps."""
 
-import difflib
 import math
 import os
 import re
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from xt.errors import TableError
 from xt.labels.formats.csv_files import read_csv
+from xt.registry import nearest
 
 Table = pd.DataFrame | Mapping[str, Any] | Sequence[Mapping[str, Any]] | str | os.PathLike[str]
 
@@ -83,10 +83,8 @@ def require(frame: pd.DataFrame, columns: Sequence[str], source: str) -> None:
     for column in columns:
         if column not in frame:
             there = [str(name) for name in frame.columns]
-            near = difflib.get_close_matches(column, there, n=1)
             raise TableError(
-                f"{source} has no column {column!r}; its columns are {', '.join(there)}"
-                + (f"; did you mean {near[0]!r}?" if near else "")
+                f"{source} has no column {column!r}{nearest(column, there)}; its columns are {', '.join(there)}"
             )
 
 
