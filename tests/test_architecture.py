@@ -15,6 +15,7 @@ PACKAGE = Path(xt.__file__).parent
 # all of which stands before it in this list, itself and the errors; "*" may import everything.
 MAY_IMPORT = {
     "errors": set(),
+    "machine": set(),
     "output": set(),
     "progress": set(),
     "option_types": set(),
@@ -24,14 +25,14 @@ MAY_IMPORT = {
     "streaming": {"regions"},
     "region_encoders": {"option_types"},
     "context_encoders": {"registry", "streaming"},
-    "labels": {"output", "images"},
+    "labels": {"output", "registry", "images"},
     "heads": {"registry", "regions", "labels"},
     "model": {
         "output", "option_types", "registry", "images", "regions", "streaming", "region_encoders",
         "context_encoders", "heads",
     },
-    "recipes": set(),
-    "data": {"output", "images", "regions", "streaming", "region_encoders", "labels", "model"},
+    "recipes": {"registry"},
+    "data": {"machine", "output", "registry", "images", "regions", "streaming", "region_encoders", "labels", "model"},
     "metrics": {"labels"},
     "results": {"output", "images", "regions", "labels"},
     "tasks": {
@@ -43,19 +44,19 @@ MAY_IMPORT = {
         "output", "progress", "registry", "images", "regions", "streaming", "region_encoders", "labels", "heads",
         "model", "data", "config", "metrics", "results", "tasks",
     },
-    "cluster": set(),
+    "cluster": {"machine"},
     "prediction": {
-        "output", "progress", "images", "regions", "streaming", "labels", "heads", "model", "data", "config",
+        "machine", "output", "progress", "images", "regions", "streaming", "labels", "heads", "model", "data", "config",
         "results", "tasks", "training", "cluster",
     },
     "planning": {"images", "regions", "streaming", "context_encoders", "heads", "model"},
     "checking": {
-        "output", "images", "regions", "labels", "model", "data", "config", "results", "tasks", "prediction",
+        "machine", "output", "images", "regions", "labels", "model", "data", "config", "results", "tasks", "prediction",
         "training",
         "planning",
     },
     "authors": {"output"},
-    "doctor": {"images", "streaming", "region_encoders", "recipes", "config"},
+    "doctor": {"machine", "images", "streaming", "region_encoders", "recipes", "config"},
     "testing": {"output", "images", "context_encoders"},
     "demo": {"*"},
     "cli": {"*"},
@@ -176,10 +177,10 @@ def test_a_model_of_arrays_needs_no_file_libraries():
 def test_the_public_names():
     assert sorted(xt.__all__) == sorted(
         [
-            "DenseOptions", "DensePredictor", "EvaluateConfig", "LargeImage", "ModelConfig", "Plan", "PredictConfig",
-            "Predictor", "RegionEncoder", "RegionGrid", "RegionReader", "Streaming", "XT", "XTError", "__version__",
-            "check", "create_model", "detection_backbone", "evaluate", "load_authors_checkpoint", "load_config",
-            "load_model", "open_image", "plan", "predict", "stack", "streamed_map", "train",
+            "DenseOptions", "DensePredictor", "EvaluateConfig", "LargeImage", "MappedImage", "ModelConfig", "Plan",
+            "PredictConfig", "Predictor", "RegionEncoder", "RegionGrid", "RegionReader", "Streaming", "XT", "XTError",
+            "__version__", "check", "create_model", "detection_backbone", "evaluate", "load_authors_checkpoint",
+            "load_config", "load_model", "open_image", "plan", "predict", "stack", "streamed_map", "train",
         ]
     )  # fmt: skip
     assert all(getattr(xt, name) is not None for name in xt.__all__)

@@ -7,6 +7,7 @@ __version__ = "0.1.0"
 
 _EXPORTS = {
     "LargeImage": "xt.images",
+    "MappedImage": "xt.images",
     "open_image": "xt.images",
     "stack": "xt.images",
     "RegionGrid": "xt.regions.grid",
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from xt.config.predict import PredictConfig as PredictConfig
     from xt.errors import XTError as XTError
     from xt.images import LargeImage as LargeImage
+    from xt.images import MappedImage as MappedImage
     from xt.images import open_image as open_image
     from xt.images import stack as stack
     from xt.model.build import create_model as create_model

@@ -57,7 +57,7 @@ def test_switching_one_change_off_leaves_the_others_as_drawn() -> None:
         first = with_colour(open_image(pixels), np.random.default_rng(draw))
         second = without(open_image(pixels), np.random.default_rng(draw))
         assert isinstance(first, ColourJitter)
-        assert np.array_equal(_all(first.source), _all(second))
+        assert np.array_equal(_all(first.image), _all(second))
 
 
 def test_no_change_is_the_image_itself() -> None:

@@ -4,13 +4,11 @@ import threading
 from collections.abc import Callable
 
 import numpy as np
-import pytest
 
 from xt.images import handles
-from xt.images.blocks import BlockCache
 from xt.images.finaliser_lock import FinaliserLock
 from xt.images.handles import HandlePool
-from xt.images.storage import DecodedImages
+from xt.images.pixel_cache import PixelCache
 
 
 def returns(work: Callable[[], object]) -> bool:
@@ -54,11 +52,9 @@ def test_threads_that_hold_it_in_turns_leave_nothing_undone() -> None:
     assert len(done) == 8000
 
 
-@pytest.mark.parametrize("kind", [BlockCache, DecodedImages])
-def test_an_image_is_forgotten_while_its_thread_uses_the_cache(kind: type) -> None:
-    cache = kind(limit=100)
-    key = (1, 0) if kind is BlockCache else 1
-    cache.get(key, lambda: np.zeros(60, np.uint8))
+def test_an_image_is_forgotten_while_its_thread_uses_the_cache() -> None:
+    cache = PixelCache(limit=100)
+    cache.get((1, 0), lambda: np.zeros(60, np.uint8))
 
     def work() -> None:
         with cache._lock:

@@ -9,7 +9,7 @@ import xt
 from tests.images.files import smooth, write_raster
 from xt.errors import SlowImageWarning
 from xt.images.raster import RasterImage
-from xt.images.storage import DecodedImages, Storage, decoded_images
+from xt.images.storage import Storage, decoded_images
 
 
 def storage(shape: tuple[int, int], block: tuple[int, int], sequential: bool = False) -> Storage:
@@ -84,26 +84,4 @@ def test_a_small_photo_is_decoded_once_by_many_threads(
             thread.join()
         assert decoded == [(0, 0, 500, 600, 0, (1, 2, 3))]
         assert decoded_images.bytes >= pixels.nbytes
-    assert image._key not in decoded_images._images
-
-
-def test_decoded_images_stay_within_their_limit() -> None:
-    images = DecodedImages(limit=1000)
-    calls = []
-
-    def decode(key: int, size: int) -> np.ndarray:
-        calls.append(key)
-        return np.full(size, key, np.uint8)
-
-    for key in (1, 2, 3, 1, 4):
-        pixels = images.get(key, lambda key=key: decode(key, 400))
-        assert pixels[0] == key
-        assert images.bytes <= 1000
-    assert calls == [1, 2, 3, 1, 4]
-    images.get(1, lambda: decode(1, 400))
-    assert calls == [1, 2, 3, 1, 4]
-    # One that is larger than the limit is kept alone, else every window would decode it.
-    images.get(9, lambda: decode(9, 5000))
-    images.get(9, lambda: decode(9, 5000))
-    assert calls == [1, 2, 3, 1, 4, 9]
-    assert images.bytes == 5000
+    assert (image._owner,) not in decoded_images

@@ -12,7 +12,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from xt.errors import ConfigError
-from xt.images import LargeImage
+from xt.images import LargeImage, MappedImage
 
 # ITU-R BT.601: how bright red, green and blue seem.
 _LUMA = tuple(map(np.float32, (0.299, 0.587, 0.114)))
@@ -96,7 +96,7 @@ class Augmentation:
         return image if jitter is None else ColourJitter(image, *jitter), turned
 
 
-class ColourJitter(LargeImage):
+class ColourJitter(MappedImage):
     """A view with a gain and an offset per channel, then (three channels) another saturation; nodata stays
     nodata.
 
@@ -107,41 +107,14 @@ class ColourJitter(LargeImage):
     """
 
     def __init__(
-        self, source: LargeImage, gain: np.ndarray, offset: np.ndarray, saturation: float = 1.0
+        self, image: LargeImage, gain: np.ndarray, offset: np.ndarray, saturation: float = 1.0
     ) -> None:
-        super().__init__(
-            source.name,
-            source.level_shapes,
-            source.channels,
-            source.dtype,
-            levels=source.levels,
-            microns_per_pixel=source.microns_per_pixel,
-            crs=source.crs,
-            transform=source.transform,
-            control=source.control,
-            nodata=source.nodata_values,
-            fill=source.fill,
-            channel_names=source.channel_names,
-        )
-        self.source = source
+        super().__init__(image)
         self.gain = np.asarray(gain, np.float32)
         self.offset = np.asarray(offset, np.float32)
         self.saturation = float(saturation)
 
-    @property
-    def has_nodata(self) -> bool:
-        return self.source.has_nodata
-
-    def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
-        return self._change(self.source._read_level(y, x, height, width, level))
-
-    def _read_valid(
-        self, y: int, x: int, height: int, width: int, level: int
-    ) -> tuple[np.ndarray, np.ndarray]:
-        pixels, valid = self.source._read_level_valid(y, x, height, width, level)
-        return self._change(pixels), valid
-
-    def _change(self, pixels: np.ndarray) -> np.ndarray:
+    def map_pixels(self, pixels: np.ndarray) -> np.ndarray:
         changed = pixels.astype(np.float32) * self.gain + self.offset
         if self.saturation != 1.0 and self.channels == 3:
             # Not `@`: a matrix product rounds by the window's shape, and a pixel must be the same in every
@@ -158,10 +131,6 @@ class ColourJitter(LargeImage):
             keep = (pixels == self.nodata) | (result == self.dtype.type(self.nodata)) | (pixels != pixels)
             result = np.where(keep, pixels, result)
         return result
-
-    def close(self) -> None:
-        self.source.close()
-        super().close()
 
 
 def random_crop(image: LargeImage, size: int, generator: np.random.Generator) -> LargeImage:

@@ -4,7 +4,7 @@ are places in a colour table (PNG, GIF, TIFF): read as the colours."""
 import numpy as np
 from numpy.typing import NDArray
 
-from xt.images import LargeImage
+from xt.images import LargeImage, MappedImage
 
 
 def in_colour(image: LargeImage, channels: int | None) -> LargeImage:
@@ -32,48 +32,26 @@ def palette_hint(image: LargeImage) -> str:
     return "; its pixels are places in a colour table: to have the colours as channels, gdal_translate -expand rgb"
 
 
-class Coloured(LargeImage):
-    """A view of an image of one channel with that channel three times, or with the colours that it stands for.
+class Coloured(MappedImage):
+    """An image of one channel with that channel three times, or with the colours that it stands for.
 
     Args:
         colours: see `colours_of`.
     """
 
-    def __init__(self, source: LargeImage, colours: NDArray[np.uint8] | None = None) -> None:
+    def __init__(self, image: LargeImage, colours: NDArray[np.uint8] | None = None) -> None:
         super().__init__(
-            source.name,
-            source.level_shapes,
-            3,
-            source.dtype if colours is None else np.dtype(np.uint8),
-            levels=source.levels,
-            microns_per_pixel=source.microns_per_pixel,
-            crs=source.crs,
-            transform=source.transform,
-            control=source.control,
+            image,
+            channels=3,
+            dtype=image.dtype if colours is None else np.dtype(np.uint8),
             # A value in the table is no colour.
-            nodata=source.nodata_values * 3 if colours is None else None,
-            fill=source.fill if colours is None else 0,
+            nodata=image.nodata_values * 3 if colours is None else None,
+            fill=image.fill if colours is None else 0,
         )
-        self.source = source
         self._colours = colours
-        self.alpha_bands = source.alpha_bands
 
-    @property
-    def has_nodata(self) -> bool:
-        return self.source.has_nodata
-
-    def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
-        return self._coloured(self.source._read_level(y, x, height, width, level))
-
-    def _read_valid(
-        self, y: int, x: int, height: int, width: int, level: int
-    ) -> tuple[np.ndarray, NDArray[np.bool_]]:
-        pixels, valid = self.source._read_level_valid(y, x, height, width, level)
-        return self._coloured(pixels), np.repeat(valid, 3, axis=2)
-
-    def _coloured(self, pixels: np.ndarray) -> np.ndarray:
+    def map_pixels(self, pixels: np.ndarray) -> np.ndarray:
         return np.repeat(pixels, 3, axis=2) if self._colours is None else self._colours[pixels[..., 0]]
 
-    def close(self) -> None:
-        self.source.close()
-        super().close()
+    def map_valid(self, valid: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return np.repeat(valid, 3, axis=2)

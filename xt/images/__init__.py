@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from xt.images.image import LargeImage
+from xt.images.mapped import MappedImage
 from xt.images.opening import open_image, stack, stack_parts
 
-__all__ = ["LargeImage", "open_image", "stack", "stack_parts", "tile"]
+__all__ = ["LargeImage", "MappedImage", "open_image", "stack", "stack_parts", "tile"]
 
 
 def tile(

@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 
 from xt.errors import ImageError, MissingPackageError, SlowImageWarning, XTError
-from xt.images.blocks import block_cache, new_owner, read_blocks
+from xt.images.blocks import block_cache, read_blocks
 from xt.images.image import LargeImage, check_dtype, check_nodata
 from xt.images.ome import Plane, channel_names, in_microns
+from xt.images.pixel_cache import new_owner
 from xt.images.raster import slow_message
 from xt.images.storage import Storage, check_claims
 

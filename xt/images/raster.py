@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import itertools
 import os
 import re
 import warnings
@@ -24,6 +23,7 @@ from xt.images.image import LargeImage, check_dtype
 from xt.images.location import Transform, control_of
 from xt.images.notes import LAYOUTS, BandNotes, FileNotes, band_notes, file_notes
 from xt.images.orientation import GdalFile, read_orientation
+from xt.images.pixel_cache import new_owner
 from xt.images.remote import gdal_path, is_over_network, url_of, why_not
 from xt.images.storage import SEQUENTIAL_DRIVERS, Storage, check_claims, decoded_images, is_reduced
 
@@ -37,8 +37,6 @@ _MICRONS_PER_UNIT = {"2": 25_400.0, "3": 10_000.0}
 _ANIMATED = frozenset(["GIF", "BIGGIF"])
 # Before the name of a TIFF, which of its directories is meant.
 _DIRECTORY = re.compile(r"^GTIFF_DIR:(off:)?\d+:")
-
-_keys = itertools.count()
 
 
 class RasterImage(LargeImage):
@@ -80,9 +78,9 @@ class RasterImage(LargeImage):
         self.alpha_bands = int(self.bands.alpha is not None)
         if self.storage.slow and not self.is_ome:
             warnings.warn(slow_message(name, self.storage), SlowImageWarning, stacklevel=3)
-        self._key = next(_keys)
+        self._owner = new_owner()
         self._pools = [_pool(self.path, level.number, name) for level in levels]
-        self._release = weakref.finalize(self, _release, self._pools, self._key)
+        self._release = weakref.finalize(self, _release, self._pools, self._owner)
 
     @property
     def has_nodata(self) -> bool:
@@ -120,14 +118,14 @@ class RasterImage(LargeImage):
         """(height, width, bands) of the first of `_all_read`."""
         if level == 0 and self.storage.decode_once:
             everything = self._all_read
-            whole = decoded_images.get(self._key, lambda: self._decode(0, 0, *self.shape, 0, everything))
+            whole = decoded_images.get((self._owner,), lambda: self._decode(0, 0, *self.shape, 0, everything))
             return whole[y : y + height, x : x + width, : len(bands)].copy()
         return self._decode(y, x, height, width, level, bands)
 
     def _read_masks(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
         """(height, width, 1 or as many as masked channels)"""
         if level == 0 and self.storage.decode_once:
-            key = (self._key, "masks")
+            key = (self._owner, "masks")
             whole = decoded_images.get(key, lambda: self._decode_masks(0, 0, *self.shape, 0))
             return whole[y : y + height, x : x + width]
         return self._decode_masks(y, x, height, width, level)
@@ -224,11 +222,10 @@ def _reopen(path: str, nodata: float | None, alpha: Alpha, name: str) -> RasterI
         return RasterImage(path, nodata, alpha, name)
 
 
-def _release(pools: list[HandlePool[Any]], key: int) -> None:
+def _release(pools: list[HandlePool[Any]], owner: int) -> None:
     for pool in pools:
         pool.close()
-    decoded_images.drop(key)
-    decoded_images.drop((key, "masks"))
+    decoded_images.drop(owner)
 
 
 def _pool(path: str, level: int, name: str) -> HandlePool[Any]:

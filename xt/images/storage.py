@@ -3,15 +3,10 @@
 from __future__ import annotations
 
 import os
-import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
-
-import numpy as np
+from dataclasses import dataclass
 
 from xt.errors import ImageError
-from xt.images.finaliser_lock import FinaliserLock
+from xt.images.pixel_cache import PixelCache
 
 # GDAL would otherwise keep up to 5 % of the machine's memory as decoded blocks. What regions in reading order share is
 # a row of blocks, so a cache of one row decodes each block once; it is the process's, and the widest image's.
@@ -110,57 +105,6 @@ def is_reduced(shape: tuple[int, int], low: tuple[int, int]) -> bool:
     )
 
 
-@dataclass
-class _Decoded:
-    lock: threading.Lock = field(default_factory=threading.Lock)
-    pixels: np.ndarray | None = None
-
-
-class DecodedImages:
-    """Whole small images, least recently used first, together within `limit` bytes.
-
-    Threads that want the same image wait for the one that decodes it; others decode side by side.
-    """
-
-    def __init__(self, limit: int = DECODED_BYTES) -> None:
-        self.limit = limit
-        self._lock = FinaliserLock()
-        self._images: OrderedDict[Hashable, _Decoded] = OrderedDict()
-
-    def get(self, key: Hashable, decode: Callable[[], np.ndarray]) -> np.ndarray:
-        """The image under this key, decoded now if it is not here; not to be written to."""
-        with self._lock:
-            entry = self._images.setdefault(key, _Decoded())
-            self._images.move_to_end(key)
-        with entry.lock:
-            pixels = entry.pixels
-            if pixels is None:
-                pixels = entry.pixels = decode()
-        with self._lock:
-            self._shrink(key)
-        return pixels
-
-    def drop(self, key: Hashable) -> None:
-        """Forget an image; may be called by a finaliser."""
-        self._lock.do(lambda: self._images.pop(key, None))
-
-    @property
-    def bytes(self) -> int:
-        return sum(entry.pixels.nbytes for entry in self._images.values() if entry.pixels is not None)
-
-    def _shrink(self, newest: Hashable) -> None:
-        for key in list(self._images):
-            if self.bytes <= self.limit:
-                return
-            if key != newest:
-                del self._images[key]
-
-    def forget_after_fork(self) -> None:
-        # Locks may have been held by threads that do not exist in the forked process.
-        self._lock = FinaliserLock()
-        self._images = OrderedDict()
-
-
-decoded_images = DecodedImages()
+decoded_images = PixelCache(DECODED_BYTES)
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=decoded_images.forget_after_fork)

@@ -7,8 +7,9 @@ resampled: what a view reads is what NumPy's slicing, flip and rot90 give on the
 from __future__ import annotations
 
 import operator
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,21 +32,30 @@ class View(LargeImage):
         levels: tuple[float, ...] | None = None,
         microns_per_pixel: tuple[float, float] | None = None,
         pixel_map: Transform = (1, 0, 0, 0, 1, 0),
+        channels: int | None = None,
+        dtype: np.dtype[Any] | None = None,
+        nodata: float | Sequence[float | None] | None = None,
+        fill: float | None = None,
+        channel_names: Sequence[str] | None = None,
     ) -> None:
-        """`pixel_map` takes (x, y) in pixels of the view to (x, y) in pixels of the image, at level 0."""
+        """`pixel_map` takes (x, y) in pixels of the view to (x, y) in pixels of the image, at level 0.
+
+        With other channels or another dtype the values are others, and so are nodata, fill and names.
+        """
+        same_values = channels is None and dtype is None
         super().__init__(
             f"{image.name} {what}" if what else image.name,
             level_shapes,
-            image.channels,
-            image.dtype,
+            image.channels if channels is None else channels,
+            image.dtype if dtype is None else dtype,
             levels=levels if levels is not None else image.levels,
             microns_per_pixel=microns_per_pixel,
             crs=image.crs,
             transform=None if image.transform is None else compose(image.transform, pixel_map),
             control=None if image.control is None else image.control.seen_through(pixel_map),
-            nodata=image.nodata_values,
-            fill=image.fill,
-            channel_names=image.channel_names,
+            nodata=image.nodata_values if same_values else nodata,
+            fill=image.fill if same_values else fill,
+            channel_names=image.channel_names if same_values else channel_names,
         )
         self.image = image
         self.orientation = image.orientation

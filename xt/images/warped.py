@@ -16,13 +16,14 @@ from numpy.typing import NDArray
 
 from xt.errors import ConfigError, ImageError
 from xt.images.bands import ALPHA, Alpha, Bands, mask_has_levels
-from xt.images.blocks import block_cache, new_owner, read_blocks
+from xt.images.blocks import block_cache, read_blocks
 from xt.images.gdal import cause_of, open_for_facts, open_for_pixels
 from xt.images.handles import HandlePool
 from xt.images.image import LargeImage, same
 from xt.images.location import Transform, compose, inverse
 from xt.images.nan_where_missing import nan_where_missing
 from xt.images.notes import BandNotes, band_notes
+from xt.images.pixel_cache import new_owner
 from xt.images.raster import describe
 from xt.images.remote import gdal_path
 

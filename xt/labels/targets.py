@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xt.errors import ShapeError, TableError
-from xt.images import LargeImage, open_image
+from xt.images import LargeImage, MappedImage, open_image
 from xt.labels.alignment import aligned
 from xt.labels.box_table import BoxTable
 from xt.labels.formats.point_files import PointFile
@@ -184,42 +184,40 @@ class BoxTarget(Boxes):
         return f"{said}, the file has {size}: its boxes would lie in the wrong place"
 
 
-class ClassNumbers(LargeImage):
+class ClassNumbers(MappedImage):
     """A mask whose pixel values stand for classes, as one of class numbers.
 
     Args:
         values: that of each class, in order; at most 255 of them.
     """
 
-    def __init__(self, source: LargeImage, values: Sequence[int]) -> None:
-        super().__init__(
-            source.name,
-            source.level_shapes,
-            1,
-            np.dtype(np.uint8),
-            levels=source.levels,
-            microns_per_pixel=source.microns_per_pixel,
-            crs=source.crs,
-            transform=source.transform,
-            control=source.control,
-            nodata=_UNKNOWN,
-        )
-        self.source = source
+    def __init__(self, image: LargeImage, values: Sequence[int]) -> None:
+        super().__init__(image, channels=1, dtype=np.dtype(np.uint8), nodata=_UNKNOWN)
+        self._values = np.asarray(values)
         order = np.argsort(values)
-        self._numbers = order.astype(np.uint8)
-        self._values = np.asarray(values)[order]
+        self._sorted, self._numbers = self._values[order], order.astype(np.uint8)
+
+    @property
+    def has_nodata(self) -> bool:
+        return True
+
+    def map_pixels(self, pixels: np.ndarray) -> NDArray[np.uint8]:
+        places = np.searchsorted(self._sorted, pixels).clip(max=len(self._sorted) - 1)
+        return self._numbers[places]
 
     def _read(self, y: int, x: int, height: int, width: int, level: int) -> NDArray[np.uint8]:
-        pixels, valid = self.source._read_level_valid(y, x, height, width, level)
-        places = np.searchsorted(self._values, pixels).clip(max=len(self._values) - 1)
-        wrong = valid & (self._values[places] != pixels)
+        # What holds nothing may have any value.
+        return self._read_valid(y, x, height, width, level)[0]
+
+    def _read_valid(
+        self, y: int, x: int, height: int, width: int, level: int
+    ) -> tuple[NDArray[np.uint8], NDArray[np.bool_]]:
+        pixels, valid = self.image._read_level_valid(y, x, height, width, level)
+        numbers = self.map_pixels(pixels)
+        wrong = valid & (self._values[numbers] != pixels)
         if wrong.any():
             raise ShapeError(
                 f"{self.name} holds the value {pixels[wrong][0]} near y={y}, x={x}; data.mask_values are "
-                f"{', '.join(map(str, self._values))}, and data.mask_nodata says what is not known"
+                f"{', '.join(map(str, self._sorted))}, and data.mask_nodata says what is not known"
             )
-        return np.where(valid, self._numbers[places], np.uint8(_UNKNOWN))
-
-    def close(self) -> None:
-        self.source.close()
-        super().close()
+        return np.where(valid, numbers, np.uint8(_UNKNOWN)), valid

@@ -2,13 +2,13 @@
 
 import threading
 import warnings
-from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from xt.errors import DataWarning, TableError
@@ -105,7 +105,10 @@ class PolygonFiles:
     def __init__(self, class_column: str | None = None) -> None:
         self.class_column = class_column
         self._lock = threading.RLock()
-        self._kept: OrderedDict[Hashable, tuple[Any, int]] = OrderedDict()
+        # The newest is kept however large it is.
+        self._kept: LRUCache[Hashable, tuple[Any, int]] = LRUCache(
+            _MOST_CORNERS, getsizeof=lambda kept: min(kept[1], _MOST_CORNERS)
+        )
 
     def read(self, path: Path, layer: str | None) -> PolygonFile:
         """A file's polygons.
@@ -125,11 +128,7 @@ class PolygonFiles:
             if key not in self._kept:
                 made = make()
                 self._kept[key] = made, corners(made)
-            self._kept.move_to_end(key)
-            made = self._kept[key][0]
-            while len(self._kept) > 1 and sum(count for _, count in self._kept.values()) > _MOST_CORNERS:
-                self._kept.popitem(last=False)
-            return made
+            return self._kept[key][0]
 
     def _read(self, path: Path, layer: str | None) -> PolygonFile:
         file = read_vector(path, layer)
