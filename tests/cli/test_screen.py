@@ -4,7 +4,7 @@ import io
 
 import pytest
 
-from xt.cli.screen import fitted
+from xt.cli.screen import fitted, fitted_columns
 
 LONG = (
     "a sentence of several words that tells what was expected, what came, which file and what to do about it"
@@ -37,3 +37,16 @@ def test_what_is_to_be_copied_stays_whole(monkeypatch: pytest.MonkeyPatch) -> No
 def test_in_a_pipe_it_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("COLUMNS", "40")
     assert fitted(LONG, io.StringIO(), "name  ") == f"name  {LONG}"
+
+
+def test_columns_go_on_below_what_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "60")
+    command = "to train: xt train classification --data.table slides.csv --train.out runs/first"
+    text = f"  cost        {LONG}\nshort  text\n{LONG}\n{command}"
+    assert fitted_columns(text, io.StringIO()) == text
+    lines = fitted_columns(text, Terminal()).splitlines()
+    assert command in lines
+    assert max(len(line) for line in lines if line != command) <= 60
+    assert lines[0].startswith("  cost        a sentence")
+    assert lines[1].startswith(" " * 14)
+    assert "short  text" in lines

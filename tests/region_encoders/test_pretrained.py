@@ -237,7 +237,7 @@ def test_timm_keeps_the_weights_of_the_recipes_encoders_where_they_are_looked_fo
 
 
 def test_a_command_line_refuses_without_loading_pytorch(tmp_path: Path) -> None:
-    (tmp_path / "slides.csv").write_text("image,label\n")
+    (tmp_path / "slides.csv").write_text("image,label\na.tif,one\nb.tif,two\n")
     environment = os.environ | {
         "HF_HUB_CACHE": str(tmp_path / "hub"), "HF_ENDPOINT": "http://127.0.0.1:9", "no_proxy": "127.0.0.1",
         "HF_HUB_OFFLINE": "0",
@@ -247,6 +247,7 @@ def test_a_command_line_refuses_without_loading_pytorch(tmp_path: Path) -> None:
         (["compare", "segmentation", "--data.table", "slides.csv"], "127.0.0.1:9 cannot be reached"),
         (["train", "inaturalist/swin_t_hyper_512_256", "--data.inaturalist", "."], "cannot be reached"),
         (["train", "classification"], "nothing says where the images are: --data.table slides.csv"),
+        (["train", "slides.csv"], "this one fits:"),
         (["train", "classification", "--optim.lrr", "1"], "did you mean 'optim.lr'"),
     ):
         code = (

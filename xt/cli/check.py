@@ -2,12 +2,14 @@
 
 import argparse
 import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from xt.cli.configuration import joined, kind_of
 from xt.cli.parsers import CommandParser
 from xt.cli.progress import ProgressBars
+from xt.cli.screen import fitted_columns
 from xt.errors import ConfigError
 
 EXAMPLES = (
@@ -88,7 +90,7 @@ def _run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
             write_page(result, arguments.html, progress=bars.add("draw", unit="images").update)
     if arguments.json is not None:
         write_atomically(arguments.json, json.dumps(result.as_dict(), indent=1, ensure_ascii=False) + "\n")
-    print(result)
+    print(fitted_columns(str(result), sys.stdout))
     for path in (arguments.json, arguments.html):
         if path is not None:
             print(f"wrote {path}")

@@ -3,10 +3,12 @@
 import argparse
 import json
 import re
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from xt.cli.screen import fitted_columns
 from xt.errors import ConfigError
 from xt.images.names import is_there
 from xt.recipes import is_configuration
@@ -72,7 +74,8 @@ def run(arguments: argparse.Namespace) -> int:
         region_batch=arguments.region_batch,
         optimizer=arguments.optimizer,
     )
-    print(json.dumps(result.as_dict(), indent=1) if arguments.json else result)
+    as_text = fitted_columns(str(result), sys.stdout)
+    print(json.dumps(result.as_dict(), indent=1) if arguments.json else as_text)
     return 0 if any(step.fits for step in result.steps[-3:]) else 1
 
 
