@@ -49,6 +49,7 @@ def test_good_images_are_fine(tmp_path):
     assert result.assumed.task == "segmentation"
     assert result.config.data.class_names == ("class0", "class1", "class2")
     assert "no warnings: this can be trained." in str(result)
+    assert repr(result) == str(result)  # as a notebook shows it
     assert result.counts["validation"] == {"class0": 2 * (64 * 64 - 240), "class1": 240, "class2": 240}
     assert result.parts[3] == "validation"
     assert result.assumed.train.startswith("xt train segmentation --data.table ")

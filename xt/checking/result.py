@@ -78,6 +78,10 @@ class CheckResult:
             "outlook": None if self.outlook is None else self.outlook.as_dict(),
         }
 
+    def __repr__(self) -> str:
+        # As the last line of a notebook's cell shows it: all its images would be thousands of lines.
+        return str(self)
+
     def __str__(self) -> str:
         from xt.checking.text import report
 

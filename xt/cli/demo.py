@@ -51,5 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
         run_demo(arguments.out, settings, progress, show)
     print(f"{arguments.out / 'report.html'}: pictures, curves, where the model looked")
     print(f"{arguments.out / 'results.json'}: these numbers")
+    if arguments.quick:
+        print("\n--quick shows that all works: so few images teach nobody; how well it works, xt demo shows")
     print(_ON_ONES_OWN)
     return 0

@@ -113,6 +113,9 @@ class Plan:
         """For JSON."""
         return asdict(self)
 
+    def __repr__(self) -> str:
+        return str(self)
+
     def __str__(self) -> str:
         return "\n".join(table(self))
 
