@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from common import keep_freed_memory, print_table, write_results
 
-from xt import RegionEncoder
+from xt import TimmEncoder
 
 ENCODERS = {
     "convnext_atto": 256,
@@ -31,7 +31,7 @@ def contestant(name: str, way: str, options: argparse.Namespace) -> Callable[[bo
     """A function of whether to train, which tells the seconds it took."""
     device = torch.device(options.device)
     torch.manual_seed(0)
-    encoder = RegionEncoder(name, 256, region_size=ENCODERS[name]).to(device)
+    encoder = TimmEncoder(name, 256, region_size=ENCODERS[name]).to(device)
     pixels = torch.randint(0, 256, (options.region_batch, 3, *(ENCODERS[name],) * 2), dtype=torch.uint8).to(
         device
     )
@@ -39,7 +39,7 @@ def contestant(name: str, way: str, options: argparse.Namespace) -> Callable[[bo
     encoder.memory_format = torch.channels_last if way == "channels_last" else torch.contiguous_format
     encoder.to(memory_format=encoder.memory_format)
     if way == "compile":
-        encoder.backbone.compile()
+        encoder.network.compile()
 
     def run(train: bool) -> float:
         start = time.perf_counter()

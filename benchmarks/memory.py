@@ -73,7 +73,7 @@ def whole_image(model: xt.XT, image: xt.LargeImage) -> torch.Tensor:
     """The usual way: all pixels through the backbone in one pass."""
     pixels = torch.from_numpy(image.read(0, 0, *image.shape)).permute(2, 0, 1)[None]
     encoder = model.region_encoder
-    features = encoder.backbone(encoder.scaling(pixels, None))[-1]
+    features = encoder.network(encoder.scaling(pixels, None))[-1]
     return model.head(model.region_encoder.project(features.flatten(2).transpose(1, 2)))[0]
 
 

@@ -61,7 +61,7 @@ def measure_time(encoder: str, count: int, side: int, regions: int, device: str)
     model = xt.create_model(encoder, head="segmentation", num_classes=20, region_size=256, context="none").to(
         device
     )
-    backbone = model.region_encoder.backbone
+    backbone = model.region_encoder.network
     pixels = torch.rand(1, 3, 256, 256, device=device)
     generator = np.random.default_rng(1)
     times: dict[str, list[float]] = {"draw": [], "forward": [], "step": []}

@@ -37,7 +37,7 @@ def make_model(encoder: str, options: argparse.Namespace) -> xt.XT:
     )
     model.streaming = xt.Streaming(region_batch=options.region_batch, threads=options.readers)
     if options.compile:
-        model.region_encoder.backbone.compile(backend=options.compile)
+        model.region_encoder.network.compile(backend=options.compile)
     return model.to(options.device)
 
 
@@ -47,7 +47,7 @@ def contestants(
     """Number of regions in one pass over the image, and what to time."""
     device, batch = torch.device(options.device), options.region_batch
     model = make_model(encoder, options)
-    backbone = model.region_encoder.backbone
+    backbone = model.region_encoder.network
     with open_scene(scene) as image:
         grid = model.grid(image)
         reader = xt.RegionReader([image], [grid], region_batch=batch, device=device)
@@ -101,7 +101,7 @@ def best_batch(encoder: str, options: argparse.Namespace, batches: Sequence[int]
         def work(pixels: torch.Tensor = pixels) -> None:
             kind = PRECISIONS[options.precision]
             with torch.no_grad(), torch.autocast(pixels.device.type, kind, enabled=kind != torch.float32):
-                model.region_encoder.backbone(pixels)
+                model.region_encoder.network(pixels)
 
         on_device(work, options.device)
         speeds[batch] = batch / min(on_device(work, options.device) for _ in range(3))

@@ -57,7 +57,7 @@ MAY_IMPORT = {
     },
     "authors": {"output"},
     "doctor": {"machine", "images", "streaming", "region_encoders", "recipes", "config"},
-    "testing": {"output", "images", "context_encoders"},
+    "testing": {"output", "images", "streaming", "region_encoders", "context_encoders"},
     "demo": {"*"},
     "cli": {"*"},
 }  # fmt: skip
@@ -177,10 +177,11 @@ def test_a_model_of_arrays_needs_no_file_libraries():
 def test_the_public_names():
     assert sorted(xt.__all__) == sorted(
         [
-            "DenseOptions", "DensePredictor", "EvaluateConfig", "LargeImage", "MappedImage", "ModelConfig", "Plan",
-            "PredictConfig", "Predictor", "RegionEncoder", "RegionGrid", "RegionReader", "Streaming", "XT", "XTError",
-            "__version__", "check", "create_model", "detection_backbone", "evaluate", "load_authors_checkpoint",
-            "load_config", "load_model", "open_image", "plan", "predict", "stack", "streamed_map", "train",
+            "DenseOptions", "DensePredictor", "EvaluateConfig", "LargeImage", "MappedImage", "ModelConfig",
+            "ModuleEncoder", "Plan", "PredictConfig", "Predictor", "RegionEncoder", "RegionGrid", "RegionReader",
+            "Streaming", "TimmEncoder", "XT", "XTError", "__version__", "check", "create_model", "detection_backbone",
+            "evaluate", "load_authors_checkpoint", "load_config", "load_model", "open_image", "plan", "predict",
+            "stack", "streamed_map", "train",
         ]
     )  # fmt: skip
     assert all(getattr(xt, name) is not None for name in xt.__all__)

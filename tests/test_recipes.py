@@ -88,7 +88,7 @@ def test_a_recipe_makes_a_model_that_answers(name: str) -> None:
     assert logits.shape == (1, 284)
     assert torch.isfinite(logits).all()
     parameters = sum(parameter.numel() for parameter in model.parameters())
-    backbone = sum(parameter.numel() for parameter in model.region_encoder.backbone.parameters())
+    backbone = sum(parameter.numel() for parameter in model.region_encoder.network.parameters())
     whole = timm.create_model(config.model.encoder.split(".")[0], num_classes=0, device="meta")
     # All of timm's model but its last norm.
     assert backbone == sum(p.numel() for n, p in whole.named_parameters() if not n.startswith("norm."))

@@ -12,7 +12,9 @@ _EXPORTS = {
     "stack": "xt.images",
     "RegionGrid": "xt.regions.grid",
     "RegionReader": "xt.regions.reader",
-    "RegionEncoder": "xt.region_encoders.timm",
+    "ModuleEncoder": "xt.region_encoders.module",
+    "RegionEncoder": "xt.region_encoders.base",
+    "TimmEncoder": "xt.region_encoders.timm",
     "streamed_map": "xt.streaming.map",
     "Streaming": "xt.streaming.map",
     "XT": "xt.model.xt",
@@ -61,7 +63,9 @@ if TYPE_CHECKING:
     from xt.prediction import Predictor as Predictor
     from xt.prediction.evaluation import evaluate as evaluate
     from xt.prediction.run import predict as predict
-    from xt.region_encoders.timm import RegionEncoder as RegionEncoder
+    from xt.region_encoders.base import RegionEncoder as RegionEncoder
+    from xt.region_encoders.module import ModuleEncoder as ModuleEncoder
+    from xt.region_encoders.timm import TimmEncoder as TimmEncoder
     from xt.regions.grid import RegionGrid as RegionGrid
     from xt.regions.reader import RegionReader as RegionReader
     from xt.streaming.map import Streaming as Streaming

@@ -246,7 +246,7 @@ def test_another_region_encoder_is_refused(model: XT, images: list[Path], tmp_pa
         store.check_encoder(model, nodata=float("nan"))
     other = small_model()
     with torch.no_grad():
-        next(other.region_encoder.backbone.parameters()).view(-1)[0] += 1e-3
+        next(other.region_encoder.network.parameters()).view(-1)[0] += 1e-3
     with pytest.raises(
         CheckpointError, match=r"s\.zarr was made by another region encoder: of the same kind, but with"
     ):
@@ -254,7 +254,7 @@ def test_another_region_encoder_is_refused(model: XT, images: list[Path], tmp_pa
     with pytest.raises(CheckpointError, match="another pixel_mean"):
         store.check_encoder(small_model(pixel_mean=[0.1, 0.2, 0.3]))
     state = store.encoder_state()
-    for name, value in model.region_encoder.backbone.state_dict().items():
+    for name, value in model.region_encoder.network.state_dict().items():
         assert torch.equal(state[f"backbone.{name}"], value), name
 
 

@@ -99,7 +99,7 @@ def difference(name: str, mesh: DeviceMesh) -> float:
     model.streaming = Streaming(**streaming)
     head = model.config.head
     if encoded:
-        model.region_encoder.backbone.requires_grad_(False)
+        model.region_encoder.network.requires_grad_(False)
     wrapped = DistributedDataParallel(Loss(model))
     # Region batches are those of one process, as small as gives each rank equally many.
     groups = [inputs(head, sizes, group) for group in range(mesh["data"].size())]

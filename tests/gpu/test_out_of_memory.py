@@ -97,7 +97,7 @@ def step(model: "xt.XT", head: str, keep: Any) -> tuple[Tensor, list[Tensor]]:
 
 def place_of(model: "xt.XT", where: str) -> nn.Module:
     return {
-        "encoding": model.region_encoder.backbone,
+        "encoding": model.region_encoder.network,
         "backward": model.region_encoder,
         "context": model.context_encoder,
         "context, backward": model.context_encoder,

@@ -128,7 +128,7 @@ def test_the_gradient_of_a_share_of_the_batches_is_exact_on_average(features, ch
     model = make_model(context="full", **SEGMENTATION).eval()
     image, mask = make_image(REGION, 2 * REGION), make_mask(REGION, 2 * REGION)
     model.streaming = Streaming(region_batch=1, features=features)
-    parameters = list(model.region_encoder.backbone.parameters())
+    parameters = list(model.region_encoder.network.parameters())
 
     def gradients(fraction):
         loss = model.loss([image], [mask], gradient_fraction=fraction)

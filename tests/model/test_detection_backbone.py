@@ -84,7 +84,7 @@ def test_the_first_map_may_be_coarser_and_more_may_follow():
 def test_a_resnet_starts_at_stride_2_and_its_batch_norm_can_be_frozen():
     backbone = small_backbone(encoder="resnet18", encoder_options={})
     assert backbone.strides == [4, 8, 16, 32]
-    freeze_batch_norm_2d(backbone.region_encoder.backbone)
+    freeze_batch_norm_2d(backbone.region_encoder.network)
     before = {name: value.clone() for name, value in backbone.named_buffers()}
     maps = backbone(torch.randn(1, 3, 64, 64))
     assert [features.shape[-1] for features in maps.values()] == [16, 8, 4, 2, 1]
@@ -105,7 +105,7 @@ def test_pixels_are_scaled_once():
     assert backbone.image_mean == pytest.approx([0.485, 0.456, 0.406])
     assert backbone.image_std == pytest.approx([0.229, 0.224, 0.225])
     seen = []
-    backbone.region_encoder.backbone.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    backbone.region_encoder.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     model = small_mask_rcnn(backbone, 64).eval()
     image = torch.rand(3, 64, 64)
     model([image])
@@ -247,9 +247,9 @@ def test_a_new_backbone_says_what_its_region_encoder_says():
 def test_frozen_stages_stay_as_they_are(name):
     backbone = small_backbone(encoder=name, encoder_options=SMALL_ENCODERS[name], frozen_stages=2).eval()
     encoder = backbone.region_encoder
-    frozen = [p for p in encoder.backbone.parameters() if not p.requires_grad]
+    frozen = [p for p in encoder.network.parameters() if not p.requires_grad]
     assert frozen
-    assert len(frozen) < len(list(encoder.backbone.parameters()))
+    assert len(frozen) < len(list(encoder.network.parameters()))
     before = [features.clone() for features in encoder.feature_maps(torch.ones(1, 3, 64, 64))]
     backbone.train()
     optimiser = torch.optim.SGD(backbone.parameters(), lr=0.1)
@@ -262,7 +262,7 @@ def test_frozen_stages_stay_as_they_are(name):
 
 def test_all_stages_frozen_leave_context_and_pyramid_to_train():
     backbone = small_backbone(frozen_stages=4)
-    assert not any(parameter.requires_grad for parameter in backbone.region_encoder.backbone.parameters())
+    assert not any(parameter.requires_grad for parameter in backbone.region_encoder.network.parameters())
     backbone(torch.randn(1, 3, 64, 128))["0"].sum().backward()
     assert backbone.region_encoder.projection.weight.grad.any()
 

@@ -264,7 +264,7 @@ def test_the_region_batch_is_found_once():
 
 def test_an_encoder_that_looks_at_values_gets_the_usual_region_batch():
     model = small_model()
-    backbone = model.region_encoder.backbone
+    backbone = model.region_encoder.network
     original = backbone.forward
     backbone.forward = lambda pixels: original(pixels) if pixels.sum().item() > 0 else original(-pixels)
     assert model.region_batch == 8

@@ -6,7 +6,7 @@ import torch
 from tests.small_models import SMALL_ENCODERS
 from xt import create_model
 from xt.errors import ConfigError
-from xt.region_encoders.timm import RegionEncoder
+from xt.region_encoders.timm import TimmEncoder
 
 # As in `small_models`, for families that are only looked at here.
 SMALL = SMALL_ENCODERS | {
@@ -48,7 +48,7 @@ REGIONS = 6
 def pixels_without_influence(name, size, **settings):
     """How many there are, by the gradient of the tokens and of each feature map."""
     torch.manual_seed(0)
-    encoder = RegionEncoder(
+    encoder = TimmEncoder(
         name, 16, region_size=size, options=SMALL.get(name), pooling="mean", **settings
     ).eval()
     with torch.no_grad():
@@ -92,7 +92,7 @@ def test_every_pixel_of_region_and_halo_has_influence_on_the_maps():
 @pytest.mark.parametrize("pooling", ["mean", "max"])
 def test_every_cell_of_the_last_map_is_in_a_token(side, pooling):
     name = "convnext_atto"
-    encoder = RegionEncoder(
+    encoder = TimmEncoder(
         name, 16, region_size=224, tokens_per_region=side**2, pooling=pooling, options=SMALL_ENCODERS[name]
     )
     cells = torch.eye(49).view(49, 1, 7, 7)
@@ -121,7 +121,7 @@ def test_a_region_size_that_would_lose_pixels_is_refused_with_those_that_fit(nam
     ):
         create_model(name, region_size=size, dim=16, encoder_options=options)
     for fitting in (below, above):
-        RegionEncoder(name, 16, region_size=fitting, options=options)
+        TimmEncoder(name, 16, region_size=fitting, options=options)
 
 
 @pytest.mark.parametrize(
@@ -132,8 +132,8 @@ def test_a_region_size_that_the_network_itself_refuses_is_one_sentence(name, siz
         ConfigError,
         match=rf"{name} cannot take regions of {size} pixels .* region_size to {below} or {above}$",
     ):
-        RegionEncoder(name, 16, region_size=size, options=SMALL.get(name))
-    RegionEncoder(name, 16, region_size=below, options=SMALL.get(name))
+        TimmEncoder(name, 16, region_size=size, options=SMALL.get(name))
+    TimmEncoder(name, 16, region_size=below, options=SMALL.get(name))
 
 
 @pytest.mark.slow
@@ -142,18 +142,16 @@ def test_sizes_that_fit_are_tried_not_computed():
     with pytest.raises(
         ConfigError, match=r"inception_v4 would not see .* of 100 pixels.* do not divide them$"
     ):
-        RegionEncoder("inception_v4", 16, region_size=100)
+        TimmEncoder("inception_v4", 16, region_size=100)
 
 
 def test_a_region_smaller_than_the_first_patch_is_refused():
     with pytest.raises(ConfigError, match=r"regions of 10 pixels.* region_size to 14$"):
-        RegionEncoder(
-            "vit_small_patch14_dinov2", 16, region_size=10, options=SMALL["vit_small_patch14_dinov2"]
-        )
+        TimmEncoder("vit_small_patch14_dinov2", 16, region_size=10, options=SMALL["vit_small_patch14_dinov2"])
 
 
 def test_a_halo_counts_with_the_region():
     with pytest.raises(
         ConfigError, match=r"regions of 70 pixels with a halo of 16 .* region_size to 64 or 80$"
     ):
-        RegionEncoder("test_vit", 16, region_size=70, halo=16)
+        TimmEncoder("test_vit", 16, region_size=70, halo=16)

@@ -19,7 +19,7 @@ from xt.config.parser import config_from_dict, config_to_dict, load_config
 from xt.errors import ConfigError
 from xt.region_encoders import hub, pretrained
 from xt.region_encoders.hub import CALLED_ALIKE, refuse_what_cannot_be_fetched
-from xt.region_encoders.timm import RegionEncoder
+from xt.region_encoders.timm import TimmEncoder
 
 NAME = "convnext_atto"
 
@@ -55,13 +55,13 @@ def put_into(cache: Path, file: Path) -> Path:
     return snapshot / "model.safetensors"
 
 
-def encoder(given: bool | str) -> RegionEncoder:
-    return RegionEncoder(NAME, 8, region_size=64, pretrained=given)
+def encoder(given: bool | str) -> TimmEncoder:
+    return TimmEncoder(NAME, 8, region_size=64, pretrained=given)
 
 
-def has_them(made: RegionEncoder, weights: Path) -> bool:
+def has_them(made: TimmEncoder, weights: Path) -> bool:
     stored = timm.models.load_state_dict(str(weights / "model.safetensors"))
-    return torch.equal(made.backbone.state_dict()["stem_0.weight"], stored["stem.0.weight"])
+    return torch.equal(made.network.state_dict()["stem_0.weight"], stored["stem.0.weight"])
 
 
 def test_weights_in_the_cache_are_loaded_without_asking_a_network(

@@ -7,12 +7,12 @@ import torch
 from tests.small_models import SMALL_ENCODERS
 from xt.errors import ConfigError, ShapeError
 from xt.region_encoders.scaling import MISSING
-from xt.region_encoders.timm import RegionEncoder
+from xt.region_encoders.timm import TimmEncoder
 
 
 def encoder_of(name, **settings):
     torch.manual_seed(0)
-    return RegionEncoder(name, 16, **({"region_size": 64, "options": SMALL_ENCODERS[name]} | settings)).eval()
+    return TimmEncoder(name, 16, **({"region_size": 64, "options": SMALL_ENCODERS[name]} | settings)).eval()
 
 
 @pytest.mark.parametrize("name", SMALL_ENCODERS)
@@ -39,7 +39,7 @@ def test_the_last_map_is_that_of_timm(name):
     encoder = encoder_of(name)
     size = {} if "convnext" in name else {"img_size": 64}
     twin = timm.create_model(name, features_only=True, **size, **SMALL_ENCODERS[name]).eval()
-    twin.load_state_dict(encoder.backbone.state_dict())
+    twin.load_state_dict(encoder.network.state_dict())
     pixels = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8)
     mean, std = (torch.tensor(twin_value)[:, None, None] for twin_value in (
         timm.get_pretrained_cfg(name).mean, timm.get_pretrained_cfg(name).std))  # fmt: skip
@@ -82,12 +82,12 @@ def test_an_unknown_name_is_refused_with_the_nearest():
     with pytest.raises(
         ConfigError, match="has no model 'swinv2_tiny_window16_25'; the nearest are swinv2_tiny_window16_256"
     ):
-        RegionEncoder("swinv2_tiny_window16_25", 16)
+        TimmEncoder("swinv2_tiny_window16_25", 16)
 
 
 def test_what_timm_cannot_make_is_refused():
     with pytest.raises(ConfigError, match=r"timm cannot make convnext_atto .* 'depth'"):
-        RegionEncoder("convnext_atto", 16, options={"depth": 3})
+        TimmEncoder("convnext_atto", 16, options={"depth": 3})
 
 
 @pytest.mark.parametrize(("name", "region_size"), [("convnext_atto", 3), ("hiera_tiny_224", 40)])
@@ -129,9 +129,9 @@ def test_pretrained_weights_without_a_network_are_one_sentence(monkeypatch):
 
 def test_networks_with_batch_norm_are_laid_out_channels_last():
     torch.manual_seed(0)
-    encoder = RegionEncoder("resnet18", 16, region_size=64).eval()
+    encoder = TimmEncoder("resnet18", 16, region_size=64).eval()
     assert encoder.memory_format == torch.channels_last
-    assert encoder.backbone.conv1.weight.is_contiguous(memory_format=torch.channels_last)
+    assert encoder.network.conv1.weight.is_contiguous(memory_format=torch.channels_last)
     pixels = torch.rand(2, 3, 64, 64)
     last = encoder(pixels)
     encoder.memory_format = torch.contiguous_format
@@ -142,8 +142,8 @@ def test_networks_with_batch_norm_are_laid_out_channels_last():
 def test_a_halo_is_seen_and_cut_off():
     name = "convnext_atto"
     torch.manual_seed(0)
-    narrow = RegionEncoder(name, 16, region_size=64, options=SMALL_ENCODERS[name]).eval().double()
-    wide = RegionEncoder(name, 16, region_size=64, halo=32, options=SMALL_ENCODERS[name]).eval().double()
+    narrow = TimmEncoder(name, 16, region_size=64, options=SMALL_ENCODERS[name]).eval().double()
+    wide = TimmEncoder(name, 16, region_size=64, halo=32, options=SMALL_ENCODERS[name]).eval().double()
     wide.load_state_dict(narrow.state_dict())
     pixels = torch.rand(1, 3, 128, 128, dtype=torch.float64)
     assert [features.shape[-1] for features in wide.feature_maps(pixels)] == [32, 16, 8, 4]
@@ -171,4 +171,4 @@ def test_a_missing_network_is_told_from_a_wrong_setting(monkeypatch: pytest.Monk
     with pytest.raises(
         ConfigError, match="convnext_atto are not on this machine and could not be downloaded"
     ):
-        RegionEncoder("convnext_atto", 8, region_size=32, pretrained=True)
+        TimmEncoder("convnext_atto", 8, region_size=32, pretrained=True)

@@ -137,7 +137,7 @@ def test_the_smaller_size_is_remembered_and_said_once():
 
 def test_below_one_region_the_error_says_what_to_do():
     model = small_model()
-    model.region_encoder.backbone.forward = lambda _pixels: exhaust()
+    model.region_encoder.network.forward = lambda _pixels: exhaust()
 
     def exhaust():
         raise torch.OutOfMemoryError("CUDA out of memory (not really)")

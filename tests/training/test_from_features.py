@@ -78,7 +78,7 @@ def test_a_whole_model_comes_out(trained: RunResult, encoder: XT, store: Path) -
         assert not torch.equal(before.weight, after.weight), name
     # And on, end to end.
     model([open_image(torch.zeros(3, 80, 90))]).sum().backward()
-    assert all(parameter.grad is not None for parameter in model.region_encoder.backbone.parameters())
+    assert all(parameter.grad is not None for parameter in model.region_encoder.network.parameters())
 
 
 def test_epochs_from_the_store_are_epochs_from_pixels(

@@ -90,7 +90,7 @@ def test_no_decay_at_one_and_frozen_parameters_are_left_out() -> None:
     model = toy_model()
     rates = _rates(model, layer_decay=1.0, encoder_lr_factor=1.0)
     assert {rate for rate, _ in rates.values()} == {1.0}
-    model.region_encoder.backbone.requires_grad_(False)
+    model.region_encoder.network.requires_grad_(False)
     assert not any("backbone" in name for name in _rates(model))
 
 

@@ -156,7 +156,7 @@ def test_regions_of_several_photographs_share_a_region_batch(folder: Path) -> No
     photos = PhotoDataset(read_inaturalist(folder), 128)
     images = torch.stack([photos[index].image for index in range(3)])
     seen: list[int] = []
-    model.region_encoder.backbone.register_forward_pre_hook(lambda _, pixels: seen.append(len(pixels[0])))
+    model.region_encoder.network.register_forward_pre_hook(lambda _, pixels: seen.append(len(pixels[0])))
     together = model(images, region_batch=32)
     assert seen == [12]
     alone = torch.cat([model(image[None], region_batch=1) for image in images])

@@ -272,7 +272,7 @@ def test_a_disk_that_is_full_for_the_logs_is_one_sentence(table: Path, tmp_path:
 
 def test_a_frozen_region_encoder_stays(table: Path, tmp_path: Path) -> None:
     weights = {
-        f"backbone.{name}": value for name, value in toy_model().region_encoder.backbone.state_dict().items()
+        f"backbone.{name}": value for name, value in toy_model().region_encoder.network.state_dict().items()
     }
     safetensors.torch.save_file(weights, tmp_path / "encoder.safetensors")
     config = toy_config(
@@ -282,7 +282,7 @@ def test_a_frozen_region_encoder_stays(table: Path, tmp_path: Path) -> None:
         optim={"encoder_lr_factor": 0.0},
     )
     result = train(config, evaluate_test=False)
-    for name, value in result.model.region_encoder.backbone.state_dict().items():
+    for name, value in result.model.region_encoder.network.state_dict().items():
         assert torch.equal(value, weights[f"backbone.{name}"]), name
 
 
@@ -291,10 +291,10 @@ def test_encoder_weights_of_any_source(trained: RunResult, tmp_path: Path) -> No
     model = toy_model(dim=16)
     assert load_encoder(model, trained.folder / "model.safetensors")
     assert torch.equal(model.region_encoder.scaling.mean, source.region_encoder.scaling.mean)
-    bare = dict(source.region_encoder.backbone.state_dict())
+    bare = dict(source.region_encoder.network.state_dict())
     safetensors.torch.save_file(bare, tmp_path / "bare.safetensors")
     assert not load_encoder(model, tmp_path / "bare.safetensors")
-    for name, value in model.region_encoder.backbone.state_dict().items():
+    for name, value in model.region_encoder.network.state_dict().items():
         assert torch.equal(value, bare[name])
     other = toy_model(encoder_options={"depths": [1, 1, 1, 1], "dims": [8, 16, 24, 40]})
     with pytest.raises(

@@ -1,4 +1,4 @@
-"""`xt encode CHECKPOINT_OR_CONFIG IMAGES_OR_TABLE... --out STORE.zarr`: every region through the backbone, once."""
+"""`xt encode CHECKPOINT_OR_CONFIG IMAGES_OR_TABLE... --out STORE.zarr`: all regions encoded, once."""
 
 import argparse
 import sys

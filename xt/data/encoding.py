@@ -1,4 +1,4 @@
-"""From images to a feature store: every region through the backbone once, in the memory of one region batch."""
+"""From images to a feature store: every region through the region encoder once, in the memory of one region batch."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -19,7 +19,6 @@ from xt.data.feature_store import (
     import_zarr,
     pack_grid,
     settings_of,
-    state_of,
     version_of,
 )
 from xt.errors import ConfigError, PixelError
@@ -153,7 +152,7 @@ def encoded_batches(model: XT, image: LargeImage, grid: RegionGrid) -> Iterator[
         threads=settings.threads,
     )
     # One object for all batches: the map remembers by it how many regions fit on the device.
-    features, parameters = encoder.features, list(encoder.backbone.parameters())
+    features, parameters = encoder.features, list(encoder.network.parameters())
     for batch in reader:
         # A map over one batch, for what it does when the device runs out of memory.
         yield streamed_map(features, [batch], parameters).float().cpu().numpy()
@@ -213,7 +212,7 @@ class _ArrayWriter:
 def _create(path: Path, model: XT, dtype: str, views: int, nodata: float | None, alpha: Alpha) -> None:
     zarr = import_zarr()
     check_writable_folder(path.parent)
-    content = np.frombuffer(safetensors.torch.save(state_of(model)), np.uint8)
+    content = np.frombuffer(safetensors.torch.save(model.region_encoder.feature_weights()), np.uint8)
     with atomic_folder(path) as folder:
         group = zarr.create_group(
             str(folder),

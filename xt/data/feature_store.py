@@ -1,10 +1,10 @@
 """What the region encoder found in many images, in one Zarr group: made by `xt encode`, trained from without pixels.
 
     STORE.zarr/            group; attributes `format`, `identity`, `settings`, `nodata`, `alpha`, `dtype`, `views`
-      encoder              the region encoder itself: backbone and pixel scaling, the bytes of a safetensors file
+      encoder              the region encoder itself: network and pixel scaling, the bytes of a safetensors file
       5f0c...-0            one array an image and view, (regions, N, C); attributes `image`, `size`, `mtime_ns`, `grid`
 
-Stored are the pooled features of the backbone, before norm and projection, so that these train together with context
+Stored are the pooled features of the network, before norm and projection, so that these train together with context
 encoder and head, and a whole model comes out. Positions follow from the grid. An array is there completely or not at
 all. Views are the image's flips and turns, see `VIEWS`.
 """
@@ -157,7 +157,7 @@ class FeatureStore:
             )
 
     def encoder_state(self) -> "dict[str, Tensor]":
-        """Weights of the region encoder: names that begin with "backbone." and "scaling."."""
+        """Weights of the region encoder, as its `feature_weights` gave them."""
         import safetensors.torch
 
         content = import_zarr().open_array(str(self.path / "encoder"), mode="r")[:]
@@ -235,29 +235,14 @@ class StoredImage(EncodedImage):
 
 def settings_of(model: "XT") -> dict[str, Any]:
     """Everything but weights that decides what a model's region encoder finds in an image, as JSON gives it back."""
-    config, encoder = model.config, model.region_encoder
-    settings = {
-        name: getattr(config, name)
-        for name in ("encoder", "encoder_options", "pooling", "order", "foreground")
-    }
-    settings |= {name: getattr(encoder, name) for name in ("region_size", "in_channels", "tokens_per_region")}
-    settings["encoder_options"] = dict(config.encoder_options)
-    for name in ("halo", "microns_per_pixel", "map_units_per_pixel"):
+    reading = model.reading
+    settings = model.region_encoder.settings() | {"order": reading.order, "foreground": reading.foreground}
+    for name in ("microns_per_pixel", "map_units_per_pixel"):
         # Only then, so that stores of models without them keep the identity that they have always had.
-        if getattr(config, name):
-            settings[name] = getattr(config, name)
+        if getattr(reading.resolution, name):
+            settings[name] = getattr(reading.resolution, name)
     result: dict[str, Any] = json.loads(json.dumps(settings))
     return result
-
-
-def state_of(model: "XT") -> "dict[str, Tensor]":
-    """The weights that features depend on."""
-    state = model.region_encoder.state_dict()
-    return {
-        name: value.detach().cpu().contiguous()
-        for name, value in state.items()
-        if name.startswith(("backbone.", "scaling."))
-    }
 
 
 def identity_of(model: "XT") -> str:
@@ -265,7 +250,7 @@ def identity_of(model: "XT") -> str:
     import torch
 
     digest = hashlib.sha256(json.dumps(settings_of(model), sort_keys=True).encode())
-    for name, value in sorted(state_of(model).items()):
+    for name, value in sorted(model.region_encoder.feature_weights().items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()

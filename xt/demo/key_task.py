@@ -66,10 +66,10 @@ def key_model(context: str, context_options: Mapping[str, Any] | None = None, se
         pixel_mean=(PIXEL_MEAN,),
         pixel_std=(PIXEL_STD,),
     )
-    model.region_encoder.backbone.load_state_dict(
+    model.region_encoder.network.load_state_dict(
         safetensors.torch.load_file(str(ASSETS / "encoder.safetensors"))
     )
-    model.region_encoder.backbone.requires_grad_(False)
+    model.region_encoder.freeze()
     # Everything is small here: every graph and map fits.
     model.streaming = Streaming(region_batch=64, keep="all", features="device", threads=1)
     return model

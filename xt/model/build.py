@@ -1,22 +1,31 @@
 """Models from what describes them: the three parts made, checked against each other and put together."""
 
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
-from xt.context_encoders import create_context_encoder
+from torch import nn
+
+from xt.context_encoders import ContextEncoder, NoContext, create_context_encoder
 from xt.errors import ConfigError
 from xt.heads import FeatureGeometry, create_head
 from xt.model.config import ModelConfig
+from xt.model.inputs import ImageReading
 from xt.model.xt import XT
-from xt.region_encoders.timm import RegionEncoder
+from xt.region_encoders.base import RegionEncoder
+from xt.region_encoders.creation import create_region_encoder, wrapped
 from xt.registry import nearest
 
+# What a region encoder that is there already says, where nobody says it again.
+_SAID_BY_ENCODERS = ("dim", "region_size", "halo", "in_channels", "tokens_per_region", "pooling")
 
-def create_model(encoder: str, **settings: Any) -> XT:
+
+def create_model(encoder: str | nn.Module | Callable[[], nn.Module], **settings: Any) -> XT:
     """Make a model.
 
     Args:
-        encoder: any timm name that has feature maps.
+        encoder: any timm name that has feature maps; or a network of your own, as a module that `ModuleEncoder` takes
+            (then with region_size), a `RegionEncoder`, or what makes either.
         settings: the other fields of `ModelConfig`, such as context="transformer_xl", head="classification",
             num_classes=10.
 
@@ -27,39 +36,64 @@ def create_model(encoder: str, **settings: Any) -> XT:
     for name in settings:
         if name not in known:
             raise ConfigError(f"create_model has no setting {name!r}{nearest(name, known)}")
-    return build_model(ModelConfig(encoder=encoder, **settings))
+    if isinstance(encoder, str):
+        return build_model(ModelConfig(encoder=encoder, **settings))
+    module = encoder if isinstance(encoder, nn.Module) else encoder()
+    if isinstance(module, RegionEncoder):
+        settings = {name: getattr(module, name) for name in _SAID_BY_ENCODERS} | settings
+    name = module.name if isinstance(module, RegionEncoder) else type(module).__name__
+    return build_model(ModelConfig(encoder=name, **settings), module)
 
 
-def build_model(config: ModelConfig) -> XT:
-    """Make the model a configuration describes; the three parts are checked against each other here."""
-    region_encoder = build_region_encoder(config)
+def build_model(config: ModelConfig, network: nn.Module | None = None) -> XT:
+    """Make the model a configuration describes; the three parts are checked against each other here.
+
+    Args:
+        network: the region encoder, or what it is made around; None for the one that the configuration names.
+    """
+    region_encoder = build_region_encoder(config, network)
     context_encoder = create_context_encoder(config.context, dim=config.dim, **config.context_options)
-    geometry = FeatureGeometry(
+    head = create_head(
+        config.head,
+        dim=config.dim,
+        num_classes=config.num_classes,
+        geometry=feature_geometry(region_encoder, context_encoder),
+        **config.head_options,
+    )
+    reading = ImageReading(
+        resolution=config.resolution,
+        image_size=config.image_size,
+        order=config.order,
+        foreground=config.foreground,
+    )
+    return XT(region_encoder, context_encoder, head, reading=reading, config=config)
+
+
+def feature_geometry(region_encoder: RegionEncoder, context_encoder: ContextEncoder) -> FeatureGeometry:
+    """What a head that answers about every place has to know of the parts before it."""
+    return FeatureGeometry(
         feature_dims=region_encoder.feature_dims,
         strides=region_encoder.strides,
         region_size=region_encoder.region_size,
         halo=region_encoder.halo,
         tokens_per_side=region_encoder.tokens_per_side,
-        context_dim=None if config.context == "none" else config.dim,
+        context_dim=None if isinstance(context_encoder, NoContext) else context_encoder.dim,
     )
-    head = create_head(
-        config.head, dim=config.dim, num_classes=config.num_classes, geometry=geometry, **config.head_options
-    )
-    return XT(region_encoder, context_encoder, head, config)
 
 
-def build_region_encoder(config: ModelConfig) -> RegionEncoder:
-    """The region encoder of the model that a configuration describes."""
-    return RegionEncoder(
-        config.encoder,
-        config.dim,
-        region_size=config.region_size,
-        halo=config.halo,
-        in_channels=config.in_channels,
-        tokens_per_region=config.tokens_per_region,
-        pooling=config.pooling,
-        pretrained=config.pretrained,
-        pixel_mean=config.pixel_mean,
-        pixel_std=config.pixel_std,
-        options=config.encoder_options,
-    )
+def build_region_encoder(config: ModelConfig, network: nn.Module | None = None) -> RegionEncoder:
+    """The region encoder of the model that a configuration describes; see `build_model`."""
+    settings: Mapping[str, Any] = {
+        "region_size": config.region_size,
+        "halo": config.halo,
+        "in_channels": config.in_channels,
+        "tokens_per_region": config.tokens_per_region,
+        "pooling": config.pooling,
+        "pretrained": config.pretrained,
+        "pixel_mean": config.pixel_mean,
+        "pixel_std": config.pixel_std,
+        "options": config.encoder_options,
+    }
+    if network is not None:
+        return wrapped(network, config.dim, **settings)
+    return create_region_encoder(config.encoder, config.dim, **settings)

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
+from xt.context_encoders import NoContext
 from xt.errors import ConfigError, PixelError, ShapeError
 from xt.heads import DenseHead
 from xt.heads.context_map import neighbouring_tokens
 from xt.model.targets import OnlyTargets, RegionTargets, WithTargets
-from xt.region_encoders.timm import RegionEncoder
+from xt.region_encoders.base import RegionEncoder
 from xt.regions.grid import Region, RegionGrid
 from xt.regions.sequences import as_sequences
 from xt.streaming.conditions import frozen_statistics
@@ -65,8 +66,7 @@ class Encode(nn.Module):
 
     def forward(self, pixels: Tensor, valid: Tensor | None) -> tuple[Tensor, ...]:
         maps = self.region_encoder.feature_maps(pixels, valid)
-        tokens = self.region_encoder.project(self.region_encoder.pooled(maps[-1]))
-        return tokens, *(features.to(self.store) for features in maps)
+        return self.region_encoder.tokens(maps), *(features.to(self.store) for features in maps)
 
 
 class Decode(nn.Module):
@@ -126,7 +126,7 @@ class DensePass:
         self, model: "XT", images: list[Any] | Tensor, grids: Sequence[RegionGrid], settings: Streaming
     ) -> None:
         if not isinstance(model.head, DenseHead):
-            raise ConfigError(f"a {model.config.head} model answers about whole images: call model(images)")
+            raise ConfigError(f"a {model.head.task} model answers about whole images: call model(images)")
         self.model = model
         self.head = model.head
         self.grids = grids
@@ -134,7 +134,7 @@ class DensePass:
         self.regions = model.region_batches(images, grids, settings)
         self.share = share_of(self.regions, settings.region_parallel, model.device)
         self.name = "the tensor" if isinstance(images, Tensor) else images[0].name
-        self.has_context = model.config.context != "none"
+        self.has_context = not isinstance(model.context_encoder, NoContext)
         # Both maps draw alike, so that the region encoder does the same in both.
         self.seed = new_seed()
 
@@ -167,7 +167,7 @@ class DensePass:
     def context(self) -> Tensor:
         """(tokens of all images padded to the longest, D) behind the context encoder; (0, D) without one."""
         if not self.has_context:
-            return torch.zeros(0, self.model.config.dim, device=self.model.device)
+            return torch.zeros(0, self.model.context_encoder.dim, device=self.model.device)
         return self._mixed(self._map(self.model.region_encoder, self.regions, "encode"))
 
     def decode(

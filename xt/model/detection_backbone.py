@@ -27,8 +27,8 @@ from xt.heads.context_map import ContextMap, neighbouring_tokens
 from xt.model.build import build_region_encoder
 from xt.model.config import ModelConfig
 from xt.model.region_batch import default_region_batch
+from xt.region_encoders.base import RegionEncoder
 from xt.region_encoders.scaling import MISSING, PixelScaling
-from xt.region_encoders.timm import RegionEncoder
 from xt.regions.grid import RegionGrid
 from xt.regions.reader import TensorRegions
 from xt.regions.sequences import as_sequences
@@ -237,14 +237,14 @@ class RegionMaps(nn.Module):
         self.norms = nn.ModuleList(LayerNorm2d(region_encoder.feature_dims[level]) for level in levels)
         if not with_tokens:
             # Parameters without a gradient that want one would stop DistributedDataParallel.
-            region_encoder.norm.requires_grad_(False)
-            region_encoder.projection.requires_grad_(False)
+            for parameter in region_encoder.projection_parameters():
+                parameter.requires_grad_(False)
 
     def forward(self, pixels: Tensor, valid: Tensor | None = None) -> tuple[Tensor, ...]:
         """(regions, N, D) tokens, if asked for, and (regions, channels, S / stride, S / stride) each map."""
         encoder = self.region_encoder
         maps = encoder.feature_maps(pixels, valid)
-        tokens = (encoder.project(encoder.pooled(maps[-1])),) if self.with_tokens else ()
+        tokens = (encoder.tokens(maps),) if self.with_tokens else ()
         return *tokens, *(
             norm(_central(maps[level], encoder.halo // encoder.strides[level]))
             for level, norm in zip(self.levels, self.norms, strict=True)
@@ -294,7 +294,7 @@ def _freeze(encoder: RegionEncoder, stages: int) -> None:
         )
     if stages == 0:
         return
-    parameters = list(encoder.backbone.parameters())
+    parameters = list(encoder.network.parameters())
     encoder.eval()
     with torch.enable_grad():
         size = encoder.window_size

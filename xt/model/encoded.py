@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from xt.errors import ShapeError
-from xt.region_encoders.timm import RegionEncoder
+from xt.region_encoders.base import RegionEncoder
 from xt.regions.encoded import EncodedImage, FeatureReader
 from xt.streaming.map import Streaming, streamed_map
 from xt.streaming.parallel import agree, share_of
@@ -22,20 +22,20 @@ def project_features(encoder: RegionEncoder, images: Sequence[EncodedImage], set
     """
     if not all(isinstance(image, EncodedImage) for image in images):
         raise ShapeError("images with pixels and encoded images cannot be mixed in one call of the model")
-    device = encoder.projection.weight.device
+    device = encoder.device
     ranks = settings.region_parallel
     features = FeatureReader(
         images,
         (encoder.tokens_per_region, encoder.feature_dims[-1]),
         region_batch=agree(ranks, [image.grid for image in images], settings.region_batch or 1, device),
         device=device,
-        dtype=encoder.projection.weight.dtype,
+        dtype=encoder.dtype,
     )
     share = share_of(features, ranks, device)
     tokens = streamed_map(
         encoder.project,
         features,
-        [*encoder.norm.parameters(), *encoder.projection.parameters()],
+        encoder.projection_parameters(),
         keep=_SMALL_GRAPHS_BYTES if settings.keep == "none" else settings.keep,
         progress=settings.progress,
         numbers=share.numbers,

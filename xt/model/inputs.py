@@ -1,7 +1,8 @@
-"""What a model is given: images in whatever form, and whether it can take them."""
+"""What a model is given: how it looks at images, images in whatever form, and whether it can take them."""
 
 import os
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from torch import Tensor
@@ -9,9 +10,26 @@ from torch import Tensor
 from xt.errors import ConfigError, ImageError, PixelError, ShapeError
 from xt.images import LargeImage, open_image
 from xt.images.alpha import alpha_hint
-from xt.model.config import ModelConfig
+from xt.images.resolution import Resolution
 from xt.regions.encoded import EncodedImage
 from xt.regions.grid import RegionGrid
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImageReading:
+    """How a model looks at an image: in which pixels, and at which of its regions in which order.
+
+    Attributes:
+        resolution: at which images are read, whatever their own.
+        image_size: side in pixels to which photographs are resized whole; None for full resolution.
+        order: of the regions, see `RegionGrid`.
+        foreground: which regions are looked at: None for all, else see `xt.images.foreground`.
+    """
+
+    resolution: Resolution = field(default_factory=Resolution)
+    image_size: int | None = None
+    order: str = "raster"
+    foreground: str | None = None
 
 
 def as_images(images: Any) -> list[Any]:
@@ -38,8 +56,14 @@ def check_tensor(images: Tensor) -> None:
         )
 
 
-def check_inputs(images: list[Any] | Tensor, grids: Sequence[RegionGrid], config: ModelConfig) -> None:
-    """Refuse images that a model of this configuration cannot take.
+def check_inputs(
+    images: list[Any] | Tensor, grids: Sequence[RegionGrid], in_channels: int, foreground: str | None
+) -> None:
+    """Refuse images that a model cannot take.
+
+    Args:
+        in_channels: that it takes.
+        foreground: of which it looks at.
 
     Raises:
         ShapeError: there are none, one has another number of channels, or the grids are not theirs.
@@ -56,15 +80,11 @@ def check_inputs(images: list[Any] | Tensor, grids: Sequence[RegionGrid], config
     if len(grids) != len(names):
         raise ShapeError(f"each image needs its grid, got {len(names)} images and {len(grids)} grids")
     for name, count, shape, grid in zip(names, channels, shapes, grids, strict=True):
-        if count != config.in_channels:
-            hint = (
-                ""
-                if isinstance(images, Tensor)
-                else alpha_hint(images[names.index(name)], config.in_channels)
-            )
+        if count != in_channels:
+            hint = "" if isinstance(images, Tensor) else alpha_hint(images[names.index(name)], in_channels)
             raise ShapeError(
-                f"{name} has {count} channel{'s' if count != 1 else ''}, the model takes {config.in_channels}: "
-                f"give it images of {config.in_channels}, or create it with in_channels={count}{hint}"
+                f"{name} has {count} channel{'s' if count != 1 else ''}, the model takes {in_channels}: "
+                f"give it images of {in_channels}, or create it with in_channels={count}{hint}"
             )
         if shape != (grid.height, grid.width):
             raise ShapeError(
@@ -73,6 +93,6 @@ def check_inputs(images: list[Any] | Tensor, grids: Sequence[RegionGrid], config
             )
         if len(grid) == 0:
             raise ImageError(
-                f"{name} has no foreground ({config.foreground}), so there is nothing to look at: "
+                f"{name} has no foreground ({foreground}), so there is nothing to look at: "
                 "leave the image out, or create the model with foreground=None"
             )

@@ -5,7 +5,7 @@ from weakref import WeakKeyDictionary
 import torch
 from torch import Tensor
 
-from xt.region_encoders.timm import RegionEncoder
+from xt.region_encoders.base import RegionEncoder
 from xt.streaming.footprint import footprint
 from xt.streaming.memory import WORKING_SHARE, free_bytes
 
@@ -23,10 +23,10 @@ def default_region_batch(encoder: RegionEncoder) -> int:
 
     One region's memory is found without computing, with a graph if gradients are on and wanted.
     """
-    device = encoder.scaling.mean.device
+    device = encoder.device
     training = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in encoder.parameters())
     autocast = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type)
-    situation = (device, training, autocast, encoder.scaling.mean.dtype)
+    situation = (device, training, autocast, encoder.dtype)
     chosen = _chosen.setdefault(encoder, {})
     if situation not in chosen:
         chosen[situation] = _fitting(encoder, device, training)
@@ -41,7 +41,7 @@ def power_of_two(limit: float) -> int:
 def one_region(encoder: RegionEncoder, regions: int = 1) -> Tensor:
     """Pixels of as many regions, without values of any meaning."""
     size = encoder.window_size
-    device = encoder.scaling.mean.device
+    device = encoder.device
     return torch.empty(regions, encoder.in_channels, size, size, dtype=torch.uint8, device=device)
 
 
@@ -50,7 +50,7 @@ def _fitting(encoder: RegionEncoder, device: torch.device, training: bool) -> in
     try:
         found = footprint(encoder, lambda: (one_region(encoder),), graph=training, backward=False)
     except RuntimeError:
-        # A backbone that looks at values cannot be followed without them. If the usual number is too many, the
+        # A network that looks at values cannot be followed without them. If the usual number is too many, the
         # streamed map halves it.
         return largest
     one = found.peak_bytes * (_BACKWARD if training else 1)

@@ -17,10 +17,10 @@ from xt.images.resolution import AsRead
 from xt.model.config import ModelConfig
 from xt.model.dense import DecodedRegions, DensePass, OnPredictions
 from xt.model.encoded import project_features
-from xt.model.inputs import as_images, check_inputs, check_tensor
+from xt.model.inputs import ImageReading, as_images, check_inputs, check_tensor
 from xt.model.region_batch import default_region_batch
 from xt.model.weights_file import write_model
-from xt.region_encoders.timm import RegionEncoder
+from xt.region_encoders.base import RegionEncoder
 from xt.regions.encoded import EncodedImage
 from xt.regions.grid import RegionGrid
 from xt.regions.reader import RegionReader, TensorRegions
@@ -55,7 +55,8 @@ class XT(nn.Module):
         region_encoder: regions -> tokens.
         context_encoder: tokens -> tokens, of the same width.
         head: tokens -> predictions.
-        config: what the three were made from.
+        reading: how it looks at images.
+        config: what all of these were made from, which is saved with the weights; None if nothing describes them.
     """
 
     def __init__(
@@ -63,13 +64,16 @@ class XT(nn.Module):
         region_encoder: RegionEncoder,
         context_encoder: ContextEncoder,
         head: Head | DenseHead,
-        config: ModelConfig,
+        *,
+        reading: ImageReading | None = None,
+        config: ModelConfig | None = None,
     ) -> None:
         super().__init__()
         self.region_encoder = region_encoder
         self.context_encoder = context_encoder
         self.head = head
-        self.config = config
+        self.reading = reading or ImageReading()
+        self._config = config
         self.streaming = Streaming()
         # Of the images of the newest call: what a training run tells its speed by.
         self.num_regions = 0
@@ -78,13 +82,31 @@ class XT(nn.Module):
         self.dense_jobs: dict[Any, nn.Module] = {}
 
     @property
+    def config(self) -> ModelConfig:
+        """What the model was made from: a description, which nothing here computes with.
+
+        Raises:
+            ConfigError: it was put together from parts that nothing describes.
+        """
+        if self._config is None:
+            raise ConfigError(
+                "this model was put together from parts and has no configuration, which files and tables of results "
+                "need: make it with xt.create_model"
+            )
+        return self._config
+
+    @config.setter
+    def config(self, config: ModelConfig) -> None:
+        self._config = config
+
+    @property
     def tokens_per_side(self) -> int:
         """A region yields this number squared of tokens."""
         return self.region_encoder.tokens_per_side
 
     @property
     def device(self) -> torch.device:
-        return self.region_encoder.scaling.mean.device
+        return self.region_encoder.device
 
     @property
     def image_head(self) -> Head:
@@ -94,7 +116,7 @@ class XT(nn.Module):
             ConfigError: it answers about every place of them.
         """
         if isinstance(self.head, DenseHead):
-            raise ConfigError(f"a {self.config.head} model answers about every place, not about whole images")
+            raise ConfigError(f"a {self.head.task} model answers about every place, not about whole images")
         return self.head
 
     @property
@@ -111,25 +133,25 @@ class XT(nn.Module):
         Raises:
             ConfigError: the model has a resolution, and the image does not say its own.
         """
-        return self.config.resolution.as_read(image)
+        return self.reading.resolution.as_read(image)
 
     def grid(self, image: LargeImage | EncodedImage) -> RegionGrid:
         """The regions of an image that this model looks at, in pixels as it reads them."""
         if isinstance(image, EncodedImage):
             return image.grid
         image = self.as_read(image).image
-        if self.config.image_size is not None:
-            return self._grid_of(self.config.image_size, self.config.image_size)
+        if self.reading.image_size is not None:
+            return self._grid_of(self.reading.image_size, self.reading.image_size)
         return self._grid_in(image)
 
     def _grid_in(self, image: LargeImage) -> RegionGrid:
         """Of an image that has the model's resolution."""
         foreground = None
-        if self.config.foreground is not None:
+        if self.reading.foreground is not None:
             from xt.images.foreground import foreground_mask
 
-            foreground = foreground_mask(image, self.config.foreground)
-        return RegionGrid.from_image(image, self.region_encoder.region_size, self.config.order, foreground)
+            foreground = foreground_mask(image, self.reading.foreground)
+        return RegionGrid.from_image(image, self.region_encoder.region_size, self.reading.order, foreground)
 
     def forward(
         self,
@@ -146,7 +168,7 @@ class XT(nn.Module):
 
         Args:
             images: one image, several (sizes may differ), or a tensor (B, channels, height, width), which is taken to
-                have the model's resolution; or images that `xt encode` has encoded before, for which the backbone is
+                have the model's resolution; or images that `xt encode` has encoded before, for which the network is
                 not run.
             grids: which regions to look at, one grid an image; None for `self.grid` of each.
             region_batch: see `Streaming`; None for that of `self.streaming`, as for the three below.
@@ -165,7 +187,7 @@ class XT(nn.Module):
         )
         if isinstance(self.head, DenseHead):
             raise ConfigError(
-                f"a {self.config.head} model answers about every place of an image, which does not fit into one "
+                f"a {self.head.task} model answers about every place of an image, which does not fit into one "
                 "tensor: call model.loss(images, targets) to train it, model.decode(image) or `xt predict` to use it"
             )
         tokens = self._encode(images, grids, settings)
@@ -233,8 +255,16 @@ class XT(nn.Module):
         """Write weights and configuration as one safetensors file, or nothing at all.
 
         Raises:
+            ConfigError: it has a region encoder that has no name, so that nobody could make it again.
             OutputError: the file cannot be written.
         """
+        if self.region_encoder.registered_as is None:
+            raise ConfigError(
+                f"a model is saved with the names of its parts, and its region encoder {self.region_encoder.name!r} "
+                "was given as a module, which has none: add what makes it to "
+                "xt.region_encoders.creation.REGION_ENCODERS and create the model by that name; or keep its "
+                "state_dict() and make it again yourself"
+            )
         write_model(path, asdict(self.config), self.state_dict())
 
     def _prepare(
@@ -245,8 +275,8 @@ class XT(nn.Module):
             check_tensor(images)
         else:
             images = [self._prepared(image) for image in as_images(images)]
-            if self.config.image_size is not None:
-                images = squares(images, self.config.image_size)
+            if self.reading.image_size is not None:
+                images = squares(images, self.reading.image_size)
         grids = self._grids(images) if grids is None else grids
         self.check(images, grids)
         self.num_regions = sum(len(grid) for grid in grids)
@@ -254,7 +284,7 @@ class XT(nn.Module):
 
     def _with_labels(self, images: Any, targets: Any) -> tuple[Any, Any]:
         """Images at the model's resolution, and labels that are in their own pixels with them."""
-        if isinstance(images, Tensor) or not self.config.resolution.is_set:
+        if isinstance(images, Tensor) or not self.reading.resolution.is_set:
             return images, targets
         images = as_images(images)
         if len(images) != len(targets) or any(isinstance(image, EncodedImage) for image in images):
@@ -273,13 +303,13 @@ class XT(nn.Module):
     def _grids(self, images: list[Any] | Tensor) -> list[RegionGrid]:
         if not isinstance(images, Tensor):
             return [self.grid(image) for image in images]
-        if self.config.foreground is not None:
+        if self.reading.foreground is not None:
             return [self._grid_in(open_image(image.cpu())) for image in images]
         return [self._grid_of(*images.shape[-2:])] * len(images)
 
     def _grid_of(self, height: int, width: int) -> RegionGrid:
         size = self.region_encoder.region_size
-        return RegionGrid(height=height, width=width, region_size=size, order=self.config.order)
+        return RegionGrid(height=height, width=width, region_size=size, order=self.reading.order)
 
     def _encode(self, images: list[Any] | Tensor, grids: Sequence[RegionGrid], settings: Streaming) -> Tensor:
         """(regions, N, D) tokens of all images, one image's after the other's."""
@@ -304,7 +334,7 @@ class XT(nn.Module):
         region_batch = agree(
             settings.region_parallel, grids, settings.region_batch or self.region_batch, self.device
         )
-        halo = self.config.halo
+        halo = self.region_encoder.halo
         if isinstance(images, Tensor):
             return TensorRegions(images.to(self.device), grids, region_batch, halo)
         if any(isinstance(image, EncodedImage) for image in images):
@@ -325,4 +355,4 @@ class XT(nn.Module):
 
     def check(self, images: list[Any] | Tensor, grids: Sequence[RegionGrid]) -> None:
         """Refuse images that the model cannot take; errors as in `forward`."""
-        check_inputs(images, grids, self.config)
+        check_inputs(images, grids, self.region_encoder.in_channels, self.reading.foreground)

@@ -166,7 +166,7 @@ def mixing(model: XT) -> nn.Module:
 
 def tokens_and_positions(model: XT, length: int, graph: bool) -> tuple[Any, ...]:
     """Inputs of `mixing`, without values of any meaning."""
-    device, dtype = model.device, model.region_encoder.scaling.mean.dtype
+    device, dtype = model.device, model.region_encoder.dtype
     tokens = torch.zeros(1, length, model.config.dim, device=device, dtype=dtype, requires_grad=graph)
     return tokens, torch.zeros(1, length, 2, device=device, dtype=dtype)
 

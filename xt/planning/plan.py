@@ -202,7 +202,7 @@ class _Parts:
         region_batch = min(region_batch, len(self.grid))
         trainable = _bytes(model, everything=False)
         encoder = _bytes(model.region_encoder, everything=False)
-        element = model.region_encoder.scaling.mean.element_size()
+        element = model.region_encoder.dtype.itemsize
         return Costs(
             regions=len(self.grid),
             region_batch=region_batch,
@@ -247,7 +247,7 @@ class _Parts:
             return _scaled(
                 measure(self.model, image, self.grid, costs.region_batch, here, self.training), self, costs
             )
-        speed = rough_speed(here, self.model.region_encoder.scaling.mean.dtype)
+        speed = rough_speed(here, self.model.region_encoder.dtype)
         return _counted(speed, costs)
 
     def plan(self, costs: Costs, seconds: "_Seconds | None", measured: bool) -> Plan:
@@ -262,7 +262,7 @@ class _Parts:
             region_batch=costs.region_batch,
             regions=len(self.grid),
             tokens=self.tokens,
-            token_bytes=self.tokens * config.dim * self.model.region_encoder.scaling.mean.element_size(),
+            token_bytes=self.tokens * config.dim * self.model.region_encoder.dtype.itemsize,
             graph_bytes=int(costs.graph_bytes) if self.training else 0,
             steps=tuple(self._steps(costs, seconds)),
             largest_inference=self.largest(training=False),

@@ -1,1 +1,1 @@
-"""Region encoders: pixels of a region -> feature maps -> tokens."""
+"""Region encoders: pixels of a region -> feature maps -> tokens; see `xt.region_encoders.base`."""

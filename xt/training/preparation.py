@@ -13,7 +13,7 @@ from xt.data.feature_store import FeatureStore
 from xt.data.grey import in_colour, palette_hint
 from xt.data.photo_dataset import PhotoDataset, photo_statistics
 from xt.data.statistics import pixel_statistics
-from xt.errors import CheckpointError, ConfigError
+from xt.errors import ConfigError
 from xt.images import open_image
 from xt.images.alpha import alpha_hint, warn_of_shades
 from xt.labels.image_table import ImageTable
@@ -21,6 +21,7 @@ from xt.model.build import build_model
 from xt.model.config import ModelConfig
 from xt.model.weights_file import read_safetensors
 from xt.model.xt import XT
+from xt.region_encoders.weights import take_weights
 from xt.streaming.map import Streaming
 from xt.training.callbacks import Report
 
@@ -145,38 +146,19 @@ def opening(data: DataConfig, model: ModelConfig) -> Reading:
 
 
 def load_encoder(model: XT, path: Path) -> bool:
-    """Put weights from a safetensors file into the region encoder's backbone; whether pixel statistics came
-    too.
+    """Put weights from a safetensors file into the region encoder's network; whether pixel statistics came too.
 
-    The names are timm's for its feature-map form, bare or under `backbone.`, `encoder.` or
-    `region_encoder.backbone.` (a whole `model.safetensors`, too); what else is in the file is left out.
+    See `xt.region_encoders.weights.take_weights`.
 
     Raises:
         CheckpointError: not a safetensors file, or not one of this region encoder.
     """
     _, tensors = read_safetensors(path)
-    backbone = model.region_encoder.backbone
-    wanted = backbone.state_dict()
-    prefixes = ("region_encoder.backbone.", "backbone.", "encoder.", "")
-    prefix = max(prefixes, key=lambda prefix: sum(prefix + name in tensors for name in wanted))
-    found = {name: tensors[prefix + name] for name in wanted if prefix + name in tensors}
-    wrong = [name for name, value in wanted.items() if name not in found or found[name].shape != value.shape]
-    if wrong:
-        shape = "missing" if wrong[0] not in found else f"of shape {tuple(found[wrong[0]].shape)}"
-        raise CheckpointError(
-            f"{path} does not hold the weights of the region encoder {model.config.encoder!r}: {len(wrong)} "
-            "of "
-            f"{len(wanted)} do not fit, such as {wrong[0]}, which is {shape} instead of "
-            f"{tuple(wanted[wrong[0]].shape)}; check model.encoder, model.encoder_options and "
-            "model.in_channels"
-        )
-    backbone.load_state_dict(found)
-    outer = prefix.removesuffix("backbone.")
-    mean, std = tensors.get(f"{outer}scaling.mean"), tensors.get(f"{outer}scaling.std")
-    if mean is None or std is None or mean.shape != model.region_encoder.scaling.mean.shape:
+    statistics = take_weights(model.region_encoder, tensors, path)
+    if statistics is None:
         return False
     if model.config.pixel_mean is None:
-        _set_statistics(model, mean, std)
+        _set_statistics(model, *statistics)
     return True
 
 
@@ -187,13 +169,12 @@ def _take_encoder(store: FeatureStore, model: XT, config: RunConfig, has_statist
     store.check_augmentation(augmentation.flips, augmentation.quarter_turns)
     store.check_settings(model, config.data.nodata, config.data.alpha)
     state = store.encoder_state()
-    backbone = model.region_encoder.backbone
     if config.train.init_encoder is None:
-        backbone.load_state_dict({name: state[f"backbone.{name}"] for name in backbone.state_dict()})
+        take_weights(model.region_encoder, state, store.path)
     if not has_statistics:
         _set_statistics(model, state["scaling.mean"], state["scaling.std"])
     store.check_encoder(model, config.data.nodata, config.data.alpha)
-    backbone.requires_grad_(False)
+    model.region_encoder.freeze()
 
 
 def _check_channels(config: RunConfig, table: ImageTable) -> None:

@@ -107,7 +107,7 @@ def train(
         model, config = prepare_model(config, splits.train, report)
         data = training_data(config, splits, reading(config.data, model))
         if config.optim.encoder_lr_factor == 0:
-            model.region_encoder.backbone.requires_grad_(False)
+            model.region_encoder.freeze()
         module = _module(model, config)
         curves = CurveWriter(out / "curves.csv")
         reports = [] if report is None else [ProgressReport(report)]
@@ -175,7 +175,7 @@ def _evaluated_together(config: RunConfig) -> int:
 def _module(model: XT, config: RunConfig) -> TrainingModule:
     optim = config.optim
     if config.train.compile:
-        model.region_encoder.backbone.compile()
+        model.region_encoder.network.compile()
     return TrainingModule(
         model,
         make_optimiser=lambda model: make_optimiser(

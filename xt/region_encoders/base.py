@@ -1,0 +1,325 @@
+"""What every region encoder is: pixels of a region -> feature maps -> tokens.
+
+The local expert of nested tokenization (xT, arXiv:2403.01915, section 3.2): it sees one region at a time, at full
+resolution, and hands on a few vectors.
+
+    pixels  --scaling-->  network  -->  feature maps, finest first  --pooled-->  features  --project-->  tokens
+
+The network is what a subclass brings; all else is the same for all of them.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xt.errors import ConfigError, ShapeError
+from xt.region_encoders.layers import NetworkParameter, in_order
+from xt.region_encoders.readout import pooling_to, side_of_tokens
+from xt.region_encoders.scaling import PixelScaling
+
+# Region sizes looked at below and above one that does not fit.
+_TRIES = 3
+# Of a network whose strides are not known, as it takes no region: most have been made for multiples of this.
+_USUAL_STRIDE = 32
+# Of a whole encoder: the weights that its features depend on, see `RegionEncoder.feature_weights`.
+_OF_FEATURES = ("backbone.", "scaling.")
+
+
+class RegionEncoder(nn.Module, ABC):
+    """Pixels of regions -> feature maps and tokens.
+
+    A subclass calls `super().__init__`, makes its network and hands it to `set_network`; it says in `as_maps` how the
+    network's result becomes maps, and may say more in `layers` and `settings`.
+
+    Args:
+        name: what the network is called, in messages and stores.
+        region_size: side of a region S, in pixels.
+        halo: pixels that the network sees around a region on every side; a multiple of its last stride. Tokens are of
+            the region alone.
+        in_channels: image channels C.
+        pixel_mean: in unit scale (see `xt.region_encoders.scaling`), one value a channel.
+        pixel_std: likewise, positive.
+
+    Attributes:
+        feature_dims: channels of each map.
+        strides: side of a cell of each map, in pixels.
+        tokens_per_side: a region yields this number squared of tokens.
+        pooling: how cells of the last map become tokens.
+        registered_as: the name under which it can be made again; None for one that only its maker can make.
+    """
+
+    feature_dims: list[int]
+    strides: list[int]
+    tokens_per_side: int
+    pooling: str
+    registered_as: str | None = None
+
+    def __init__(
+        self,
+        name: str,
+        *,
+        region_size: int,
+        halo: int = 0,
+        in_channels: int = 3,
+        pixel_mean: Sequence[float],
+        pixel_std: Sequence[float],
+    ) -> None:
+        super().__init__()
+        self.name = name
+        self.region_size = region_size
+        self.halo = halo
+        self.in_channels = in_channels
+        self.scaling = PixelScaling(pixel_mean, pixel_std)
+        if len(self.scaling.mean) != in_channels:
+            raise ConfigError(
+                f"pixel_mean and pixel_std need one value for each of the {in_channels} channels, got "
+                f"{len(self.scaling.mean)}"
+            )
+
+    def set_network(
+        self,
+        network: nn.Module,
+        dim: int,
+        *,
+        strides: Sequence[int] | None = None,
+        tokens_per_region: int | None = None,
+        pooling: str = "max",
+    ) -> None:
+        """Complete the encoder: look at what the network makes of a region, and put the way to the tokens behind it.
+
+        Args:
+            network: scaled pixels (regions, C, W, W) -> what `as_maps` takes, with W = S + 2 halo.
+            dim: width of the tokens, D.
+            strides: of the maps; None where their sides tell.
+            tokens_per_region: a square number N; None for one token per cell of the last feature map.
+            pooling: "max" or "mean", from the last feature map to the tokens.
+
+        Raises:
+            ConfigError: the settings do not fit the network, or it would not see all pixels of such regions.
+        """
+        # Under this name the weights have always been stored.
+        self.backbone = network
+        self.memory_format = _memory_format(network)
+        network.to(memory_format=self.memory_format)
+        if strides is not None:
+            self.strides = list(strides)
+        maps = self._maps_of_a_region()
+        self.feature_dims = [features.shape[1] for features in maps]
+        self.strides = self._strides_of(maps) if strides is None else self.strides
+        side = maps[-1].shape[-1] - 2 * self._halo_cells()
+        self.tokens_per_side = side_of_tokens(tokens_per_region, side, self.name, self.region_size)
+        self.pooling = pooling
+        self.pool = pooling_to(self.tokens_per_side, side, pooling)
+        self.norm = nn.LayerNorm(self.feature_dims[-1])
+        self.projection = nn.Linear(self.feature_dims[-1], dim)
+        like = next(network.parameters(), self.projection.weight)
+        for part in (self.scaling, self.norm, self.projection):
+            part.to(like.device, like.dtype)
+
+    @abstractmethod
+    def as_maps(self, result: Any) -> list[Tensor]:
+        """What the network has made -> its feature maps, finest first: (regions, channels, side, side) each."""
+
+    @property
+    def network(self) -> nn.Module:
+        """Scaled pixels -> what `as_maps` takes: what may be pretrained, compiled, or kept as it is."""
+        return self.backbone
+
+    def freeze(self) -> None:
+        """Keep the network's weights as they are; what is behind it goes on learning."""
+        self.network.requires_grad_(False)
+
+    def layers(self) -> list[NetworkParameter]:
+        """The parameters of the network that learn, with how deep they lie: for rates that decay layer by layer."""
+        return in_order(self.network)
+
+    def settings(self) -> dict[str, Any]:
+        """Everything but weights that decides what is found in a region, as values of JSON."""
+        settings: dict[str, Any] = {
+            "encoder": self.name,
+            "encoder_options": {},
+            "pooling": self.pooling,
+            "region_size": self.region_size,
+            "in_channels": self.in_channels,
+            "tokens_per_region": self.tokens_per_region,
+        }
+        # Only then, so that stores of encoders without it keep the identity that they have always had.
+        return settings | ({"halo": self.halo} if self.halo else {})
+
+    def feature_weights(self) -> dict[str, Tensor]:
+        """The weights that features depend on, on the CPU; with `settings` they are the encoder's identity."""
+        return {
+            name: value.detach().cpu().contiguous()
+            for name, value in self.state_dict().items()
+            if name.startswith(_OF_FEATURES)
+        }
+
+    @property
+    def device(self) -> torch.device:
+        return self.scaling.mean.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """That it computes in."""
+        return self.scaling.mean.dtype
+
+    @property
+    def dim(self) -> int:
+        """Width of the tokens, D."""
+        return self.projection.out_features
+
+    @property
+    def tokens_per_region(self) -> int:
+        return self.tokens_per_side**2
+
+    @property
+    def window_size(self) -> int:
+        """Side of what the network sees of a region W = S + 2 halo, in pixels."""
+        return self.region_size + 2 * self.halo
+
+    def feature_maps(self, pixels: Tensor, valid: Tensor | None = None) -> list[Tensor]:
+        """The network's maps, finest first: (regions, channels, W / stride, W / stride) each.
+
+        Raises:
+            ShapeError: the regions have another size or number of channels.
+        """
+        expected = (self.in_channels, self.window_size, self.window_size)
+        if tuple(pixels.shape[1:]) != expected:
+            raise ShapeError(f"expected regions of shape {expected}, got {tuple(pixels.shape[1:])}")
+        scaled = self.scaling(pixels, valid)
+        return self.as_maps(self.network(scaled.contiguous(memory_format=self.memory_format)))
+
+    def tokens(self, maps: Sequence[Tensor]) -> Tensor:
+        """The tokens that belong to feature maps: (regions, N, D)."""
+        return self.project(self.pooled(maps[-1]))
+
+    def features(self, pixels: Tensor, valid: Tensor | None = None) -> Tensor:
+        """What the network finds in a region batch, pooled to one vector a token; see `forward`.
+
+        Returns:
+            (regions, N, channels of the last feature map), row by row inside a region. This is what `xt encode`
+            stores: everything behind it can be trained without pixels.
+        """
+        return self.pooled(self.feature_maps(pixels, valid)[-1])
+
+    def pooled(self, last_map: Tensor) -> Tensor:
+        """The last feature map without its halo, pooled to (regions, N, channels)."""
+        rim = self._halo_cells()
+        central = last_map[..., rim : last_map.shape[-2] - rim, rim : last_map.shape[-1] - rim]
+        pooled: Tensor = self.pool(central)
+        return pooled.flatten(2).transpose(1, 2)
+
+    def project(self, features: Tensor) -> Tensor:
+        """(regions, N, channels of the last feature map) -> (regions, N, D) tokens."""
+        tokens: Tensor = self.projection(self.norm(features))
+        return tokens
+
+    def projection_parameters(self) -> list[nn.Parameter]:
+        """What `project` computes with."""
+        return [*self.norm.parameters(), *self.projection.parameters()]
+
+    def forward(self, pixels: Tensor, valid: Tensor | None = None) -> Tensor:
+        """Encode a region batch.
+
+        Args:
+            pixels: (regions, C, W, W), in the file's own type and scale.
+            valid: the same shape, False outside the image and at nodata; None if everything counts.
+
+        Returns:
+            (regions, N, D) tokens, row by row inside a region.
+
+        Raises:
+            ShapeError: the regions have another size or number of channels.
+        """
+        return self.tokens(self.feature_maps(pixels, valid))
+
+    def network_for(self, window_size: int) -> nn.Module:
+        """A network for regions of another size, to say which sizes would fit; here the one that is there."""
+        return self.network
+
+    def _halo_cells(self) -> int:
+        """The halo in cells of the last feature map."""
+        stride = self.strides[-1]
+        if self.halo < 0 or self.halo % stride or (self.halo and self.region_size % stride):
+            raise ConfigError(
+                f"halo must be a multiple of {self.name}'s last stride {stride}, and the region size too where there "
+                f"is a halo; got a halo of {self.halo} and regions of {self.region_size} pixels"
+            )
+        return self.halo // stride
+
+    def _maps_of_a_region(self) -> list[Tensor]:
+        """The maps of an empty region; refused are regions that the network cannot take or does not wholly see."""
+        try:
+            maps = self._look(self.network, self.window_size)
+        except Exception as error:  # networks raise whatever the misfit leads to
+            raise ConfigError(
+                f"{self.name} cannot take {self._regions()} ({' '.join(str(error).split())}){self._hint()}"
+            ) from error
+        if not _see_the_end(maps):
+            raise ConfigError(
+                f"{self.name} would not see the last rows and columns of {self._regions()}, as its strides do not "
+                f"divide them{self._hint()}"
+            )
+        return maps
+
+    def _strides_of(self, maps: Sequence[Tensor]) -> list[int]:
+        """Told by the sides of the maps."""
+        sides = [features.shape[-1] for features in maps]
+        if any(self.window_size % side for side in sides) or sides != sorted(sides, reverse=True):
+            raise ConfigError(
+                f"{self.name} makes maps of {', '.join(f'{side} x {side}' for side in sides)} cells from "
+                f"{self._regions()}: expected the finest first, and sides that divide the region's"
+            )
+        return [self.window_size // side for side in sides]
+
+    def _regions(self) -> str:
+        return f"regions of {self.region_size} pixels" + (f" with a halo of {self.halo}" if self.halo else "")
+
+    def _hint(self) -> str:
+        """The nearest region sizes that this network does take, below and above."""
+        stride = getattr(self, "strides", [_USUAL_STRIDE])[-1]
+        below, above = self.region_size // stride, self.region_size // stride + 1
+        found = [
+            next((size * stride for size in sizes if self._would_take(size * stride)), None)
+            for sizes in (range(below, max(0, below - _TRIES), -1), range(above, above + _TRIES))
+        ]
+        sizes = [str(size) for size in found if size]
+        return f": set region_size to {' or '.join(sizes)}" if sizes else ""
+
+    def _would_take(self, region_size: int) -> bool:
+        window = region_size + 2 * self.halo
+        try:
+            return _see_the_end(self._look(self.network_for(window), window))
+        except Exception:  # see `_maps_of_a_region`
+            return False
+
+    def _look(self, network: nn.Module, size: int) -> list[Tensor]:
+        """The feature maps of a region of zeros whose last pixel is not a number; no statistics are counted."""
+        like = next(network.parameters(), self.scaling.mean)
+        region = torch.zeros(1, self.in_channels, size, size, device=like.device, dtype=like.dtype)
+        region[..., -1, -1] = torch.nan
+        was_training = network.training
+        try:
+            with torch.no_grad():
+                return self.as_maps(network.eval()(region))
+        finally:
+            network.train(was_training)
+
+
+def _see_the_end(maps: Sequence[Tensor]) -> bool:
+    """Whether each map depends on the region's last pixel; if so, on all others, too.
+
+    NaN gets through every weight, even through those that a fresh network starts at zero. What a patch or a stride
+    that does not divide the region leaves out lies at its end.
+    """
+    return all(features.is_meta or bool(features.isnan().any()) for features in maps)
+
+
+def _memory_format(network: nn.Module) -> torch.memory_format:
+    """Channels last for networks of convolutions and batch norms alone, which are faster so (a ResNet-18 by a fifth,
+    `benchmarks/fast_paths.py`); ConvNeXt and transformers lay their activations out by themselves."""
+    has_batch_norm = any(isinstance(module, nn.BatchNorm2d) for module in network.modules())
+    return torch.channels_last if has_batch_norm else torch.contiguous_format

@@ -1,0 +1,91 @@
+"""Region encoders by name, or around a module that is given."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from torch import nn
+
+from xt.errors import ConfigError
+from xt.region_encoders.base import RegionEncoder
+from xt.region_encoders.module import ModuleEncoder
+from xt.region_encoders.timm import TimmEncoder
+
+Maker = Callable[..., nn.Module]
+
+# Of `ModuleEncoder`, beside the settings that every region encoder has.
+_OPTIONS = ("channels", "extra_tokens")
+
+REGION_ENCODERS: dict[str, Maker] = {}
+"""Beside those of timm, whose names are known without being listed: what makes a region encoder, or a module that
+`ModuleEncoder` takes, of the options of a configuration."""
+
+
+def create_region_encoder(
+    name: str, dim: int, *, options: Mapping[str, Any] | None = None, **settings: Any
+) -> RegionEncoder:
+    """Make a region encoder by name.
+
+    Args:
+        name: a key of `REGION_ENCODERS`, or of any timm model that has feature maps.
+        dim: width of the tokens, D.
+        options: of the network, as keywords of what makes it.
+        settings: of `TimmEncoder`, as region_size, halo and in_channels are.
+
+    Raises:
+        ConfigError: there is none of that name, or the settings do not fit it.
+    """
+    if name not in REGION_ENCODERS:
+        return TimmEncoder(name, dim, options=options, **settings)
+    encoder = wrapped(REGION_ENCODERS[name](**(options or {})), dim, **settings)
+    encoder.registered_as = name
+    return encoder
+
+
+def wrapped(
+    module: nn.Module,
+    dim: int,
+    *,
+    pretrained: bool | str = False,
+    options: Mapping[str, Any] | None = None,
+    **settings: Any,
+) -> RegionEncoder:
+    """A region encoder around a module; one that is already one as it is.
+
+    Args:
+        dim: width of the tokens, D.
+        options: of `ModuleEncoder`, where the module does not tell everything.
+        settings: likewise; None for its defaults.
+
+    Raises:
+        ConfigError: it is no module, or does not fit the settings.
+    """
+    if not isinstance(module, nn.Module):
+        raise ConfigError(
+            f"a region encoder is a name, a torch.nn.Module or what makes one, not {type(module).__name__}"
+        )
+    if pretrained:
+        raise ConfigError(
+            f"pretrained is for timm's region encoders: load the weights of {type(module).__name__} before it is given"
+        )
+    given = {name: value for name, value in settings.items() if value is not None}
+    if isinstance(module, RegionEncoder):
+        _check_settings(module, given | {"dim": dim} | dict(options or {}))
+        return module
+    if "region_size" not in given:
+        raise ConfigError(
+            f"region_size is missing: {type(module).__name__} does not say which regions it was made for"
+        )
+    for name in options or {}:
+        if name not in _OPTIONS:
+            raise ConfigError(
+                f"a module as a region encoder has no option {name!r}; it takes {', '.join(_OPTIONS)}"
+            )
+    return ModuleEncoder(module, dim, **given, **(options or {}))
+
+
+def _check_settings(encoder: RegionEncoder, given: Mapping[str, Any]) -> None:
+    """An encoder that is there has its settings; they may be said again, but not otherwise."""
+    for name, value in given.items():
+        own = getattr(encoder, name, "something else")
+        if own != value:
+            raise ConfigError(f"the region encoder {encoder.name} was made with {name}={own}, not {value}")
