@@ -24,7 +24,7 @@ from xt.config.run import RunConfig
 from xt.data.encoding import encode_image, open_for_encoding
 from xt.demo.contest import write_scenes
 from xt.demo.settings import DemoSettings, run_config
-from xt.training.evaluation import evaluate
+from xt.tasks import evaluate
 from xt.training.preparation import prepare_model, reading
 from xt.training.run import train
 from xt.training.tables import load_splits

@@ -16,8 +16,8 @@ from xt.errors import ConfigError, ShapeError, TableError
 from xt.heads import BoxTable
 from xt.labels.image_table import ImageTable
 from xt.labels.targets import BoxTarget
+from xt.tasks import TASKS
 from xt.testing.xview3_scene import make_scenes
-from xt.training.quick_check import check_labels
 
 READING = Reading(region_size=64)
 
@@ -148,7 +148,7 @@ def test_images_without_any_object_are_neither_learned_from_nor_chosen_by(tmp_pa
                 for name in names
             ]
             table = replace(table, targets=as_targets(targets))
-        check_labels(divide(table), READING, None)
+        TASKS[task].check(divide(table), READING, TASKS[task].Evaluation(), None)
 
     check("none of them")
     check("test")

@@ -14,7 +14,8 @@ from xt.data import seen_classes
 from xt.data.dataset import Reading
 from xt.data.dense_dataset import check_labelled
 from xt.data.dense_table import read_mask_table, read_point_table
-from xt.data.seen_classes import check_answers, check_masks, warn_of_spellings, warn_of_unseen
+from xt.data.seen_classes import check_masks, warn_of_spellings, warn_of_unseen
+from xt.data.splits import Splits
 from xt.data.table_files import read_table
 from xt.errors import DataWarning, TableError
 from xt.heads import BoxTable
@@ -22,6 +23,7 @@ from xt.labels.formats.coco import read_coco_table
 from xt.labels.formats.coco_entries import CocoImage
 from xt.labels.formats.coco_writing import write_instances
 from xt.labels.image_table import ImageTable
+from xt.tasks import TASKS
 
 READING = Reading(region_size=64)
 
@@ -150,19 +152,23 @@ def answers(task: str, labels: list, names: tuple[str, ...]) -> ImageTable:
     return ImageTable("t.csv", tuple(Path(f"{n}.tif") for n in range(len(labels))), targets, names)
 
 
+def check(task: str, table: ImageTable) -> None:
+    TASKS[task].check(Splits(train=table, validation=None, test=None, how=""), READING, None, None)
+
+
 def test_classes_of_whole_images(tmp_path):
     table = answers("classification", [0, 0, 2], ("a", "b", "c", "d"))
     with pytest.warns(
         DataWarning, match=r"t\.csv: no label of the 3 training images is of the classes 'b', 'd': noth"
     ):
-        check_answers(table, "classification")
+        check("classification", table)
     table = answers("multilabel", [[1, 0], [1, 0]], ("red", "big"))
     with pytest.warns(DataWarning, match=r"is of the class 'big': nothing can be learned of it"):
-        check_answers(table, "multilabel")
+        check("multilabel", table)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        check_answers(answers("classification", [0, 1], ("a", "b")), "classification")
-        check_answers(answers("regression", [[0.0], [0.0]], ("age",)), "regression")
+        check("classification", answers("classification", [0, 1], ("a", "b")))
+        check("regression", answers("regression", [[0.0], [0.0]], ("age",)))
 
 
 def test_classes_of_points_and_boxes(tmp_path):
@@ -190,7 +196,7 @@ def test_classes_of_points_and_boxes(tmp_path):
 def test_a_divided_table_keeps_its_classes(tmp_path):
     table = replace(answers("classification", [0, 1], ("a", "b")), splits=("train", "val"))
     with pytest.warns(DataWarning, match="of the 1 training images is of the class 'b'"):
-        check_answers(table.split("train"), "classification")
+        check("classification", table.split("train"))
 
 
 @pytest.mark.parametrize(

@@ -5,9 +5,9 @@ import pytest
 
 import xt
 from xt.data.augmentation import Augmentation
-from xt.data.labelled import Labelled, random_window
 from xt.heads import BoxTable
 from xt.labels.box_windows import BoxesOnImage, BoxPlaces, cut_boxes, with_area
+from xt.labels.labelled import ImageWithBoxes, random_window
 
 HEIGHT, WIDTH = 70, 110
 
@@ -32,7 +32,7 @@ def seen(pixels: np.ndarray) -> dict[int, list[int]]:
 
 def test_boxes_are_where_their_objects_are_seen() -> None:
     pixels, boxes = drawn()
-    pair = Labelled(xt.open_image(pixels), boxes)
+    pair = ImageWithBoxes(xt.open_image(pixels), boxes)
     augmentation = Augmentation(train_size=48)
     shapes, cut, faint = set(), 0, 0
     for seed in range(60):

@@ -17,10 +17,11 @@ from tests.labels.formats.test_point_files import PLAIN, UTM, MapImage
 from xt.data.dataset import Reading
 from xt.data.dense_dataset import DenseDataset, check_labelled, open_labelled
 from xt.data.dense_table import read_box_table, read_mask_table
-from xt.data.labelled import Labelled, MaskPlaces
 from xt.errors import ConfigError, DataWarning, TableError
 from xt.labels.formats import polygon_files
 from xt.labels.formats.polygon_files import PolygonFiles
+from xt.labels.label_places import MaskPlaces
+from xt.labels.labelled import ImageWithMask
 from xt.labels.polygon_targets import PolygonBoxes, PolygonTarget
 
 READING = Reading(region_size=64)
@@ -165,7 +166,7 @@ def test_turned_cut_and_drawn_from_like_any_mask(tmp_path):
     image, drawn = PLAIN, mask(path, ("a", "b", "c"), unlabelled="c")
     whole = drawn.read(0, 0, 80, 120)
     np.testing.assert_array_equal(drawn.flip("x").rotate(1).read(0, 0, 120, 80), np.rot90(whole[:, ::-1]))
-    pair = Labelled(image, drawn).crop(5, 15, 70, 100)
+    pair = ImageWithMask(image, drawn).crop(5, 15, 70, 100)
     np.testing.assert_array_equal(pair.target.read(0, 0, 70, 100), whole[5:75, 15:115])
     places = MaskPlaces(drawn, 3)
     assert places.totals.tolist() == [1600, 20, 80 * 120 - 1620]

@@ -20,9 +20,9 @@ from xt.errors import ConfigError, TableError
 from xt.heads import PointTable
 from xt.images import open_image
 from xt.regions.grid import Region
+from xt.tasks import TASKS, evaluate
 from xt.testing.xview3_scene import make_scenes
 from xt.training.comparison import compare
-from xt.training.dense_evaluation import evaluate_dense
 from xt.training.run import RunResult, train
 from xt.training.tables import load_table
 
@@ -126,7 +126,7 @@ def test_points_are_merged_and_matched_by_distance_in_pixels_or_on_the_map(
     model: Any = _Saying(pointed.model, found)
 
     def measured(**settings: Any) -> dict[str, float]:
-        return evaluate_dense(model, table, reading, EvaluationConfig(**settings)).metrics
+        return TASKS["points"].evaluate(model, table, reading, EvaluationConfig(**settings)).metrics
 
     # 1 of 2 found discs is right, 1 of 2 true ones is found; the square is missed.
     near = measured(distance=4.0)
@@ -146,7 +146,7 @@ def test_a_distance_on_the_map_needs_a_map(pointed: RunResult, dense: Path) -> N
     with pytest.raises(
         ConfigError, match=r"distance_unit is 'map', but .*test_0\.tif does not say where it lies"
     ):
-        evaluate_dense(pointed.model, table, Reading(region_size=64), config)
+        evaluate(pointed.model, table, Reading(region_size=64), config)
 
 
 def test_evaluate_on_the_command_line(

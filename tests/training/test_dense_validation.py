@@ -17,9 +17,9 @@ from tests.training.toy import MODEL
 from xt.config.run import EvaluationConfig
 from xt.data.dataset import Reading
 from xt.data.dense_dataset import DenseBatch, open_labelled
-from xt.data.labelled import Labelled
 from xt.heads import BoxTable, DenseHead, DetectionHead, PointHead, PointTable
 from xt.labels.image_table import ImageTable
+from xt.labels.labelled import ImageWithBoxes, ImageWithPoints
 from xt.metrics.boxes import BoxScores
 from xt.metrics.points import PointScores
 from xt.metrics.segmentation import SegmentationScores
@@ -27,10 +27,8 @@ from xt.model.build import build_model, create_model
 from xt.model.xt import XT
 from xt.prediction.dense_predictor import DensePredictor
 from xt.streaming.map import Streaming
+from xt.tasks import TASKS, evaluate
 from xt.tasks.place_results import DenseOptions
-from xt.training.dense_evaluation import evaluate_dense
-from xt.training.dense_metrics import DenseScores, count_image
-from xt.training.module import DenseValidation
 from xt.training.tables import load_table
 
 HOW = Reading(region_size=64)
@@ -59,14 +57,14 @@ def test_each_image_is_counted_once_and_all_are_their_sum(
     dense: Path, head: str, metric: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, table = untrained(dense, head)
-    expected = DenseScores(model.eval(), CONFIG, sync=False)
+    expected = TASKS[head].scores(model.eval(), CONFIG, sync=False)
     for place in range(len(table)):
         with closing(open_labelled(table, place, HOW)) as pair:
-            count_image(model, pair, expected)
+            expected.count(model, pair)
     updates: list[int] = []
     model.streaming = Streaming(region_batch=8)
     monkeypatch.setattr(metric, "update", _counting(metric.update, updates))
-    evaluation = evaluate_dense(model, table, HOW, CONFIG)
+    evaluation = evaluate(model, table, HOW, CONFIG)
     assert evaluation.metrics == pytest.approx(expected.compute(), rel=0, abs=0, nan_ok=True)
     shown = evaluation.metrics["pixel_accuracy" if head == "segmentation" else "recall"]
     assert shown > 0
@@ -94,21 +92,15 @@ def test_validation_tells_the_loss_that_training_has(dense: Path, head: str, con
     model = create_model(**MODEL, context=context, **settings).eval()
     table = untrained(dense, "points" if head == "detection" else head)[1]
     pairs = [open_labelled(table, place, HOW) for place in range(len(table))]
-    targets: list[Any] = [pair.target for pair in pairs]
     if head == "detection":
-        targets = [
-            BoxTable(points.y - 10, points.x - 10, points.y + 10, points.x + 10, points.labels)
-            for points in targets
-        ]
+        pairs = [ImageWithBoxes(pair.image, _boxes_around(pair.target)) for pair in pairs]
     with torch.no_grad():
-        losses = [
-            model.loss([pair.image], [target]).item() for pair, target in zip(pairs, targets, strict=True)
-        ]
+        losses = [model.loss([pair.image], [pair.target]).item() for pair in pairs]
     calls: list[int] = []
     model.head.register_forward_hook(lambda _, inputs, __: calls.append(len(inputs[0][0])))
-    validation, module = DenseValidation(model, CONFIG), Logged()
-    for image, target in zip((pair.image for pair in pairs), targets, strict=True):
-        validation.step(module, model, DenseBatch([image], [target], (0,)))  # type: ignore[arg-type]
+    validation, module = TASKS[head].validation(model, CONFIG), Logged()
+    for pair in pairs:
+        validation.step(module, model, DenseBatch([pair], (0,)))  # type: ignore[arg-type]
     validation.end(module)  # type: ignore[arg-type]
     assert module.values["val/loss"] == pytest.approx(np.mean(losses), rel=1e-5)
     assert sum(calls) == 3 * 9
@@ -130,13 +122,20 @@ def test_what_is_measured_is_what_is_predicted_also_around_places_without_data(
     pixels[:130, :200] = 127
     with xt.open_image(pixels, nodata=127) as image:
         result = DensePredictor(model, "cpu").predict(image, tmp_path / "scene", DenseOptions(least_score=0))
-        target = BoxTable.empty() if head == "detection" else PointTable.empty()
+        nothing = {
+            "detection": ImageWithBoxes(image, BoxTable.empty()),
+            "points": ImageWithPoints(image, PointTable.empty()),
+        }
         config = EvaluationConfig(max_detections=(1, 10, 10_000))
-        found = count_image(model, Labelled(image, target), DenseScores(model, config, sync=False))
+        found = TASKS[head].scores(model, config, sync=False).count(model, nothing[head])
     assert isinstance(found, BoxTable | PointTable)
     y, x = found.centres.T if isinstance(found, BoxTable) else (found.y, found.x)
     assert not ((y < 120) & (x < 190)).any()
     assert len(found) == sum(result.counts.values()) > 100
+
+
+def _boxes_around(points: PointTable) -> BoxTable:
+    return BoxTable(points.y - 10, points.x - 10, points.y + 10, points.x + 10, points.labels)
 
 
 def _counting(update: Any, updates: list[int]) -> Any:

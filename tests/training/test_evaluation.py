@@ -13,29 +13,31 @@ import torch
 from PIL import Image
 
 from tests.training.toy import toy_model
-from xt.data.dataset import EpochSampler, ImageDataset, Reading, collate
+from xt.data.dataset import EpochSampler, ImageDataset, Reading
 from xt.data.table_files import read_table
 from xt.data.views import centre_crops
 from xt.errors import OutputError
 from xt.images import open_image
 from xt.labels.image_table import ImageTable
-from xt.training.confusion import draw_confusion
-from xt.training.dense_evaluation import DenseEvaluation
-from xt.training.evaluation import Evaluation, evaluate, write_evaluation
+from xt.results.confusion import draw_confusion
+from xt.tasks import TASKS, evaluate
+from xt.tasks.answer_evaluation import AnswerEvaluation
+from xt.tasks.class_tables import confusion_of
+from xt.tasks.place_evaluation import PlaceEvaluation
 
 WHOLE = Reading(region_size=64)
 
 
-def _evaluation() -> Evaluation:
+def _evaluation() -> AnswerEvaluation:
     names = ("a", "b", "c")
     table = ImageTable("t.csv", tuple(Path(f"{i}.tif") for i in range(4)), np.array([0, 1, 1, 2]), names)
     probabilities = np.array([[0.8, 0.1, 0.1], [0.1, 0.8, 0.1], [0.1, 0.1, 0.8], [0.0, 0.0, 1.0]], np.float32)
-    return Evaluation("classification", table, probabilities, 0.5)
+    return AnswerEvaluation(TASKS["classification"], table, probabilities, 0.5)
 
 
 def test_numbers_of_known_predictions() -> None:
     evaluation = _evaluation()
-    assert evaluation.confusion.tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 1]]
+    assert confusion_of(evaluation).tolist() == [[1, 0, 0], [0, 1, 1], [0, 0, 1]]
     summary = evaluation.summary()
     assert summary["images"] == 4
     assert summary["top1"] == evaluation.score == 0.75
@@ -62,14 +64,14 @@ def test_classes_without_labels_are_named() -> None:
 )
 def test_classes_without_pixels_points_or_boxes_are_named(task: str, metrics: dict, measured: list) -> None:
     table = ImageTable("t.csv", (Path("0.tif"),), np.empty(1, object), ("a", "b"))
-    summary = DenseEvaluation(task, table, metrics, [metrics], [None], {}).summary()
+    summary = PlaceEvaluation(TASKS[task], table, metrics, [metrics], [None], {}).summary()
     assert summary["classes_not_measured"] == measured
     assert summary["classes_measured"] == 1
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary
 
 
 def test_files(tmp_path: Path) -> None:
-    write_evaluation(_evaluation(), tmp_path / "new" / "folder")
+    _evaluation().write(tmp_path / "new" / "folder")
     folder = tmp_path / "new" / "folder"
     assert json.loads((folder / "metrics.json").read_text())["top1"] == 0.75
     with (folder / "predictions.csv").open() as file:
@@ -104,7 +106,7 @@ def test_confusion_of_any_number_of_classes(tmp_path: Path, classes: int) -> Non
 def test_an_unwritable_folder_is_said(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="file"):
-        write_evaluation(_evaluation(), tmp_path / "file")
+        _evaluation().write(tmp_path / "file")
 
 
 def test_predictions_are_the_model_s_and_the_mode_stays(table: Path) -> None:
@@ -157,7 +159,7 @@ def test_a_dataset_s_draws_depend_on_seed_epoch_and_index_only(table: Path) -> N
 
 def test_batches_close_their_files(table: Path) -> None:
     dataset = ImageDataset(read_table(table).split("train"), WHOLE)
-    batch = collate([dataset[0], dataset[1]])
+    batch = ImageDataset.collate([dataset[0], dataset[1]])
     assert [image.shape for image in batch.images] == [(100, 130)] * 2
     assert batch.targets.tolist() == [2, 1]
     batch.close()

@@ -10,9 +10,10 @@ import torch
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score
 
 from xt.labels.image_table import ImageTable
-from xt.training.class_metrics import MacroF1, TopAccuracy
-from xt.training.evaluation import Evaluation, write_evaluation
-from xt.training.metrics import make_metrics, with_intervals
+from xt.metrics.classes import MacroF1, TopAccuracy
+from xt.metrics.summaries import with_intervals
+from xt.tasks import TASKS
+from xt.tasks.answer_evaluation import AnswerEvaluation
 
 
 @pytest.mark.parametrize("classes", [7, 40])
@@ -35,7 +36,7 @@ def test_metrics_equal_those_of_torchmetrics(classes: int) -> None:
 
 
 def test_metrics_that_begin_alike_are_counted_apart() -> None:
-    metrics = make_metrics("classification", 8)
+    metrics = TASKS["classification"].metrics(8)
     probabilities = torch.eye(8)[[0, 1]] + torch.arange(8, 0, -1) / 100
     metrics.update(probabilities, torch.tensor([0, 1]))
     # The class of rank five: among five, but not among three.
@@ -60,7 +61,7 @@ def test_files_of_8142_classes(tmp_path: Path) -> None:
     targets = np.array([5, 17, 17, 4000, 8141, 0])
     probabilities[:3, 17] = 2
     table = ImageTable("t", tuple(Path(f"{row}.jpg") for row in range(6)), targets, names)
-    write_evaluation(Evaluation("classification", table, probabilities, 1.0), tmp_path)
+    AnswerEvaluation(TASKS["classification"], table, probabilities, 1.0).write(tmp_path)
     assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", "predictions.csv", "confusion.csv"}
     assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 8000
     with (tmp_path / "predictions.csv").open() as file:

@@ -9,8 +9,9 @@ import torch
 from torch import nn
 
 from xt.cli.words import in_words
+from xt.metrics.summaries import coverage, wilson_interval
 from xt.streaming.memory import peak_bytes
-from xt.training.metrics import coverage, deciding_metric, make_metrics, wilson_interval
+from xt.tasks import TASKS
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_wilson_s_interval_covers_95_of_100() -> None:
 
 
 def test_one_label_of_yes_and_no() -> None:
-    metrics = make_metrics("multilabel", 1, "val/")
+    metrics = TASKS["multilabel"].metrics(1, "val/")
     metrics.update(torch.tensor([[0.9], [0.2], [0.6], [0.4]]), torch.tensor([[1], [0], [0], [1]]))
     found = {name: float(value) for name, value in metrics.compute().items()}
     assert found == pytest.approx(
@@ -39,7 +40,7 @@ def test_one_label_of_yes_and_no() -> None:
 
 
 def test_classes() -> None:
-    metrics = make_metrics("classification", 8, "val/")
+    metrics = TASKS["classification"].metrics(8, "val/")
     logits = nn.functional.one_hot(torch.tensor([0, 1, 2, 3]), 8) * 3.0
     logits[3, 4:] = 1.0  # class 4 is among the five most probable of an image taken for class 3
     metrics.update(logits.softmax(-1), torch.tensor([0, 1, 1, 4]))
@@ -48,11 +49,11 @@ def test_classes() -> None:
     assert found["val/top5"] >= 0.75
     # F1 of the classes that occur: 1, 2/3, 0, 0, 0.
     assert found["val/macro_f1"] == pytest.approx((1 + 2 / 3) / 5)
-    assert "top5" not in make_metrics("classification", 5)
+    assert "top5" not in TASKS["classification"].metrics(5)
 
 
 def test_several_labels() -> None:
-    metrics = make_metrics("multilabel", 2)
+    metrics = TASKS["multilabel"].metrics(2)
     metrics.update(torch.tensor([[0.9, 0.2], [0.4, 0.8]]), torch.tensor([[1, 0], [1, 1]]))
     found = {name: float(value) for name, value in metrics.compute().items()}
     assert found["exact_match"] == 0.5
@@ -60,7 +61,7 @@ def test_several_labels() -> None:
 
 
 def test_labels_that_no_image_has_are_no_part_of_a_mean() -> None:
-    metrics = make_metrics("multilabel", 4)
+    metrics = TASKS["multilabel"].metrics(4)
     # The third is nowhere; the fourth was said once, and is nowhere.
     probabilities = torch.tensor([[0.9, 0.2, 0.1, 0.7], [0.4, 0.8, 0.2, 0.3], [0.3, 0.6, 0.1, 0.2]])
     metrics.update(probabilities, torch.tensor([[1, 0, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]))
@@ -82,7 +83,7 @@ def test_what_was_not_measured_stands_beside_the_means() -> None:
 
 
 def test_numbers() -> None:
-    metrics = make_metrics("regression", 2)
+    metrics = TASKS["regression"].metrics(2)
     metrics.update(torch.tensor([[1.0, 2.0]]), torch.tensor([[1.0, 4.0]]))
     found = {name: float(value) for name, value in metrics.compute().items()}
     assert found == {"rmse": pytest.approx(2**0.5), "mae": pytest.approx(1.0)}
@@ -90,8 +91,8 @@ def test_numbers() -> None:
 
 def test_the_deciding_metric_is_one_of_the_task_s() -> None:
     for task in ("classification", "multilabel", "regression"):
-        assert deciding_metric(task)[0] in make_metrics(task, 3)
-    assert deciding_metric("regression")[1] == "min"
+        assert TASKS[task].metric in TASKS[task].metrics(3)
+    assert {name for name, task in TASKS.items() if task.best == "min"} == {"regression"}
 
 
 def test_peak_memory_grows_by_what_is_used() -> None:

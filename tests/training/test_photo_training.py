@@ -20,7 +20,7 @@ from xt.data.photo_dataset import PhotoDataset, seeded
 from xt.data.photos import Photos
 from xt.errors import ConfigError
 from xt.heads.classification import ClassificationHead
-from xt.training.evaluation import evaluate
+from xt.tasks import evaluate
 from xt.training.mixing import Mixing
 from xt.training.run import train
 

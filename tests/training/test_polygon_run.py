@@ -16,9 +16,9 @@ from tests.shared_data import shared_data
 from tests.training.dense_toy import CLASSES, dense_config, dense_table
 from xt.cli.main import main
 from xt.data.dataset import Reading
-from xt.data.labelled import MaskPlaces
 from xt.errors import ConfigError
 from xt.images import open_image
+from xt.labels.label_places import MaskPlaces
 from xt.training.run import train
 
 

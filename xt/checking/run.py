@@ -26,8 +26,9 @@ from xt.labels.targets import Target
 from xt.machine import usable_cores
 from xt.model.build import build_model
 from xt.prediction.inputs import find_images
+from xt.tasks.segmentation import ignore_index
 from xt.training.preparation import opening, resolve_classes
-from xt.training.quick_check import ignore_index, quick_check
+from xt.training.quick_check import quick_check
 from xt.training.tables import divided
 
 if TYPE_CHECKING:
@@ -131,7 +132,7 @@ class _Check:
         how = Looking(
             reading=opening(self.config.data, self.config.model),
             class_names=() if self.table is None else self.table.class_names,
-            ignore_index=ignore_index(self.config),
+            ignore_index=ignore_index(self.config.model),
             classes_assumed=self.assumed.classes,
             settings=repr((data, self.config.model)),
         )

@@ -1,6 +1,7 @@
 """Images and targets for a training loop. An item costs nothing: pixels are read by the model, region by
 region."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -103,6 +104,10 @@ class ImageBatch(NamedTuple):
         """The first view of each image: the only one in training."""
         return [views[0] for views in self.views]
 
+    def to(self, device: torch.device) -> "ImageBatch":
+        """With targets on the device; images stay where they are, the model reads their regions to it."""
+        return self._replace(targets=self.targets.to(device))
+
     def close(self) -> None:
         """Close the files; the next epoch opens them again."""
         for views in self.views:
@@ -110,7 +115,7 @@ class ImageBatch(NamedTuple):
                 view.close()
 
 
-class TableDataset(Dataset[Any]):
+class TableDataset(Dataset[Any], ABC):
     """The images of a table, opened when asked for.
 
     Args:
@@ -125,6 +130,14 @@ class TableDataset(Dataset[Any]):
         self.reading = reading
         self.augmentation = augmentation
         self.seed = seed
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    @staticmethod
+    @abstractmethod
+    def collate(items: Sequence[Any]) -> Any:
+        """Items as a batch."""
 
     def drawn(self, key: int | tuple[int, int]) -> tuple[int, np.random.Generator]:
         """The index of a key, an index alone or (epoch, index), and what is drawn from in that epoch."""
@@ -149,6 +162,15 @@ class ImageDataset(TableDataset):
             view = training_view(reading.view, image, reading.region_size, generator)
             views = [self.augmentation(view, generator)]
         return Item(views, torch.as_tensor(self.table.targets[index]), index)
+
+    @staticmethod
+    def collate(items: Sequence[Item]) -> ImageBatch:
+        """Images as a list, for their sizes differ; targets stacked."""
+        return ImageBatch(
+            [item.views for item in items],
+            torch.stack([item.target for item in items]),
+            tuple(item.place for item in items),
+        )
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -197,12 +219,3 @@ class EpochSampler(Sampler[tuple[int, int]]):
             order = np.resize(order, len(self) * self.processes)
         share = order[self.rank :: self.processes][self.skip :]
         return iter([(self.epoch, int(index)) for index in share])
-
-
-def collate(items: Sequence[Item]) -> ImageBatch:
-    """Images as a list, for their sizes differ; targets stacked."""
-    return ImageBatch(
-        [item.views for item in items],
-        torch.stack([item.target for item in items]),
-        tuple(item.place for item in items),
-    )

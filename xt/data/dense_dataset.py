@@ -3,21 +3,18 @@
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cached_property
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from xt.data.dataset import Reading, TableDataset
-from xt.data.labelled import Labelled, MaskPlaces, PointPlaces, random_window
 from xt.errors import ConfigError, DataWarning, TableError
 from xt.images import LargeImage
-from xt.images.polygons import PolygonImage
-from xt.labels.box_table import BoxTable
-from xt.labels.box_windows import BoxPlaces, with_area
 from xt.labels.image_table import ImageTable
-from xt.labels.point_table import PointTable
-from xt.labels.targets import BoxTarget
+from xt.labels.label_places import MaskPlaces
+from xt.labels.labelled import Labelled, random_window
 
 
 class DenseItem(NamedTuple):
@@ -31,18 +28,30 @@ class DenseBatch(NamedTuple):
     """Some images of differing sizes with their labels.
 
     Attributes:
-        targets: a mask, a `PointTable` or a `BoxTable` for each image.
+        pairs: each with its labels.
         places: in the table.
     """
 
-    images: list[LargeImage]
-    targets: list[LargeImage | PointTable | BoxTable]
+    pairs: list[Labelled]
     places: tuple[int, ...]
+
+    @property
+    def images(self) -> list[LargeImage]:
+        return [pair.image for pair in self.pairs]
+
+    @property
+    def targets(self) -> list[Any]:
+        """A mask, a `PointTable` or a `BoxTable` for each image."""
+        return [pair.target for pair in self.pairs]
+
+    def to(self, device: torch.device) -> "DenseBatch":
+        """Itself: images and masks stay where they are, the model reads their regions to the device."""
+        return self
 
     def close(self) -> None:
         """Close the files; the next step opens its own."""
-        for image, target in zip(self.images, self.targets, strict=True):
-            Labelled(image, target).close()
+        for pair in self.pairs:
+            pair.close()
 
 
 class DenseDataset(TableDataset):
@@ -64,14 +73,15 @@ class DenseDataset(TableDataset):
         pair = open_labelled(self.table, place, self.reading)
         if augmentation is None:
             return DenseItem(pair, place)
-        if isinstance(pair.target, BoxTable):
-            pair = Labelled(pair.image, with_area(pair.target))
+        pair = pair.learnable()
         if augmentation.train_size is not None:
             pair = random_window(
                 pair,
                 augmentation.train_size,
                 augmentation.label_centred,
-                lambda generator: self._label(place, pair, generator),
+                lambda generator: pair.draw_label(
+                    generator, len(self.table.class_names), self._places, place
+                ),
                 generator,
             )
         return DenseItem(pair.augmented(augmentation, generator), place)
@@ -81,16 +91,10 @@ class DenseDataset(TableDataset):
         """Of masks seen so far, by place in the table."""
         return {}
 
-    def _label(
-        self, place: int, pair: Labelled, generator: np.random.Generator
-    ) -> tuple[float, float] | None:
-        if isinstance(pair.target, PointTable):
-            return PointPlaces(pair.target)(generator)
-        if isinstance(pair.target, BoxTable):
-            return BoxPlaces(pair.target)(generator)
-        if place not in self._places:
-            self._places[place] = MaskPlaces(pair.target, len(self.table.class_names))
-        return self._places[place].draw(pair.target, generator)
+    @staticmethod
+    def collate(items: Sequence[DenseItem]) -> DenseBatch:
+        """Images and labels as lists."""
+        return DenseBatch([item.pair for item in items], tuple(item.place for item in items))
 
 
 def open_labelled(table: ImageTable, place: int, reading: Reading) -> Labelled:
@@ -102,14 +106,13 @@ def open_labelled(table: ImageTable, place: int, reading: Reading) -> Labelled:
     return _opened(table, place, reading)[0]
 
 
-def _opened(
-    table: ImageTable, place: int, reading: Reading
-) -> tuple[Labelled, LargeImage | PointTable | BoxTable]:
+def _opened(table: ImageTable, place: int, reading: Reading) -> tuple[Labelled, Any]:
     """As `open_labelled`, with the labels on the pixels of the file."""
     read = reading.as_read(table.paths[place], table.microns_of(place))
     try:
-        labels = table.targets[place].on(read.file)
-        return Labelled(read.image, read.labels(labels), read.step), labels
+        target = table.targets[place]
+        labels = target.on(read.file)
+        return target.beside(read.image, read.labels(labels), read.step), labels
     except BaseException:
         read.file.close()
         raise
@@ -135,20 +138,15 @@ def check_labelled(
         ConfigError: distances on the map are wanted, and an image lies on none.
     """
     given = lying = 0
-    found = np.zeros(len(table.class_names), np.int64)
-    masks = False
+    found: NDArray[np.int64] | None = None
     beyond = _Beyond()
     for place in range(len(table)):
         pair, on_file = _opened(table, place, reading)
         target = table.targets[place]
-        if isinstance(pair.target, BoxTable):
-            single = with_area(pair.target)
-            found += np.bincount(single.labels[~single.crowd], minlength=len(found))
-            beyond.add(pair.target, pair.image)
-        elif isinstance(pair.target, PointTable):
-            found += np.bincount(pair.target.labels, minlength=len(found))
-        else:
-            masks = True
+        counts = pair.counts(len(table.class_names))
+        if counts is not None:
+            found = counts if found is None else found + counts
+        beyond.add(pair)
         if on_map and pair.image.location is None:
             pair.close()
             raise ConfigError(
@@ -156,53 +154,39 @@ def check_labelled(
                 "'pixels'"
             )
         if target.given is not None:
-            given, lying = given + target.given, lying + _number_of(on_file)
+            given, lying = given + target.given, lying + target.lying(on_file)
         pair.close()
         if progress is not None:
             progress(place + 1, len(table))
     if given and not lying:
         raise TableError(
-            f"{table.source}: none of the {'polygons' if masks else 'points'} lies on its image; check coordinate "
+            f"{table.source}: none of the {table.targets[0].objects} lies on its image; check coordinate "
             "systems, and the order of x and y"
         )
     beyond.say(table.source)
-    return None if masks else found
+    return found
 
 
 class _Beyond:
-    """Boxes that reach beyond their images, as they do where corners are written for sizes."""
+    """Objects that reach beyond their images, as boxes do where corners are written for sizes."""
 
     def __init__(self) -> None:
-        self.boxes = self.outside = 0
+        self.all = self.outside = 0
         self.first = ""
 
-    def add(self, boxes: BoxTable, image: LargeImage) -> None:
-        height, width = image.shape
-        edges = boxes.edges
-        outside = (edges[:, :2] < -1).any(axis=1) | (edges[:, 2] > height + 1) | (edges[:, 3] > width + 1)
-        if outside.any() and not self.first:
-            y0, x0, y1, x1 = edges[np.flatnonzero(outside)[0]]
-            self.first = (
-                f"x={x0:g}, y={y0:g}, width={x1 - x0:g}, height={y1 - y0:g} on {image.name} of {height} x {width} "
-                "(height x width)"
-            )
-        self.boxes, self.outside = self.boxes + len(boxes), self.outside + int(outside.sum())
+    def add(self, pair: Labelled) -> None:
+        outside = pair.outside()
+        self.first = self.first or outside.first
+        self.all, self.outside = self.all + pair.num_objects, self.outside + outside.number
 
     def say(self, source: str) -> None:
         if self.outside:
             warnings.warn(
-                f"{source}: {self.outside} of {self.boxes} boxes reach beyond their images, such as {self.first}; a "
+                f"{source}: {self.outside} of {self.all} boxes reach beyond their images, such as {self.first}; a "
                 "COCO box is x, y, width, height",
                 DataWarning,
                 stacklevel=3,
             )
-
-
-def _number_of(target: LargeImage | PointTable | BoxTable) -> int:
-    """How many objects of a file lie on the image."""
-    if isinstance(target, LargeImage):
-        return target.polygons.count if isinstance(target, PolygonImage) else 0
-    return len(target)
 
 
 def warn_of_crowded_images(table: ImageTable, most: int) -> None:
@@ -211,7 +195,7 @@ def warn_of_crowded_images(table: ImageTable, most: int) -> None:
     Args:
         most: boxes of an image that count.
     """
-    counts = [int((~target.boxes.crowd).sum()) for target in table.targets if isinstance(target, BoxTarget)]
+    counts = [target.known_objects for target in table.targets if target.known_objects is not None]
     crowded = [count for count in counts if count > most]
     if crowded:
         warnings.warn(
@@ -220,12 +204,3 @@ def warn_of_crowded_images(table: ImageTable, most: int) -> None:
             "(--max-detections)",
             stacklevel=2,
         )
-
-
-def collate_dense(items: Sequence[DenseItem]) -> DenseBatch:
-    """Images and labels as lists."""
-    return DenseBatch(
-        [item.pair.image for item in items],
-        [item.pair.target for item in items],
-        tuple(item.place for item in items),
-    )

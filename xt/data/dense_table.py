@@ -23,7 +23,6 @@ from xt.labels.targets import KnownPoints, MaskTarget, PointTarget, Target
 
 ONLY_POLYGON = "polygon"
 """What the class of polygons is called where files name none."""
-DENSE_TASKS = ("segmentation", "points", "detection")
 # Of several files of labels.
 _SPLITS = ("train", "val", "test")
 

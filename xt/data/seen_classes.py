@@ -13,7 +13,6 @@ from xt.data.dense_dataset import open_labelled
 from xt.errors import DataWarning, TableError
 from xt.images import LargeImage
 from xt.labels.image_table import ImageTable, in_short
-from xt.labels.targets import MaskTarget
 
 # Masks that are looked at in any case, more only while a class is missing; windows of each, and their pixels a side.
 _MASKS, _WINDOWS_A_SIDE, _WINDOW = 64, 4, 256
@@ -65,18 +64,6 @@ def warn_of_spellings(table: ImageTable) -> None:
             DataWarning,
             stacklevel=3,
         )
-
-
-def check_answers(table: ImageTable, task: str) -> None:
-    """Say which classes no training image is of.
-
-    Args:
-        task: classification or multilabel; other answers have no classes.
-    """
-    if task == "classification":
-        warn_of_unseen(table, np.bincount(table.targets, minlength=len(table.class_names)))
-    elif task == "multilabel":
-        warn_of_unseen(table, table.targets.sum(axis=0).astype(np.int64))
 
 
 @dataclass
@@ -150,11 +137,10 @@ def check_masks(
         if number >= _MASKS and (look.counts.all() or not training):
             break
         with closing(open_labelled(table, place, reading)) as pair:
-            assert isinstance(pair.target, LargeImage)
             look.add(pair.target, ignore_index)
         if progress is not None:
             progress(number + 1, len(table))
-    numbered = all(isinstance(target, MaskTarget) and target.values is None for target in table.targets)
+    numbered = all(target.holds_numbers for target in table.targets)
     if look.others:
         raise TableError(_others(look, table.class_names, ignore_index))
     if training:

@@ -12,14 +12,14 @@ from xt.labels.box_table import BoxTable
 from xt.labels.box_windows import cut_boxes
 from xt.labels.formats.polygon_files import PolygonFile, PolygonFiles, class_numbers
 from xt.labels.formats.vector_files import warn_of_classless
-from xt.labels.targets import Boxes, Target
+from xt.labels.targets import Boxes, Mask
 
 IGNORED = "ignored"
 """Where no polygon lies nothing is known."""
 ORDERS = ("area", "file")
 
 
-class PolygonTarget(Target):
+class PolygonTarget(Mask):
     """A mask that a file's polygons draw.
 
     Nothing is known inside of polygons without a class.
@@ -62,6 +62,9 @@ class PolygonTarget(Target):
     @property
     def given(self) -> int:
         return len(self._file().polygons)
+
+    def lying(self, labels: PolygonImage) -> int:
+        return labels.polygons.count
 
     def on(self, image: LargeImage) -> PolygonImage:
         key = ("mask", self.path, self.layer, self.class_names, self.unlabelled, self.order, _place(image))

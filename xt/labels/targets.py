@@ -3,6 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +13,7 @@ from xt.images import LargeImage, MappedImage, open_image
 from xt.labels.alignment import aligned
 from xt.labels.box_table import BoxTable
 from xt.labels.formats.point_files import PointFile
+from xt.labels.labelled import ImageWithBoxes, ImageWithMask, ImageWithPoints, Labelled
 from xt.labels.point_table import PointTable
 
 _UNKNOWN = 255
@@ -22,14 +24,34 @@ class Target(ABC):
 
     Attributes:
         path: of the file they are in; None where they are in no file of their own.
+        objects: what that file holds, in the plural.
         given: how many objects that file holds, of which some may lie beside the image; None where that cannot be.
     """
 
     path: Path | None = None
+    objects: str = "points"
 
     @property
     def given(self) -> int | None:
         return None
+
+    def lying(self, labels: Any) -> int:
+        """How many of the objects of its file `on` has found on an image."""
+        return len(labels)
+
+    @property
+    def known_objects(self) -> int | None:
+        """How many objects are to be found; None where only opening the image tells."""
+        return None
+
+    @abstractmethod
+    def beside(self, image: LargeImage, labels: Any, step: tuple[float, float]) -> Labelled:
+        """An image with its labels, both as the model reads the image.
+
+        Args:
+            labels: as of `on`, then brought to the image's resolution.
+            step: see `Labelled`.
+        """
 
     @abstractmethod
     def on(self, image: LargeImage) -> LargeImage | PointTable | BoxTable:
@@ -42,7 +64,28 @@ class Target(ABC):
         """
 
 
-class MaskTarget(Target):
+class Mask(Target):
+    """A class for each pixel.
+
+    Attributes:
+        holds_numbers: whether its file holds class numbers as they are.
+    """
+
+    objects = "polygons"
+    holds_numbers = False
+
+    def beside(self, image: LargeImage, labels: Any, step: tuple[float, float]) -> ImageWithMask:
+        return ImageWithMask(image, labels, step)
+
+
+class Points(Target):
+    """Points in an image."""
+
+    def beside(self, image: LargeImage, labels: Any, step: tuple[float, float]) -> ImageWithPoints:
+        return ImageWithPoints(image, labels, step)
+
+
+class MaskTarget(Mask):
     """An image of class numbers beside an image.
 
     Args:
@@ -62,6 +105,7 @@ class MaskTarget(Target):
         self.values = values
         self.nodata = nodata
         self.class_names = tuple(class_names)
+        self.holds_numbers = values is None
 
     def on(self, image: LargeImage) -> LargeImage:
         file = open_image(self.path, nodata=self.nodata)
@@ -91,7 +135,7 @@ class MaskTarget(Target):
             )
 
 
-class PointTarget(Target):
+class PointTarget(Points):
     """The points of a file."""
 
     def __init__(self, file: PointFile, class_names: Sequence[str]) -> None:
@@ -107,7 +151,7 @@ class PointTarget(Target):
         return self.file.on(image, self.class_names)
 
 
-class KnownPoints(Target):
+class KnownPoints(Points):
     """Points in pixels that are in memory already.
 
     Args:
@@ -136,8 +180,12 @@ class Boxes(Target):
         category_ids: those of the classes, in their order.
     """
 
+    objects = "polygons"
     image_id: int | str
     category_ids: tuple[int | str, ...]
+
+    def beside(self, image: LargeImage, labels: Any, step: tuple[float, float]) -> ImageWithBoxes:
+        return ImageWithBoxes(image, labels, step)
 
     @abstractmethod
     def on(self, image: LargeImage) -> BoxTable: ...
@@ -166,6 +214,10 @@ class BoxTarget(Boxes):
         self.shape = shape
         self.image_id = image_id
         self.category_ids = tuple(category_ids)
+
+    @property
+    def known_objects(self) -> int:
+        return int((~self.boxes.crowd).sum())
 
     def on(self, image: LargeImage) -> BoxTable:
         if self.shape is not None and tuple(self.shape) != image.shape:

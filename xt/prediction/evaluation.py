@@ -14,16 +14,7 @@ if TYPE_CHECKING:
     from xt.data.dataset import Reading
     from xt.labels.image_table import ImageTable
     from xt.model.xt import XT
-    from xt.training.dense_evaluation import DenseEvaluation
-    from xt.training.evaluation import Evaluation
-
-# Options, and the heads that they are for.
-_OPTIONS = {
-    "distance": ("points",),
-    "distance_unit": ("points",),
-    "score_threshold": ("points",),
-    "max_detections": ("detection",),
-}
+    from xt.tasks.base import Evaluated
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +28,7 @@ class EvaluateResult:
     """
 
     metrics: dict[str, Any]
-    evaluation: "Evaluation | DenseEvaluation"
+    evaluation: "Evaluated"
     images: str
 
 
@@ -91,9 +82,12 @@ def evaluate(
 
 def _check_options(config: EvaluateConfig, head: str) -> None:
     """Refuse options that mean nothing for a model with this head."""
-    for name, heads in _OPTIONS.items():
-        if head not in heads and getattr(config, name) is not None:
-            raise OptionError(f"<{name}> is for {' and '.join(heads)}, but this model's head is {head!r}")
+    from xt.tasks import settings_of_tasks, task_of
+
+    own = task_of(head).name
+    for name, tasks in settings_of_tasks().items():
+        if own not in tasks and getattr(config, name) is not None:
+            raise OptionError(f"<{name}> is for {' and '.join(tasks)}, but this model's head is {head!r}")
 
 
 def _images(
@@ -126,33 +120,28 @@ def _measure(
     config: EvaluateConfig,
     folder: Path | None,
     progress: Progress,
-) -> "Evaluation | DenseEvaluation":
+) -> "Evaluated":
     """The metrics, which are also written with all that belongs to them if a folder was given."""
-    from xt.data.dense_dataset import warn_of_crowded_images
-    from xt.heads import DenseHead
-    from xt.training.dense_evaluation import evaluate_dense, write_dense_evaluation
-    from xt.training.evaluation import evaluate, write_evaluation
+    from xt.tasks import task_of
     from xt.training.stages import StageBars
 
-    report = StageBars(progress)
-    if isinstance(model.head, DenseHead):
-        settings = _evaluation(run, config)
-        warn_of_crowded_images(table, settings.max_detections[-1])
-        dense = evaluate_dense(model, table, how, settings, report=report)
-        if folder is not None:
-            write_dense_evaluation(dense, folder)
-        return dense
-    evaluation = evaluate(model, table, how, batch_size=config.batch_size, report=report)
+    task, settings = task_of(model.config.head), _evaluation(run, config)
+    task.check_measured(table, settings)
+    found = task.evaluate(
+        model, table, how, settings, batch_size=config.batch_size, report=StageBars(progress)
+    )
     if folder is not None:
-        write_evaluation(evaluation, folder)
-    return evaluation
+        found.write(folder)
+    return found
 
 
 def _evaluation(run: "RunConfig | None", config: EvaluateConfig) -> "EvaluationConfig":
-    """When a point counts as found, and how many boxes: as in training, unless given here."""
+    """How the task is measured: as in training, unless given here."""
     from xt.config.run import EvaluationConfig
+    from xt.tasks import settings_of_tasks
 
-    given = {name: getattr(config, name) for name in _OPTIONS if getattr(config, name) is not None}
+    given = {name: getattr(config, name) for name in settings_of_tasks()}
+    given = {name: value for name, value in given.items() if value is not None}
     return replace(EvaluationConfig() if run is None else run.evaluation, **given)
 
 

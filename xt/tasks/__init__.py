@@ -1,14 +1,22 @@
 """Tasks: one file each ties together labels, head, metrics, written results and pictures; everything else asks them."""
 
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
 from xt.errors import ConfigError
 from xt.registry import nearest
-from xt.tasks.base import Task
+from xt.tasks.base import Evaluated, Task
 from xt.tasks.classification import Classification
 from xt.tasks.detection import Detection
 from xt.tasks.multilabel import MultiLabel
 from xt.tasks.points import Points
 from xt.tasks.regression import Regression
 from xt.tasks.segmentation import Segmentation
+
+if TYPE_CHECKING:
+    from xt.data.dataset import Reading
+    from xt.labels.image_table import ImageTable
+    from xt.model.xt import XT
 
 TASKS: dict[str, Task] = {
     task.name: task
@@ -24,7 +32,7 @@ def task_of(head: str) -> Task:
     """
     from xt.heads import DENSE_HEADS, HEADS
 
-    heads = {**HEADS, **DENSE_HEADS}
+    heads: dict[str, Any] = {**HEADS, **DENSE_HEADS}
     if head not in heads:
         raise ConfigError(f"unknown model.head {head!r}{nearest(head, heads)}; there are {', '.join(heads)}")
     served = heads[head].task
@@ -33,6 +41,13 @@ def task_of(head: str) -> Task:
             f"the head {head!r} serves a task {served!r}, which there is not; there are {', '.join(TASKS)}"
         )
     return TASKS[served]
+
+
+def evaluate(
+    model: "XT", table: "ImageTable", reading: "Reading", settings: Any = None, **others: Any
+) -> Evaluated:
+    """Measure a model on a table's images by the metrics of its task; args as of `Task.evaluate`."""
+    return TASKS[model.head.task].evaluate(model, table, reading, settings, **others)
 
 
 def tasks_by_option() -> dict[str, list[str]]:
@@ -44,4 +59,13 @@ def tasks_by_option() -> dict[str, list[str]]:
     return found
 
 
-__all__ = ["TASKS", "Task", "task_of", "tasks_by_option"]
+def settings_of_tasks() -> dict[str, list[str]]:
+    """Each setting of `evaluation`, with the names of the tasks that have it."""
+    found: dict[str, list[str]] = {}
+    for name, task in TASKS.items():
+        for entry in fields(task.Evaluation):
+            found.setdefault(entry.name, []).append(name)
+    return found
+
+
+__all__ = ["TASKS", "Task", "evaluate", "settings_of_tasks", "task_of", "tasks_by_option"]

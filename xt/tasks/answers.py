@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from xt.data.table_files import read_table
@@ -11,10 +12,19 @@ from xt.tasks.label_fields import NoSettings
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from torch import Tensor
+    from torchmetrics import Metric, MetricCollection
 
+    from xt.data.augmentation import Augmentation
+    from xt.data.dataset import Reading, TableDataset
     from xt.data.label_columns import ReadLabels
+    from xt.data.splits import Splits
     from xt.labels.image_table import ImageTable
     from xt.model.config import ModelConfig
+    from xt.model.xt import XT
+    from xt.tasks.answer_evaluation import AnswerEvaluation
+    from xt.tasks.base import Report
+    from xt.tasks.validation import Validation
 
 
 class AnswerTask(Task):
@@ -51,6 +61,89 @@ class AnswerTask(Task):
             root=table.root,
             rows=table.rows,
         )
+
+    def dataset(
+        self,
+        table: "ImageTable",
+        reading: "Reading",
+        *,
+        augmentation: "Augmentation | None" = None,
+        seed: int = 0,
+    ) -> "TableDataset":
+        from xt.data.dataset import ImageDataset
+
+        return ImageDataset(table, reading, augmentation=augmentation, seed=seed)
+
+    def check(
+        self,
+        splits: "Splits",
+        reading: "Reading",
+        settings: Any,
+        model: "ModelConfig",
+        report: "Report | None" = None,
+    ) -> None:
+        from xt.data.seen_classes import warn_of_spellings, warn_of_unseen
+
+        counts = self.class_counts(splits.train.targets, len(splits.train.class_names))
+        if counts is not None:
+            warn_of_spellings(splits.train)
+            warn_of_unseen(splits.train, counts)
+
+    @abstractmethod
+    def measures(self, num_outputs: int, sync: bool) -> "dict[str, Metric | MetricCollection]":
+        """See `metrics`."""
+
+    def metrics(self, num_outputs: int, prefix: str = "", *, sync: bool = True) -> "MetricCollection":
+        """Metrics of `Head.probabilities` (B, K) against the head's targets, made by `metric_targets`.
+
+        Args:
+            sync: whether the processes of a distributed run add up what each has seen; False where one process
+                alone has seen everything.
+        """
+        from torchmetrics import MetricCollection
+
+        # Each with counts of its own: torchmetrics has metrics share them for good if they are equal after one batch,
+        # which top-3 and top-5 often are.
+        return MetricCollection(self.measures(num_outputs, sync), prefix=prefix, compute_groups=False)
+
+    def metric_targets(self, targets: "Tensor") -> "Tensor":
+        """Targets as torchmetrics wants them."""
+        return targets
+
+    @abstractmethod
+    def class_counts(self, targets: "NDArray[Any]", num_classes: int) -> "NDArray[np.int64] | None":
+        """(K,) how many images of a table's targets show each class; None of answers without classes."""
+
+    @abstractmethod
+    def table_of(self, evaluation: "AnswerEvaluation") -> list[list[Any]]:
+        """The rows of `predictions.csv`, the first of which are the columns' names."""
+
+    def write_more(self, evaluation: "AnswerEvaluation", folder: Path) -> None:
+        """Write what belongs beside metrics and predictions.
+
+        Raises:
+            OutputError: the folder cannot be written to.
+        """
+
+    def evaluate(
+        self,
+        model: "XT",
+        table: "ImageTable",
+        reading: "Reading",
+        settings: Any = None,
+        *,
+        batch_size: int = 4,
+        report: "Report | None" = None,
+        what: str = "evaluate",
+    ) -> "AnswerEvaluation":
+        from xt.tasks.answer_evaluation import evaluate
+
+        return evaluate(self, model, table, reading, batch_size=batch_size, report=report, what=what)
+
+    def validation(self, model: "XT", settings: Any) -> "Validation":
+        from xt.tasks.validation import AnswerValidation
+
+        return AnswerValidation(self, model)
 
     @abstractmethod
     def label(self, names: Sequence[str], values: "NDArray[np.float64]") -> str:

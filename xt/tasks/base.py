@@ -5,17 +5,29 @@ metrics, drawing) is imported where it is used, so that a configuration can be r
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 if TYPE_CHECKING:
+    from xt.data.augmentation import Augmentation
+    from xt.data.dataset import Reading, TableDataset
+    from xt.data.splits import Splits
     from xt.images import LargeImage
     from xt.labels.image_table import ImageTable
     from xt.model.config import ModelConfig
     from xt.model.xt import XT
     from xt.tasks.place_results import PlaceResults
+    from xt.tasks.validation import Validation
+
+Report = Callable[[str, int, int, dict[str, float]], None]
+"""Called as (what, done, total, values): what is going on, how far it is, and the newest numbers.
+
+After each epoch of training, `values` has its number under "epoch" and the numbers of its row in `curves.csv`. After
+each step it has the newest loss and validation, "regions/s" and "memory" in bytes: the largest so far, of the device if
+that has a memory of its own.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +39,24 @@ class TableRows:
     split_column: str = "split"
     root: str | Path | None = None
     rows: Sequence[int] | None = None
+
+
+class Evaluated(Protocol):
+    """How good a model was on the images of a table."""
+
+    @property
+    def score(self) -> float:
+        """The metric that decides, see `Task.metric`."""
+
+    def summary(self) -> dict[str, Any]:
+        """The metrics, fit for JSON: None where there was nothing to measure."""
+
+    def write(self, folder: Path) -> None:
+        """Write metrics, and what they were taken from, to a folder.
+
+        Raises:
+            OutputError: the folder cannot be written to.
+        """
 
 
 class Task(ABC):
@@ -56,6 +86,73 @@ class Task(ABC):
     def results(self) -> "type[PlaceResults] | None":
         """What answers about every place become on disk; None of answers about whole images."""
         return None
+
+    @abstractmethod
+    def dataset(
+        self,
+        table: "ImageTable",
+        reading: "Reading",
+        *,
+        augmentation: "Augmentation | None" = None,
+        seed: int = 0,
+    ) -> "TableDataset":
+        """The images of a table with their targets; see `xt.data.dataset.TableDataset`."""
+
+    @abstractmethod
+    def check(
+        self,
+        splits: "Splits",
+        reading: "Reading",
+        settings: Any,
+        model: "ModelConfig",
+        report: "Report | None" = None,
+    ) -> None:
+        """Refuse labels that are not of their images, and say which classes are never shown, before anything is
+        computed.
+
+        Args:
+            settings: as of `evaluate`.
+        Raises:
+            TableError: labels do not fit, or there is nothing to learn from, or to choose an epoch by.
+            ConfigError: labels do not fit the settings.
+        """
+
+    def check_measured(self, table: "ImageTable", settings: Any) -> None:
+        """Warn of labels that cannot be measured by with these settings."""
+        return
+
+    def check_outputs(self, table: "ImageTable") -> None:
+        """Refuse a table from which nothing can be told apart.
+
+        Raises:
+            ConfigError: it has too few classes.
+        """
+        return
+
+    @abstractmethod
+    def evaluate(
+        self,
+        model: "XT",
+        table: "ImageTable",
+        reading: "Reading",
+        settings: Any = None,
+        *,
+        batch_size: int = 4,
+        report: "Report | None" = None,
+        what: str = "evaluate",
+    ) -> "Evaluated":
+        """Measure a model on a table's images, on its device; the model is left in the mode it was in.
+
+        Args:
+            settings: an `Evaluation` of this task, or whatever has its fields; None for the defaults.
+            batch_size: images at a time, >= 1, where they are not taken one by one; their files are open together.
+            report: told about progress.
+            what: it calls this.
+        """
+
+    @abstractmethod
+    def validation(self, model: "XT", settings: Any) -> "Validation":
+        """What is measured of the validation images of an epoch; `settings` as of `evaluate`."""
 
     def as_taken(self, image: "LargeImage", channels: int) -> "LargeImage":
         """An image as models of this task take it.

@@ -2,14 +2,22 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xt.data.label_columns import ReadLabels, classes
+from xt.errors import ConfigError
+from xt.labels.image_table import ImageTable
 from xt.tasks.answers import AnswerTask
 from xt.tasks.label_fields import ClassLabels
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric, MetricCollection
+
+    from xt.tasks.answer_evaluation import AnswerEvaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,3 +43,37 @@ class Classification(AnswerTask):
     def said(self, names: Sequence[str], values: NDArray[np.float64]) -> list[str]:
         name, value = max(zip(names, values, strict=True), key=lambda pair: pair[1])
         return [f"{name} ({value:.1%})"]
+
+    def measures(self, num_outputs: int, sync: bool) -> "dict[str, Metric | MetricCollection]":
+        """Top-1, top-3 and top-5 (with more than three and five classes) and macro F1, the mean over the classes."""
+        from torchmetrics.classification import MulticlassAccuracy
+
+        from xt.metrics.classes import MacroF1, TopAccuracy
+
+        return {
+            "top1": MulticlassAccuracy(num_outputs, average="micro", sync_on_compute=sync),
+            **{f"top{k}": TopAccuracy(k, sync_on_compute=sync) for k in (3, 5) if num_outputs > k},
+            "macro_f1": MacroF1(num_outputs, sync_on_compute=sync),
+        }
+
+    def class_counts(self, targets: NDArray[Any], num_classes: int) -> NDArray[np.int64]:
+        return np.bincount(targets, minlength=num_classes)
+
+    def table_of(self, evaluation: "AnswerEvaluation") -> list[list[Any]]:
+        from xt.tasks.class_tables import predicted_classes
+
+        return predicted_classes(evaluation)
+
+    def write_more(self, evaluation: "AnswerEvaluation", folder: Path) -> None:
+        """Which class was taken for which."""
+        from xt.tasks.class_tables import write_confusion
+
+        write_confusion(evaluation, folder)
+
+    def check_outputs(self, table: ImageTable) -> None:
+        """Refuse fewer than two classes."""
+        if len(table.class_names) < 2:
+            raise ConfigError(
+                f"{table.source} has only one class, {', '.join(table.class_names)}, but a classification needs at "
+                "least two: check the labels and data.label_columns"
+            )

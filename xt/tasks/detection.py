@@ -2,19 +2,26 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from xt.data.dense_table import read_box_table
 from xt.errors import ConfigError
 from xt.tasks.base import TableRows
 from xt.tasks.label_fields import FileLabels
-from xt.tasks.places import PlaceTask, columns
+from xt.tasks.places import PartOfRun, PlaceTask, columns
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from xt.images import LargeImage
     from xt.labels.image_table import ImageTable
     from xt.model.config import ModelConfig
+    from xt.model.xt import XT
+    from xt.tasks.place_evaluation import PlaceEvaluation
     from xt.tasks.place_results import PlaceResults
+    from xt.tasks.place_scores import PlaceScores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +58,7 @@ class Detection(PlaceTask):
     takes = "boxes"
     metric = "ap"
     recipe = "detection"
+    metric_of_class = "ap"
     options = ("merge_iou", "least_score", "instances", "restart")
 
     @property
@@ -78,3 +86,28 @@ class Detection(PlaceTask):
         from xt.data.grey import in_colour
 
         return in_colour(image, channels)
+
+    def scores(self, model: "XT", settings: Any, *, sync: bool = True) -> "PlaceScores":
+        from xt.tasks.box_scores import FoundBoxScores
+
+        return FoundBoxScores(model, settings, sync=sync)
+
+    def check_part(
+        self, part: PartOfRun, found: "NDArray[np.int64] | None", settings: Any, model: "ModelConfig"
+    ) -> None:
+        super().check_part(part, found, settings, model)
+        if part.name != "training":
+            self.check_measured(part.table, settings)
+
+    def check_measured(self, table: "ImageTable", settings: Any) -> None:
+        """Of images with more objects than boxes that count."""
+        from xt.data.dense_dataset import warn_of_crowded_images
+
+        warn_of_crowded_images(table, settings.max_detections[-1])
+
+    def write_more(self, evaluation: "PlaceEvaluation", folder: Path) -> None:
+        """Of the boxes `detections.json`."""
+        from xt.labels.formats.coco_writing import write_results
+        from xt.tasks.box_scores import coco_results
+
+        write_results(folder / "detections.json", coco_results(evaluation))

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,13 @@ from xt.data.label_columns import ReadLabels, joined_labels, zeros_and_ones
 from xt.errors import ConfigError
 from xt.tasks.answers import AnswerTask
 from xt.tasks.label_fields import ClassLabels
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from torchmetrics import Metric, MetricCollection
+
+    from xt.tasks.answer_evaluation import AnswerEvaluation
+
 
 _SURE = 0.5
 
@@ -53,3 +60,38 @@ class MultiLabel(AnswerTask):
     def said(self, names: Sequence[str], values: NDArray[np.float64]) -> list[str]:
         pairs = zip(names, values, strict=True)
         return [f"{name} ({value:.1%})" for name, value in pairs if value >= _SURE] or ["no label"]
+
+    def measures(self, num_outputs: int, sync: bool) -> "dict[str, Metric | MetricCollection]":
+        """Macro F1 at probability 1/2 and macro average precision, both over the labels that there are, and the share
+        of images with every label right."""
+        from torchmetrics.classification import (
+            BinaryAccuracy,
+            BinaryAveragePrecision,
+            BinaryF1Score,
+            MultilabelExactMatch,
+        )
+
+        from xt.metrics.classes import LabelAveragePrecision, MacroLabelF1
+
+        if num_outputs == 1:
+            # Of one label there is no mean over labels, and torchmetrics refuses to take it.
+            return {
+                "macro_f1": BinaryF1Score(sync_on_compute=sync),
+                "average_precision": BinaryAveragePrecision(sync_on_compute=sync),
+                "exact_match": BinaryAccuracy(sync_on_compute=sync),
+            }
+        return {
+            "macro_f1": MacroLabelF1(num_outputs, sync_on_compute=sync),
+            "average_precision": LabelAveragePrecision(num_outputs, sync_on_compute=sync),
+            "exact_match": MultilabelExactMatch(num_outputs, sync_on_compute=sync),
+        }
+
+    def metric_targets(self, targets: "Tensor") -> "Tensor":
+        """Labels as whole numbers."""
+        return targets.long()
+
+    def class_counts(self, targets: NDArray[Any], num_classes: int) -> NDArray[np.int64]:
+        return targets.sum(axis=0).astype(np.int64)
+
+    def table_of(self, evaluation: "AnswerEvaluation") -> list[list[Any]]:
+        return evaluation.columns("p_")

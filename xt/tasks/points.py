@@ -13,7 +13,9 @@ from xt.tasks.places import PlaceTask, columns
 if TYPE_CHECKING:
     from xt.labels.image_table import ImageTable
     from xt.model.config import ModelConfig
+    from xt.model.xt import XT
     from xt.tasks.place_results import PlaceResults
+    from xt.tasks.place_scores import PlaceScores
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,3 +77,12 @@ class Points(PlaceTask):
             points_column=labels.points_column,
             **columns(table, labels),
         )
+
+    def scores(self, model: "XT", settings: Any, *, sync: bool = True) -> "PlaceScores":
+        from xt.tasks.point_scores import FoundPointScores
+
+        return FoundPointScores(model, settings, sync=sync)
+
+    def measures_on_map(self, settings: Any) -> bool:
+        on_map: bool = settings.distance_unit == "map"
+        return on_map

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +10,11 @@ from numpy.typing import NDArray
 from xt.data.label_columns import ReadLabels, measures
 from xt.tasks.answers import AnswerTask
 from xt.tasks.label_fields import ClassLabels
+
+if TYPE_CHECKING:
+    from torchmetrics import Metric, MetricCollection
+
+    from xt.tasks.answer_evaluation import AnswerEvaluation
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,3 +44,18 @@ class Regression(AnswerTask):
 
     def said(self, names: Sequence[str], values: NDArray[np.float64]) -> list[str]:
         return [f"{name} = {value:.4g}" for name, value in zip(names, values, strict=True)]
+
+    def measures(self, num_outputs: int, sync: bool) -> "dict[str, Metric | MetricCollection]":
+        """Root mean squared and mean absolute error over all numbers."""
+        from torchmetrics import MeanAbsoluteError, MeanSquaredError
+
+        return {
+            "rmse": MeanSquaredError(squared=False, sync_on_compute=sync),
+            "mae": MeanAbsoluteError(sync_on_compute=sync),
+        }
+
+    def class_counts(self, targets: NDArray[Any], num_classes: int) -> None:
+        return None
+
+    def table_of(self, evaluation: "AnswerEvaluation") -> list[list[Any]]:
+        return evaluation.columns("predicted_")

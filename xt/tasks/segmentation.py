@@ -7,12 +7,20 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from xt.data.dense_table import read_mask_table
 from xt.tasks.base import TableRows
 from xt.tasks.label_fields import FileLabels, NoSettings
-from xt.tasks.places import PlaceTask, columns
+from xt.tasks.places import PartOfRun, PlaceTask, columns
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from xt.labels.image_table import ImageTable
     from xt.model.config import ModelConfig
+    from xt.model.xt import XT
     from xt.tasks.place_results import PlaceResults
+    from xt.tasks.place_scores import PlaceScores
+
+
+_UNKNOWN = 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,3 +78,29 @@ class Segmentation(PlaceTask):
             order=labels.polygon_order,
             **columns(table, labels),
         )
+
+    def scores(self, model: "XT", settings: Any, *, sync: bool = True) -> "PlaceScores":
+        """Those of `SegmentationScores`."""
+        from xt.metrics.segmentation import SegmentationScores
+        from xt.tasks.place_scores import PixelScores
+
+        config, ignored = model.config, ignore_index(model.config)
+        return PixelScores([SegmentationScores(config.num_classes, ignored, config.class_names, sync=sync)])
+
+    def check_part(
+        self, part: PartOfRun, found: "NDArray[np.int64] | None", settings: Any, model: "ModelConfig"
+    ) -> None:
+        from xt.data.seen_classes import check_masks
+
+        check_masks(
+            part.table,
+            part.reading,
+            ignore_index(model),
+            training=part.name == "training",
+            progress=part.progress,
+        )
+
+
+def ignore_index(model: "ModelConfig") -> int:
+    """The class number of mask pixels that nothing is said about."""
+    return int(model.head_options.get("ignore_index", _UNKNOWN))

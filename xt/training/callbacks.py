@@ -5,7 +5,6 @@ import io
 import math
 import time
 from collections import deque
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from xt.output import write_atomically
 from xt.streaming.memory import peak_bytes, peak_device_bytes
+from xt.tasks.base import Report
 from xt.training.module import TrainingModule
-
-Report = Callable[[str, int, int, dict[str, float]], None]
-"""Called as (what, done, total, values): what is going on, how far it is, and the newest numbers.
-
-After each epoch of training, `values` has its number under "epoch" and the numbers of its row in `curves.csv`. After
-each step it has the newest loss and validation, "regions/s" and "memory" in bytes: the largest so far, of the device if
-that has a memory of its own.
-"""
 
 # Of as many steps the regions a second are told.
 _STEPS_OF_A_PACE = 20

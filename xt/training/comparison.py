@@ -19,9 +19,9 @@ from typing import Any
 from xt import errors
 from xt.config.parser import config_to_yaml
 from xt.config.run import RunConfig
-from xt.data.dense_table import DENSE_TASKS
 from xt.errors import ConfigError, XTError
 from xt.output import check_writable_folder, write_atomically
+from xt.tasks import task_of
 from xt.training.callbacks import write_curves
 from xt.training.preparation import LAST
 from xt.training.tables import load_splits
@@ -50,7 +50,7 @@ def compare(config: RunConfig, out: str | Path, progress: Progress | None = None
         ConfigError: the model answers about every place.
         XTError: what a contestant raised.
     """
-    if config.model.head in DENSE_TASKS:
+    if task_of(config.model.head).about_places:
         raise ConfigError(
             f"model.head is {config.model.head!r}, but a down-sampled image or a crop has no answer about every place: "
             "`xt compare` compares answers about whole images"

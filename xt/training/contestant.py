@@ -12,9 +12,9 @@ from typing import Any
 
 from xt.config.parser import load_config
 from xt.errors import XTError
+from xt.metrics.summaries import ACCURACIES
 from xt.streaming.memory import peak_bytes, peak_device_bytes
-from xt.training.evaluation import evaluate, write_evaluation
-from xt.training.metrics import deciding_metric
+from xt.tasks import evaluate, task_of
 from xt.training.preparation import reading
 from xt.training.tables import load_splits
 
@@ -53,11 +53,12 @@ def run(path: Path) -> dict[str, Any] | None:
     test = load_splits(config.data, config.model.head, tuple(config.model.class_names or ())).test
     assert test is not None
     evaluation = evaluate(model, test, reading(config.data, model), report=speaker, what="test")
-    write_evaluation(evaluation, trained.folder / "test")
+    evaluation.write(trained.folder / "test")
     summary = evaluation.summary()
-    result: dict[str, Any] = {"metric": deciding_metric(evaluation.task)[0], "score": evaluation.score}
-    if evaluation.task == "classification":
-        result |= {"accuracy": summary["top1"], "accuracy_interval": summary["top1_interval"]}
+    metric = task_of(config.model.head).metric
+    result: dict[str, Any] = {"metric": metric, "score": evaluation.score}
+    if metric in ACCURACIES:
+        result |= {"accuracy": summary[metric], "accuracy_interval": summary[f"{metric}_interval"]}
     return result | {
         "peak_bytes": peak_bytes(),
         "peak_device_bytes": peak_device_bytes(),

@@ -7,15 +7,14 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from xt.config.run import RunConfig
-from xt.data.dataset import EpochSampler, ImageBatch, ImageDataset, Reading, collate
-from xt.data.dense_dataset import DenseBatch, DenseDataset, collate_dense
-from xt.data.dense_table import DENSE_TASKS
+from xt.data.dataset import EpochSampler, ImageBatch, Reading, TableDataset
+from xt.data.dense_dataset import DenseBatch
 from xt.data.photo_dataset import PhotoBatch, PhotoDataset, photo_loader
 from xt.data.splits import Splits
-from xt.labels.image_table import ImageTable
+from xt.tasks import task_of
 from xt.training.resuming import ResumableLoader
 
-AnyDataset = ImageDataset | DenseDataset | PhotoDataset
+AnyDataset = TableDataset | PhotoDataset
 
 
 class TrainingData(LightningDataModule):
@@ -73,12 +72,7 @@ class TrainingData(LightningDataModule):
     def transfer_batch_to_device(
         self, batch: ImageBatch | DenseBatch | PhotoBatch, device: torch.device, dataloader_idx: int
     ) -> ImageBatch | DenseBatch | PhotoBatch:
-        if isinstance(batch, PhotoBatch):
-            return batch.to(device)
-        # Images and masks stay where they are: the model reads their regions to the device.
-        if isinstance(batch, DenseBatch):
-            return batch
-        return batch._replace(targets=batch.targets.to(device))
+        return batch.to(device)
 
     def _place(self) -> tuple[int, int]:
         """This process's number, and how many there are."""
@@ -91,9 +85,8 @@ class TrainingData(LightningDataModule):
                 dataset, self.batch_size, workers=self.workers, sampler=sampler, pin_memory=on_gpu
             )
         # No worker processes: an item is an open file, and the model's own threads read its pixels.
-        together: Any = collate_dense if isinstance(dataset, DenseDataset) else collate
         items: Any = dataset
-        return DataLoader(items, self.batch_size, sampler=sampler, collate_fn=together)
+        return DataLoader(items, self.batch_size, sampler=sampler, collate_fn=dataset.collate)
 
 
 def training_data(config: RunConfig, splits: Splits, how: Reading) -> TrainingData:
@@ -112,9 +105,9 @@ def training_data(config: RunConfig, splits: Splits, how: Reading) -> TrainingDa
             workers=photos.workers,
             region_parallel=config.train.region_parallel,
         )
-    kind = DenseDataset if config.model.head in DENSE_TASKS else ImageDataset
-    training = kind(splits.train, how, augmentation=config.data.augmentation, seed=seed)
-    validation = None if splits.validation is None else kind(splits.validation, how)
+    task = task_of(config.model.head)
+    training = task.dataset(splits.train, how, augmentation=config.data.augmentation, seed=seed)
+    validation = None if splits.validation is None else task.dataset(splits.validation, how)
     return TrainingData(
         training,
         validation,
@@ -122,11 +115,3 @@ def training_data(config: RunConfig, splits: Splits, how: Reading) -> TrainingDa
         seed=seed,
         region_parallel=config.train.region_parallel,
     )
-
-
-def evaluation_batches(table: ImageTable, how: Reading, batch_size: int) -> DataLoader[Any]:
-    """The images of a table in its order, as answers about whole images are evaluated."""
-    if how.image_size is not None:
-        return photo_loader(PhotoDataset(table, how.image_size), batch_size, workers=how.workers)
-    together: Any = collate
-    return DataLoader(ImageDataset(table, how), batch_size, collate_fn=together)

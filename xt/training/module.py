@@ -1,7 +1,6 @@
 """The Lightning module: a step is the model on a list of images and its head's loss, and nothing else."""
 
 import math
-from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import closing
 from typing import Any
@@ -9,82 +8,20 @@ from typing import Any
 import numpy as np
 import torch
 from lightning.pytorch import LightningModule
-from torch import Tensor, nn
+from torch import Tensor
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torchmetrics import MeanMetric
 
-from xt.config.run import EvaluationConfig
 from xt.data.dataset import ImageBatch
 from xt.data.dense_dataset import DenseBatch
-from xt.data.labelled import Labelled
 from xt.data.photo_dataset import PhotoBatch
 from xt.errors import XTError
-from xt.heads import DenseHead
 from xt.model.xt import XT
-from xt.training.dense_metrics import DenseScores, ImageLoss, count_image
-from xt.training.metrics import make_metrics
+from xt.tasks import TASKS
 from xt.training.mixing import Mixing
 from xt.training.resuming import EpochMean, fit_steps
 
 MakeOptimiser = Callable[[XT], torch.optim.Optimizer]
 Batch = ImageBatch | DenseBatch | PhotoBatch
-
-
-class Validation(nn.Module, ABC):
-    """What is measured of the validation images of an epoch."""
-
-    @abstractmethod
-    def step(self, module: LightningModule, model: XT, batch: Any) -> None:
-        """Predict a batch and count."""
-
-    def end(self, module: LightningModule) -> None:
-        """Log what is only known when all batches are counted."""
-        return
-
-
-class AnswerValidation(Validation):
-    """Loss and metrics of answers about whole images."""
-
-    def __init__(self, model: XT) -> None:
-        super().__init__()
-        self.metrics = make_metrics(model.config.head, model.config.num_classes, "val/")
-        # Not left to Lightning, which divides by whole numbers where processes have different numbers of images.
-        self.loss = MeanMetric(nan_strategy="disable")
-
-    def step(self, module: LightningModule, model: XT, batch: ImageBatch | PhotoBatch) -> None:
-        logits = model(batch.images)
-        loss = model.image_head.loss(logits, batch.targets)
-        probabilities = predict_views(model, batch, logits)
-        self.metrics.update(probabilities, metric_targets(model.config.head, batch.targets))
-        size = len(batch.images)
-        # Once for each image: torchmetrics 1.9 leaves weights aside where NaN is to be let through.
-        self.loss.update(loss.expand(size))
-        module.log("val/loss", self.loss, on_epoch=True, batch_size=size)
-        module.log_dict(self.metrics, on_epoch=True, batch_size=size)
-
-
-class DenseValidation(Validation):
-    """Loss and metrics of answers about every place; images are decoded once for both."""
-
-    def __init__(self, model: XT, config: EvaluationConfig) -> None:
-        super().__init__()
-        self.scores = DenseScores(model, config)
-        self.loss = MeanMetric(nan_strategy="disable")
-
-    def step(self, module: LightningModule, model: XT, batch: DenseBatch) -> None:
-        for image, target in zip(batch.images, batch.targets, strict=True):
-            assert isinstance(model.head, DenseHead)
-            loss = ImageLoss(model.head, target)
-            count_image(model, Labelled(image, target), self.scores, loss=loss)
-            self.loss.update(loss.compute())
-
-    def end(self, module: LightningModule) -> None:
-        # Each metric has added up what all processes counted.
-        values: dict[str, Any] = {"loss": self.loss.compute(), **self.scores.compute()}
-        for name, value in values.items():
-            module.log(f"val/{name}", value, rank_zero_only=False)
-        self.scores.reset()
-        self.loss.reset()
 
 
 class TrainingModule(LightningModule):
@@ -96,7 +33,7 @@ class TrainingModule(LightningModule):
         max_seconds: training time at which progress is 1 even before the last epoch.
         seed: decides dropout and stochastic depth, with epoch and step, so that a resumed run draws the same.
         resolved_config: stored in every checkpoint, as nested plain dictionaries.
-        evaluation: how points are measured.
+        evaluation: how the task is measured, see `Task.Evaluation`.
         mixing: of the images of a step, photographs; None for none.
         region_parallel: neighbouring processes that share out the regions of the images of a step.
     """
@@ -110,7 +47,7 @@ class TrainingModule(LightningModule):
         max_seconds: float | None = None,
         seed: int = 0,
         resolved_config: dict[str, Any] | None = None,
-        evaluation: EvaluationConfig | None = None,
+        evaluation: Any = None,
         mixing: Mixing | None = None,
         region_parallel: int = 1,
     ) -> None:
@@ -126,11 +63,8 @@ class TrainingModule(LightningModule):
         self.seed = seed
         self.resolved_config = resolved_config or {}
         self.elapsed_s = 0.0
-        self.validation: Validation = (
-            DenseValidation(model, evaluation or EvaluationConfig())
-            if isinstance(model.head, DenseHead)
-            else AnswerValidation(model)
-        )
+        task = TASKS[model.head.task]
+        self.validation = task.validation(model, task.Evaluation() if evaluation is None else evaluation)
 
     @property
     def data_rank(self) -> int:
@@ -213,28 +147,6 @@ class TrainingModule(LightningModule):
         self.epoch_loss.load_state_dict(checkpoint.get("xt_epoch_loss", {}))
         data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
         fit_steps(checkpoint, data.images_a_step)
-
-
-def predict_views(model: XT, batch: ImageBatch | PhotoBatch, first: Tensor | None = None) -> Tensor:
-    """(B, K) probabilities in float32, averaged over each image's views.
-
-    Args:
-        first: predictions for the first view of each image, if they are known already.
-    """
-    logits = model(batch.images) if first is None else first
-    total = model.image_head.probabilities(logits.float())
-    if all(len(views) == 1 for views in batch.views):
-        return total
-    rows = []
-    for row, views in enumerate(batch.views):
-        others = [model.image_head.probabilities(model(view).float())[0] for view in views[1:]]
-        rows.append(torch.stack([total[row], *others]).mean(dim=0))
-    return torch.stack(rows)
-
-
-def metric_targets(task: str, targets: Tensor) -> Tensor:
-    """Targets as torchmetrics wants them: several labels as integers."""
-    return targets.long() if task == "multilabel" else targets
 
 
 def _mix(*numbers: int) -> int:

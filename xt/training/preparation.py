@@ -23,6 +23,7 @@ from xt.model.weights_file import read_safetensors
 from xt.model.xt import XT
 from xt.region_encoders.weights import take_weights
 from xt.streaming.map import Streaming
+from xt.tasks import task_of
 from xt.training.callbacks import Report
 
 _MOST_NAMED = 24
@@ -39,11 +40,7 @@ def resolve_classes(config: RunConfig, table: ImageTable) -> RunConfig:
     """
     names = table.class_names
     given = config.model
-    if given.head == "classification" and len(names) < 2:
-        raise ConfigError(
-            f"{table.source} has only one class, {_some(names)}, but a classification needs at least two: check the "
-            "labels and data.label_columns"
-        )
+    task_of(given.head).check_outputs(table)
     if given.num_classes not in (len(names), _default("num_classes")):
         raise ConfigError(
             f"model.num_classes is {given.num_classes}, but {table.source} has {len(names)}: {_some(names)}; "

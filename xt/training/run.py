@@ -19,17 +19,15 @@ from lightning.pytorch.utilities import rank_zero_only
 from xt.config.parser import config_to_dict, config_to_yaml
 from xt.config.run import RunConfig, TrainConfig
 from xt.errors import CheckpointError, DataWarning, OutputError, XTError
-from xt.heads import DenseHead
 from xt.labels.image_table import ImageTable
 from xt.model.xt import XT
 from xt.output import check_writable_folder, lock_folder, remove_leftovers, write_atomically
 from xt.progress import Progress
 from xt.region_encoders.pretrained import weights_for
 from xt.streaming.memory import peak_bytes, peak_device_bytes
+from xt.tasks import evaluate
 from xt.training.callbacks import CurveWriter, ProgressReport, Report
 from xt.training.checkpoints import read_checkpoint
-from xt.training.dense_evaluation import evaluate_dense
-from xt.training.evaluation import evaluate
 from xt.training.loading import TrainingData, training_data
 from xt.training.mixing import Mixing
 from xt.training.module import TrainingModule
@@ -158,10 +156,14 @@ def _measure(
         if table is None:
             continue
         what = f"evaluate {name}"
-        measured = (
-            evaluate_dense(model, table, how, config.evaluation, report=report, what=what)
-            if isinstance(model.head, DenseHead)
-            else evaluate(model, table, how, batch_size=_evaluated_together(config), report=report, what=what)
+        measured = evaluate(
+            model,
+            table,
+            how,
+            config.evaluation,
+            batch_size=_evaluated_together(config),
+            report=report,
+            what=what,
         )
         metrics[name] = measured.summary()
     return metrics | {"peak_bytes": peak_bytes(), "peak_device_bytes": peak_device_bytes()}

@@ -12,9 +12,9 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from xt.config.run import RunConfig, TrainConfig, parse_interval
 from xt.errors import ConfigError
+from xt.tasks import task_of
 from xt.training.callbacks import TrainingClock
 from xt.training.loading import TrainingData
-from xt.training.metrics import deciding_metric
 from xt.training.preparation import LAST
 from xt.training.resuming import AtomicCheckpoints, BestEpoch, EveryEpoch, WithinEpoch
 
@@ -80,13 +80,13 @@ def _checkpoints(
 ) -> list[ModelCheckpoint]:
     """Of the best epoch, of the last one, and within epochs."""
     settings = config.train
-    metric, mode = deciding_metric(config.model.head)
+    task = task_of(config.model.head)
     best = BestEpoch(
         out / LAST.parent,
         resume_from,
         filename="best",
-        monitor=f"val/{metric}" if validates else None,
-        mode=mode,
+        monitor=f"val/{task.metric}" if validates else None,
+        mode=task.best,
         save_top_k=1 if validates else 0,
         every_n_epochs=settings.validate_every,
     )

@@ -5,9 +5,10 @@ import pytest
 
 import xt
 from xt.data.augmentation import Augmentation
-from xt.data.labelled import Labelled, MaskPlaces, PointPlaces, PointsOnImage, random_window
 from xt.errors import ConfigError, ShapeError
 from xt.heads import PointTable
+from xt.labels.label_places import MaskPlaces, PointPlaces
+from xt.labels.labelled import ImageWithMask, ImageWithPoints, Labelled, PointsOnImage, random_window
 from xt.labels.targets import ClassNumbers, KnownPoints, MaskTarget
 
 HEIGHT, WIDTH = 70, 110
@@ -18,10 +19,10 @@ def numbered_pair(kind: str) -> tuple[Labelled, np.ndarray]:
     numbers = np.arange(HEIGHT * WIDTH, dtype=np.float32).reshape(HEIGHT, WIDTH)
     image = xt.open_image(numbers)
     if kind == "mask":
-        return Labelled(image, xt.open_image((numbers.astype(int) % 7).astype(np.uint8))), numbers
+        return ImageWithMask(image, xt.open_image((numbers.astype(int) % 7).astype(np.uint8))), numbers
     places = np.random.default_rng(0).permutation(HEIGHT * WIDTH)[:60]
     y, x = np.divmod(places, WIDTH)
-    return Labelled(image, PointTable(y + 0.5, x + 0.5, attributes={"number": places})), numbers
+    return ImageWithPoints(image, PointTable(y + 0.5, x + 0.5, attributes={"number": places})), numbers
 
 
 @pytest.mark.parametrize("kind", ["mask", "points"])
@@ -101,7 +102,7 @@ def test_a_mask_of_one_class_has_no_place():
 
 def window_origins(label_centred: float, count: int = 200) -> list[tuple[int, int]]:
     image = np.arange(400 * 500, dtype=np.float64).reshape(400, 500)
-    pair = Labelled(xt.open_image(image), PointTable([20.5, 200.5], [480.5, 250.5]))
+    pair = ImageWithPoints(xt.open_image(image), PointTable([20.5, 200.5], [480.5, 250.5]))
     origins = []
     for seed in range(count):
         find = PointPlaces(pair.target)

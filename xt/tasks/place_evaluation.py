@@ -1,0 +1,110 @@
+"""How good a model's answers about every place are on whole labelled images, streamed, and the files that tell."""
+
+import json
+import math
+from contextlib import closing
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from xt.data.dataset import Reading
+from xt.data.dense_dataset import open_labelled
+from xt.labels.image_table import ImageTable
+from xt.metrics.summaries import coverage
+from xt.model.xt import XT
+from xt.output import check_writable_folder, write_atomically
+from xt.tasks.base import Report
+from xt.tasks.csv_rows import as_csv
+from xt.tasks.place_scores import PlaceScores
+from xt.tasks.places import PlaceTask
+
+
+@dataclass(frozen=True)
+class PlaceEvaluation:
+    """Metrics of a table's images.
+
+    Attributes:
+        metrics: over all pixels, points or boxes of all images together; NaN where there was nothing to count.
+        rows: of each image alone, in the table's order.
+        found: the points or boxes of each image, in pixels of its file, of which boxes are best first; None for masks.
+        settings: what belongs to the metrics, such as how many boxes counted.
+    """
+
+    task: PlaceTask
+    table: ImageTable
+    metrics: dict[str, float]
+    rows: list[dict[str, float]]
+    found: list[Any]
+    settings: dict[str, Any]
+
+    def summary(self) -> dict[str, Any]:
+        """The metrics, fit for JSON: None where there was nothing to count; and how many of the classes there was
+        something of."""
+        known = {name: None if math.isnan(value) else value for name, value in self.metrics.items()}
+        names = self.table.class_names
+        # Only where a class has labels can any of it be found, or missed.
+        kind = self.task.metric_of_class
+        measured = [known.get(f"{kind}({name})" if len(names) > 1 else kind) is not None for name in names]
+        return {"images": len(self.table), **known, **self.settings, **coverage(names, measured)}
+
+    @property
+    def score(self) -> float:
+        """The metric that decides, see `Task.metric`."""
+        return self.metrics[self.task.metric]
+
+    def write(self, folder: Path) -> None:
+        """Write `metrics.json` and `images.csv`: a row an image, empty where there was nothing to count.
+
+        Of boxes also `detections.json`, COCO's form of results, with the image and category numbers of the labels: what
+        pycocotools' `loadRes` reads.
+
+        Raises:
+            OutputError: the folder cannot be written to.
+        """
+        check_writable_folder(folder)
+        write_atomically(folder / "metrics.json", json.dumps(self.summary(), indent=2) + "\n")
+        rows: list[list[Any]] = [["image", *self.metrics]]
+        for path, row in zip(self.table.paths, self.rows, strict=True):
+            rows.append([path, *("" if math.isnan(value) else value for value in row.values())])
+        write_atomically(folder / "images.csv", as_csv(rows))
+        self.task.write_more(self, folder)
+
+
+@torch.inference_mode()
+def evaluate(
+    task: PlaceTask,
+    model: XT,
+    table: ImageTable,
+    reading: Reading,
+    settings: Any,
+    *,
+    report: Report | None = None,
+    what: str = "evaluate",
+) -> PlaceEvaluation:
+    """Measure a model on whole images, one after the other, on its device; the model is left in the mode it was in."""
+    was_training = model.training
+    model.eval()
+    alone = task.scores(model, settings, sync=False).to(model.device)
+    overall: PlaceScores | None = None
+    rows: list[dict[str, float]] = []
+    found: list[Any] = []
+    try:
+        for place in range(len(table)):
+            alone.reset()
+            with closing(open_labelled(table, place, reading)) as pair:
+                answers = alone.count(model, pair)
+                found.append(None if answers is None else answers.scaled(*pair.step))
+            if overall is None:
+                overall = deepcopy(alone)
+            else:
+                overall.add(alone)
+            rows.append(alone.compute())
+            if report is not None:
+                report(what, place + 1, len(table), {})
+    finally:
+        model.train(was_training)
+    assert overall is not None, "a table has at least one image"
+    return PlaceEvaluation(task, table, overall.compute(), rows, found, dict(alone.settings))

@@ -1,0 +1,76 @@
+"""What is measured of the validation images of an epoch of training."""
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any
+
+from torch import nn
+from torchmetrics import MeanMetric
+
+from xt.data.dataset import ImageBatch
+from xt.data.dense_dataset import DenseBatch
+from xt.data.photo_dataset import PhotoBatch
+from xt.model.xt import XT
+from xt.tasks.answer_evaluation import predict_views
+from xt.tasks.answers import AnswerTask
+from xt.tasks.place_scores import ImageLoss, PlaceScores
+
+if TYPE_CHECKING:
+    from lightning.pytorch import LightningModule
+
+
+class Validation(nn.Module, ABC):
+    """Counts batch by batch, and logs."""
+
+    @abstractmethod
+    def step(self, module: "LightningModule", model: XT, batch: Any) -> None:
+        """Predict a batch and count."""
+
+    def end(self, module: "LightningModule") -> None:
+        """Log what is only known when all batches are counted."""
+        return
+
+
+class AnswerValidation(Validation):
+    """Loss and metrics of answers about whole images."""
+
+    def __init__(self, task: AnswerTask, model: XT) -> None:
+        super().__init__()
+        self.task = task
+        self.metrics = task.metrics(model.config.num_classes, "val/")
+        # Not left to Lightning, which divides by whole numbers where processes have different numbers of images.
+        self.loss = MeanMetric(nan_strategy="disable")
+
+    def step(self, module: "LightningModule", model: XT, batch: ImageBatch | PhotoBatch) -> None:
+        logits = model(batch.images)
+        loss = model.image_head.loss(logits, batch.targets)
+        probabilities = predict_views(model, batch, logits)
+        self.metrics.update(probabilities, self.task.metric_targets(batch.targets))
+        size = len(batch.images)
+        # Once for each image: torchmetrics 1.9 leaves weights aside where NaN is to be let through.
+        self.loss.update(loss.expand(size))
+        module.log("val/loss", self.loss, on_epoch=True, batch_size=size)
+        module.log_dict(self.metrics, on_epoch=True, batch_size=size)
+
+
+class PlaceValidation(Validation):
+    """Loss and metrics of answers about every place; images are decoded once for both."""
+
+    def __init__(self, scores: PlaceScores) -> None:
+        super().__init__()
+        self.scores = scores
+        self.loss = MeanMetric(nan_strategy="disable")
+
+    def step(self, module: "LightningModule", model: XT, batch: DenseBatch) -> None:
+        head: Any = model.head
+        for pair in batch.pairs:
+            loss = ImageLoss(head, pair.target)
+            self.scores.count(model, pair, loss=loss)
+            self.loss.update(loss.compute())
+
+    def end(self, module: "LightningModule") -> None:
+        # Each metric has added up what all processes counted.
+        values: dict[str, Any] = {"loss": self.loss.compute(), **self.scores.compute()}
+        for name, value in values.items():
+            module.log(f"val/{name}", value, rank_zero_only=False)
+        self.scores.reset()
+        self.loss.reset()
