@@ -84,8 +84,11 @@ class Segmentation(PlaceTask):
         from xt.metrics.segmentation import SegmentationScores
         from xt.tasks.place_scores import PixelScores
 
-        config, ignored = model.config, ignore_index(model.config)
-        return PixelScores([SegmentationScores(config.num_classes, ignored, config.class_names, sync=sync)])
+        head: Any = model.head
+        config = model.config
+        return PixelScores(
+            [SegmentationScores(config.num_classes, head.ignore_index, config.class_names, sync=sync)]
+        )
 
     def check_part(
         self, part: PartOfRun, found: "NDArray[np.int64] | None", settings: Any, model: "ModelConfig"
