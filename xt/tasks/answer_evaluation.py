@@ -6,7 +6,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -19,9 +19,11 @@ from xt.labels.image_table import ImageTable
 from xt.metrics.summaries import coverage, with_intervals
 from xt.model.xt import XT
 from xt.output import check_writable_folder, write_atomically
-from xt.tasks.answers import AnswerTask
 from xt.tasks.base import Report
 from xt.tasks.csv_rows import as_csv
+
+if TYPE_CHECKING:
+    from xt.tasks.answers import AnswerTask
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class AnswerEvaluation:
         loss: mean of the head's loss over the images (of each image's first view).
     """
 
-    task: AnswerTask
+    task: "AnswerTask"
     table: ImageTable
     probabilities: np.ndarray
     loss: float
@@ -89,7 +91,7 @@ class AnswerEvaluation:
 
 @torch.inference_mode()
 def evaluate(
-    task: AnswerTask,
+    task: "AnswerTask",
     model: XT,
     table: ImageTable,
     reading: Reading,

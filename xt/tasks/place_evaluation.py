@@ -6,7 +6,7 @@ from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -19,7 +19,9 @@ from xt.output import check_writable_folder, write_atomically
 from xt.tasks.base import Report
 from xt.tasks.csv_rows import as_csv
 from xt.tasks.place_scores import PlaceScores
-from xt.tasks.places import PlaceTask
+
+if TYPE_CHECKING:
+    from xt.tasks.places import PlaceTask
 
 
 @dataclass(frozen=True)
@@ -33,7 +35,7 @@ class PlaceEvaluation:
         settings: what belongs to the metrics, such as how many boxes counted.
     """
 
-    task: PlaceTask
+    task: "PlaceTask"
     table: ImageTable
     metrics: dict[str, float]
     rows: list[dict[str, float]]
@@ -75,7 +77,7 @@ class PlaceEvaluation:
 
 @torch.inference_mode()
 def evaluate(
-    task: PlaceTask,
+    task: "PlaceTask",
     model: XT,
     table: ImageTable,
     reading: Reading,

@@ -11,11 +11,12 @@ from xt.data.dense_dataset import DenseBatch
 from xt.data.photo_dataset import PhotoBatch
 from xt.model.xt import XT
 from xt.tasks.answer_evaluation import predict_views
-from xt.tasks.answers import AnswerTask
 from xt.tasks.place_scores import ImageLoss, PlaceScores
 
 if TYPE_CHECKING:
     from lightning.pytorch import LightningModule
+
+    from xt.tasks.answers import AnswerTask
 
 
 class Validation(nn.Module, ABC):
@@ -33,7 +34,7 @@ class Validation(nn.Module, ABC):
 class AnswerValidation(Validation):
     """Loss and metrics of answers about whole images."""
 
-    def __init__(self, task: AnswerTask, model: XT) -> None:
+    def __init__(self, task: "AnswerTask", model: XT) -> None:
         super().__init__()
         self.task = task
         self.metrics = task.metrics(model.config.num_classes, "val/")
