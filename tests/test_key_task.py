@@ -109,7 +109,7 @@ def test_with_context_what_is_like_the_key_is_found_in_small(context: str) -> No
 @pytest.mark.timeout(1200)
 @pytest.mark.parametrize("context", [name for name in CONTEXT_ENCODERS if name != "none"])
 def test_with_context_what_is_like_the_key_is_found(context: str) -> None:
-    small, middle, _ = KeyTask().stages
+    small, middle, *_ = KeyTask().stages
     # Attention takes longer to find the key than the state spaces, whose gates multiply.
     stages = small._replace(steps=900), middle._replace(steps=500)
     task = KeyTask(stages=stages, choosing=LAYOUT, choosing_images=20)

@@ -18,7 +18,7 @@ def compare_context_encoders(
 ) -> KeyResults:
     """Train a model with each context encoder and keep it, see `key_model_path`.
 
-    "none" gets a third of the steps, as finding digits is all it can learn.
+    "none" gets a quarter of the steps, as finding digits is all it can learn.
 
     Args:
         progress: called as (what, done, total, unit).
@@ -56,7 +56,7 @@ def key_model_path(out: Path, context: str) -> Path:
 
 
 def _shortened(task: KeyTask) -> KeyTask:
-    return replace(task, stages=[stage._replace(steps=-(-stage.steps // 3)) for stage in task.stages])
+    return replace(task, stages=[stage._replace(steps=-(-stage.steps // 4)) for stage in task.stages])
 
 
 def _example(task: KeyTask, number: int, models: dict[str, tuple[XT, float]]) -> KeyExample:

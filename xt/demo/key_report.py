@@ -59,7 +59,7 @@ def render_key_results(results: KeyResults) -> str:
         "<p>The framed digit in the corner is the key: find every digit elsewhere that is like it. There are digits "
         f"of {results.kinds} kinds, as many of each, so who does not see the key gets {results.chance:.2f} (F1) at "
         f"best, by marking all. Scores on {results.images} images of digits by people whose hand no training image "
-        "shows. The models differ in their context encoder; the one without has a third of the training steps, since "
+        "shows. The models differ in their context encoder; the one without has a quarter of the training steps, since "
         "finding digits is all it can learn.</p>"
         '<div class="card scroll"><table><thead><tr><th>context encoder</th><th class="number">F1</th>'
         f'<th class="number">processor time</th></tr></thead><tbody>{rows}</tbody></table></div>'

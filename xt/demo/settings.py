@@ -41,15 +41,17 @@ class Stage(NamedTuple):
 
 
 _SMALL, _MIDDLE = KeyLayout.square(2, kinds=3, of_each=1), KeyLayout.square(4, kinds=4, of_each=2)
-# More clutter than elsewhere, as on a large image it is nearly all there is, and what fools a model.
+# More clutter than elsewhere: on a large image it is nearly all there is, and what fools a model.
+_CLUTTERED = KeyLayout.square(8, kinds=4, of_each=4, clutter=0.8)
 _LARGE = KeyLayout.square(16, kinds=4, of_each=7, clutter=0.8)
 # A digit in as many places as on the giant image, more or less.
 _SPARSE = KeyLayout.square(32, kinds=4, of_each=6)
 _GIANT = KeyLayout(29_000, 25_000, kinds=4, of_each=500)
 _STAGES = (
-    Stage(_SMALL, 3000, 32, 200),
-    Stage(_MIDDLE, 800, 8, 140),
-    Stage(_LARGE, 80, 1, 260, distance=4096),
+    Stage(_SMALL, 3000, 32, 240),
+    Stage(_MIDDLE, 800, 8, 200),
+    Stage(_CLUTTERED, 400, 4, 280, distance=256),
+    Stage(_LARGE, 80, 1, 200, distance=4096),
 )
 
 
