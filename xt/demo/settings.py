@@ -47,11 +47,11 @@ _LARGE = KeyLayout.square(16, kinds=4, of_each=7, clutter=0.8)
 # A digit in as many places as on the giant image, more or less.
 _SPARSE = KeyLayout.square(32, kinds=4, of_each=6)
 _GIANT = KeyLayout(29_000, 25_000, kinds=4, of_each=500)
+# By turns, as what is far apart is learned at a high learning rate, too.
 _STAGES = (
-    Stage(_SMALL, 3000, 32, 240),
-    Stage(_MIDDLE, 800, 8, 200),
-    Stage(_CLUTTERED, 400, 4, 280, distance=256),
-    Stage(_LARGE, 80, 1, 200, distance=4096),
+    Stage(_SMALL, 3000, 32, 200),
+    Stage(_MIDDLE, 800, 8, 140),
+    *4 * (Stage(_CLUTTERED, 400, 4, 60, distance=256), Stage(_LARGE, 80, 1, 50, distance=8192)),
 )
 
 
