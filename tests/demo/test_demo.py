@@ -22,7 +22,7 @@ def test_giant_is_searched_in_a_fresh_process_as_in_this_one(tmp_path: Path) -> 
         # Untrained it would find nothing.
         model.head.predict.bias += 4
     model.save(tmp_path / "model.safetensors")
-    told: list[str] = []
+    told: list[tuple[str, float, float]] = []
     layout = KeyLayout(300, 420, kinds=3, of_each=2)
     giant = find_on_giant(
         tmp_path / "model.safetensors",
@@ -30,7 +30,7 @@ def test_giant_is_searched_in_a_fresh_process_as_in_this_one(tmp_path: Path) -> 
         layout,
         5,
         tmp_path / "giant.tif",
-        lambda what, *_: told.append(what),
+        lambda what, done, total, _: told.append((what, done, total)),
     )
     scene = key_scene(layout, "heldout", 5, GIANT)
     with xt.open_image(tmp_path / "giant.tif") as image:
@@ -47,7 +47,11 @@ def test_giant_is_searched_in_a_fresh_process_as_in_this_one(tmp_path: Path) -> 
     assert summary["found"] == len(here)
     assert summary["chance"] == 0.5
     assert giant.zooms[0].what == "the key"
-    assert told[-1] == "search the giant image"
+    searched = [done for what, done, _ in told if what == "search the giant image"]
+    assert searched == sorted(searched)
+    # Half of the work is finding the tokens.
+    assert 50 in searched
+    assert told[-1] == ("search the giant image", 100, 100)
 
 
 def test_a_failed_process_is_told_with_its_last_words(tmp_path: Path) -> None:
@@ -66,6 +70,7 @@ def test_demo_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert (results["giant"]["height"], results["giant"]["width"]) == (4000, 3000)
     assert results["giant"]["peak_bytes"] < 3e9
     assert 0 <= results["giant"]["f1"] <= 1
+    assert len(results["further_giants"]) == 1
     assert [act["name"] for act in results["acts"]] == ["pixels", "context", "giant"]
     assert all(act["wall_s"] > 0 and act["cpu_s"] > 0 for act in results["acts"])
     assert results["key"]["contexts"].keys() == {"none", "mamba"}

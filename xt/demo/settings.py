@@ -111,6 +111,7 @@ QUICK = DemoSettings(
     test_images=24,
     passes=1,
     giant=KeyLayout(4_000, 3_000, kinds=4, of_each=20),
+    giants=2,
     examples=1,
     key_task=KeyTask(
         stages=(Stage(_SMALL, 64, 16, 6), Stage(_MIDDLE, 16, 4, 2, distance=8)),
