@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from xt.heads.context_map import ContextMap
 from xt.heads.decoder import FeatureDecoder
 from xt.regions.grid import Region
+from xt.regions.halo import cropped
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +104,7 @@ class DenseHead(nn.Module, ABC):
 
     def central(self, predictions: Tensor) -> Tensor:
         """(regions, channels, S / stride, S / stride): predictions without the halo."""
-        rim = self.geometry.halo // self.stride
-        return predictions[..., rim : predictions.shape[-2] - rim, rim : predictions.shape[-1] - rim]
+        return cropped(predictions, self.geometry.halo // self.stride)
 
     @abstractmethod
     def region_target(self, target: Any, region: Region) -> NDArray:

@@ -13,9 +13,10 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 from xt.errors import ConfigError, ShapeError
 from xt.heads.box_targets import IGNORED, Cells, box_targets, pyramid_levels
 from xt.heads.dense import DenseHead, FeatureGeometry, summing_dtype
-from xt.heads.pyramid import CoarserMaps, NearbyTokens, OwnTokens, Tower, cropped
+from xt.heads.pyramid import CoarserMaps, NearbyTokens, OwnTokens, Tower
 from xt.labels.box_table import BoxTable
 from xt.regions.grid import Region
+from xt.regions.halo import cropped
 
 _EDGES = 4
 _RARE = -math.log((1 - 0.01) / 0.01)  # so that an untrained model finds boxes hardly anywhere

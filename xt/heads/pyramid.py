@@ -6,10 +6,7 @@ import torch.nn.functional as F
 from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
-
-def cropped(features: Tensor, rim: int) -> Tensor:
-    """Without so many cells on every side."""
-    return features[..., rim : features.shape[-2] - rim, rim : features.shape[-1] - rim]
+from xt.regions.halo import cropped
 
 
 class CoarserMaps(nn.Module):

@@ -30,6 +30,7 @@ from xt.model.region_batch import default_region_batch
 from xt.region_encoders.base import RegionEncoder
 from xt.region_encoders.scaling import MISSING, PixelScaling
 from xt.regions.grid import RegionGrid
+from xt.regions.halo import cropped
 from xt.regions.reader import TensorRegions
 from xt.regions.sequences import as_sequences
 from xt.regions.whole_maps import places_of, put_together, without_padding
@@ -246,13 +247,9 @@ class RegionMaps(nn.Module):
         maps = encoder.feature_maps(pixels, valid)
         tokens = (encoder.tokens(maps),) if self.with_tokens else ()
         return *tokens, *(
-            norm(_central(maps[level], encoder.halo // encoder.strides[level]))
+            norm(cropped(maps[level], encoder.halo // encoder.strides[level]))
             for level, norm in zip(self.levels, self.norms, strict=True)
         )
-
-
-def _central(features: Tensor, rim: int) -> Tensor:
-    return features[..., rim : features.shape[-2] - rim, rim : features.shape[-1] - rim]
 
 
 def _context_map(encoder: RegionEncoder, dim: int, width: int, stride: int) -> ContextMap:

@@ -1,8 +1,7 @@
 """What a dense head is to say about regions, batch by batch, beside their pixels or alone."""
 
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -11,10 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xt.heads import DenseHead
+from xt.regions.ahead import made_ahead
 from xt.regions.grid import Region
 from xt.regions.reader import RegionReader, TensorRegions
-
-_TARGETS_AHEAD = 2
 
 Regions = RegionReader | TensorRegions
 
@@ -40,14 +38,8 @@ class RegionTargets:
 
     def select(self, numbers: Iterable[int]) -> Iterator[Tensor]:
         """The targets of these batches, in this order, made ahead."""
-        waiting: deque[Future[Tensor]] = deque()
         with ThreadPoolExecutor(self.threads, thread_name_prefix="xt-targets") as pool:
-            for number in numbers:
-                waiting.append(pool.submit(self.__getitem__, number))
-                if len(waiting) > _TARGETS_AHEAD:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            yield from made_ahead(self.__getitem__, numbers, pool)
 
     def _of(self, image: int, region: Region) -> NDArray:
         return self.head.region_target(self.targets[image], region)

@@ -12,11 +12,10 @@ from xt.context_encoders.recurrent import RecurrentEncoder
 from xt.heads import DenseHead
 from xt.model.region_batch import one_region
 from xt.model.xt import XT
+from xt.regions.ahead import BATCHES_AHEAD
 from xt.streaming.footprint import Footprint, footprint
 from xt.streaming.memory import GRAPH_SHARE
 
-# Region batches that are in memory at a time: one at work, two read ahead; pixels and which of them are valid.
-_BATCHES_AHEAD = 3
 # From here on, what is linear in the number of tokens is extended by the straight line through two lengths.
 _LENGTHS = (8192, 12288)
 # A recurrence of so many tokens shows what a longer one takes.
@@ -99,7 +98,8 @@ class Costs:
         return max(0, min(self.batches, int(room // max(self.passes * self.graph_bytes, 1))))
 
     def _read_ahead(self) -> float:
-        return min(self.batches, _BATCHES_AHEAD) * self.region_batch * self.pixel_bytes
+        # One at work, the others on their way; pixels and which of them are valid.
+        return min(self.batches, 1 + BATCHES_AHEAD) * self.region_batch * self.pixel_bytes
 
 
 class _DenseRegions(nn.Module):

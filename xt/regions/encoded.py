@@ -5,9 +5,8 @@ region is stored once (`xt encode`), and training starts from `RegionEncoder.pro
 """
 
 from abc import ABC, abstractmethod
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import torch
@@ -15,9 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xt.errors import ShapeError
+from xt.regions.ahead import made_ahead
 from xt.regions.grid import RegionGrid
 
-_BATCHES_AHEAD = 2
 # Features are far smaller than the pixels they come from: a region batch of them would be too little to read at once.
 _LEAST_BYTES = 2**20
 
@@ -114,14 +113,8 @@ class FeatureReader:
 
     def select(self, numbers: Iterable[int]) -> Iterator[Tensor]:
         """The batches of these numbers, in this order, read ahead."""
-        ahead: deque[Future[list[NDArray]]] = deque()
         with ThreadPoolExecutor(1, thread_name_prefix="xt-features") as pool:
-            for number in numbers:
-                ahead.append(pool.submit(self._read, number))
-                if len(ahead) > _BATCHES_AHEAD:
-                    yield self._to_device(ahead.popleft().result())
-            while ahead:
-                yield self._to_device(ahead.popleft().result())
+            yield from map(self._to_device, made_ahead(self._read, numbers, pool))
 
     def _read(self, number: int) -> list[NDArray]:
         """The batch's regions, image by image."""

@@ -3,10 +3,9 @@
 import math
 import os
 from bisect import bisect_right
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -18,9 +17,8 @@ from torch import Tensor
 
 from xt.errors import PixelError, ShapeError
 from xt.images import LargeImage
+from xt.regions.ahead import begun_ahead
 from xt.regions.grid import Region, RegionGrid
-
-_BATCHES_AHEAD = 2
 
 
 class RegionBatch(NamedTuple):
@@ -116,26 +114,12 @@ class RegionReader:
     def select(self, numbers: Iterable[int]) -> Iterator[RegionBatch]:
         """The batches of these numbers, in this order, read ahead."""
         pool = _thread_pool(self.threads)
-        reading: deque[_PendingBatch] = deque()
-        copying: deque[_CopiedBatch] = deque()
         # Where copying takes time, it starts one batch early and runs beside the computing.
         copies_ahead = 1 if self.device.type == "cuda" else 0
-        try:
-            for number in numbers:
-                reading.append(_PendingBatch(self, self._batches[number], pool))
-                if len(reading) > _BATCHES_AHEAD:
-                    copying.append(reading.popleft().copy())
-                if len(copying) > copies_ahead:
-                    yield copying.popleft().result()
-            while reading or copying:
-                if reading:
-                    copying.append(reading.popleft().copy())
-                if len(copying) > copies_ahead or not reading:
-                    yield copying.popleft().result()
-        finally:
-            # The loop over us ended early, by an error or a break: nobody waits for these any more.
-            for pending in reading:
-                pending.cancel()
+        begun = (_PendingBatch(self, self._batches[number], pool) for number in numbers)
+        with closing(begun_ahead(begun, cancel=_PendingBatch.cancel)) as reading:
+            copying = begun_ahead(map(_PendingBatch.copy, reading), copies_ahead)
+            yield from map(_CopiedBatch.result, copying)
 
     def image_of(self, number: int) -> LargeImage:
         return self.images[bisect_right(self._firsts, number) - 1]
