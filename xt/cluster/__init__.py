@@ -1,11 +1,11 @@
 """Many images over many processes or machines: units of work, the workers that do them, a manifest of what was done.
 
     units      what is done at one place at one time: an image, or a band of one that is very large
-    workers    threads of the driver, each with one worker's handle; they take units from one queue
-    processes  handles of processes on this machine, one for each device (multiprocessing)
+    workers    hands units to workers as they are free; futures of the engine's bring the outcomes
+    processes  handles of processes on this machine, one for each device (concurrent.futures)
     ray_actors handles of Ray actors, one for each device of a cluster
     worker     what runs behind a handle, in another process
     manifest   a line for each outcome
 
-Nothing here knows what the work is: a worker is given a function that makes it (`xt.cli.predict_work`).
+Nothing here knows what the work is: a worker is given a function that makes it (`xt.prediction.unit_work`).
 """

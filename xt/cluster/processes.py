@@ -1,86 +1,87 @@
-"""Workers of this machine: one process for each device."""
+"""Workers of this machine: for each device a pool of one process, made anew where the process was lost."""
 
 import multiprocessing
 import os
 import signal
 import threading
-import time
-from multiprocessing.connection import Connection, wait
+from concurrent.futures import BrokenExecutor, Future, ProcessPoolExecutor
+from multiprocessing.connection import Connection
 from typing import Any
 
 from xt.cluster.units import Outcome, WorkUnit
 from xt.cluster.worker import HowFar, MakeWork, Worker
-from xt.cluster.workers import ATTEMPTS, WorkerLostError
+from xt.cluster.workers import ATTEMPTS
 
 # A forked process would share its parent's threads' locks, GPU and file positions.
 _processes = multiprocessing.get_context("spawn")
-_SECONDS_BETWEEN_REPORTS = 0.5
-_SECONDS_TO_END = 5.0
 
 
 class ProcessHandle:
-    """A worker in a process of its own, begun anew where it was killed.
+    """A worker in a process of its own. A pool of several would lose all of them with one.
 
     Args:
         threads: that PyTorch may compute with; None for its own choice.
     """
 
+    lost = (BrokenExecutor, OSError)
+    attempts = ATTEMPTS
+
     def __init__(self, make_work: MakeWork, device: str | None, threads: int | None = None) -> None:
         self.latest: HowFar | None = None
         self._arguments = make_work, device, threads
-        self._process: Any = None
+        self._pool: ProcessPoolExecutor | None = None
         self._pipe: Connection | None = None
-        self._closed = False
+        self._is_asked = False
 
-    def do(self, unit: WorkUnit) -> Outcome:
-        for attempt in range(ATTEMPTS):
-            try:
-                return self._do(unit)
-            except (EOFError, OSError) as error:
-                code = self._end()
-                if self._closed or attempt + 1 == ATTEMPTS:
-                    raise WorkerLostError(
-                        f"the worker process was lost {attempt + 1} times at {unit.name} (exit status {code}): it was "
-                        "killed or ran out of memory; a smaller --region-batch needs less"
-                    ) from error
-        raise AssertionError("unreachable")
+    def begun(self) -> Future[Any]:
+        """At once; its process begins with the first unit."""
+        there: Future[Any] = Future()
+        there.set_result(None)
+        return there
+
+    def submit(self, unit: WorkUnit) -> Future[Outcome]:
+        try:
+            if self._pool is not None:
+                return self._pool.submit(_do, unit)
+        except BrokenExecutor:
+            self.close()
+        try:
+            return self._begin(unit)
+        except OSError as error:
+            self.close()
+            failed: Future[Outcome] = Future()
+            failed.set_exception(error)
+            return failed
+
+    def look(self) -> None:
+        try:
+            if self._pipe is not None and self._is_asked and self._pipe.poll():
+                self.latest = self._pipe.recv()
+                self._is_asked = False
+            if self._pipe is not None and not self._is_asked:
+                self._pipe.send(None)
+                self._is_asked = True
+        except (EOFError, OSError):
+            # It was lost, which the pool tells.
+            pass
 
     def close(self) -> None:
-        self._closed = True
-        process = self._process
-        if process is not None:
-            process.kill()
+        if self._pipe is not None:
+            # By which the process ends, whatever it does.
+            self._pipe.close()
+        if self._pool is not None:
+            self._pool.shutdown(cancel_futures=True)
+        self._pool, self._pipe = None, None
 
-    def _do(self, unit: WorkUnit) -> Outcome:
-        pipe = self._start() if self._pipe is None else self._pipe
-        pipe.send(unit)
-        while not isinstance(message := pipe.recv(), Outcome):
-            self.latest = message
-        return message
-
-    def _start(self) -> Connection:
-        pipe, theirs = _processes.Pipe()
-        process = _processes.Process(target=_serve, args=(theirs, *self._arguments), daemon=True)
-        process.start()
-        # So that the pipe ends with the process.
-        theirs.close()
-        # Only now, as what has not begun cannot be killed by `close`, which another thread may call at any time.
-        self._pipe, self._process = pipe, process
-        if self._closed:
-            process.kill()
-        return pipe
-
-    def _end(self) -> int | None:
-        """Forget a process that is gone; its exit status, None if it could not even begin."""
-        process, pipe = self._process, self._pipe
-        self._process, self._pipe = None, None
-        if pipe is not None:
-            pipe.close()
-        if process is None:
-            return None
-        process.join(_SECONDS_TO_END)
-        code: int | None = process.exitcode
-        return code
+    def _begin(self, unit: WorkUnit) -> Future[Outcome]:
+        self._pipe, theirs = _processes.Pipe()
+        self._is_asked = False
+        self._pool = ProcessPoolExecutor(1, _processes, _begin, (theirs, *self._arguments))
+        try:
+            return self._pool.submit(_do, unit)
+        finally:
+            # So that the pipe ends with the process, which has its own end of it.
+            theirs.close()
 
 
 def local_handles(
@@ -90,39 +91,39 @@ def local_handles(
     return [ProcessHandle(make_work, device, threads) for device in devices]
 
 
-def _serve(pipe: Connection, make_work: MakeWork, device: str | None, threads: int | None) -> None:
+_worker: Worker | None = None
+"""Of a process that is one."""
+
+
+def _begin(pipe: Connection, make_work: MakeWork, device: str | None, threads: int | None) -> None:
     # The driver is interrupted by the same key, and ends this.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_leave_with_parent, daemon=True).start()
     if threads is not None:
         # Before PyTorch is loaded.
         os.environ.setdefault("OMP_NUM_THREADS", str(threads))
-    worker = Worker(make_work, device, _Reports(pipe))
-    while True:
-        try:
-            unit = pipe.recv()
-        except EOFError:
-            return
-        pipe.send(worker.do(unit))
+    global _worker
+    _worker = Worker(make_work, device)
+    if pipe.poll():
+        # Before the first unit: the driver may have ended while this began.
+        _answer(pipe, _worker)
+    threading.Thread(target=_answer_always, args=(pipe, _worker), daemon=True).start()
 
 
-class _Reports:
-    """HowFar down the pipe, not too often."""
-
-    def __init__(self, pipe: Connection) -> None:
-        self._pipe = pipe
-        self._last = 0.0
-
-    def __call__(self, progress: HowFar) -> None:
-        now = time.monotonic()
-        if now - self._last >= _SECONDS_BETWEEN_REPORTS:
-            self._last = now
-            self._pipe.send(progress)
+def _do(unit: WorkUnit) -> Outcome:
+    assert _worker is not None
+    return _worker.do(unit)
 
 
-def _leave_with_parent() -> None:
-    # Even of a driver that was killed nothing is left that writes.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        wait([parent.sentinel])
+def _answer(pipe: Connection, worker: Worker) -> None:
+    """Say how far the worker is. The end of the pipe ends the process: even of a driver that was killed nothing is left
+    that writes."""
+    try:
+        pipe.recv()
+        pipe.send(worker.latest())
+    except (EOFError, OSError):
         os._exit(1)
+
+
+def _answer_always(pipe: Connection, worker: Worker) -> None:
+    while True:
+        _answer(pipe, worker)

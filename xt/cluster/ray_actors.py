@@ -4,16 +4,16 @@ import contextlib
 import os
 import socket
 from collections.abc import Iterator
+from concurrent.futures import Future
 from typing import Any
 
 from xt.cluster.units import Outcome, WorkUnit
 from xt.cluster.worker import HowFar, MakeWork, Worker
-from xt.cluster.workers import ATTEMPTS, WorkerLostError
-from xt.errors import ConfigError, MissingPackageError, XTError
+from xt.cluster.workers import ATTEMPTS, first_line
+from xt.errors import ConfigError, MissingPackageError
 from xt.machine import usable_cores
 
 LOCAL = "local"
-_SECONDS_BETWEEN_LOOKS = 1.0
 _SECONDS_TO_ANSWER = 20.0
 _NO_LIMIT = -1
 # Ray also counts attempts that come while a lost actor is not there again yet.
@@ -22,67 +22,42 @@ _PROGRESS = "progress"
 
 
 class ActorHandle:
-    """A worker in a Ray actor."""
+    """A worker in a Ray actor. Ray restarts it where it was lost, and repeats its unit."""
+
+    attempts = 1
 
     def __init__(self, actor: Any) -> None:
+        from ray.exceptions import RayError
+
         self.latest: HowFar | None = None
+        self.lost = (RayError,)
         self._actor = actor
-        self._is_there = False
-        self._closed = False
-        self._asked: Any = None
+        self._asked: Future[HowFar | None] | None = None
 
-    def do(self, unit: WorkUnit) -> Outcome:
-        import ray
+    def begun(self) -> Future[Any]:
+        return self._future(self._actor.name.options(concurrency_group=_PROGRESS).remote())
 
-        if not self._is_there:
-            self._wait_for_actor()
-        try:
-            asked = self._actor.do.remote(unit)
-            while not ray.wait([asked], timeout=_SECONDS_BETWEEN_LOOKS)[0]:
-                self._look()
-            outcome: Outcome = ray.get(asked)
-        except ray.exceptions.RayError as error:
-            raise WorkerLostError(
-                f"the worker was lost again and again at {unit.name} ({_first_line(error)}): it was killed or ran out "
-                "of memory; a smaller --region-batch needs less"
-            ) from error
-        return outcome
+    def submit(self, unit: WorkUnit) -> Future[Outcome]:
+        return self._future(self._actor.do.remote(unit))
+
+    def look(self) -> None:
+        if self._asked is not None and self._asked.done():
+            if self._asked.exception() is None:
+                self.latest = self._asked.result()
+            self._asked = None
+        if self._asked is None:
+            options = {"concurrency_group": _PROGRESS, "max_task_retries": 0}
+            self._asked = self._future(self._actor.latest.options(**options).remote())
 
     def close(self) -> None:
         import ray
 
-        self._closed = True
         with contextlib.suppress(Exception):
             ray.kill(self._actor)
 
-    def _wait_for_actor(self) -> None:
-        """However long the cluster takes to find a place for it."""
-        import ray
-
-        asked = self._actor.name.options(concurrency_group=_PROGRESS).remote()
-        try:
-            while not ray.wait([asked], timeout=_SECONDS_BETWEEN_LOOKS)[0]:
-                if self._closed:
-                    raise WorkerLostError("the worker was ended before it began")
-            ray.get(asked)
-        except ray.exceptions.RayError as error:
-            raise XTError(
-                f"a worker of the Ray cluster cannot begin ({_first_line(error)}): the same versions of Python and "
-                "xt-vision must be installed on all its machines"
-            ) from error
-        self._is_there = True
-
-    def _look(self) -> None:
-        """Take up how far the worker is, without waiting for it."""
-        import ray
-
-        if self._asked is not None and ray.wait([self._asked], timeout=0)[0]:
-            with contextlib.suppress(ray.exceptions.RayError):
-                self.latest = ray.get(self._asked)
-            self._asked = None
-        if self._asked is None:
-            options = {"concurrency_group": _PROGRESS, "max_task_retries": 0}
-            self._asked = self._actor.latest.options(**options).remote()
+    def _future(self, reference: Any) -> Future[Any]:
+        future: Future[Any] = reference.future()
+        return future
 
 
 @contextlib.contextmanager
@@ -109,7 +84,9 @@ def ray_handles(
             concurrency_groups={_PROGRESS: 1}, max_restarts=_NO_LIMIT, max_task_retries=_RETRIES
         )(Worker)
         num_workers, resources = _share(ray, num_workers, device)
-        actors = [actor_class.options(**resources).remote(make_work, device) for _ in range(num_workers)]
+        # Once, and not with each worker.
+        shared = ray.put(make_work)
+        actors = [actor_class.options(**resources).remote(shared, device) for _ in range(num_workers)]
         yield [ActorHandle(actor) for actor in actors]
     finally:
         if begun_here:
@@ -144,7 +121,7 @@ def _connect(ray: Any, address: str, num_workers: int | None) -> None:
         ray.init(address=address, **quiet)
     except (OSError, ValueError, RuntimeError) as error:
         raise ConfigError(
-            f"there is no Ray cluster at {address} ({_first_line(error)}): begin one with `ray start --head`, then "
+            f"there is no Ray cluster at {address} ({first_line(error)}): begin one with `ray start --head`, then "
             "--cluster auto on the same machine or --cluster HOST:6379; or use --cluster local"
         ) from error
 
@@ -166,7 +143,7 @@ def _begin_here(ray: Any, settings: dict[str, Any]) -> None:
             ray.shutdown()
             if attempt + 1 == ATTEMPTS:
                 raise ConfigError(
-                    f"Ray did not begin on this machine ({_first_line(error)}): use --workers N, which does without it"
+                    f"Ray did not begin on this machine ({first_line(error)}): use --workers N, which does without it"
                 ) from error
 
 
@@ -190,8 +167,3 @@ def _at_most(there: int, wanted: int | None, what: str) -> int:
     if wanted is not None and wanted > there:
         raise ConfigError(f"--workers {wanted}: the cluster has {there} {what}, one for each worker")
     return wanted or there
-
-
-def _first_line(error: BaseException) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return (lines or [type(error).__name__])[0].rstrip(".:")

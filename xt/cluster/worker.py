@@ -47,10 +47,9 @@ class Worker:
         make_work: called at the first unit, as it may load a model.
     """
 
-    def __init__(self, make_work: MakeWork, device: str | None, report: Report | None = None) -> None:
+    def __init__(self, make_work: MakeWork, device: str | None) -> None:
         self._make_work = make_work
         self._device = device
-        self._report = report or self._keep
         self._work: Work | None = None
         self._latest: HowFar | None = None
 
@@ -86,7 +85,7 @@ class Worker:
                 except XTError as error:
                     # A model that cannot be read, or a wrong option: no image could be predicted.
                     return {"refusal": error}
-            done = self._work(unit, self._report)
+            done = self._work(unit, self._keep)
         except OutputError as error:
             # The next image would meet the same full disk.
             return {"refusal": error}

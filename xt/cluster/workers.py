@@ -1,11 +1,10 @@
-"""The driver's side: one queue of units, one thread for each worker, one stream of outcomes."""
+"""The driver's side: units are handed to workers as these are free, and come back as a stream of outcomes."""
 
-import itertools
-import queue
-import threading
+import heapq
 from collections.abc import Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from types import TracebackType
-from typing import Protocol
+from typing import Any, Protocol
 
 from xt.cluster.units import Outcome, Plan, WorkUnit
 from xt.cluster.worker import HowFar
@@ -16,23 +15,28 @@ ATTEMPTS = 3
 _SECONDS_BETWEEN_LOOKS = 0.5
 
 
-class WorkerLostError(XTError, RuntimeError):
-    """The worker was lost again and again at one unit: killed, or out of memory."""
-
-
 class WorkerHandle(Protocol):
-    """One worker, seen from the driver."""
+    """One worker, seen from the driver; one that was lost is begun anew for the next unit."""
 
     latest: HowFar | None
     """How far it is with its unit, if that is known."""
 
-    def do(self, unit: WorkUnit) -> Outcome:
-        """Have a unit done, again where the worker was lost.
+    @property
+    def lost(self) -> tuple[type[Exception], ...]:
+        """What a future raises whose worker was lost."""
 
-        Raises:
-            WorkerLostError: it was lost `ATTEMPTS` times at this unit.
-            XTError: there can be no worker.
-        """
+    @property
+    def attempts(self) -> int:
+        """How often a unit is handed to it whose worker was lost; 1 where the engine has tried again by itself."""
+
+    def begun(self) -> Future[Any]:
+        """Done when there is a place for it, however long that takes."""
+
+    def submit(self, unit: WorkUnit) -> Future[Outcome]:
+        """Have a unit done."""
+
+    def look(self) -> None:
+        """Bring `latest` up to date, without waiting."""
 
     def close(self) -> None:
         """End the worker at once, whatever it does."""
@@ -53,16 +57,10 @@ class Workers:
     def __init__(self, handles: Sequence[WorkerHandle], plan: Plan) -> None:
         self.handles = handles
         self._plan = plan
-        self._lock = threading.Lock()
-        self._todo: queue.PriorityQueue[tuple[int, int, WorkUnit | None]] = queue.PriorityQueue()
-        self._outcomes: queue.SimpleQueue[tuple[Outcome, int] | BaseException] = queue.SimpleQueue()
-        self._numbers = itertools.count()
-        self._threads = [
-            threading.Thread(target=self._serve, args=(handle,), name=f"xt-worker-{number}", daemon=True)
-            for number, handle in enumerate(handles)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._todo: list[tuple[bool, int, WorkUnit]] = []
+        self._put_so_far = 0
+        self._idle: list[WorkerHandle] = []
+        self._doing: dict[Future[Any], tuple[WorkerHandle, WorkUnit, int]] = {}
 
     def __enter__(self) -> "Workers":
         return self
@@ -70,52 +68,77 @@ class Workers:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        for _ in self._threads:
-            # Before all that is still to be done.
-            self._todo.put((-1, next(self._numbers), None))
         for handle in self.handles:
             handle.close()
-        for thread in self._threads:
-            thread.join()
 
     def run(self, units: Sequence[WorkUnit]) -> Iterator[Outcome | None]:
         """The outcomes as they come, and None now and then, when it is time to show progress.
 
         Raises:
-            XTError: a worker refused the work.
+            XTError: a worker refused the work, or there can be none.
         """
         self._put(units)
-        waiting = len(units)
-        while waiting:
-            try:
-                found = self._outcomes.get(timeout=_SECONDS_BETWEEN_LOOKS)
-            except queue.Empty:
+        beginning = {handle.begun(): handle for handle in self.handles}
+        while self._todo or self._doing:
+            self._hand_out()
+            futures = [*beginning, *self._doing]
+            ended, _ = wait(futures, timeout=_SECONDS_BETWEEN_LOOKS, return_when=FIRST_COMPLETED)
+            for handle in self.handles:
+                handle.look()
+            came = beginning.keys() & ended
+            self._idle += [_begun(future, beginning.pop(future)) for future in came]
+            outcomes = [outcome for future in ended - came if (outcome := self._taken(future)) is not None]
+            for outcome in outcomes:
+                self._put(self._plan.note(outcome))
+            # Before the outcomes are recorded, for which nobody needs to wait.
+            self._hand_out()
+            yield from outcomes
+            if not outcomes:
                 yield None
-                continue
-            if isinstance(found, BaseException):
-                raise found
-            outcome, num_following = found
-            if outcome.refusal is not None:
-                raise outcome.refusal
-            waiting += num_following - 1
-            yield outcome
 
     def _put(self, units: Sequence[WorkUnit]) -> None:
         for unit in units:
-            self._todo.put((0 if unit.is_urgent else 1, next(self._numbers), unit))
+            # What takes room on the disk first, all else in the order in which it came.
+            heapq.heappush(self._todo, (not unit.is_urgent, self._put_so_far, unit))
+            self._put_so_far += 1
 
-    def _serve(self, handle: WorkerHandle) -> None:
-        while (unit := self._todo.get()[2]) is not None:
-            try:
-                outcome = handle.do(unit)
-            except WorkerLostError as error:
-                outcome = Outcome(unit=unit, failure=str(error))
-            except BaseException as error:
-                self._outcomes.put(error)
-                return
-            handle.latest = None
-            # Here, so that this worker already finds in the queue what follows.
-            with self._lock:
-                following = self._plan.note(outcome)
-            self._put(following)
-            self._outcomes.put((outcome, len(following)))
+    def _hand_out(self) -> None:
+        while self._idle and self._todo:
+            handle, (*_, unit) = self._idle.pop(0), heapq.heappop(self._todo)
+            self._doing[handle.submit(unit)] = handle, unit, 1
+
+    def _taken(self, future: Future[Outcome]) -> Outcome | None:
+        """What came of a unit; None where its worker was lost and it is done again."""
+        handle, unit, attempt = self._doing.pop(future)
+        try:
+            outcome = future.result()
+        except handle.lost as error:
+            if attempt < handle.attempts:
+                self._doing[handle.submit(unit)] = handle, unit, attempt + 1
+                return None
+            outcome = Outcome(
+                unit=unit,
+                failure=f"the worker was lost again and again at {unit.name} ({first_line(error)}): it was killed or "
+                "ran out of memory; a smaller --region-batch needs less",
+            )
+        if outcome.refusal is not None:
+            raise outcome.refusal
+        handle.latest = None
+        self._idle.append(handle)
+        return outcome
+
+
+def _begun(future: Future[Any], handle: WorkerHandle) -> WorkerHandle:
+    try:
+        future.result()
+    except handle.lost as error:
+        raise XTError(
+            f"a worker of the cluster cannot begin ({first_line(error)}): the same versions of Python and xt-vision "
+            "must be installed on all its machines"
+        ) from error
+    return handle
+
+
+def first_line(error: BaseException) -> str:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return (lines or [type(error).__name__])[0].rstrip(".:")
