@@ -178,10 +178,10 @@ def test_the_public_names():
     assert sorted(xt.__all__) == sorted(
         [
             "DenseOptions", "DensePredictor", "EvaluateConfig", "LargeImage", "MappedImage", "ModelConfig",
-            "ModuleEncoder", "Plan", "PredictConfig", "Predictor", "RegionEncoder", "RegionGrid", "RegionReader",
-            "Streaming", "TimmEncoder", "XT", "XTError", "__version__", "check", "create_model", "detection_backbone",
-            "evaluate", "load_authors_checkpoint", "load_config", "load_model", "open_image", "plan", "predict",
-            "stack", "streamed_map", "train",
+            "ModuleEncoder", "Plan", "PredictConfig", "Predictor", "ProgressLines", "RegionEncoder", "RegionGrid",
+            "RegionReader", "Streaming", "TimmEncoder", "XT", "XTError", "__version__", "check", "create_model",
+            "detection_backbone", "evaluate", "load_authors_checkpoint", "load_config", "load_model", "open_image",
+            "plan", "predict", "stack", "streamed_map", "train",
         ]
     )  # fmt: skip
     assert all(getattr(xt, name) is not None for name in xt.__all__)

@@ -32,6 +32,7 @@ _EXPORTS = {
     "EvaluateConfig": "xt.config.predict",
     "train": "xt.training.run",
     "load_config": "xt.config.parser",
+    "ProgressLines": "xt.progress",
     "plan": "xt.planning.plan",
     "check": "xt.checking",
     "Plan": "xt.planning.plan",
@@ -63,6 +64,7 @@ if TYPE_CHECKING:
     from xt.prediction import Predictor as Predictor
     from xt.prediction.evaluation import evaluate as evaluate
     from xt.prediction.run import predict as predict
+    from xt.progress import ProgressLines as ProgressLines
     from xt.region_encoders.base import RegionEncoder as RegionEncoder
     from xt.region_encoders.module import ModuleEncoder as ModuleEncoder
     from xt.region_encoders.timm import TimmEncoder as TimmEncoder

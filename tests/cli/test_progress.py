@@ -10,7 +10,8 @@ from rich.console import Console
 
 from xt.cli import busy
 from xt.cli.busy import busy_sentence, wait_passively
-from xt.cli.progress import Pace, ProgressBars, duration
+from xt.cli.progress import ProgressBars
+from xt.progress import Pace, ProgressLines, duration
 
 
 def bars_in_a_log(
@@ -32,7 +33,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch) -> Clock:
     clock = Clock()
-    monkeypatch.setattr("xt.cli.progress.time", clock)
+    monkeypatch.setattr("xt.progress.time", clock)
     return clock
 
 
@@ -219,3 +220,18 @@ def test_the_command_line_sets_the_policy_before_torch_is_loaded_and_the_library
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
     )
     assert done.stdout.splitlines()[-1] == f"False {policy}"
+
+
+def test_lines_in_a_notebook(clock, capsys):
+    written: list[str] = []
+    bar = ProgressLines(written.append).add("a.svs", total=30, unit="regions")
+    for done in range(1, 31):
+        clock.now += 1
+        bar.update(done)
+    assert written == [
+        "a.svs: 10 of 30 regions, 10 s, about 20 s left",
+        "a.svs: 20 of 30 regions, 20 s, about 10 s left",
+        "a.svs: 30 of 30 regions, 30 s",
+    ]
+    ProgressLines().print("said")
+    assert capsys.readouterr() == ("", "said\n")

@@ -4,7 +4,8 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from xt.cli.progress import Bar, ProgressBars
+from xt.cli.progress import ProgressBars
+from xt.progress import Bar
 
 EXAMPLES = (
     "xt demo",

@@ -6,9 +6,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xt.cli.progress import Bar, ProgressBars
+from xt.cli.progress import ProgressBars
 from xt.errors import ConfigError, OutputError, XTError
 from xt.images.bands import ALPHAS
+from xt.progress import Bar
 from xt.recipes import is_configuration
 
 if TYPE_CHECKING:
