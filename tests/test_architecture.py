@@ -47,7 +47,7 @@ MAY_IMPORT = {
     "cluster": {"machine"},
     "prediction": {
         "machine", "output", "progress", "images", "regions", "streaming", "labels", "heads", "model", "data", "config",
-        "results", "tasks", "training", "cluster",
+        "results", "recipes", "tasks", "training", "cluster",
     },
     "planning": {"images", "regions", "streaming", "context_encoders", "heads", "model"},
     "checking": {
@@ -177,11 +177,11 @@ def test_a_model_of_arrays_needs_no_file_libraries():
 def test_the_public_names():
     assert sorted(xt.__all__) == sorted(
         [
-            "DenseOptions", "DensePredictor", "EvaluateConfig", "LargeImage", "MappedImage", "ModelConfig",
-            "ModuleEncoder", "Plan", "PredictConfig", "Predictor", "ProgressLines", "RegionEncoder", "RegionGrid",
-            "RegionReader", "Streaming", "TimmEncoder", "XT", "XTError", "__version__", "check", "create_model",
-            "detection_backbone", "evaluate", "load_authors_checkpoint", "load_config", "load_model", "open_image",
-            "plan", "predict", "stack", "streamed_map", "train",
+            "DenseOptions", "DensePredictor", "EncodeConfig", "EvaluateConfig", "LargeImage", "MappedImage",
+            "ModelConfig", "ModuleEncoder", "Plan", "PredictConfig", "Predictor", "ProgressLines", "RegionEncoder",
+            "RegionGrid", "RegionReader", "Streaming", "TimmEncoder", "XT", "XTError", "__version__", "check",
+            "create_model", "detection_backbone", "encode", "evaluate", "load_authors_checkpoint", "load_config",
+            "load_model", "open_image", "plan", "predict", "stack", "streamed_map", "train",
         ]
     )  # fmt: skip
     assert all(getattr(xt, name) is not None for name in xt.__all__)

@@ -30,6 +30,8 @@ _EXPORTS = {
     "PredictConfig": "xt.config.predict",
     "evaluate": "xt.prediction.evaluation",
     "EvaluateConfig": "xt.config.predict",
+    "encode": "xt.prediction.encode",
+    "EncodeConfig": "xt.config.predict",
     "train": "xt.training.run",
     "load_config": "xt.config.parser",
     "ProgressLines": "xt.progress",
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from xt.authors import load_authors_checkpoint as load_authors_checkpoint
     from xt.checking import check as check
     from xt.config.parser import load_config as load_config
+    from xt.config.predict import EncodeConfig as EncodeConfig
     from xt.config.predict import EvaluateConfig as EvaluateConfig
     from xt.config.predict import PredictConfig as PredictConfig
     from xt.errors import XTError as XTError
@@ -62,6 +65,7 @@ if TYPE_CHECKING:
     from xt.prediction import DenseOptions as DenseOptions
     from xt.prediction import DensePredictor as DensePredictor
     from xt.prediction import Predictor as Predictor
+    from xt.prediction.encode import encode as encode
     from xt.prediction.evaluation import evaluate as evaluate
     from xt.prediction.run import predict as predict
     from xt.progress import ProgressLines as ProgressLines

@@ -1,17 +1,13 @@
 """`xt predict CHECKPOINT FILES... --out DIR`: answers with relevance maps, masks, points or boxes, resumable."""
 
 import argparse
-import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from xt.cli.progress import ProgressBars
+from xt.cli.words import tell_images
 from xt.config.predict import REGIONS_PER_BAND, PredictConfig
 from xt.images.bands import ALPHAS
-
-if TYPE_CHECKING:
-    from xt.prediction.run import PredictResult
 
 EXAMPLES = (
     "xt predict runs/first new --out found",
@@ -129,22 +125,8 @@ def run(arguments: argparse.Namespace) -> int:
     config = PredictConfig(**{field.name: getattr(arguments, field.name) for field in fields(PredictConfig)})
     with ProgressBars() as bars:
         result = predict(arguments.checkpoint, arguments.files, arguments.out, config, progress=bars)
-    _report(result)
-    return 1 if result.failed else 0
-
-
-def _report(result: "PredictResult") -> None:
     earlier = sum(image.done_before for image in result.images)
-    done, num_failed = len(result.images) - earlier, len(result.failed)
-    num_images = len(result.images) + num_failed
-    parts = [f"{done} predicted"] if done or not earlier else []
-    parts += [f"{earlier} done before"] if earlier else []
-    parts += [f"{num_failed} failed"] if num_failed else []
-    print(f"{num_images} image{'s' if num_images != 1 else ''}: {', '.join(parts)}")
-    if result.table.exists():
-        print(f"results: {result.table}")
-    if result.note is not None:
-        print(result.note)
-    for path, reason in result.failed.items():
-        # A reason usually names its file.
-        print(f"failed: {reason}" if path in reason else f"failed: {path}: {reason}", file=sys.stderr)
+    lines = [f"results: {result.table}"] if result.table.exists() else []
+    lines += [] if result.note is None else [result.note]
+    tell_images("predicted", len(result.images) - earlier, earlier, result.failed, lines)
+    return 1 if result.failed else 0

@@ -1,6 +1,29 @@
 """Results in words, for the end of a command."""
 
+import sys
+from collections.abc import Mapping, Sequence
+
 _MANY = 27
+
+
+def tell_images(what: str, done: int, earlier: int, failed: Mapping[str, str], lines: Sequence[str]) -> None:
+    """Print how many images are done, and each that failed with its reason.
+
+    Args:
+        what: was done with them: "predicted".
+        earlier: done before.
+        lines: in between.
+    """
+    number = done + earlier + len(failed)
+    parts = [f"{done} {what}"] if done or not earlier else []
+    parts += [f"{earlier} done before"] if earlier else []
+    parts += [f"{len(failed)} failed"] if failed else []
+    print(f"{number} image{'s' if number != 1 else ''}: {', '.join(parts)}")
+    for line in lines:
+        print(line)
+    for path, reason in failed.items():
+        # A reason usually names its file.
+        print(f"failed: {reason}" if path in reason else f"failed: {path}: {reason}", file=sys.stderr)
 
 
 def in_words(summary: dict[str, object]) -> str:

@@ -1,4 +1,4 @@
-"""What `xt.predict` and `xt.evaluate` are told besides the model, the images and where results go."""
+"""What `xt.predict`, `xt.evaluate` and `xt.encode` are told besides the model, the images and where results go."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -10,7 +10,6 @@ from xt.registry import nearest
 
 # About a minute of a small region encoder on a GPU.
 REGIONS_PER_BAND = 4096
-
 Options = TypeVar("Options")
 
 
@@ -157,6 +156,33 @@ class EvaluateConfig:
             raise OptionError(f"<batch_size> must be at least 1, got {self.batch_size}")
         _check_alpha(self.alpha)
         _make_tuples(self, "label_columns", "max_detections")
+
+
+@dataclass(frozen=True, kw_only=True)
+class EncodeConfig:
+    """How images are encoded; what is None is as in the run."""
+
+    dtype: Literal["float16", "float32"] | None = None
+    """Of what is stored; None for that of the store, or float16."""
+    views: Literal[1, 4, 8] | None = None
+    """1: each image as it is; 4: also flipped; 8: also turned; for training with such augmentation."""
+    image_column: str | None = None
+    """Column of the image paths in tables."""
+    root: str | None = None
+    """Folder that relative image paths in tables start from."""
+    nodata: float | None = None
+    """Pixel value that means "nothing here"."""
+    alpha: Alpha | None = None
+    """What a band is that a file calls alpha."""
+    microns_per_pixel: float | None = None
+    """Resolution of slides whose files do not say it, nor a table's column, > 0."""
+    region_batch: int | None = None
+    """Regions on the device at one time, >= 1; None for as many as are fast and fit."""
+    device: str | None = None
+    """cuda, cuda:1, cpu ...; None for the first GPU if there is one, else the CPU."""
+
+    def __post_init__(self) -> None:
+        _check_alpha(self.alpha)
 
 
 def with_options(config: Options, options: Mapping[str, Any]) -> Options:

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xt.config.predict import PredictConfig, with_options
-from xt.errors import ConfigError, OutputError, XTError
+from xt.errors import ConfigError
 from xt.prediction.given import GivenImages, given_images
 from xt.prediction.inputs import identity
+from xt.prediction.one_by_one import one_by_one
 from xt.prediction.results import ResultFolder
 from xt.prediction.trained import ModelSource, load, model_source
 from xt.progress import Progress, Quiet
@@ -165,21 +166,7 @@ def _failures(
     if instances is not None:
         _check_classes(trained.model, instances)
     work = image_work(trained, config, given.opened)
-    failed: dict[str, str] = {}
-    overall = progress.add("all", total=len(todo), unit="images") if len(todo) > 1 else None
-    for done, name in enumerate(todo, 1):
-        try:
-            work.predict(name, results, progress)
-        except OutputError:
-            # The next image would meet the same full disk.
-            raise
-        except Exception as error:
-            # One broken image, however it is broken, does not stop the others.
-            failed[name] = str(error) if isinstance(error, XTError) else f"{type(error).__name__}: {error}"
-            progress.print(f"failed: {name}")
-        if overall is not None:
-            overall.update(done)
-    return failed
+    return one_by_one(todo, lambda name: work.predict(name, results, progress), progress)
 
 
 def _read_instances(config: PredictConfig) -> "Instances | None":
