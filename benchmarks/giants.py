@@ -12,6 +12,7 @@ import argparse
 import json
 import sys
 import tempfile
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -51,22 +52,21 @@ def main() -> int:
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "giant.tif"
-        for seed in range(FIRST_SEED, FIRST_SEED + arguments.seeds):
-            for context in arguments.contexts:
-                giant = find_on_giant(
-                    key_model_path(arguments.demo, context),
-                    trained[context]["threshold"],
-                    layout,
-                    seed,
-                    path,
-                    lambda *_: None,
-                )
-                rows.append({"context": context, "seed": seed, **giant.summary()})
-                print(f"{context}, seed {seed}: F1 {giant.f1:.3f}", flush=True)
-            path.unlink()
-            written = write_results(
-                "giants", rows, summary=[summary(rows, name) for name in arguments.contexts]
+        # The context encoders one after the other: an image is made faster than searched.
+        for context, seed in product(arguments.contexts, range(FIRST_SEED, FIRST_SEED + arguments.seeds)):
+            giant = find_on_giant(
+                key_model_path(arguments.demo, context),
+                trained[context]["threshold"],
+                layout,
+                seed,
+                path,
+                lambda *_: None,
             )
+            path.unlink()
+            rows.append({"context": context, "seed": seed, **giant.summary()})
+            print(f"{context}, seed {seed}: F1 {giant.f1:.3f}", flush=True)
+            done = dict.fromkeys(row["context"] for row in rows)
+            written = write_results("giants", rows, summary=[summary(rows, name) for name in done])
     print_table([summary(rows, name) for name in arguments.contexts])
     print(f"wrote {written}")
     return 0
