@@ -1,10 +1,13 @@
 """What is installed is what is in the tree: every file of `xt/` that is no source is package data."""
 
+import ast
 import os
+import re
 import subprocess
 import sys
 import tomllib
 import zipfile
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 # To read where the source is.
 _NOT_PACKED = {"xt/authors/README.md"}
+_OPTIONAL = {"mamba_ssm", "causal_conv1d", "triton"}
 
 
 def _files() -> set[str]:
@@ -70,3 +74,34 @@ def test_a_wheel_holds_them_and_works_outside_the_repository(tmp_path: Path) -> 
     where = [sys.executable, "-c", "import xt; print(xt.__file__)"]
     shown = subprocess.run(where, env=environment, cwd=outside, capture_output=True, text=True).stdout
     assert shown.startswith(str(tmp_path / "installed"))
+
+
+def test_every_package_that_is_imported_is_declared() -> None:
+    """So that a wheel installed by itself has it; what is optional is looked for where it is used."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = [
+        *project["dependencies"],
+        *(part for extra in project["optional-dependencies"].values() for part in extra),
+    ]
+    declared = {_normal(re.split(r"[\[<>=~! ]", text)[0]) for text in wanted}
+    lacking = {}
+    installed = packages_distributions()
+    for name in _files():
+        if not name.endswith(".py"):
+            continue
+        for node in ast.walk(ast.parse((ROOT / name).read_text())):
+            modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            if isinstance(node, ast.ImportFrom) and node.level == 0 and node.module:
+                modules = [node.module]
+            for module in (
+                {module.partition(".")[0] for module in modules} - sys.stdlib_module_names - _OPTIONAL
+            ):
+                if module != "xt" and not declared & {
+                    _normal(found) for found in installed.get(module, [module])
+                }:
+                    lacking[module] = name
+    assert lacking == {}
+
+
+def _normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -31,7 +31,8 @@ def run_raw(argv: Sequence[str]) -> int:
         result = train(config, progress=bars if config.train.progress else None)
     if not result.is_main:
         return 0
-    print(f"split {result.metrics['split']}; trained {result.metrics['epochs']} epochs in "
+    epochs = result.metrics["epochs"]
+    print(f"split {result.metrics['split']}; trained {epochs} epoch{'s' if epochs != 1 else ''} in "
           f"{result.metrics['training_seconds']:.0f} s")  # fmt: skip
     for part in ("validation", "test"):
         if part in result.metrics:
