@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import xt
+from xt.cli.main import COMMANDS
 
 PACKAGE = Path(xt.__file__).parent
 
@@ -163,6 +164,28 @@ def test_importing_xt_loads_nothing_heavy():
         "matplotlib",
         "ray",
     }
+
+
+def test_functions_that_are_commands_load_what_they_need_when_they_need_it():
+    """A run that is refused, or finds everything done, does not wait for torch; the library draws no bars."""
+    loaded = loaded_after(
+        "import xt; xt.predict, xt.evaluate, xt.encode, xt.PredictConfig(), xt.ProgressLines()"
+    )
+    assert not loaded & {"torch", "timm", "rasterio", "openslide", "lightning", "matplotlib", "ray", "rich"}
+
+
+def test_help_loads_nothing():
+    loaded = loaded_after("from xt.cli.main import main; main(['--help'])")
+    assert not loaded & {"torch", "numpy", "rasterio", "rich", "yaml", "jsonargparse"}
+
+
+def test_commands_parse_and_print():
+    """No part needs a command, nor does another command; only the command line knows what it was typed as."""
+    commands = {module for module, _ in COMMANDS.values()}
+    files = [path for path in PACKAGE.rglob("*.py") if part_of(path) != "cli"]
+    assert [path for path in PACKAGE.rglob("*.py") if modules_of(path) & commands] == []
+    assert [path for path in files if "argparse.Namespace" in path.read_text()] == []
+    assert [path for path in files if any(name.startswith("xt.cli") for name in modules_of(path))] == []
 
 
 def test_a_model_of_arrays_needs_no_file_libraries():

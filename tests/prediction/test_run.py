@@ -1,6 +1,8 @@
 """`xt.predict`: what the command does, in a few lines of Python, without a line on the terminal."""
 
+import re
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -223,3 +225,23 @@ def test_progress_is_told_and_workers_write_the_same(models, images, tmp_path):
         }
     assert found["one"] == found["two"]
     assert len(found["one"]) == 5
+
+
+def test_the_lines_for_a_notebook(models, images, tmp_path, monkeypatch, capsys):
+    """Of `README.md`, as they stand there."""
+    page = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    code = next(
+        block for block in re.findall(r"```python\n(.*?)```", page, re.DOTALL) if "xt.predict(" in block
+    )
+    assert len([line for line in code.splitlines() if line and not line.startswith("import")]) <= 6
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    (tmp_path / "runs" / "first" / "model.safetensors").write_bytes(
+        (models / "answer.safetensors").read_bytes()
+    )
+    names: dict[str, Any] = {}
+    exec(code, names)
+    said = capsys.readouterr()
+    assert [line.split()[0] for line in said.out.splitlines()] == ["slides/a.png", "slides/b.png"]
+    assert "all: 2 of 2 images" in said.err
+    assert list(names["answers"]["image"]) == ["slides/a.png", "slides/b.png"]
