@@ -1,7 +1,7 @@
 """How far long work is, for people: what everything that takes long is given, and what it says there.
 
-Small steps tell a plain function `(done, total)`, such as a bar's `update`; work of several stages a function
-`(what, done, total)`, such as `Stages`.
+What is small tells a function: of the share that is done, of its steps (a bar's `update` takes them), or of its stages
+(`Stages` takes them).
 """
 
 import sys
@@ -9,6 +9,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from typing import Protocol
+
+OnShare = Callable[[float], object]
+"""Called with the share that is done, 0 to 1."""
+OnStep = Callable[[int, int], object]
+"""Called as (done, total)."""
+OnStage = Callable[[str, int, int], object]
+"""Called as (what, done, total)."""
 
 SECONDS_BETWEEN_LINES = 10.0
 # Of the log of a run of days, a line a minute is enough.

@@ -1,7 +1,7 @@
 """`xt.check`: opens every image and label of a run before anything is trained, and tells all that is wrong or odd."""
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,6 +26,7 @@ from xt.labels.targets import Target
 from xt.machine import usable_cores
 from xt.model.build import build_model
 from xt.prediction.inputs import find_images
+from xt.progress import OnStep
 from xt.tasks.segmentation import ignore_index
 from xt.training.preparation import opening, resolve_classes
 from xt.training.quick_check import quick_check
@@ -33,8 +34,6 @@ from xt.training.tables import divided
 
 if TYPE_CHECKING:
     pass
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,7 +62,7 @@ def check(
     options: CheckOptions | None = None,
     *,
     overrides: Sequence[str] = (),
-    progress: Progress | None = None,
+    progress: OnStep | None = None,
 ) -> CheckResult:
     """Open every image and label, and tell what is missing, damaged, odd, and what training would do with it.
 
@@ -121,7 +120,7 @@ class _Check:
             self._divide(table)
         self.jobs = sorted(jobs, key=lambda job: job.row)
 
-    def look(self, progress: Progress | None) -> None:
+    def look(self, progress: OnStep | None) -> None:
         """Open everything."""
         data, options = self.config.data, self.options
         if data.tokens is not None:

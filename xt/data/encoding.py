@@ -1,7 +1,7 @@
 """From images to a feature store: every region through the region encoder once, in the memory of one region batch."""
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -33,11 +33,10 @@ from xt.output import (
     remove_leftovers,
     remove_leftovers_of,
 )
+from xt.progress import OnStep
 from xt.regions.grid import RegionGrid
 from xt.regions.reader import RegionReader
 from xt.streaming.map import streamed_map
-
-Progress = Callable[[int, int], None]
 
 DTYPES = ("float16", "float32")
 # One file of an array: much less makes many files, much more makes a batch of regions slow to read.
@@ -98,7 +97,7 @@ def encode_image(
     store: FeatureStore,
     model: XT,
     image: str | os.PathLike[str],
-    progress: Progress | None = None,
+    progress: OnStep | None = None,
     microns_per_pixel: float | None = None,
 ) -> None:
     """Encode all views of an image file into the store, which has each of them afterwards or not at all.

@@ -20,13 +20,14 @@ from xt.model.encoded import project_features
 from xt.model.inputs import ImageReading, as_images, check_inputs, check_tensor
 from xt.model.region_batch import default_region_batch
 from xt.model.weights_file import write_model
+from xt.progress import OnStage
 from xt.region_encoders.base import RegionEncoder
 from xt.regions.encoded import EncodedImage
 from xt.regions.grid import RegionGrid
 from xt.regions.reader import RegionReader, TensorRegions
 from xt.regions.sequences import as_sequences
 from xt.streaming.keep import Keep
-from xt.streaming.map import Progress, Streaming, streamed_map
+from xt.streaming.map import Streaming, streamed_map
 from xt.streaming.parallel import agree, share_of
 from xt.streaming.room import with_room
 
@@ -160,7 +161,7 @@ class XT(nn.Module):
         grids: Sequence[RegionGrid] | None = None,
         region_batch: int | None = None,
         keep: Keep | None = None,
-        progress: Progress | None = None,
+        progress: OnStage | None = None,
         region_parallel: "DeviceMesh | None" = None,
         return_relevance: bool = False,
     ) -> Any:
@@ -220,7 +221,7 @@ class XT(nn.Module):
         return DensePass(self, images, grids, self._streaming(**streaming)).loss(targets)
 
     def context(
-        self, image: LargeImage, *, grid: RegionGrid | None = None, progress: Progress | None = None
+        self, image: LargeImage, *, grid: RegionGrid | None = None, progress: OnStage | None = None
     ) -> Tensor:
         """(L, D): an image's tokens behind the context encoder, (0, D) if there is none, for `decode`; no graph."""
         with torch.no_grad():
@@ -233,7 +234,7 @@ class XT(nn.Module):
         context: Tensor | None = None,
         first_batch: int = 0,
         grid: RegionGrid | None = None,
-        progress: Progress | None = None,
+        progress: OnStage | None = None,
         on_predictions: OnPredictions | None = None,
     ) -> Iterator[DecodedRegions]:
         """What a model with a dense head says about an image, a region batch at a time, in the grid's order.
@@ -296,7 +297,7 @@ class XT(nn.Module):
     def _prepared(self, image: LargeImage | EncodedImage) -> LargeImage | EncodedImage:
         return image if isinstance(image, EncodedImage) else self.as_read(image).image
 
-    def _dense_pass(self, image: LargeImage, grid: RegionGrid | None, progress: Progress | None) -> DensePass:
+    def _dense_pass(self, image: LargeImage, grid: RegionGrid | None, progress: OnStage | None) -> DensePass:
         images, grids = self._prepare(image, None if grid is None else [grid])
         return DensePass(self, images, grids, self._streaming(progress=progress))
 

@@ -7,7 +7,7 @@ killed goes on where it was, and the files are the same as if nothing had happen
 
 import os
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -25,6 +25,7 @@ from xt.prediction.bands import Band, band_store, cut_bands, join_bands
 from xt.prediction.identity import image_identity, model_identity
 from xt.prediction.inputs import image_name
 from xt.prediction.predictor import choose_device, evaluating
+from xt.progress import OnStage
 from xt.regions.grid import RegionGrid
 from xt.results.region_store import CONTEXT, RegionStore, read_header
 from xt.tasks import TASKS
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from xt.model.xt import XT
     from xt.streaming.map import Streaming
 
-Progress = Callable[[str, int, int], None]
 _DEFAULT = DenseOptions()
 _REGION_BATCH = "region batch"
 _ROWS_CHECKED = 1 << 14
@@ -81,7 +81,7 @@ class DensePredictor:
         image: Any,
         destination: str | os.PathLike[str],
         options: DenseOptions = _DEFAULT,
-        progress: Progress | None = None,
+        progress: OnStage | None = None,
         given: Any = None,
     ) -> DenseResult:
         """Predict one image, whatever its size, and write what was predicted.
@@ -114,7 +114,7 @@ class DensePredictor:
         destination: str | os.PathLike[str],
         regions_per_band: int,
         options: DenseOptions = _DEFAULT,
-        progress: Progress | None = None,
+        progress: OnStage | None = None,
         given: Any = None,
     ) -> list[Band]:
         """Make an image ready to be decoded by several processes; args and errors as of `predict`.
@@ -143,7 +143,7 @@ class DensePredictor:
         destination: str | os.PathLike[str],
         band: Band,
         options: DenseOptions = _DEFAULT,
-        progress: Progress | None = None,
+        progress: OnStage | None = None,
         given: Any = None,
     ) -> None:
         """Decode one band of an image that `cut` made ready; args and errors as of `predict`.
@@ -180,7 +180,7 @@ class DensePredictor:
         destination: str | os.PathLike[str],
         options: DenseOptions,
         given: Any,
-        progress: Progress | None,
+        progress: OnStage | None,
     ) -> Iterator["_Work"]:
         """The work on an image, with its own store."""
         chosen = (self.streaming or self.model.streaming).region_batch
@@ -199,7 +199,7 @@ class DensePredictor:
         given: Any,
         options: DenseOptions,
         region_batch: int | None,
-        progress: Progress | None = None,
+        progress: OnStage | None = None,
     ) -> "_Work":
         read = self.model.as_read(image)
         task, grid = self.task(self.model, options), self.model.grid(read.image)
@@ -228,7 +228,7 @@ class DensePredictor:
             "choice of results": task.choice,
         }
 
-    def _decode_all(self, work: "_Work", progress: Progress | None) -> None:
+    def _decode_all(self, work: "_Work", progress: OnStage | None) -> None:
         """Everything that is neither in the store nor in a band yet; bands of an earlier run are taken up."""
         next_band = join_bands(work.store)
         if work.store.num_batches == work.num_batches:
@@ -240,7 +240,7 @@ class DensePredictor:
                 self._decode(work, Band(0, next_band or work.num_batches), context, progress)
                 next_band = join_bands(work.store)
 
-    def _decode(self, work: "_Work", band: Band, context: Tensor, progress: Progress | None) -> None:
+    def _decode(self, work: "_Work", band: Band, context: Tensor, progress: OnStage | None) -> None:
         """The region batches of a band that are not in its store yet."""
         store, region_batch, total = work.store, work.region_batch, len(work.grid)
         first, stop = band.first + store.num_batches, min(band.stop * region_batch, total)
@@ -325,7 +325,7 @@ def _check_numbers(values: Tensor, name: str) -> None:
         )
 
 
-def _progress_of_encoding(progress: Progress | None, num_regions: int) -> Progress | None:
+def _progress_of_encoding(progress: OnStage | None, num_regions: int) -> OnStage | None:
     """The model counts region batches; people count regions."""
     if progress is None:
         return None

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from xt.errors import ConfigError, PixelError
 from xt.images import open_image
+from xt.progress import OnStep
 from xt.regions.grid import RegionGrid
 from xt.results.relevance import RelevanceMap, relevance_map
 from xt.tasks import TASKS
@@ -21,8 +22,6 @@ if TYPE_CHECKING:
     from xt.images import LargeImage
     from xt.model.xt import XT
     from xt.streaming.map import Streaming
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -105,7 +104,7 @@ class Predictor:
         self.model = model.to(self.device)
         self.streaming = streaming
 
-    def predict(self, image: Any, progress: Progress | None = None) -> Prediction:
+    def predict(self, image: Any, progress: OnStep | None = None) -> Prediction:
         """Predict one image, whatever its size, in the memory of one region batch and the tokens.
 
         Args:
@@ -123,7 +122,7 @@ class Predictor:
             if opened is not image:
                 opened.close()
 
-    def _predict(self, image: "LargeImage", progress: Progress | None) -> Prediction:
+    def _predict(self, image: "LargeImage", progress: OnStep | None) -> Prediction:
         model = self.model
         read = model.as_read(image)
         grid = model.grid(read.image)
@@ -187,7 +186,7 @@ def choose_device(wanted: str | torch.device | None) -> torch.device:
     return device
 
 
-def _in_regions(progress: Progress | None, num_regions: int) -> Callable[[str, int, int], None] | None:
+def _in_regions(progress: OnStep | None, num_regions: int) -> Callable[[str, int, int], None] | None:
     """The model counts region batches; people count regions."""
     if progress is None:
         return None

@@ -6,7 +6,7 @@ Each is written from decoded regions on disk, some rows at a time, and appears u
 import csv
 import json
 import os
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
@@ -18,6 +18,7 @@ from xt import __version__
 from xt.errors import ConfigError
 from xt.images.conversion import Notes, tile
 from xt.output import atomic_path, write_atomically
+from xt.progress import OnShare
 from xt.results.colours import class_colours, point_colours
 from xt.results.coordinates import place_of
 from xt.results.decoded_image import NOTHING
@@ -27,7 +28,6 @@ from xt.results.outlines import outlines
 if TYPE_CHECKING:
     from xt.images import LargeImage
 
-Progress = Callable[[float], object]
 # A probability of 1 as a pixel; the number above it says that there is none.
 CERTAIN = 254
 
@@ -37,7 +37,7 @@ def write_mask(
     destination: str | os.PathLike[str],
     class_names: Sequence[str],
     tags: Mapping[str, str],
-    progress: Progress | None = None,
+    progress: OnShare | None = None,
 ) -> Path:
     """Write class numbers as a cloud-optimised GeoTIFF of 8 bits with a palette; 255 is nodata.
 
@@ -65,7 +65,7 @@ def write_probabilities(
     destination: str | os.PathLike[str],
     class_names: Sequence[str],
     tags: Mapping[str, str],
-    progress: Progress | None = None,
+    progress: OnShare | None = None,
 ) -> Path:
     """Write one band of 8 bits a class: 0 to 254 for a probability of 0 to 1, 255 is nodata.
 

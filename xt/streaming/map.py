@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from xt.errors import ConfigError
+from xt.progress import OnStage
 from xt.streaming.keep import Keep
-from xt.streaming.replay import Progress, RegionBatches, Replay
+from xt.streaming.replay import RegionBatches, Replay
 from xt.streaming.tensors import Gathered, Outputs
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ class Streaming:
     gradient_fraction: float = 1.0
     features: Literal["auto", "device", "host", "none"] = "auto"
     threads: int = 2
-    progress: Progress | None = None
+    progress: OnStage | None = None
     region_parallel: "DeviceMesh | None" = None
 
     def __post_init__(self) -> None:
@@ -78,7 +79,7 @@ def streamed_map(
     gathered: Sequence[Gathered] = (),
     keep: Keep = "none",
     gradient_fraction: float = 1.0,
-    progress: Progress | None = None,
+    progress: OnStage | None = None,
     seed: int | None = None,
     choice_seed: int | None = None,
     numbers: range | None = None,

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from xt.errors import DeviceMemoryError, RegionBatchWarning
+from xt.progress import OnStage
 from xt.streaming.conditions import (
     DrawsOfWholeBatch,
     autocast_state,
@@ -23,7 +24,6 @@ from xt.streaming.conditions import (
 from xt.streaming.memory import GRAPH_SHARE, SavedBytes, free_bytes, unless_out_of_memory
 from xt.streaming.tensors import Collected, Gathered, Gradients, Outputs
 
-Progress = Callable[[str, int, int], None]
 Result = TypeVar("Result")
 
 # With keep="auto": what is reserved for what comes behind the map, in multiples of its output (layers of the context
@@ -106,7 +106,7 @@ class Replay:
         gathered: Sequence[Gathered],
         room: float | None,
         gradient_fraction: float,
-        progress: Progress | None,
+        progress: OnStage | None,
         seed: int | None,
         choice_seed: int | None = None,
         numbers: range | None = None,

@@ -13,8 +13,8 @@ from xt.heads import DenseHead
 from xt.images import LargeImage
 from xt.labels.labelled import Labelled
 from xt.model.xt import XT
+from xt.progress import OnStage
 from xt.regions.grid import Region
-from xt.streaming.map import Progress
 
 if TYPE_CHECKING:
     from xt.model.dense import DecodedRegions
@@ -45,7 +45,7 @@ class PlaceScores(nn.Module, ABC):
         self,
         model: XT,
         pair: Labelled,
-        progress: Progress | None = None,
+        progress: OnStage | None = None,
         *,
         loss: "ImageLoss | None" = None,
     ) -> Any:
@@ -87,7 +87,7 @@ class ObjectScores(PlaceScores):
         self,
         model: XT,
         pair: Labelled,
-        progress: Progress | None = None,
+        progress: OnStage | None = None,
         *,
         loss: "ImageLoss | None" = None,
     ) -> Any:
@@ -118,7 +118,7 @@ class PixelScores(PlaceScores):
         self,
         model: XT,
         pair: Labelled,
-        progress: Progress | None = None,
+        progress: OnStage | None = None,
         *,
         loss: "ImageLoss | None" = None,
     ) -> None:
@@ -160,7 +160,7 @@ def region_targets(head: DenseHead, target: Any, regions: Sequence[Region]) -> T
 
 
 def _decoded(
-    model: XT, pair: Labelled, progress: Progress | None, loss: ImageLoss | None
+    model: XT, pair: Labelled, progress: OnStage | None, loss: ImageLoss | None
 ) -> "Iterator[DecodedRegions]":
     return model.decode(pair.image, progress=progress, on_predictions=None if loss is None else loss.add)
 
