@@ -11,7 +11,7 @@ import xt
 from tests.checking.spoilt import classes, picture, write
 from xt.checking import CheckOptions, CheckResult, Severity
 from xt.checking.image_facts import look_at
-from xt.checking.label_facts import mask_values
+from xt.tasks.label_facts import mask_values
 
 OPTIONS = CheckOptions(workers=0, journal="", costs=False)
 SMALL = ("--model.encoder=convnext_atto",)
@@ -270,7 +270,7 @@ def test_a_very_large_mask_is_looked_at_all_over(tmp_path, monkeypatch):
     mask[-1, -1] = mask[0, 0] = 7
     path = write(tmp_path / "mask.tif", mask)
     for name, value in {"_WHOLE_PIXELS": 100, "_WINDOW": 2, "_WINDOWS": 3}.items():
-        monkeypatch.setattr(f"xt.checking.label_facts.{name}", value)
+        monkeypatch.setattr(f"xt.tasks.label_facts.{name}", value)
     with xt.open_image(path) as image:
         assert mask_values(image) == {0: 34, 7: 2}
 

@@ -19,6 +19,7 @@ from xt.labels.box_table import BoxTable
 from xt.labels.point_table import PointTable
 from xt.labels.targets import BoxTarget, KnownPoints, MaskTarget
 from xt.results.colours import class_colours, point_colours
+from xt.tasks import TASKS
 
 
 def test_the_page_holds_everything(tmp_path):
@@ -65,7 +66,8 @@ def test_labels_lie_where_they_are(tmp_path, kind):
         ),
         "none": None,
     }
-    how = Looking(reading=Reading(region_size=32), class_names=names)
+    task = {"mask": "segmentation", "points": "points", "boxes": "detection"}.get(kind, "classification")
+    how = Looking(reading=Reading(region_size=32), class_names=names, task=TASKS[task])
     jpeg = picture_of(Job(row=0, path=path, target=targets[kind]), how)
     assert jpeg is not None
     seen = np.asarray(Image.open(io.BytesIO(jpeg))).astype(int)

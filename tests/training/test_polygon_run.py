@@ -109,9 +109,7 @@ def test_boxes_around_polygons_are_learned_from(drawn: Path, tmp_path: Path) -> 
 
 
 def test_boxes_need_somebody_to_say_where_they_are(drawn: Path, tmp_path: Path) -> None:
-    with pytest.raises(
-        ConfigError, match=r"no data\.coco and no data\.table was given; one of them says where the boxes"
-    ):
+    with pytest.raises(ConfigError, match=r"nothing says where the images are: give data\.table"):
         train(
             dense_config(
                 drawn, tmp_path / "run", model={"head": "detection", "head_options": {}}, data={"table": None}

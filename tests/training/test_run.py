@@ -399,7 +399,11 @@ def test_no_validation_images(tmp_path: Path) -> None:
             ConfigError,
             r"model\.in_channels is 1, but \S+\.tif has 3 channels; set model\.in_channels to 3",
         ),
-        ({"data": {"table": None}}, ConfigError, r"neither data\.table nor data\.folder was given"),
+        (
+            {"data": {"table": None}},
+            ConfigError,
+            r"nothing says where the images are: give data\.table, data\.folder",
+        ),
         ({"data": {"train_split": "learn"}}, TableError, r"the split 'learn' is empty; the splits there are"),
         (
             {"data": {"root": "/nowhere"}},

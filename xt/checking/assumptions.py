@@ -3,7 +3,7 @@
 import json
 import shlex
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from xt.checking.columns import columns_meant
-from xt.checking.label_facts import mask_values
 from xt.config.files import listed_texts
 from xt.config.parser import load_config
 from xt.config.run import RunConfig
@@ -19,9 +18,10 @@ from xt.data.class_folders import read_folder
 from xt.data.table_files import read_columns
 from xt.errors import TableError, XTError
 from xt.images import open_image
-from xt.labels.formats.vector_files import is_vector_file
 from xt.labels.image_table import image_path
 from xt.prediction.inputs import find_images
+from xt.tasks import TASKS, task_of
+from xt.tasks.base import Guess
 
 # As in the recipes of xt/recipes.
 _MODEL = (
@@ -29,21 +29,18 @@ _MODEL = (
     "--model.region_size=256",
     "--model.tokens_per_region=16",
 )
-_DENSE = ("--model.halo=32", "--data.augmentation.train_size=1024", "--data.augmentation.windows=8")
-_DETECTION = ("--model.region_size=512", "--model.halo=64", "--data.augmentation.train_size=1024",
-              "--data.augmentation.windows=4")  # fmt: skip
-_RECIPES = {"segmentation": _DENSE, "points": _DENSE, "detection": _DETECTION}
-# Columns that say what a table is for, and the head for them; the first that is there counts.
+# How settings of labels begin.
+_LABELS = "--data."
+# Columns that say what a table is for, and the task; the first that is there counts, and files of labels before others.
 _COLUMNS = {
-    "mask": "segmentation", "polygons": "segmentation", "points": "points", "boxes": "detection",
-    "label": "classification",
-}  # fmt: skip
-_LOOKED_AT = 64
-_SEVERAL = 5
+    column: task
+    for about_places in (True, False)
+    for task in TASKS.values()
+    if task.about_places is about_places
+    for column in task.columns
+}
 _FIRST = 9
 _COLOURS = 3
-_MOST_CLASSES = 64
-_UNKNOWN = 255
 # Folders that hold images or their labels, not images of a class.
 _NOT_CLASSES = frozenset(
     ["images", "image", "img", "masks", "mask", "labels", "label", "annotations", "points"]
@@ -83,7 +80,8 @@ def assume(source: str, overrides: Sequence[str] = ()) -> Assumed:
         task, told, data = _of_folder(path)
         images = find_images([source])
     elif path.suffix.lower() == ".json":
-        task, told, data = "detection", ["boxes, as the file is JSON of COCO's kind"], _of_instances(path)
+        task, data = _taking("boxes"), _of_instances(path)
+        told = ["boxes, as the file is JSON of COCO's kind"]
         # Grey images stand among coloured ones there.
         images = []
     else:
@@ -93,8 +91,9 @@ def assume(source: str, overrides: Sequence[str] = ()) -> Assumed:
         images = _images_of_table(path, [*meant.settings, *overrides])
     head = (f"--model.head={task}",) if task else ()
     typed = [*data, *_of_channels(images), *overrides]
-    config = load_config(None, [*_MODEL, *_RECIPES.get(task or "", ()), *head, *typed])
-    recipe = task if task in ("segmentation", "points", "detection") else "classification"
+    usual = task_of(task).recipe_settings if task else ()
+    config = load_config(None, [*_MODEL, *usual, *head, *typed])
+    recipe = task_of(task).recipe if task else ""
     other_head = [f"--model.head={task}"] if task not in (None, recipe) else []
     train = shlex.join(["xt", "train", recipe, *_spaced([*other_head, *typed])])
     return Assumed(
@@ -145,7 +144,7 @@ def _of_folder(path: Path) -> tuple[str | None, list[str], list[str]]:
             ["images without labels, as none of its sub-folders holds images"],
             [f"--data.folder={path}"],
         )
-    return "classification", ["classes, one of each sub-folder"], [f"--data.folder={path}"]
+    return _taking("classes"), ["classes, one of each sub-folder"], [f"--data.folder={path}"]
 
 
 def _of_instances(path: Path) -> list[str]:
@@ -172,85 +171,47 @@ def _of_table(path: Path, overrides: Sequence[str]) -> tuple[str | None, list[st
     if "--model.head" in named:
         return named["--model.head"], [], data
     if column is None and (labels := _listed(named.get("--data.label_columns", ""))):
-        several = len(labels) > 1
-        return (
-            "multilabel" if several else "classification",
-            [f"labels of {', '.join(map(repr, labels))}"],
-            data,
-        )
+        name, _, _ = _of_answers(len(labels), ())
+        return name, [f"labels of {', '.join(map(repr, labels))}"], data
     if column is None:
         return None, [f"images without labels, as there is no column {', '.join(_COLUMNS)}"], data
-    told = [f"{_COLUMNS[column]}, as there is a column {column!r}"]
-    if column in ("mask", "polygons"):
-        masks = columns[named.get("--data.mask_column", column)]
+    task = _COLUMNS[column]
+    told = [f"{task.name}, as there is a column {column!r}"]
+    values = columns[named.get(f"--data.{column}_column", column)]
+    if task.about_places:
         base = Path(named.get("--data.root", path.parent))
-        options, said = _of_masks([str(image_path(base, mask)) for mask in masks if mask], named)
-        return "segmentation", told + said, data + options
-    if column == "label":
-        labels = columns[column]
-        if _are_measures(labels):
-            return "regression", ["numbers, as the labels are not whole"], data
-        for mark in (";", "|"):
-            if sum(mark in label for label in labels) > 0:
-                told = [f"several labels an image, as there is {mark!r} between some"]
-                return "multilabel", told, [*data, f"--data.label_separator={mark}"]
-    return _COLUMNS[column], told, data
+        guess = task.guess_files([str(image_path(base, value)) for value in values if value], _fields(named))
+        return task.name, [*told, *guess.told], [*data, *_settings(guess)]
+    name, said, options = _of_answers(1, values)
+    return name, said or told, [*data, *options]
+
+
+def _of_answers(num_columns: int, labels: Sequence[str]) -> tuple[str, list[str], list[str]]:
+    """The task that labels in a table's own columns are for; the usual one where they say nothing else."""
+    for task in TASKS.values():
+        guess = task.guess_labels(num_columns, labels)
+        if guess is not None:
+            return task.name, list(guess.told), _settings(guess)
+    return _taking("classes"), [], []
+
+
+def _settings(guess: Guess) -> list[str]:
+    return [f"{_LABELS}{name}={value}" for name, value in guess.labels.items()]
+
+
+def _fields(named: Mapping[str, str]) -> list[str]:
+    return [name.removeprefix(_LABELS) for name in named]
+
+
+def _taking(labels: str) -> str:
+    """The task that takes a source's own labels of this kind."""
+    return next(task.name for task in TASKS.values() if task.takes == labels)
 
 
 def _listed(text: str) -> list[str]:
     """Columns as a setting names them: `[a, b]`, or one alone."""
     names = listed_texts(text)
     return [text] * bool(text) if names is None else names
-
-
-def _are_measures(labels: Sequence[str]) -> bool:
-    try:
-        return any(not float(label).is_integer() for label in labels if label)
-    except (ValueError, OverflowError):
-        return False
-
-
-def _of_masks(paths: Sequence[str], named: dict[str, str]) -> tuple[list[str], list[str]]:
-    """What the classes are, from the values of some of the masks."""
-    if any(is_vector_file(path) for path in paths):
-        # Polygons have names.
-        return [], []
-    if "--data.class_names" in named or "--data.mask_values" in named:
-        return [], []
-    masks_with: Counter[float] = Counter()
-    looked_at = 0
-    for place in np.unique(np.linspace(0, len(paths) - 1, min(_LOOKED_AT, len(paths))).astype(int)):
-        try:
-            with open_image(paths[place]) as mask:
-                if mask.channels == 1:
-                    masks_with.update(mask_values(mask).keys())
-                    looked_at += 1
-        except XTError:
-            # It is said of its row.
-            continue
-    # What one mask of many has, is more likely a mistake in it.
-    enough = 2 if looked_at >= _SEVERAL else 1
-    values = [value for value, count in masks_with.items() if count >= enough]
-    whole = sorted(int(value) for value in values if float(value).is_integer() and value >= 0)
-    if not whole:
-        return [], []
-    seen = f"the values {', '.join(map(str, whole[:12]))}{', ...' if len(whole) > 12 else ''} of {looked_at} masks"
-    if whole in ([0, _UNKNOWN], [_UNKNOWN]):
-        # As drawing programs write black and white.
-        return ["--data.class_names=[background, object]", "--data.mask_values=[0, 255]"], [
-            f"0 and 255 are two classes, by {seen}"
-        ]
-    numbers = [value for value in whole if value != _UNKNOWN]
-    last = max(numbers, default=0)
-    if last < _MOST_CLASSES:
-        names = ", ".join(f"class{number}" for number in range(max(last + 1, 2)))
-        return [f"--data.class_names=[{names}]"], [f"{last + 1} classes, by {seen}"]
-    if len(numbers) <= _MOST_CLASSES:
-        names = ", ".join(f"value{number}" for number in numbers)
-        return [f"--data.class_names=[{names}]", f"--data.mask_values={numbers}"], [
-            f"{len(numbers)} classes, each a value of the masks, by {seen}"
-        ]
-    return [], []
 
 
 def _spaced(options: Sequence[str]) -> list[str]:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xt.checking.label_facts import LabelFacts, facts_of_labels
 from xt.data.dataset import Reading
 from xt.errors import DataWarning, SlowImageWarning, XTError
 from xt.images import LargeImage, open_image
@@ -19,6 +18,8 @@ from xt.images.photo import read_photo
 from xt.images.resolution import pixel_size
 from xt.labels.targets import Target
 from xt.regions.reader import check_finite
+from xt.tasks.base import Task
+from xt.tasks.label_facts import LabelFacts, LabelLook
 
 # An image of so many bytes is read whole; of a larger one a level that is as small, and windows of the others.
 _WHOLE_BYTES = 64 * 2**20
@@ -46,19 +47,16 @@ class Job:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Looking:
+class Looking(LabelLook):
     """How the images are opened, and what their labels mean.
 
     Attributes:
-        ignore_index: the class number of mask pixels that nothing is said about.
-        classes_assumed: whether the classes of masks were guessed, so that another class number may be right.
+        task: that the labels are for.
         settings: everything else that what is found depends on, in words.
     """
 
     reading: Reading
-    class_names: tuple[str, ...] = ()
-    ignore_index: int = 255
-    classes_assumed: bool = False
+    task: Task | None = None
     settings: str = ""
 
 
@@ -193,10 +191,9 @@ def _of_pixels(image: LargeImage, job: Job, how: Looking) -> dict[str, Any]:
 
 
 def _of_labels(image: LargeImage, job: Job, how: Looking) -> dict[str, Any]:
-    if job.target is None:
+    if job.target is None or how.task is None:
         return {}
-    names, ignored = how.class_names, how.ignore_index
-    return {"labels": facts_of_labels(job.target, image, names, ignored, how.classes_assumed)}
+    return {"labels": how.task.label_facts(job.target, image, how)}
 
 
 def _windows(image: LargeImage) -> Iterator[tuple[int, int, int, int, int]]:

@@ -10,12 +10,13 @@ import numpy as np
 
 from xt.checking.findings import Finding, Severity, alike
 from xt.checking.image_facts import ImageFacts, Job, Looking
-from xt.checking.pictures import colours_of, no_picture, picture_of
+from xt.checking.pictures import no_picture, picture_of
 from xt.checking.result import CheckResult
 from xt.checking.text import TITLES, class_rows, row_name, short, summary, verdict
 from xt.checking.workers import look_at_all
 from xt.machine import usable_cores
 from xt.output import write_atomically
+from xt.tasks import Task, task_of
 
 # More take long to draw, and nobody looks at them; those that something was said about come first.
 MOST_PICTURES = 200
@@ -92,13 +93,13 @@ def _page(
 
 
 def _classes(result: CheckResult) -> Iterator[str]:
-    header, rows, kind = class_rows(result)
+    header, rows = class_rows(result)
     if not rows:
         return
-    colours = colours_of(kind, len(result.class_names))
+    colours = task_of(result.config.model.head).colours(len(result.class_names))
     yield "<h2>classes</h2><table><tr>" + "".join(f"<th>{escape(name)}</th>" for name in header) + "</tr>"
-    for (name, *cells), colour in zip(rows, colours, strict=False):
-        spot = f'<i style="background:rgb{colour}"></i>' if kind in ("mask", "points", "boxes") else ""
+    for number, (name, *cells) in enumerate(rows):
+        spot = f'<i style="background:rgb{colours[number]}"></i>' if number < len(colours) else ""
         yield f"<tr><td>{spot}{escape(name)}</td>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
     yield "</table>"
 
@@ -114,6 +115,7 @@ def _items(group: list[Finding]) -> Iterator[str]:
 
 
 def _gallery(result: CheckResult, jobs: list[Job], pictures: Mapping[int, bytes]) -> Iterator[str]:
+    task = task_of(result.config.model.head)
     facts = {one.row: one for one in result.facts}
     said: dict[int, list[Finding]] = {}
     for finding in result.findings:
@@ -133,17 +135,17 @@ def _gallery(result: CheckResult, jobs: list[Job], pictures: Mapping[int, bytes]
             f", {part}" if part else ""
         )
         if job.row in facts:
-            yield f"<small>{escape(_in_short(facts[job.row]))}</small>"
+            yield f"<small>{escape(_in_short(facts[job.row], task))}</small>"
         for finding in said.get(job.row, [])[:_MOST_SHOWN]:
             yield f'<small class="{_NAMES[finding.severity]}">{escape(finding.sentence)}</small>'
         yield "</figcaption></figure>"
     yield "</div>"
 
 
-def _in_short(facts: ImageFacts) -> str:
+def _in_short(facts: ImageFacts, task: Task) -> str:
     if facts.shape is None:
         return "cannot be opened"
     words = f"{facts.shape[0]:,} x {facts.shape[1]:,}, {facts.channels} of {facts.dtype}"
-    if facts.labels is not None and facts.labels.kind != "mask":
-        words += f", {sum(facts.labels.counts.values()):,} {facts.labels.kind}"
+    if facts.labels is not None and not task.counts_are_shares:
+        words += f", {sum(facts.labels.counts.values()):,} {task.counted}"
     return words

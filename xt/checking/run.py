@@ -6,8 +6,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from xt.checking.assumptions import Assumed, assume
 from xt.checking.cohort import TEST, TRAINING, VALIDATION, Cohort, counts_by_part, findings_of
 from xt.checking.findings import Finding, Severity, sorted_findings
@@ -22,12 +20,11 @@ from xt.data.splits import Splits
 from xt.data.table_files import read_image_paths
 from xt.errors import ConfigError, XTError
 from xt.labels.image_table import ImageTable
-from xt.labels.targets import Target
 from xt.machine import usable_cores
 from xt.model.build import build_model
 from xt.prediction.inputs import find_images
 from xt.progress import OnStep
-from xt.tasks.segmentation import ignore_index
+from xt.tasks import task_of
 from xt.training.preparation import opening, resolve_classes
 from xt.training.quick_check import quick_check
 from xt.training.tables import divided
@@ -91,6 +88,7 @@ class _Check:
         self.assumed = assumed
         self.options = options
         self.config = assumed.config
+        self.task = task_of(self.config.model.head)
         self.findings: list[Finding] = []
         self.table: ImageTable | None = None
         self.parts: dict[int, str] = {}
@@ -110,7 +108,7 @@ class _Check:
         jobs = [Job(row=row, path=path) for row, path in rows.others]
         if rows.table is not None:
             table = rows.table
-            targets = [target if isinstance(target, Target) else None for target in table.targets]
+            targets = self.task.label_files(table)
             jobs += [
                 Job(row=row, path=path, target=target, microns_per_pixel=table.microns_of(place))
                 for place, (row, path, target) in enumerate(
@@ -131,7 +129,8 @@ class _Check:
         how = Looking(
             reading=opening(self.config.data, self.config.model),
             class_names=() if self.table is None else self.table.class_names,
-            ignore_index=ignore_index(self.config.model),
+            ignore_index=self.task.ignore_index(self.config.model),
+            task=self.task,
             classes_assumed=self.assumed.classes,
             settings=repr((data, self.config.model)),
         )
@@ -238,15 +237,11 @@ class _Check:
         for facts in self.facts:
             if facts.labels is not None:
                 yield facts.row, facts.labels.counts
-        if self.table is None or self.config.model.head not in ("classification", "multilabel"):
-            return
-        names = self.table.class_names
-        for row, target in zip(self.table.rows, self.table.targets, strict=True):
-            shown = np.flatnonzero(target) if np.ndim(target) else [int(target)]
-            yield row, {names[place]: 1 for place in shown}
+        if self.table is not None:
+            yield from self.task.classes_of_rows(self.table)
 
     def _class_names(self) -> tuple[str, ...]:
-        return () if self.table is None or self.config.model.head == "regression" else self.table.class_names
+        return self.table.class_names if self.table is not None and self.task.has_classes else ()
 
     def _channels(self) -> int:
         return self.config.model.in_channels

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from xt.checking.cohort import TEST, TRAINING, VALIDATION, sizes_by_unit
 from xt.checking.findings import Finding, Severity, alike
 from xt.planning.text import in_bytes, in_time
+from xt.tasks import task_of
 
 if TYPE_CHECKING:
     from xt.checking.image_facts import ImageFacts
@@ -120,10 +121,9 @@ def _counted(values: Iterator[str]) -> str:
     return ", ".join(f"{value} ({count:,})" for value, count in counts)
 
 
-def class_rows(result: "CheckResult") -> tuple[list[str], list[list[str]], str]:
-    """The names of the columns, a row a class, and what is counted: "mask", "points", "boxes" or "images"."""
-    kinds = Counter(facts.labels.kind for facts in result.facts if facts.labels is not None)
-    kind = kinds.most_common(1)[0][0] if kinds else "images"
+def class_rows(result: "CheckResult") -> tuple[list[str], list[list[str]]]:
+    """The names of the columns, and a row a class."""
+    task = task_of(result.config.model.head)
     parts = [part for part in _PARTS if part in result.counts]
     rows = []
     for name in result.class_names[:_MOST_CLASSES] if any(result.counts.values()) else ():
@@ -131,16 +131,15 @@ def class_rows(result: "CheckResult") -> tuple[list[str], list[list[str]], str]:
         for part in parts:
             count, total = result.counts[part].get(name, 0), sum(result.counts[part].values())
             share = f"{count / total:.2%}" if count else "none"
-            cells.append(share if kind == "mask" else f"{count:,}")
+            cells.append(share if task.counts_are_shares else f"{count:,}")
         rows.append([name, *cells])
     if len(result.class_names) > len(rows) > 0:
         rows.append([f"... {len(result.class_names):,} in all", *[""] * len(parts)])
-    what = "pixels of each class" if kind == "mask" else f"{kind} of each class"
-    return [what, *parts], rows, kind
+    return [f"{task.counted} of each class", *parts], rows
 
 
 def _class_table(result: "CheckResult") -> Iterator[str]:
-    header, rows, _ = class_rows(result)
+    header, rows = class_rows(result)
     if not rows:
         return
     width = max(len(name) for name, *_ in [header, *rows])

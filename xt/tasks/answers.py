@@ -1,7 +1,7 @@
 """Tasks with one answer about a whole image: what classes, labels and numbers have in common."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -33,6 +33,7 @@ class AnswerTask(Task):
     Evaluation: ClassVar[type] = NoSettings
     about_places = False
     recipe = "classification"
+    counted = "images"
 
     column: ClassVar[str] = "p"
     """How a table's columns of the answer's numbers are called, before the name of each."""
@@ -113,6 +114,13 @@ class AnswerTask(Task):
     @abstractmethod
     def class_counts(self, targets: "NDArray[Any]", num_classes: int) -> "NDArray[np.int64] | None":
         """(K,) how many images of a table's targets show each class; None of answers without classes."""
+
+    def classes_of_rows(self, table: "ImageTable") -> Iterator[tuple[int, dict[str, int]]]:
+        names = table.class_names
+        for place, row in enumerate(table.rows):
+            counts = self.class_counts(table.targets[place : place + 1], len(names))
+            if counts is not None:
+                yield row, {names[number]: 1 for number in counts.nonzero()[0]}
 
     @abstractmethod
     def table_of(self, evaluation: "AnswerEvaluation") -> list[list[Any]]:

@@ -5,19 +5,25 @@ metrics, drawing) is imported where it is used, so that a configuration can be r
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
     from xt.data.augmentation import Augmentation
     from xt.data.dataset import Reading, TableDataset
     from xt.data.splits import Splits
     from xt.images import LargeImage
     from xt.labels.image_table import ImageTable
+    from xt.labels.targets import Target
     from xt.model.config import ModelConfig
     from xt.model.xt import XT
+    from xt.results.colours import Colour
+    from xt.tasks.label_facts import LabelFacts, LabelLook
     from xt.tasks.place_results import PlaceResults
     from xt.tasks.validation import Validation
 
@@ -39,6 +45,18 @@ class TableRows:
     split_column: str = "split"
     root: str | Path | None = None
     rows: Sequence[int] | None = None
+
+
+class Guess(NamedTuple):
+    """What labels seem to mean, where nobody says so.
+
+    Attributes:
+        labels: fields of the task's `Labels` with their values as people type them.
+        told: why, as sentences.
+    """
+
+    labels: Mapping[str, str] = MappingProxyType({})
+    told: tuple[str, ...] = ()
 
 
 class Evaluated(Protocol):
@@ -79,8 +97,19 @@ class Task(ABC):
     """Which value of it is best."""
     recipe: ClassVar[str]
     """Of `xt recipes`, for data of one's own."""
+    recipe_settings: ClassVar[tuple[str, ...]] = ()
+    """What it sets otherwise than recipes of whole images do, as `--section.key=value`."""
+    columns: ClassVar[tuple[str, ...]] = ()
+    """How the column of a table is usually called that has its labels, or names their files."""
     options: ClassVar[tuple[str, ...]] = ()
     """Those of `xt predict` that mean something to it, besides what all tasks have."""
+
+    has_classes: ClassVar[bool] = True
+    """Whether the names of its outputs are classes."""
+    counted: ClassVar[str]
+    """What its labels are counted in, in the plural."""
+    counts_are_shares: ClassVar[bool] = False
+    """Whether there are so many that they are better told as shares of all."""
 
     @property
     def results(self) -> "type[PlaceResults] | None":
@@ -153,6 +182,54 @@ class Task(ABC):
     @abstractmethod
     def validation(self, model: "XT", settings: Any) -> "Validation":
         """What is measured of the validation images of an epoch; `settings` as of `evaluate`."""
+
+    def guess_labels(self, num_columns: int, labels: Sequence[str]) -> Guess | None:
+        """What labels in a table's own columns mean if they are for this task; None where they are not, or may be for
+        others just as well.
+
+        Args:
+            num_columns: that hold labels.
+            labels: of one of them; none where the columns were named by hand.
+        """
+        return None
+
+    def guess_files(self, paths: Sequence[str], given: Collection[str]) -> Guess:
+        """What the labels in some files mean.
+
+        Args:
+            given: fields of `Labels` that are set already.
+        """
+        return Guess()
+
+    def label_files(self, table: "ImageTable") -> "list[Target | None]":
+        """Of each image the file that its label is in; None where the table itself has it."""
+        return [None] * len(table)
+
+    def classes_of_rows(self, table: "ImageTable") -> Iterator[tuple[int, dict[str, int]]]:
+        """Of each row how much of each class its label shows, where the table itself has it."""
+        yield from ()
+
+    def label_facts(self, target: "Target", image: "LargeImage", how: "LabelLook") -> "LabelFacts":
+        """Read all labels of an image that are in a file of their own.
+
+        Raises:
+            XTError: the labels are not of this image, or cannot be read.
+        """
+        raise NotImplementedError(f"labels of a {self.name} stand in the table")
+
+    def draw_labels(
+        self, picture: "Image", target: "Target", image: "LargeImage", class_names: Sequence[str]
+    ) -> "Image":
+        """A small picture of an image with its labels on it; args else as of `label_facts`."""
+        return picture
+
+    def colours(self, num_classes: int) -> "list[Colour]":
+        """In which labels of the classes are drawn; none where they are not."""
+        return []
+
+    def ignore_index(self, model: "ModelConfig") -> int:
+        """The class number of mask pixels that nothing is said about."""
+        return 255
 
     def as_taken(self, image: "LargeImage", channels: int) -> "LargeImage":
         """An image as models of this task take it.

@@ -31,6 +31,7 @@ class Classification(AnswerTask):
     name = "classification"
     Labels: ClassVar[type] = ClassificationLabels
     takes = "classes"
+    columns = ("label",)
     metric = "top1"
 
     def label_reader(self, labels: Any) -> ReadLabels:

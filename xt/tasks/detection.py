@@ -14,11 +14,14 @@ from xt.tasks.places import PartOfRun, PlaceTask, columns
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
     from xt.images import LargeImage
     from xt.labels.image_table import ImageTable
+    from xt.labels.targets import Target
     from xt.model.config import ModelConfig
     from xt.model.xt import XT
+    from xt.tasks.label_facts import LabelFacts, LabelLook
     from xt.tasks.place_evaluation import PlaceEvaluation
     from xt.tasks.place_results import PlaceResults
     from xt.tasks.place_scores import PlaceScores
@@ -58,6 +61,14 @@ class Detection(PlaceTask):
     takes = "boxes"
     metric = "ap"
     recipe = "detection"
+    recipe_settings = (
+        "--model.region_size=512",
+        "--model.halo=64",
+        "--data.augmentation.train_size=1024",
+        "--data.augmentation.windows=4",
+    )
+    columns = ("boxes",)
+    counted = "boxes"
     metric_of_class = "ap"
     options = ("merge_iou", "least_score", "instances", "restart")
 
@@ -111,3 +122,16 @@ class Detection(PlaceTask):
         from xt.tasks.box_scores import coco_results
 
         write_results(folder / "detections.json", coco_results(evaluation))
+
+    def label_facts(self, target: "Target", image: "LargeImage", how: "LabelLook") -> "LabelFacts":
+        from xt.tasks.label_facts import box_facts
+
+        return box_facts(target, image, how.class_names)
+
+    def draw_labels(
+        self, picture: "Image", target: "Target", image: "LargeImage", class_names: Sequence[str]
+    ) -> "Image":
+        from xt.tasks.label_pictures import with_boxes
+
+        labels: Any = target.on(image)
+        return with_boxes(picture, labels, image.shape, class_names)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from xt.data.label_columns import ReadLabels, joined_labels, zeros_and_ones
 from xt.errors import ConfigError
 from xt.tasks.answers import AnswerTask
+from xt.tasks.base import Guess
 from xt.tasks.label_fields import ClassLabels
 
 if TYPE_CHECKING:
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 
 _SURE = 0.5
+_MARKS = (";", "|")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,3 +97,15 @@ class MultiLabel(AnswerTask):
 
     def table_of(self, evaluation: "AnswerEvaluation") -> list[list[Any]]:
         return evaluation.columns("p_")
+
+    def guess_labels(self, num_columns: int, labels: Sequence[str]) -> Guess | None:
+        """By several columns, or by a mark between some labels."""
+        if num_columns > 1:
+            return Guess()
+        for mark in _MARKS:
+            if any(mark in label for label in labels):
+                return Guess(
+                    {"label_separator": mark},
+                    (f"several labels an image, as there is {mark!r} between some",),
+                )
+        return None

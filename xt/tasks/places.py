@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
 
+from xt.results.colours import Colour, point_colours
 from xt.tasks.base import TableRows, Task
 from xt.tasks.label_fields import class_column
 
@@ -15,10 +16,13 @@ if TYPE_CHECKING:
     from xt.data.augmentation import Augmentation
     from xt.data.dataset import Reading, TableDataset
     from xt.data.splits import Splits
+    from xt.images import LargeImage
     from xt.labels.image_table import ImageTable
+    from xt.labels.targets import Target
     from xt.model.config import ModelConfig
     from xt.model.xt import XT
     from xt.tasks.base import Report
+    from xt.tasks.label_facts import LabelFacts, LabelLook
     from xt.tasks.place_evaluation import PlaceEvaluation
     from xt.tasks.place_scores import PlaceScores
     from xt.tasks.validation import Validation
@@ -49,6 +53,11 @@ class PlaceTask(Task):
     """Answers about every place, decoded region by region; their labels are files of their own beside the images."""
 
     about_places = True
+    recipe_settings: ClassVar[tuple[str, ...]] = (
+        "--model.halo=32",
+        "--data.augmentation.train_size=1024",
+        "--data.augmentation.windows=8",
+    )
     metric_of_class: ClassVar[str] = "recall"
     """A metric of each class that there is only where the class has labels."""
 
@@ -63,6 +72,15 @@ class PlaceTask(Task):
         from xt.data.dense_dataset import DenseDataset
 
         return DenseDataset(table, reading, augmentation=augmentation, seed=seed)
+
+    def label_files(self, table: "ImageTable") -> "list[Target | None]":
+        return list(table.targets)
+
+    @abstractmethod
+    def label_facts(self, target: "Target", image: "LargeImage", how: "LabelLook") -> "LabelFacts": ...
+
+    def colours(self, num_classes: int) -> list[Colour]:
+        return point_colours(num_classes)
 
     @abstractmethod
     def scores(self, model: "XT", settings: Any, *, sync: bool = True) -> "PlaceScores":

@@ -11,9 +11,14 @@ from xt.tasks.label_fields import FileLabels
 from xt.tasks.places import PlaceTask, columns
 
 if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from xt.images import LargeImage
     from xt.labels.image_table import ImageTable
+    from xt.labels.targets import Target
     from xt.model.config import ModelConfig
     from xt.model.xt import XT
+    from xt.tasks.label_facts import LabelFacts, LabelLook
     from xt.tasks.place_results import PlaceResults
     from xt.tasks.place_scores import PlaceScores
 
@@ -55,6 +60,8 @@ class Points(PlaceTask):
     takes = "points"
     metric = "best_f1"
     recipe = "points"
+    columns = ("points",)
+    counted = "points"
     options = ("merge_radius", "least_score", "restart")
 
     @property
@@ -86,3 +93,16 @@ class Points(PlaceTask):
     def measures_on_map(self, settings: Any) -> bool:
         on_map: bool = settings.distance_unit == "map"
         return on_map
+
+    def label_facts(self, target: "Target", image: "LargeImage", how: "LabelLook") -> "LabelFacts":
+        from xt.tasks.label_facts import point_facts
+
+        return point_facts(target, image, how.class_names)
+
+    def draw_labels(
+        self, picture: "Image", target: "Target", image: "LargeImage", class_names: Sequence[str]
+    ) -> "Image":
+        from xt.tasks.label_pictures import with_points
+
+        labels: Any = target.on(image)
+        return with_points(picture, labels, image.shape, class_names)

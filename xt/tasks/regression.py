@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from xt.data.label_columns import ReadLabels, measures
 from xt.tasks.answers import AnswerTask
+from xt.tasks.base import Guess
 from xt.tasks.label_fields import ClassLabels
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Regression(AnswerTask):
     Labels: ClassVar[type] = RegressionLabels
     metric = "rmse"
     best = "min"
+    has_classes = False
     column = "value"
     are_shares = False
 
@@ -59,3 +61,14 @@ class Regression(AnswerTask):
 
     def table_of(self, evaluation: "AnswerEvaluation") -> list[list[Any]]:
         return evaluation.columns("predicted_")
+
+    def guess_labels(self, num_columns: int, labels: Sequence[str]) -> Guess | None:
+        """By numbers that are not whole."""
+        return Guess(told=("numbers, as the labels are not whole",)) if _are_measures(labels) else None
+
+
+def _are_measures(labels: Sequence[str]) -> bool:
+    try:
+        return any(not float(label).is_integer() for label in labels if label)
+    except (ValueError, OverflowError):
+        return False

@@ -1,26 +1,28 @@
 """A class for every pixel."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from xt.data.dense_table import read_mask_table
-from xt.tasks.base import TableRows
+from xt.results.colours import Colour, class_colours
+from xt.tasks.base import Guess, TableRows
 from xt.tasks.label_fields import FileLabels, NoSettings
 from xt.tasks.places import PartOfRun, PlaceTask, columns
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
+    from xt.images import LargeImage
     from xt.labels.image_table import ImageTable
+    from xt.labels.targets import Target
     from xt.model.config import ModelConfig
     from xt.model.xt import XT
+    from xt.tasks.label_facts import LabelFacts, LabelLook
     from xt.tasks.place_results import PlaceResults
     from xt.tasks.place_scores import PlaceScores
-
-
-_UNKNOWN = 255
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,6 +54,9 @@ class Segmentation(PlaceTask):
     Evaluation: ClassVar[type] = NoSettings
     metric = "mean_iou"
     recipe = "segmentation"
+    columns = ("mask", "polygons")
+    counted = "pixels"
+    counts_are_shares = True
     options = ("probabilities", "outlines", "least_area", "restart")
 
     @property
@@ -98,12 +103,36 @@ class Segmentation(PlaceTask):
         check_masks(
             part.table,
             part.reading,
-            ignore_index(model),
+            self.ignore_index(model),
             training=part.name == "training",
             progress=part.progress,
         )
 
+    def ignore_index(self, model: "ModelConfig") -> int:
+        return int(model.head_options.get("ignore_index", super().ignore_index(model)))
 
-def ignore_index(model: "ModelConfig") -> int:
-    """The class number of mask pixels that nothing is said about."""
-    return int(model.head_options.get("ignore_index", _UNKNOWN))
+    def label_facts(self, target: "Target", image: "LargeImage", how: "LabelLook") -> "LabelFacts":
+        from xt.tasks.label_facts import mask_facts
+
+        mask: Any = target.on(image)
+        with mask:
+            return mask_facts(mask, how)
+
+    def draw_labels(
+        self, picture: "Image", target: "Target", image: "LargeImage", class_names: Sequence[str]
+    ) -> "Image":
+        from xt.tasks.label_pictures import with_mask
+
+        mask: Any = target.on(image)
+        with mask:
+            return with_mask(picture, mask, class_names)
+
+    def colours(self, num_classes: int) -> list[Colour]:
+        """Class 0, by habit the background, is black."""
+        return class_colours(num_classes)
+
+    def guess_files(self, paths: Sequence[str], given: Collection[str]) -> Guess:
+        """Which classes there are, by the values of some masks."""
+        from xt.tasks.mask_guess import guess_masks
+
+        return guess_masks(paths, given)

@@ -2,14 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xt.images import LargeImage
-from xt.labels.box_table import BoxTable
-from xt.labels.point_table import PointTable
-from xt.labels.targets import PointTarget, Target
+from xt.labels.targets import Target
 
 _STRIPE_PIXELS = 1 << 24
 # Beyond that, the side of the windows that are read, and how many there are along each side.
@@ -37,26 +36,19 @@ class LabelFacts:
     warnings: Sequence[str] = ()
 
 
-def facts_of_labels(
-    target: Target, image: LargeImage, class_names: Sequence[str], ignored: int, assumed: bool = False
-) -> LabelFacts:
-    """Read all labels of an image.
+@dataclass(frozen=True, kw_only=True)
+class LabelLook:
+    """What labels mean.
 
-    Args:
+    Attributes:
         class_names: in the order of the class numbers.
-        ignored: the class number of mask pixels that nothing is said about.
-        assumed: whether the classes of a mask were guessed.
-    Raises:
-        XTError: the labels are not of this image, or cannot be read.
+        ignore_index: the class number of mask pixels that nothing is said about.
+        classes_assumed: whether the classes of masks were guessed, so that another class number may be right.
     """
-    labels = target.on(image)
-    if isinstance(labels, LargeImage):
-        with labels as mask:
-            return _of_mask(mask, class_names, ignored, assumed)
-    if isinstance(labels, PointTable):
-        beyond = len(target.file.y) - len(labels) if isinstance(target, PointTarget) else 0
-        return _of_points(labels, class_names, beyond, _source(target, image))
-    return _of_boxes(labels, image.shape, class_names, _source(target, image))
+
+    class_names: tuple[str, ...] = ()
+    ignore_index: int = 255
+    classes_assumed: bool = False
 
 
 def mask_values(mask: LargeImage) -> dict[float, int]:
@@ -71,7 +63,9 @@ def mask_values(mask: LargeImage) -> dict[float, int]:
     return counts
 
 
-def _of_mask(mask: LargeImage, class_names: Sequence[str], ignored: int, assumed: bool) -> LabelFacts:
+def mask_facts(mask: LargeImage, how: LabelLook) -> LabelFacts:
+    """Of a mask, all of whose pixels are read."""
+    class_names, ignored, assumed = how.class_names, how.ignore_index, how.classes_assumed
     values = mask_values(mask)
     known = {value: number for value, number in values.items() if value != ignored}
     counts = {
@@ -108,17 +102,23 @@ def _is_class(value: float, class_names: Sequence[str]) -> bool:
     return float(value).is_integer() and 0 <= value < len(class_names)
 
 
-def _of_points(points: PointTable, class_names: Sequence[str], beyond: int, source: str) -> LabelFacts:
+def point_facts(target: Target, image: LargeImage, class_names: Sequence[str]) -> LabelFacts:
+    """Of all points of an image."""
+    points: Any = target.on(image)
+    beyond = 0 if target.given is None else target.given - len(points)
     rows = np.stack([points.y, points.x, points.labels], axis=1)
     return LabelFacts(
         kind="points",
         counts=_by_class(points.labels, class_names),
         beyond=beyond,
-        warnings=_doubles(rows, "points", source),
+        warnings=_doubles(rows, "points", _source(target, image)),
     )
 
 
-def _of_boxes(boxes: BoxTable, shape: tuple[int, int], class_names: Sequence[str], source: str) -> LabelFacts:
+def box_facts(target: Target, image: LargeImage, class_names: Sequence[str]) -> LabelFacts:
+    """Of all boxes of an image."""
+    boxes: Any = target.on(image)
+    shape, source = image.shape, _source(target, image)
     edges = boxes.edges
     y0, x0, y1, x1 = edges.T if len(boxes) else np.zeros((4, 0))
     outside = (y1 <= 0) | (x1 <= 0) | (y0 >= shape[0]) | (x0 >= shape[1])
