@@ -60,7 +60,10 @@ MAY_IMPORT = {
     },
     "authors": {"output"},
     "doctor": {"machine", "images", "streaming", "region_encoders", "recipes", "config"},
-    "testing": {"output", "images", "streaming", "region_encoders", "context_encoders"},
+    "testing": {
+        "output", "images", "streaming", "region_encoders", "context_encoders", "labels", "model", "data", "results",
+        "tasks", "prediction",
+    },
     "demo": {"*"},
     "cli": {"*"},
 }  # fmt: skip
