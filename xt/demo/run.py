@@ -50,15 +50,16 @@ def run_demo(
     acts: list[Act] = []
     with _timed("pixels", acts):
         pixels = real_pixels(out, progress)
-        show(format_real_pixels(pixels))
+        show(f"Act 1 of 3: real pixels\n\n{format_real_pixels(pixels)}")
     with _timed("context", acts):
         contest = hold_contest(out, settings, progress)
-        show(contest_text(contest.compared))
+        show(f"Act 2 of 3: what the whole image is worth, and context\n\n{contest_text(contest.compared)}")
         key = compare_context_encoders(settings.key_task, settings.contexts, out, progress)
         show(key_text(_key_numbers(key)))
     with _timed("giant", acts):
         best = max(key.rows, key=lambda row: row.f1)
         giants = []
+        show("Act 3 of 3: a giant image")
         for number in range(settings.giants):
             giants.append(_giant(out, settings, number, best, progress))
             show(giant_text(giants[-1].summary()))
