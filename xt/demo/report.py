@@ -120,10 +120,10 @@ def _opening(report: Report) -> str:
     )
     return (
         "<header><h1>A very large image goes in whole, a trained answer comes out</h1>"
-        f'<p class="lead">Each image of the contest below, {side} × {side} pixels, shows four handwritten digits far apart among clutter. '
-        "The question is always: which is the largest of the four? To answer it, a model must see strokes two pixels "
-        "wide and the whole image at once. Nothing tells it where the digits are; it learns from "
-        "one label an image.</p></header>"
+        f'<p class="lead">Each image of the contest below, {side} × {side} pixels, shows four handwritten digits far '
+        "apart among clutter. The question is always: which is the largest of the four? To answer it, a model must "
+        "see strokes two pixels wide and the whole image at once. Nothing tells it where the digits are; it learns "
+        "from one label an image.</p></header>"
         '<section class="tiles">'
         + "".join(
             f'<div class="tile"><b>{value}</b><span>{escape(what)}</span></div>' for value, what in tiles
