@@ -275,9 +275,9 @@ def test_a_limit_within_the_process_is_known(unlimited_afterwards: None) -> None
 @pytest.mark.parametrize("free", [0, 10**6, 10**8, 10**12])
 def test_keep_auto_keeps_within_what_is_free(free: int, device: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where nothing can be limited, what is free is said by us: graphs that are kept stay within it."""
-    import xt.streaming.replay
+    import xt.streaming.graphs
 
-    monkeypatch.setattr(xt.streaming.replay, "free_bytes", lambda device: free)
+    monkeypatch.setattr(xt.streaming.graphs, "free_bytes", lambda device: free)
     random.seed(0)
     expected = step(model_of("classification", device), "classification", "none")
     result = step(model_of("classification", device), "classification", "auto")

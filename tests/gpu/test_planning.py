@@ -9,6 +9,7 @@ from xt.errors import ConfigError
 from xt.model.region_batch import default_region_batch
 from xt.planning.device import planned_device, rough_speed, synchronise
 from xt.prediction.predictor import choose_device
+from xt.streaming.limits import RegionLimits
 from xt.streaming.memory import free_bytes, peak_device_bytes
 
 
@@ -47,7 +48,7 @@ def test_a_region_batch_is_chosen_for_it(device: str) -> None:
     encoder = small_model("convnext_atto").region_encoder.to(device)
     largest = {"cpu": 8, "cuda": 64}[device]
     with torch.no_grad():
-        assert default_region_batch(encoder) == largest
+        assert default_region_batch(encoder, RegionLimits()) == largest
 
 
 def test_the_peak_of_the_device_is_told(device: str) -> None:

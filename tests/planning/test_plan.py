@@ -16,6 +16,7 @@ from xt.errors import ConfigError, ShapeError
 from xt.model.region_batch import default_region_batch, one_region, power_of_two
 from xt.planning.costs import Costs, encoder_footprints, mixing_footprint, of_regions, passes
 from xt.streaming.footprint import Footprint, footprint
+from xt.streaming.limits import RegionLimits
 from xt.streaming.memory import SavedBytes
 
 
@@ -248,7 +249,7 @@ def test_the_region_batch_nobody_set_fits_the_device(monkeypatch):
     one = footprint(encoder, lambda: (one_region(encoder),), graph=True, backward=False).peak_bytes
     for free, expected in ((10**12, 8), (one * 1.5 * 3 / 0.4, 2), (1, 1)):
         monkeypatch.setattr(xt.model.region_batch, "free_bytes", lambda _device, free=free: free)
-        assert default_region_batch(small_model().region_encoder) == expected
+        assert default_region_batch(small_model().region_encoder, RegionLimits()) == expected
     assert [power_of_two(number) for number in (0, 1, 1.9, 2, 7.9, 8, 9)] == [1, 1, 1, 2, 4, 8, 8]
 
 

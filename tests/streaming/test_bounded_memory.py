@@ -1,5 +1,6 @@
 """What the streamed map does with memory that is there, and with memory that runs out; neither changes a result."""
 
+import copy
 import random
 import warnings
 from itertools import pairwise
@@ -8,11 +9,13 @@ import pytest
 import torch
 from torch import nn
 
-import xt.streaming.replay
+import xt
+import xt.streaming.graphs
 from tests.small_models import SMALL_ENCODERS, small_model
 from tests.streaming.test_map import EXACT, batches, loss_and_gradients, network
 from xt.errors import ConfigError, DeviceMemoryError, RegionBatchWarning
 from xt.streaming.conditions import DrawsOfWholeBatch
+from xt.streaming.limits import RegionLimit
 from xt.streaming.map import streamed_map
 from xt.streaming.memory import SavedBytes, free_bytes, is_out_of_memory
 
@@ -79,7 +82,7 @@ def test_a_budget_in_bytes_keeps_as_many_graphs_as_fit():
 def test_auto_keeps_what_the_device_has_room_for(monkeypatch):
     parts = batches(4, 4, 4, 4)
     for free, without in ((10**9, 0), (0, 4)):
-        monkeypatch.setattr(xt.streaming.replay, "free_bytes", lambda _device, free=free: free)
+        monkeypatch.setattr(xt.streaming.graphs, "free_bytes", lambda _device, free=free: free)
         module = Counting()
         loss_and_gradients(module, parts, keep="auto")
         # The first graph is made to be measured, and let go again if there is no room for it.
@@ -119,11 +122,11 @@ def test_running_out_of_memory_at_random_places_changes_nothing(seed, keep):
 
 
 def test_the_smaller_size_is_remembered_and_said_once():
-    module, parts = Exhausted(network(), fits=3), batches(8, 8, 4)
+    module, parts, limit = Exhausted(network(), fits=3), batches(8, 8, 4), RegionLimit()
     expected = loss_and_gradients(module.inner, parts)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        result = loss_and_gradients(module, parts)
+        result = loss_and_gradients(module, parts, limit=limit)
     torch.testing.assert_close(result, expected, **EXACT)
     assert all(warning.category is RegionBatchWarning for warning in caught)
     said = [str(warning.message).split(",")[0] for warning in caught]
@@ -132,7 +135,44 @@ def test_the_smaller_size_is_remembered_and_said_once():
     ]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        loss_and_gradients(module, parts)
+        loss_and_gradients(module, parts, limit=limit)
+    assert limit.regions == 2
+
+
+@pytest.mark.parametrize("head", ["classification", "segmentation"])
+def test_each_model_remembers_for_each_of_its_works(head):
+    """By what it does, not by which object does it; a copy knows what its original knew, another model nothing."""
+    options = {"head_options": {"width": 8}} if head == "segmentation" else {}
+    model, other = (small_model(head=head, **options).eval() for _ in range(2))
+    model.streaming = xt.Streaming(region_batch=8)
+    works = ["encode", "Decode"] if head == "segmentation" else ["encode"]
+    forward = model.region_encoder.network.forward
+
+    def exhausted(pixels):
+        if len(pixels) > 3:
+            raise torch.OutOfMemoryError("CUDA out of memory (not really)")
+        return forward(pixels)
+
+    def answer():
+        if head == "classification":
+            return model(image)
+        return torch.cat([part.predictions for part in model.decode(image)])
+
+    model.region_encoder.network.forward = exhausted
+    image = xt.open_image(torch.rand(3, 128, 256))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        first = answer()
+    assert [warning.category for warning in caught] == 2 * len(works) * [RegionBatchWarning]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert torch.equal(answer(), first)
+    copied = copy.deepcopy(model)
+    assert [[each.limits.of(work).regions for work in works] for each in (model, copied, other)] == [
+        [2] * len(works),
+        [2] * len(works),
+        [None] * len(works),
+    ]
 
 
 def test_below_one_region_the_error_says_what_to_do():

@@ -150,11 +150,10 @@ def encoded_batches(model: XT, image: LargeImage, grid: RegionGrid) -> Iterator[
         device=model.device,
         threads=settings.threads,
     )
-    # One object for all batches: the map remembers by it how many regions fit on the device.
-    features, parameters = encoder.features, list(encoder.network.parameters())
+    parameters, limit = list(encoder.network.parameters()), model.limits.of("features")
     for batch in reader:
         # A map over one batch, for what it does when the device runs out of memory.
-        yield streamed_map(features, [batch], parameters).float().cpu().numpy()
+        yield streamed_map(encoder.features, [batch], parameters, limit=limit).float().cpu().numpy()
 
 
 def oriented(image: LargeImage, view: int) -> LargeImage:

@@ -24,10 +24,11 @@ from xt.region_encoders.base import RegionEncoder
 from xt.regions.grid import Region, RegionGrid
 from xt.regions.sequences import as_sequences
 from xt.streaming.conditions import frozen_statistics
+from xt.streaming.limits import RegionLimit
 from xt.streaming.map import Streaming, streamed_map, streamed_outputs
 from xt.streaming.memory import WORKING_SHARE, free_bytes
 from xt.streaming.parallel import share_of
-from xt.streaming.replay import new_seed
+from xt.streaming.parts import new_seed
 from xt.streaming.room import with_room
 from xt.streaming.tensors import Gathered
 
@@ -147,21 +148,21 @@ class DensePass:
         self._check(targets)
         wanted = RegionTargets(self.regions, self.head, targets, self.settings.threads)
         if not self.has_context:
-            sums = self._map(self._job(SumsFromPixels, False), WithTargets(self.regions, wanted), "decode")
+            sums = self._map(self._sums_from_pixels(), WithTargets(self.regions, wanted), "decode")
             return self.head.loss(self.share.sum(sums.sum(dim=0)))
         store = self._store_of_maps()
         if store is None:
             context = self.context()
             batches: Any = WithTargets(self.regions, wanted)
-            sums = self._map(self._job(SumsFromPixels, True), batches, "decode", self._around(context))
+            sums = self._map(self._sums_from_pixels(), batches, "decode", self._around(context))
         else:
-            tokens, *maps = self._map(self._job(Encode, store), self.regions, "encode")
+            tokens, *maps = self._map(Encode(self.model.region_encoder, store), self.regions, "encode")
             # Of the share's own regions only; their rows are asked for by the regions' numbers.
             row = torch.arange(-self.share.first_region, len(tokens))
             kept = [Gathered(features, row.to(features.device)) for features in maps]
             context = self._mixed(tokens)
-            job = self._job(SumsFromMaps)
-            sums = self._map(job, OnlyTargets(wanted), "decode", *kept, self._around(context))
+            targets_only = OnlyTargets(wanted)
+            sums = self._map(SumsFromMaps(self.head), targets_only, "decode", *kept, self._around(context))
         return self.head.loss(self.share.sum(sums.sum(dim=0)))
 
     def context(self) -> Tensor:
@@ -184,7 +185,7 @@ class DensePass:
             PixelError: the model answers with something that is not a number.
         """
         gathered = [self._around(context)] if self.has_context else []
-        step = self._job(Decode, True)
+        step = Decode(self.model.region_encoder, self.head, True)
         numbers = self.share.numbers[first:]
         regions = (place.region for number in numbers for place in self.regions.regions_of(number))
         before, after = self.regions.first_region(numbers.start), self.regions.first_region(numbers.stop)
@@ -196,6 +197,7 @@ class DensePass:
                 gathered=gathered,
                 numbers=numbers,
                 first_region=before,
+                limit=self._limit(step),
                 device=self.model.device,
             ):
                 some = list(islice(regions, len(predictions)))
@@ -246,15 +248,6 @@ class DensePass:
         # The same place on all ranks, so that their graphs are alike.
         return places[self.share.largest(fits.index(True))]
 
-    def _job(self, kind: type[nn.Module], *arguments: Any) -> nn.Module:
-        """Always the same module for the same work, so that how many regions fit on the device is remembered."""
-        encoder, head = self.model.region_encoder, self.head
-        parts = {Encode: (encoder,), SumsFromMaps: (head,)}.get(kind, (encoder, head))
-        key = kind, *parts, *arguments
-        if key not in self.model.dense_jobs:
-            self.model.dense_jobs[key] = kind(*parts, *arguments)
-        return self.model.dense_jobs[key]
-
     def _map(self, step: nn.Module, batches: Any, what: str, *gathered: Gathered) -> Any:
         settings = self.settings
         # Where feature maps are kept, the second map does not compute the region encoder: nothing is to be saved there.
@@ -272,7 +265,16 @@ class DensePass:
             seed=self.seed,
             numbers=self.share.numbers,
             first_region=self.share.first_region,
+            limit=self._limit(step),
         )
+
+    def _sums_from_pixels(self) -> "SumsFromPixels":
+        return SumsFromPixels(self.model.region_encoder, self.head, encoded_before=self.has_context)
+
+    def _limit(self, step: nn.Module) -> RegionLimit:
+        """Where the model remembers how many regions fit on the device for such a step."""
+        encodes = step is self.model.region_encoder
+        return self.model.limits.of("encode" if encodes else type(step).__name__)
 
     def _report(self, what: str, done: int, total: int) -> None:
         if self.settings.progress is not None:

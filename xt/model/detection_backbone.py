@@ -35,6 +35,7 @@ from xt.regions.reader import TensorRegions
 from xt.regions.sequences import as_sequences
 from xt.regions.whole_maps import places_of, put_together, without_padding
 from xt.registry import nearest
+from xt.streaming.limits import RegionLimits
 from xt.streaming.map import Streaming, streamed_map
 from xt.streaming.room import with_room
 
@@ -138,6 +139,7 @@ class RegionPyramid(nn.Module):
         self.out_channels = out_channels
         self.order = order
         self.streaming = Streaming()
+        self.limits = RegionLimits()
 
     @property
     def region_encoder(self) -> RegionEncoder:
@@ -189,13 +191,14 @@ class RegionPyramid(nn.Module):
 
     def _encode(self, images: Tensor, grids: Sequence[RegionGrid]) -> tuple[Tensor, ...]:
         settings, encoder = self.streaming, self.region_encoder
-        region_batch = settings.region_batch or default_region_batch(encoder)
+        region_batch = settings.region_batch or default_region_batch(encoder, self.limits)
         outputs: tuple[Tensor, ...] = streamed_map(
             self.region_maps,
             TensorRegions(images, grids, region_batch, encoder.halo),
             keep=settings.keep,
             gradient_fraction=settings.gradient_fraction,
             progress=settings.progress,
+            limit=self.limits.of("maps"),
         )
         return outputs
 

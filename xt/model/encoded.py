@@ -7,6 +7,7 @@ from torch import Tensor
 from xt.errors import ShapeError
 from xt.region_encoders.base import RegionEncoder
 from xt.regions.encoded import EncodedImage, FeatureReader
+from xt.streaming.limits import RegionLimits
 from xt.streaming.map import Streaming, streamed_map
 from xt.streaming.parallel import agree, share_of
 
@@ -14,7 +15,9 @@ from xt.streaming.parallel import agree, share_of
 _SMALL_GRAPHS_BYTES = 2**26
 
 
-def project_features(encoder: RegionEncoder, images: Sequence[EncodedImage], settings: Streaming) -> Tensor:
+def project_features(
+    encoder: RegionEncoder, images: Sequence[EncodedImage], settings: Streaming, limits: RegionLimits
+) -> Tensor:
     """(regions, N, D) tokens of all images, one image's after the other's, as `encoder` makes them of pixels.
 
     Raises:
@@ -39,5 +42,6 @@ def project_features(encoder: RegionEncoder, images: Sequence[EncodedImage], set
         keep=_SMALL_GRAPHS_BYTES if settings.keep == "none" else settings.keep,
         progress=settings.progress,
         numbers=share.numbers,
+        limit=limits.of("project"),
     )
     return share.gather(tokens)

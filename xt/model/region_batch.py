@@ -1,12 +1,11 @@
 """How many regions a model looks at in one go, where nobody said."""
 
-from weakref import WeakKeyDictionary
-
 import torch
 from torch import Tensor
 
 from xt.region_encoders.base import RegionEncoder
 from xt.streaming.footprint import footprint
+from xt.streaming.limits import RegionLimits
 from xt.streaming.memory import WORKING_SHARE, free_bytes
 
 # Beyond these, more regions at a time are no faster: a CPU's caches are long full, a GPU's cores all busy.
@@ -15,11 +14,9 @@ LARGEST_ELSEWHERE = 64
 # What a backward pass takes over the graph it goes through.
 _BACKWARD = 1.5
 
-_chosen: "WeakKeyDictionary[RegionEncoder, dict[object, int]]" = WeakKeyDictionary()
 
-
-def default_region_batch(encoder: RegionEncoder) -> int:
-    """A power of two that fits into what the encoder's device has free; found once, then remembered.
+def default_region_batch(encoder: RegionEncoder, limits: RegionLimits) -> int:
+    """A power of two that fits into what the encoder's device has free; found once, then remembered in `limits`.
 
     One region's memory is found without computing, with a graph if gradients are on and wanted.
     """
@@ -27,10 +24,7 @@ def default_region_batch(encoder: RegionEncoder) -> int:
     training = torch.is_grad_enabled() and any(parameter.requires_grad for parameter in encoder.parameters())
     autocast = torch.is_autocast_enabled(device.type) and torch.get_autocast_dtype(device.type)
     situation = (device, training, autocast, encoder.dtype)
-    chosen = _chosen.setdefault(encoder, {})
-    if situation not in chosen:
-        chosen[situation] = _fitting(encoder, device, training)
-    return chosen[situation]
+    return limits.chosen(situation, lambda: _fitting(encoder, device, training))
 
 
 def power_of_two(limit: float) -> int:

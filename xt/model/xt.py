@@ -27,6 +27,7 @@ from xt.regions.grid import RegionGrid
 from xt.regions.reader import RegionReader, TensorRegions
 from xt.regions.sequences import as_sequences
 from xt.streaming.keep import Keep
+from xt.streaming.limits import RegionLimits
 from xt.streaming.map import Streaming, streamed_map
 from xt.streaming.parallel import agree, share_of
 from xt.streaming.room import with_room
@@ -78,9 +79,8 @@ class XT(nn.Module):
         self.streaming = Streaming()
         # Of the images of the newest call: what a training run tells its speed by.
         self.num_regions = 0
-        # What `xt.model.dense` does with regions, made of these parts; a plain dictionary, as they are no parts
-        # themselves.
-        self.dense_jobs: dict[Any, nn.Module] = {}
+        # How many regions fit on the device, found out while the model is used.
+        self.limits = RegionLimits()
 
     @property
     def config(self) -> ModelConfig:
@@ -123,7 +123,7 @@ class XT(nn.Module):
     @property
     def region_batch(self) -> int:
         """Regions at a time, where a call does not say; see `Streaming`."""
-        return self.streaming.region_batch or default_region_batch(self.region_encoder)
+        return self.streaming.region_batch or default_region_batch(self.region_encoder, self.limits)
 
     def as_read(self, image: LargeImage) -> AsRead:
         """An image at the resolution that this model reads it at, lazily, and the way back to the image's own pixels.
@@ -315,7 +315,7 @@ class XT(nn.Module):
     def _encode(self, images: list[Any] | Tensor, grids: Sequence[RegionGrid], settings: Streaming) -> Tensor:
         """(regions, N, D) tokens of all images, one image's after the other's."""
         if not isinstance(images, Tensor) and any(isinstance(image, EncodedImage) for image in images):
-            return project_features(self.region_encoder, images, settings)
+            return project_features(self.region_encoder, images, settings, self.limits)
         regions = self.region_batches(images, grids, settings)
         share = share_of(regions, settings.region_parallel, self.device)
         tokens = streamed_map(
@@ -325,6 +325,7 @@ class XT(nn.Module):
             gradient_fraction=settings.gradient_fraction,
             progress=settings.progress,
             numbers=share.numbers,
+            limit=self.limits.of("encode"),
         )
         return share.gather(tokens)
 

@@ -13,7 +13,6 @@ Where there is room, graphs are kept and their region batches not computed twice
 are let go first and then region batches are computed in pieces. Neither changes a result.
 """
 
-import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -24,8 +23,11 @@ from torch.autograd.function import once_differentiable
 
 from xt.errors import ConfigError
 from xt.progress import OnStage
+from xt.streaming.graphs import KeptGraphs
 from xt.streaming.keep import Keep
-from xt.streaming.replay import RegionBatches, Replay
+from xt.streaming.limits import RegionLimit
+from xt.streaming.parts import Draws, Portion, RegionBatches, Work
+from xt.streaming.replay import Replay
 from xt.streaming.tensors import Gathered, Outputs
 
 if TYPE_CHECKING:
@@ -84,6 +86,7 @@ def streamed_map(
     choice_seed: int | None = None,
     numbers: range | None = None,
     first_region: int = 0,
+    limit: RegionLimit | None = None,
 ) -> Any:
     """Apply `function` to each region batch; concatenate the results along their first axis.
 
@@ -100,6 +103,7 @@ def streamed_map(
         numbers: the batches to go through, as when several processes share them out; None for all. Each is computed as
             it is in a map of all of them, so the parts' outputs and gradients put together are that map's.
         first_region: number of these batches' first region, which says what it is given of `gathered`.
+        limit: where it is remembered from map to map how many regions at a time fit; None for this map alone.
 
     Returns:
         (sum of the batches' rows, ...): one row or more for each region, in reading order; a tuple of such if the
@@ -118,24 +122,19 @@ def streamed_map(
             raise ConfigError("a function that is not a module needs `parameters`, which may be empty")
         parameters = function.parameters()
     parameters = list(parameters)
-    trainable = [parameter for parameter in parameters if parameter.requires_grad]
-    values = [given.values for given in gathered]
-    needs_graphs = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in (*trainable, *values))
-    room = _room(keep) if needs_graphs else 0
+    device = parameters[0].device if parameters else torch.device("cpu")
+    work = Work(function=function, parameters=parameters, gathered=gathered, device=device)
+    inputs = work.inputs()
+    needs_graphs = torch.is_grad_enabled() and any(tensor.requires_grad for tensor in inputs)
     replay = Replay(
-        function,
-        region_batches,
-        parameters,
-        gathered,
-        room,
-        gradient_fraction,
-        progress,
-        seed,
-        choice_seed,
-        numbers,
-        first_region,
+        work=work,
+        portion=_portion(region_batches, numbers, first_region),
+        draws=Draws(len(region_batches), gradient_fraction, seed, choice_seed),
+        graphs=KeptGraphs(keep if needs_graphs else "none", device),
+        limit=RegionLimit() if limit is None else limit,
+        progress=progress,
     )
-    outputs = _StreamedMap.apply(replay, len(trainable), *trainable, *values)
+    outputs = _StreamedMap.apply(replay, len(inputs) - len(gathered), *inputs)
     return outputs[0] if replay.single else outputs
 
 
@@ -146,13 +145,14 @@ def streamed_outputs(
     gathered: Sequence[Gathered] = (),
     numbers: range | None = None,
     first_region: int = 0,
+    limit: RegionLimit | None = None,
     device: torch.device | None = None,
 ) -> Iterator[Any]:
     """Apply a function to each region batch without a graph, for outputs that are too large to be collected.
 
     Args:
-        function: as in `streamed_map`, as are the batches, what is gathered and which part of them is wanted; it draws
-            no random numbers.
+        function: as in `streamed_map`, as are the batches, what is gathered, which part of them is wanted and the
+            limit; it draws no random numbers.
         device: that the function computes on; None for the CPU.
 
     Yields:
@@ -161,17 +161,32 @@ def streamed_outputs(
     Raises:
         DeviceMemoryError: not even one region fits on the device.
     """
-    replay = Replay(function, region_batches, [], gathered, 0, 1.0, None, 0, None, numbers, first_region)
-    replay.device = device or replay.device
+    device = device or torch.device("cpu")
+    replay = Replay(
+        work=Work(function=function, parameters=(), gathered=gathered, device=device),
+        portion=_portion(region_batches, numbers, first_region),
+        draws=Draws(len(region_batches), seed=0),
+        graphs=KeptGraphs("none", device),
+        limit=RegionLimit() if limit is None else limit,
+    )
     for outputs in replay.outputs():
         yield outputs[0] if replay.single else outputs
+
+
+def _portion(region_batches: RegionBatches, numbers: range | None, first_region: int) -> Portion:
+    everything = range(len(region_batches))
+    return Portion(
+        region_batches=region_batches,
+        numbers=everything if numbers is None else numbers,
+        first_region=first_region,
+    )
 
 
 class _StreamedMap(torch.autograd.Function):
     """The map as one node of the outer graph: parameters and gathered tensors in, concatenated outputs out."""
 
     @staticmethod
-    def forward(ctx: Any, replay: "Replay", num_parameters: int, *tensors: Tensor) -> Outputs:
+    def forward(ctx: Any, replay: Replay, num_parameters: int, *tensors: Tensor) -> Outputs:
         ctx.replay, ctx.num_parameters = replay, num_parameters
         # Saved for their version counters: a backward after an optimiser step is refused, not silently wrong.
         ctx.save_for_backward(*tensors)
@@ -181,13 +196,6 @@ class _StreamedMap(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         return None, None, *ctx.replay.backward(gradients, ctx.saved_tensors[: ctx.num_parameters])
-
-
-def _room(keep: Keep) -> float | None:
-    """Bytes that graphs may take, None if that is to be found out."""
-    if keep == "auto":
-        return None
-    return {"none": 0, "all": math.inf}[keep] if isinstance(keep, str) else keep
 
 
 def _check(keep: Keep, gradient_fraction: float) -> None:

@@ -9,8 +9,8 @@ from torch.autograd.function import once_differentiable
 
 from xt.errors import DeviceMemoryError
 from xt.streaming.conditions import Generators, autocast_state
+from xt.streaming.graphs import let_go_of_graphs
 from xt.streaming.memory import unless_out_of_memory
-from xt.streaming.replay import let_go_of_graphs
 
 
 def with_room(module: nn.Module, values: Tensor, *arguments: Any) -> Tensor:
