@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "images": {"output"},
     "regions": {"images"},
     "streaming": {"progress", "regions"},
-    "region_encoders": {"option_types"},
+    "region_encoders": {"option_types", "registry", "regions"},
     "context_encoders": {"registry", "streaming"},
     "labels": {"output", "registry", "images"},
     "heads": {"registry", "regions", "labels"},

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 from PIL import Image
 
 import xt
@@ -133,3 +134,24 @@ def test_what_does_not_fit_is_refused(tmp_path: Path) -> None:
         foreground_mask(image, np.zeros((60, 40)))
     with pytest.raises(ShapeError, match=r"must return \(rows, columns\), not the shape \(4, 6, 1\)"):
         foreground_mask(image, lambda given: np.zeros((4, 6, 1)))
+
+
+def neighbours(values: np.ndarray) -> np.ndarray:
+    """(9, height, width): the array moved by -1, 0 and 1 along both axes, its border repeated."""
+    height, width = values.shape
+    padded = np.pad(values, 1, mode="edge")
+    return np.stack([padded[y : y + height, x : x + width] for y in range(3) for x in range(3)])
+
+
+@given(arrays(np.uint8, array_shapes(min_dims=2, max_dims=2, max_side=12)))
+def test_smoothing_is_the_mean_of_the_neighbours(values: np.ndarray) -> None:
+    smoothed = foreground._smoothed(values)
+    assert smoothed.dtype == np.uint8
+    np.testing.assert_array_equal(smoothed, neighbours(values).sum(axis=0) // 9)
+
+
+@given(arrays(np.bool_, array_shapes(min_dims=2, max_dims=2, max_side=12)))
+def test_closing_is_the_largest_and_then_the_smallest_of_the_neighbours(mask: np.ndarray) -> None:
+    closed = foreground._closed(mask)
+    assert closed.dtype == np.bool_
+    np.testing.assert_array_equal(closed, neighbours(neighbours(mask).any(axis=0)).all(axis=0))

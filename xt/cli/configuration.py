@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from xt.cli.parsers import in_help
 from xt.errors import ConfigError
 from xt.images.suffixes import is_image_name
+from xt.labels.formats.suffixes import TABLES
 from xt.recipes import configuration_file, is_configuration
 
 if TYPE_CHECKING:
     from xt.config.run import RunConfig
 
-_TABLES = (".csv", ".tsv", ".txt", ".parquet", ".pq", ".json")
+_SOURCES = (*TABLES, ".json")
 _SHORT = {
     "--devices": "--train.devices",
     "--nodes": "--train.nodes",
@@ -96,7 +97,7 @@ def _refuse_sources(command: str, files: list[str], overrides: Sequence[str]) ->
 
 def _is_source(text: str) -> bool:
     """Whether a word is a table, a folder, a file of COCO instances or an image, so no configuration."""
-    return os.path.isdir(text) or Path(text).suffix.lower() in _TABLES or is_image_name(text)
+    return os.path.isdir(text) or Path(text).suffix.lower() in _SOURCES or is_image_name(text)
 
 
 def kind_of(source: str) -> str:

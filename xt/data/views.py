@@ -5,7 +5,7 @@
 
 import math
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,44 +13,33 @@ from numpy.typing import NDArray
 from xt.data.augmentation import random_crop
 from xt.errors import ShapeError
 from xt.images import LargeImage
+from xt.images.views import View
 
-View = Callable[[LargeImage], LargeImage]
 _BLOCK = 1024
 
 
-class Downsampled(LargeImage):
+class Downsampled(View):
     """The whole image, its longer side averaged down to `size` pixels; its shape's proportions stay.
 
     Every output pixel is the mean of the area it covers. The image is gone through once, at the first read,
     in blocks of 1,024 pixels, from the smallest pyramid level that is still at least as fine; the result is
-    kept. nodata (and NaN) has no part in a mean.
+    kept. nodata (and NaN) has no part in a mean. It says nothing of its place or resolution: its pixels are no image's.
 
     Args:
         size: pixels of the longer side; an image that is smaller already stays as it is.
     """
 
-    def __init__(self, source: LargeImage, size: int) -> None:
+    def __init__(self, image: LargeImage, size: int) -> None:
         if size < 1:
             raise ShapeError(f"an image can be averaged down to 1 pixel or more, not {size}")
-        longer = max(source.shape)
+        longer = max(image.shape)
         factor = max(longer / size, 1.0)
-        height, width = (max(round(side / factor), 1) for side in source.shape)
-        super().__init__(
-            source.name,
-            [(height, width)],
-            source.channels,
-            source.dtype,
-            nodata=source.nodata_values,
-            fill=source.fill,
-        )
-        self.source = source
-        self.source_level = max(level for level, step in enumerate(source.levels) if step <= factor + 1e-6)
+        height, width = (max(round(side / factor), 1) for side in image.shape)
+        super().__init__(image, "", [(height, width)], levels=(1.0,))
+        self.crs = self.transform = self.control = None
+        self.source_level = max(level for level, step in enumerate(image.levels) if step <= factor + 1e-6)
         self._lock = threading.Lock()
         self._averaged: tuple[np.ndarray, NDArray[np.bool_]] | None = None
-
-    @property
-    def has_nodata(self) -> bool:
-        return self.source.has_nodata
 
     def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray:
         return self._read_valid(y, x, height, width, level)[0]
@@ -66,16 +55,16 @@ class Downsampled(LargeImage):
 
     def _average(self) -> tuple[np.ndarray, NDArray[np.bool_]]:
         height, width = self.shape
-        level_height, level_width = self.source.level_shapes[self.source_level]
+        level_height, level_width = self.image.level_shapes[self.source_level]
         total = np.zeros((height, width, self.channels), np.float64)
         weight = np.zeros((height, width, self.channels), np.float64)
         for y, rows in _blocks(level_height):
             by_rows = _Overlap(y, rows, level_height / height, height)
             for x, columns in _blocks(level_width):
                 by_columns = _Overlap(x, columns, level_width / width, width)
-                read, valid = self.source._read_level_valid(y, x, rows, columns, self.source_level)
+                read, valid = self.image._read_level_valid(y, x, rows, columns, self.source_level)
                 pixels = read.astype(np.float32)
-                valid = self.source._usable(read, valid) & (pixels == pixels)
+                valid = self.image._usable(read, valid) & (pixels == pixels)
                 part = np.s_[by_rows.first : by_rows.last, by_columns.first : by_columns.last]
                 if valid.all():
                     total[part] += by_columns.sums(by_rows.sums(pixels, axis=0), axis=1)
@@ -91,10 +80,6 @@ class Downsampled(LargeImage):
             mean = mean >= 0.5
         filled = np.nan if self.dtype.kind == "f" and self.nodata is None else self.fill
         return np.where(empty, filled, mean).astype(self.dtype), ~(empty & self.has_nodata)
-
-    def close(self) -> None:
-        self.source.close()
-        super().close()
 
 
 def centre_crops(image: LargeImage, size: int, per_side: int) -> list[LargeImage]:

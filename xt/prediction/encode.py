@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from xt.config.predict import EncodeConfig, with_options
 from xt.errors import ConfigError
+from xt.labels.formats.suffixes import TABLES
 from xt.prediction.one_by_one import one_by_one
 from xt.progress import Bar, Progress, Quiet
 from xt.recipes import is_configuration
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from xt.config.run import RunConfig
     from xt.model.xt import XT
 
-_TABLES = (".csv", ".tsv", ".parquet", ".pq")
 # Of many images, those of fewer regions pass too fast for a progress bar of their own.
 _WORTH_A_BAR = 256
 
@@ -149,7 +149,7 @@ def _images(
         return {path: microns or usual for path, microns in known.items()}
     found: dict[str, tuple[str, float | None]] = {}
     for entry in images:
-        if Path(entry).suffix.lower() in _TABLES:
+        if Path(entry).suffix.lower() in TABLES:
             table_paths = read_image_paths(entry, run.data.image_column, config.root)
             paths = [str(path) for path in table_paths]
             microns = read_microns(entry, run.data.microns_column) or (None,) * len(paths)

@@ -19,6 +19,7 @@ from xt.errors import ConfigError, ShapeError
 from xt.region_encoders.layers import NetworkParameter, in_order
 from xt.region_encoders.readout import pooling_to, side_of_tokens
 from xt.region_encoders.scaling import PixelScaling
+from xt.regions.halo import cropped
 
 # Region sizes looked at below and above one that does not fit.
 _TRIES = 3
@@ -207,8 +208,7 @@ class RegionEncoder(nn.Module, ABC):
 
     def pooled(self, last_map: Tensor) -> Tensor:
         """The last feature map without its halo, pooled to (regions, N, channels)."""
-        rim = self._halo_cells()
-        central = last_map[..., rim : last_map.shape[-2] - rim, rim : last_map.shape[-1] - rim]
+        central = cropped(last_map, self._halo_cells())
         pooled: Tensor = self.pool(central)
         return pooled.flatten(2).transpose(1, 2)
 

@@ -1,6 +1,5 @@
 """Region encoders of timm, with its weights."""
 
-import difflib
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +17,7 @@ from xt.region_encoders.base import RegionEncoder
 from xt.region_encoders.hub import advice
 from xt.region_encoders.layers import NetworkParameter
 from xt.region_encoders.pretrained import loaded, weights_for
+from xt.registry import nearest_names
 
 # Of timm's options: more than the widest layers have channels.
 _LARGEST_OPTION = 2**14
@@ -153,7 +153,7 @@ def _native_configuration(name: str) -> Mapping[str, Any]:
     """What timm notes about the model: input size, mean and standard deviation of its training pixels."""
     base = name.split(".")[0]
     if not timm.is_model(base):
-        nearest = difflib.get_close_matches(base, timm.list_models(), n=3, cutoff=0.5)
+        nearest = nearest_names(base, timm.list_models(), 3)
         hint = f"; the nearest are {', '.join(nearest)}" if nearest else ""
         raise ConfigError(f"timm {timm.__version__} has no model {name!r}{hint}")
     configuration = timm.get_pretrained_cfg(name, allow_unregistered=True)

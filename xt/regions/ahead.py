@@ -1,7 +1,7 @@
 """Read ahead: what takes time is begun some steps before it is wanted."""
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor, Future
 from contextlib import closing
 from typing import TypeVar
@@ -16,7 +16,7 @@ BATCHES_AHEAD = 2
 
 def begun_ahead(
     begun: Iterable[Begun], count: int = BATCHES_AHEAD, cancel: Callable[[Begun], object] = lambda begun: None
-) -> Iterator[Begun]:
+) -> Generator[Begun]:
     """What an iterable gives, in its order, each taken from it `count` steps before it is given on.
 
     Args:

@@ -6,7 +6,8 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from xt.labels.formats.columns import class_name
+from xt.errors import TableError
+from xt.labels.formats.columns import class_name, numbers, texts
 from xt.labels.image_table import class_indices, names_of_labels
 
 
@@ -47,3 +48,11 @@ def test_other_names_are_what_they_are(value, name):
 def test_places_of_classes_know_no_spelling():
     assert names_of_labels(["1", "1.0", "10", "2"], None) == ("1", "2", "10")
     assert class_indices(["1.0", "2", "1"], ("1", "2.0"), "t").tolist() == [0, 1, 0]
+
+
+@pytest.mark.parametrize("entry", [[], [[]], [None], [1], {}])
+def test_lists_in_a_file_of_json_are_no_numbers_and_text(entry):
+    frame = pd.DataFrame({"a": pd.Series([entry], dtype=object)})
+    with pytest.raises(TableError, match=r"t\.json: column 'a' must hold a finite number .* in row 0"):
+        numbers(frame, "a", "t.json")
+    assert texts(frame, "a").tolist() == [str(entry)]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from xt.errors import TableError
 from xt.labels.formats.csv_files import read_csv
+from xt.labels.formats.suffixes import PARQUET
 from xt.registry import nearest
 
 Table = pd.DataFrame | Mapping[str, Any] | Sequence[Mapping[str, Any]] | str | os.PathLike[str]
@@ -53,7 +54,7 @@ def read_frame(path: str | os.PathLike[str]) -> pd.DataFrame:
         TableError: there is no such file, or it is none of these.
     """
     path = Path(path)
-    if path.suffix.lower() not in (".parquet", ".pq"):
+    if path.suffix.lower() not in PARQUET:
         return read_csv(path)
     if not path.is_file():
         raise TableError(f"{path}: there is no such table; expected a CSV or Parquet file")
@@ -111,7 +112,7 @@ def texts(frame: pd.DataFrame, column: str) -> NDArray[np.object_]:
     """The column as text without blanks around it, "" where it is empty or missing."""
     if column not in frame:
         return np.full(len(frame), "", object)
-    return np.array(["" if pd.isna(value) else str(value).strip() for value in frame[column]], object)
+    return np.array(["" if _is_nothing(value) else str(value).strip() for value in frame[column]], object)
 
 
 def classes_of(frame: pd.DataFrame, column: str) -> NDArray[np.object_]:
@@ -202,5 +203,10 @@ def in_words(value: Any) -> bool | None:
     return True if word in _YES else False if word in _NO or not word else None
 
 
+def _is_nothing(value: Any) -> bool:
+    # JSON may give lists, of which each entry would be asked.
+    return bool(pd.api.types.is_scalar(value) and pd.isna(value))
+
+
 def _shown(value: Any) -> str:
-    return "nothing" if pd.isna(value) or not str(value).strip() else repr(str(value))
+    return "nothing" if _is_nothing(value) or not str(value).strip() else repr(str(value))

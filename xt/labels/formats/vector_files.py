@@ -20,11 +20,12 @@ from numpy.typing import NDArray
 from xt.errors import DataWarning, TableError
 from xt.labels.formats.columns import classes_of
 from xt.labels.formats.geojson import read_geojson
+from xt.labels.formats.suffixes import PARQUET
 from xt.labels.formats.systems import Named, System, Unnamed
 from xt.labels.image_table import in_short
 
 _JSON = frozenset([".geojson", ".json", ".geojsonl", ".geojsons", ".ndjson", ".jsonl", ".ldjson"])
-_PARQUET = frozenset([".parquet", ".geoparquet", ".pq"])
+_PARQUET = frozenset([*PARQUET, ".geoparquet"])
 _GDAL = frozenset(
     [
         *(".gpkg", ".shp", ".shz", ".kml", ".kmz", ".fgb", ".gml", ".gdb", ".sqlite"),
