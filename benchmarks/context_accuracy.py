@@ -70,7 +70,7 @@ def settings(options: argparse.Namespace) -> DemoSettings:
 
 def encode(config: RunConfig, store: Path) -> float:
     """Tokens of all images of the configuration's table; seconds."""
-    splits = load_splits(config.data, config.model.head)
+    splits = load_splits(config.data, config.labels, config.model)
     model, _ = prepare_model(config, splits.train)
     model.eval()
     started = time.perf_counter()
@@ -95,7 +95,7 @@ def measure(config: RunConfig, store: Path, encoder: str) -> dict[str, Any]:
     trained = train(config, evaluate_test=False)
     seconds = time.process_time() - started
     test = load_splits(
-        trained.config.data, "classification", tuple(trained.model.config.class_names or ())
+        trained.config.data, trained.config.labels, trained.config.model, trained.model.config.class_names
     ).test
     assert test is not None
     summary = evaluate(trained.model, test, reading(trained.config, trained.model), what="test").summary()

@@ -105,7 +105,7 @@ def xt_training(
     config: RunConfig, table: ImageTable, device: torch.device
 ) -> tuple[Callable[[], Iterator[Any]], Step]:
     """A loader anew for each round, and the step, as `xt train` has them; and the backbone's pixel statistics."""
-    splits = load_splits(config.data, config.model.head)
+    splits = load_splits(config.data, config.labels, config.model)
     splits = replace(splits, train=table)
     model, config = prepare_model(config, table)
     model.to(device).train()
@@ -217,7 +217,7 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
             *options.set,
         ],
     )
-    table = load_splits(config.data, config.model.head).train
+    table = load_splits(config.data, config.labels, config.model).train
     config = resolve_classes(config, table)
     side = -(-(config.model.image_size or 0) // (config.model.region_size or 256))
     regions = len(table) * side**2

@@ -184,7 +184,8 @@ def configuration(table: Path, work: Path, context: str, seconds: float) -> dict
     changes = {"train_size": 512, "label_centred": 0.3, "windows": 64, "brightness": 0.2, "contrast": 0.2}
     return {
         "model": model,
-        "data": {"table": str(table), "class_names": list(CLASSES), "augmentation": changes},
+        "data": {"table": str(table), "augmentation": changes},
+        "labels": {"class_names": list(CLASSES)},
         "optim": {"lr": 2e-3, "layer_decay": 1.0, "warmup": 0.05},
         "train": {
             "out": str(work / "run"), "epochs": 1_000, "max_seconds": seconds, "batch_size": 1, "accelerator": "cpu",

@@ -15,7 +15,7 @@ from packaging.utils import canonicalize_name
 THERE = ("torch", "timm", "pytest")
 MISSING = (
     "rasterio", "openslide", "zarr", "tifffile", "pyogrio", "geopandas", "shapely", "pydicom", "pycocotools", "pandas",
-    "lightning", "jsonargparse", "rich", "pytest_timeout",
+    "lightning", "pydantic", "rich", "pytest_timeout",
 )  # fmt: skip
 
 

@@ -26,10 +26,10 @@ from tests.authors import tiny
 from tests.mutation import changed, changed_bytes, changed_text
 from tests.small_model import small_model
 from xt.config.parser import config_from_dict, config_to_dict, load_config
-from xt.config.run import DataConfig
 from xt.data.dense_table import read_mask_table, read_point_table
 from xt.data.inaturalist import read_inaturalist
 from xt.data.label_columns import measures
+from xt.data.sources import TableSource
 from xt.data.table_files import read_table
 from xt.data.xview3 import read_labels
 from xt.labels.formats.box_conversion import read_class_names
@@ -37,7 +37,9 @@ from xt.labels.formats.coco import read_coco_table
 from xt.labels.formats.point_files import read_points
 from xt.labels.formats.voc import read_voc
 from xt.labels.formats.yolo import read_yolo
+from xt.model.config import ModelConfig
 from xt.model.weights_file import FORMAT
+from xt.tasks.classification import ClassificationLabels
 from xt.training.checkpoints import load_trained
 from xt.training.preparation import load_encoder
 from xt.training.tables import load_splits
@@ -163,11 +165,12 @@ CONFIG = {
         "head_options": {"num_heads": 2}, "region_size": 64, "pixel_mean": [0.1, 0.2, 0.3], "pixel_std": [1, 1, 0.5],
         "class_names": ["cell", "nerve"],
     },
-    "data": {"table": "t.csv", "augmentation": {"flips": False, "brightness": 0.2}, "label_columns": ["label"],
-             "nodata": 0, "validation_fraction": 0.2},
+    "data": {"table": "t.csv", "augmentation": {"flips": False, "brightness": 0.2}, "nodata": 0,
+              "validation_fraction": 0.2},
     "optim": {"lr": 0.001, "betas": [0.9, 0.99]},
     "train": {"out": "runs/a", "epochs": 3, "devices": 1, "checkpoint_every": "5 minutes", "max_seconds": None},
-    "evaluation": {"max_detections": [1, 10, 100]},
+    "labels": {"label_columns": ["label"], "class_names": ["cell", "nerve"]},
+    "compare": {"contestants": ["downsample", "xt"]},
 }  # fmt: skip
 
 
@@ -306,6 +309,10 @@ def _read_yolo(path: Path) -> object:
     return read_yolo(path.parent, path.parent, class_names=CLASSES, names=["a"])
 
 
+def _read_splits(path: Path) -> object:
+    return load_splits(TableSource(table=str(path)), ClassificationLabels(), ModelConfig(encoder="none"))
+
+
 KINDS = {
     "coco": Kind("labels.json", *_of_json(COCO), lambda path: read_coco_table([path])),
     "geojson": Kind("map.geojson", *_of_json(GEOJSON), _read_points("map.tif")),
@@ -323,9 +330,7 @@ KINDS = {
     },
     "KML": Kind("points.kml", *_of_text(KML, "<>\n"), _read_points("map.tif")),
     "points": Kind("points.csv", *_of_text(POINTS), _read_points("a.tif")),
-    "table": Kind(
-        "table.csv", *_of_text(TABLE), lambda path: load_splits(DataConfig(table=str(path)), "classification")
-    ),
+    "table": Kind("table.csv", *_of_text(TABLE), _read_splits),
     "numbers": Kind(
         "numbers.csv",
         *_of_text(TABLE),

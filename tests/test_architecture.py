@@ -34,8 +34,8 @@ MAY_IMPORT = {
     },
     "recipes": {"registry"},
     "data": {
-        "machine", "output", "progress", "registry", "images", "regions", "streaming", "region_encoders", "labels",
-        "model",
+        "machine", "output", "option_types", "progress", "registry", "images", "regions", "streaming",
+        "region_encoders", "labels", "model",
     },
     "metrics": {"labels"},
     "results": {"output", "progress", "images", "regions", "labels"},

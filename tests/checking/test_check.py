@@ -47,7 +47,7 @@ def test_good_images_are_fine(tmp_path):
     result = checked(table(tmp_path, "image,mask,split", *masks(tmp_path)))
     assert (result.status, result.findings) == (0, ())
     assert result.assumed.task == "segmentation"
-    assert result.config.data.class_names == ("class0", "class1", "class2")
+    assert result.config.labels.class_names == ("class0", "class1", "class2")
     assert "no warnings: this can be trained." in str(result)
     assert repr(result) == str(result)  # as a notebook shows it
     assert result.counts["validation"] == {"class0": 2 * (64 * 64 - 240), "class1": 240, "class2": 240}
@@ -63,9 +63,9 @@ def test_masks_of_0_and_255_are_two_classes(tmp_path):
     for row in range(8):
         write(tmp_path / f"{row}_mask.tif", 255 * (classes(row) == 1).astype(np.uint8), number=row)
     result = checked(table(tmp_path, "image,mask,split", *rows))
-    assert result.config.data.mask_values == (0, 255)
+    assert result.config.labels.mask_values == (0, 255)
     assert "0 and 255 are two classes" in " ".join(result.assumed.told)
-    assert "--data.mask_values '[0, 255]'" in result.assumed.train
+    assert "--labels.mask_values '[0, 255]'" in result.assumed.train
     assert result.status == 0
 
 
@@ -289,7 +289,7 @@ def test_polygons_in_a_table(tmp_path):
         (tmp_path / f"{row}.geojson").write_text(json.dumps(content))
         rows.append(f"{row}.tif,{row}.geojson,{'val' if row == 5 else 'train'}")
     (tmp_path / "2.geojson").write_text("{")
-    result = checked(table(tmp_path, "image,polygons,split", *rows), "--data.unlabelled=ground")
+    result = checked(table(tmp_path, "image,polygons,split", *rows), "--labels.unlabelled=ground")
     assert result.assumed.task == "segmentation"
     assert result.counts["validation"] == {"ground": 64 * 64 - 200, "tree": 200}
     assert [finding.rows for finding in result.of_severity(Severity.ERROR)] == [(2,)]

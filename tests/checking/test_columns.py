@@ -42,7 +42,7 @@ def test_the_column_of_the_answers(tmp_path: Path, header: str, answers: str | N
     rows = [f"{number}.tif,{'ab'[number % 2]},{'cd'[number // 2 % 2]}" for number in range(8)]
     meant = columns_meant(table(tmp_path, header, *rows))
     assert meant.images == "Filename"
-    named = [] if answers is None else [f"--data.label_columns={answers}"]
+    named = [] if answers is None else [f"--labels.label_columns={answers}"]
     assert list(meant.settings) == ["--data.image_column=Filename", *named]
     assert meant.told == ("images of the column Filename",)
 
@@ -108,4 +108,4 @@ def test_where_no_column_holds_image_files_both_are_asked_for(tmp_path: Path) ->
     said = propose(str(path))
     assert "its columns are slide_id, Diagnosis. None holds names of image files with their suffixes" in said
     assert "and that of the answers (Diagnosis):" in said
-    assert said.endswith("--data.image_column COLUMN --data.label_columns COLUMN")
+    assert said.endswith("--data.image_column COLUMN --labels.label_columns COLUMN")

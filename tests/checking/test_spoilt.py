@@ -6,7 +6,7 @@ import xt
 from tests.checking.spoilt import CLASSES, SPOILT, spoilt_table
 from xt.checking import CheckOptions, CheckResult, Severity
 
-OVERRIDES = (f"--data.class_names=[{', '.join(CLASSES)}]", "--model.encoder=convnext_atto")
+OVERRIDES = (f"--labels.class_names=[{', '.join(CLASSES)}]", "--model.encoder=convnext_atto")
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ def test_a_configuration_and_another_table(table, tmp_path, capsys):
     config = tmp_path / "run.yaml"
     config.write_text(
         "model: {encoder: convnext_atto, head: segmentation, num_classes: 2}\n"
-        "data: {table: elsewhere.csv, class_names: [ground, house]}\n"
+        "data: {table: elsewhere.csv}\nlabels: {class_names: [ground, house]}\n"
     )
     assert main(["check", "--config", str(config), str(table), *QUICK]) == 2
     said = capsys.readouterr().out

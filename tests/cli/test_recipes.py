@@ -88,7 +88,7 @@ def test_check_takes_a_recipe(folder: Path, capsys: pytest.CaptureFixture[str]) 
     [
         ("image,label", list("ababab"), "classification --data.table slides.csv"),
         ("image,label", ["a", "a;b", "b", "a", "b", "b"],
-         "classification --model.head multilabel --data.table slides.csv --data.label_separator ';'"),
+         "classification --model.head multilabel --data.table slides.csv --labels.label_separator ';'"),
         ("image,label", ["0.5", "1.25", "3", "4", "5", "6"],
          "classification --model.head regression --data.table slides.csv"),
         ("image,points", ["p.csv"] * 6, "points --data.table slides.csv"),
@@ -96,9 +96,9 @@ def test_check_takes_a_recipe(folder: Path, capsys: pytest.CaptureFixture[str]) 
         ("image,polygons", ["p.geojson"] * 6, "segmentation --data.table slides.csv"),
         ("image,mask", images(), "segmentation --data.table slides.csv"),
         ("image,diagnosis", list("ababab"),
-         "classification --data.table slides.csv --data.label_columns '[diagnosis]'"),
+         "classification --data.table slides.csv --labels.label_columns '[diagnosis]'"),
         ("slide,Label", list("ababab"),
-         "classification --data.table slides.csv --data.image_column slide --data.label_columns '[Label]'"),
+         "classification --data.table slides.csv --data.image_column slide --labels.label_columns '[Label]'"),
         ("file,mask", images(), "segmentation --data.table slides.csv --data.image_column file"),
     ],
 )  # fmt: skip
@@ -122,7 +122,7 @@ def test_a_table_whose_answers_cannot_be_guessed(folder: Path, capsys: pytest.Ca
     table = write_table("image,site,stain", [f"{c},{c}" for c in "ababab"])
     message = refused(capsys, "train", table)
     assert "its columns are image, site, stain. Name the one of the answers (site or stain):" in message
-    assert typed(message)[2:] == ["classification", "--data.table", table, "--data.label_columns", "COLUMN"]
+    assert typed(message)[2:] == ["classification", "--data.table", table, "--labels.label_columns", "COLUMN"]
 
 
 def test_folders_images_and_runs_instead_of_a_configuration(

@@ -65,7 +65,7 @@ def test_train_resumes(run: Path, config: Path, capsys: pytest.CaptureFixture[st
         (["--optim.lrr=1"], "xt: the command line: unknown key 'optim.lrr'; did you mean 'optim.lr'?"),
         (["--train.epochs=0"], "xt: the command line: train.epochs must be >= 1, got 0"),
         (
-            ["--data.label_columns=[colour]"],
+            ["--labels.label_columns=[colour]"],
             "has no column 'colour'; its columns are 'image', 'label', 'split'",
         ),
         (["other.yaml"], "expected one configuration, got"),

@@ -3,16 +3,21 @@
 import dataclasses
 import json
 from pathlib import Path
-from typing import get_type_hints
 
 import pytest
 import yaml
 
+from xt.config.catalogue import all_keys, sections, variants
+from xt.config.help import documented, format_keys
 from xt.config.parser import config_from_dict, config_to_dict, config_to_yaml, load_config
-from xt.config.run import CompareConfig, DataConfig, OptimConfig, RunConfig, TrainConfig
+from xt.config.run import CompareConfig, OptimConfig, RunConfig, TrainConfig
+from xt.data.sources import CocoSource, FolderSource, INaturalistSource, SceneSource, Source, TableSource
 from xt.data.xview3 import ATTRIBUTES, NODATA
 from xt.errors import ConfigError
 from xt.recipes import read
+from xt.tasks import TASKS
+from xt.tasks.classification import ClassificationLabels
+from xt.tasks.multilabel import MultiLabelLabels
 
 MODEL = "model:\n  encoder: convnext_atto\n"
 
@@ -27,7 +32,7 @@ def test_yaml_and_command_line(tmp_path: Path) -> None:
     path = _yaml(
         tmp_path,
         MODEL + "  pixel_mean: [0.1, 0.2, 0.3]\n  encoder_options: {depths: [1, 1]}\n"
-        "data:\n  label_columns: [a, b]\n  augmentation:\n    brightness: 0.2\n"
+        "labels:\n  label_columns: [a, b]\ndata:\n  augmentation:\n    brightness: 0.2\n"
         "optim:\n  lr: 3e-4\ntrain:\n",
     )
     config = load_config(
@@ -35,7 +40,7 @@ def test_yaml_and_command_line(tmp_path: Path) -> None:
     )
     assert config.optim.lr == 0.01
     assert config.train == TrainConfig(epochs=3)
-    assert config.data.label_columns == ("a", "b")
+    assert config.labels.label_columns == ("a", "b")
     assert config.data.augmentation.brightness == 0.2
     assert list(config.model.pixel_mean or ()) == [0.1, 0.2, 0.3]
     assert config.model.encoder_options == {"depths": [1, 1], "dims": [8, 16]}
@@ -45,7 +50,7 @@ def test_yaml_and_command_line(tmp_path: Path) -> None:
 
 def test_there_and_back(tmp_path: Path) -> None:
     config = load_config(
-        _yaml(tmp_path, MODEL + "data:\n  class_names: ['no', 'yes', '3']\n"), ["--train.devices=2"]
+        _yaml(tmp_path, MODEL + "labels:\n  class_names: ['no', 'yes', '3']\n"), ["--train.devices=2"]
     )
     assert load_config(_yaml(tmp_path, config_to_yaml(config))) == config
     assert config_from_dict(json.loads(json.dumps(config_to_dict(config)))) == config
@@ -61,39 +66,46 @@ WORDS = [
 def test_names_of_classes_are_the_words_that_stand_there(tmp_path: Path, words: list[str]) -> None:
     listed = f"[{', '.join(words)}]"
     path = _yaml(
-        tmp_path, MODEL + f"data:\n  class_names: {listed}\n  label_columns: [no]\n  train_split: 1\n"
+        tmp_path,
+        MODEL
+        + f"data:\n  table: t.csv\n  train_split: 1\nlabels:\n  class_names: {listed}\n  label_columns: [no]\n",
     )
     config = load_config(path)
-    assert config.data.class_names == tuple(words)
-    assert (config.data.label_columns, config.data.train_split) == (("no",), "1")
-    assert load_config(_yaml(tmp_path, MODEL), [f"--data.class_names={listed}"]).data.class_names == tuple(
-        words
-    )
-    assert load_config(_yaml(tmp_path, MODEL), ["--data.class_names", listed]).data.class_names == tuple(
+    assert config.labels.class_names == tuple(words)
+    assert (config.labels.label_columns, config.data.train_split) == (("no",), "1")
+    assert load_config(
+        _yaml(tmp_path, MODEL), [f"--labels.class_names={listed}"]
+    ).labels.class_names == tuple(words)
+    assert load_config(_yaml(tmp_path, MODEL), ["--labels.class_names", listed]).labels.class_names == tuple(
         words
     )
     assert load_config(_yaml(tmp_path, config_to_yaml(config))) == config
-    text = MODEL + "data:\n  class_names:\n" + "".join(f"    - {word}\n" for word in words)
-    assert load_config(_yaml(tmp_path, text)).data.class_names == tuple(words)
+    text = MODEL + "labels:\n  class_names:\n" + "".join(f"    - {word}\n" for word in words)
+    assert load_config(_yaml(tmp_path, text)).labels.class_names == tuple(words)
     text = MODEL + f"  num_classes: {len(words)}\n  class_names: {listed}\n"
     assert tuple(load_config(_yaml(tmp_path, text)).model.class_names or ()) == tuple(words)
 
 
 def test_nothing_stays_nothing_and_numbers_stay_numbers(tmp_path: Path) -> None:
     text = (
-        MODEL
-        + "data: {class_names: null, table: ~, root: , mask_values: [0, 255]}\ntrain: {max_seconds: null}\n"
+        MODEL + "  head: segmentation\ndata: {table: t.csv, folder: ~, coco: [], root: }\n"
+        "labels: {class_names: null, mask_values: [0, 255]}\ntrain: {max_seconds: null}\n"
     )
     config = load_config(_yaml(tmp_path, text))
-    assert (config.data.class_names, config.data.table, config.data.root) == (None, None, None)
-    assert (config.data.mask_values, config.train.max_seconds) == ((0, 255), None)
-    assert load_config(_yaml(tmp_path, text), ["--data.coco=[]"]).data.coco == ()
+    assert (config.labels.class_names, config.data) == (None, TableSource(table="t.csv"))
+    assert (config.labels.mask_values, config.train.max_seconds) == ((0, 255), None)
+    assert (
+        load_config(
+            _yaml(tmp_path, MODEL), ["--model.head=detection", "--data.images=[]", "--data.coco=a.json"]
+        ).data.images
+        == ()
+    )
 
 
 @pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-8"])
 def test_files_with_byte_order_marks(tmp_path: Path, encoding: str) -> None:
-    (tmp_path / "run.yaml").write_bytes((MODEL + "data:\n  class_names: [\u00e4, b]\n").encode(encoding))
-    assert load_config(tmp_path / "run.yaml").data.class_names == ("\u00e4", "b")
+    (tmp_path / "run.yaml").write_bytes((MODEL + "labels:\n  class_names: [\u00e4, b]\n").encode(encoding))
+    assert load_config(tmp_path / "run.yaml").labels.class_names == ("\u00e4", "b")
 
 
 @pytest.mark.parametrize(
@@ -107,7 +119,7 @@ def test_files_with_byte_order_marks(tmp_path: Path, encoding: str) -> None:
             [],
             r"'data\.augmentation\.brigthness'; did you mean 'data\.augmentation\.brightness'\?",
         ),
-        ("qqqqqq: 1\n", [], r"the sections are model, data, optim, train, evaluation, compare"),
+        ("qqqqqq: 1\n", [], r"the sections are model, data, labels, optim, train, evaluation, compare"),
         (
             "",
             ["--optim.lrr=1"],
@@ -130,13 +142,13 @@ def test_files_with_byte_order_marks(tmp_path: Path, encoding: str) -> None:
         ("train:\n  epochs: 2.5\n", [], r"train\.epochs must be a whole number, got '2\.5'"),
         ("data:\n  view: half\n", [], r"data\.view must be one of whole, downsample, crop, got 'half'"),
         (
-            "data:\n  label_columns: 3\n",
+            "labels:\n  label_columns: 3\n",
             [],
-            r"data\.label_columns must be a list, each a text, got '3'; put such a text into quotes",
+            r"labels\.label_columns must be a list, each a text, got '3'; put such a text into quotes",
         ),
-        ("data:\n  class_names: [a, [b]]\n", [], r"class_names must be a list, each a text"),
-        ("data:\n  class_names: [1, 1.0]\n", [], r"class_names must be different from each other"),
-        ("data:\n  class_names: [a, '']\n", [], r"data\.class_names must not be empty"),
+        ("labels:\n  class_names: [a, [b]]\n", [], r"class_names must be a list, each a text"),
+        ("labels:\n  class_names: [1, 1.0]\n", [], r"class_names must be different from each other"),
+        ("labels:\n  class_names: [a, '']\n", [], r"labels\.class_names must not be empty"),
         ("", ["--train.keep=much"], r"train\.keep must be one of .* or a whole number, got 'much'$"),
         (
             "train: {seed: 1}\ntrain: {epochs: 3}\n",
@@ -193,20 +205,20 @@ def test_missing_file(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("section", "values", "message"),
     [
-        (DataConfig, {"label_columns": ()}, r"data\.label_columns must name at least one column"),
-        (DataConfig, {"label_separator": ""}, r"data\.label_separator must be a non-empty text"),
+        (ClassificationLabels, {"label_columns": ()}, r"labels\.label_columns must name at least one column"),
+        (MultiLabelLabels, {"label_separator": ""}, r"labels\.label_separator must be a non-empty text"),
         (
-            DataConfig,
+            MultiLabelLabels,
             {"label_separator": ";", "label_columns": ("a", "b")},
             r"one label column only, got ';' with columns a, b",
         ),
-        (DataConfig, {"class_names": ("a", "a")}, r"data\.class_names must be different"),
+        (ClassificationLabels, {"class_names": ("a", "a")}, r"labels\.class_names must be different"),
         (
-            DataConfig,
+            Source,
             {"validation_fraction": 0.5, "test_fraction": 0.5},
             r"must leave images for training \(below 1\), got 0\.5 \+ 0\.5",
         ),
-        (DataConfig, {"crops": 0}, r"data\.crops must be >= 1, got 0"),
+        (Source, {"crops": 0}, r"data\.crops must be >= 1, got 0"),
         (OptimConfig, {"betas": (0.9, 1.0)}, r"optim\.betas must be in \[0, 1\), got 1\.0"),
         (OptimConfig, {"warmup": 1.0}, r"optim\.warmup must be in \[0, 1\), got 1\.0"),
         (TrainConfig, {"batch_size": 0}, r"train\.batch_size must be >= 1, got 0"),
@@ -223,13 +235,13 @@ def test_ranges(section: type, values: dict, message: str) -> None:
         section(**values)
 
 
-def test_configurations_are_frozen_keyword_only_and_documented() -> None:
-    for section in get_type_hints(RunConfig).values():
-        with pytest.raises(TypeError):
-            section("positional")
-        for name in (item.name for item in dataclasses.fields(section)):
-            with pytest.raises(dataclasses.FrozenInstanceError):
-                setattr(section(encoder="x") if "Model" in str(section) else section(), name, None)
+@pytest.mark.parametrize("section", [part for name in sections() for part in variants(name).values()])
+def test_configurations_are_frozen_keyword_only_and_documented(section: type) -> None:
+    with pytest.raises(TypeError):
+        section("positional")
+    assert section.__dataclass_params__.frozen
+    about = documented(section)
+    assert all(about[item.name] for item in dataclasses.fields(section))
 
 
 @pytest.mark.parametrize("head", ["classification", "segmentation", "points"])
@@ -261,3 +273,143 @@ def test_a_list_of_one_text_needs_no_brackets_on_the_command_line(tmp_path: Path
     config = load_config(path, given)
     assert config.data.coco == ("a=b.json",)
     assert config.data.images == ("pictures", "others")
+
+
+@pytest.mark.parametrize(
+    ("typed", "source"),
+    [
+        (["--data.table=t.csv"], TableSource(table="t.csv")),
+        (["--data.kind=table", "--data.table=t.csv"], TableSource(table="t.csv")),
+        (["--data.folder", "f"], FolderSource(folder="f")),
+        (["--data.table=t.csv", "--data.folder=f", "--data.table=null"], FolderSource(folder="f")),
+        (["--data.inaturalist=f", "--data.inaturalist_classes=Aves"],
+         INaturalistSource(inaturalist="f", inaturalist_classes=("Aves",))),
+        (["--model.head=detection", "--data.coco=a.json"], CocoSource(coco=("a.json",))),
+        (["--model.head=points", "--data.scenes=s", "--data.scene_labels=a.csv"],
+         SceneSource(scenes="s", scene_labels=("a.csv",), nodata=NODATA)),
+        (["--data.nodata=0"], Source(nodata=0.0)),
+    ],
+)  # fmt: skip
+def test_the_source_follows_from_the_field_that_says_where_it_is(
+    tmp_path: Path, typed: list[str], source: Source
+) -> None:
+    config = load_config(_yaml(tmp_path, MODEL), typed)
+    assert config.data == source
+    assert load_config(_yaml(tmp_path, config_to_yaml(config))) == config
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_labels_and_evaluation_are_those_of_the_head_s_task(tmp_path: Path, task: str) -> None:
+    config = load_config(_yaml(tmp_path, MODEL), [f"--model.head={task}"])
+    assert type(config.labels) is TASKS[task].Labels
+    assert type(config.evaluation) is TASKS[task].Evaluation
+    assert load_config(_yaml(tmp_path, config_to_yaml(config))) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "message"),
+    [
+        (
+            "  head: points\nlabels: {mask_column: m}\n",
+            [],
+            r"run\.yaml: labels\.mask_column is for 'segmentation', but model\.head is 'points'; "
+            r"did you mean 'labels\.points_column'\?",
+        ),
+        (
+            "",
+            ["--labels.label_separator=;"],
+            r"the command line: labels\.label_separator is for 'multilabel', but model\.head is 'classification'",
+        ),
+        (
+            "  head: points\n",
+            ["--evaluation.max_detections=[1, 2, 3]"],
+            r"is for 'detection', but model\.head is",
+        ),
+        (
+            "",
+            ["--evaluation.distance=3"],
+            r"evaluation\.distance is for 'points', but model\.head is 'classif",
+        ),
+        # Where configurations of before had them.
+        (
+            "  head: segmentation\n",
+            ["--data.mask_column=m"],
+            r"the command line: unknown key 'data\.mask_column'; did you mean 'labels\.mask_column'\?",
+        ),
+        (
+            "data: {label_columns: [a]}\n",
+            [],
+            r"'data\.label_columns'; did you mean 'labels\.label_columns'\?",
+        ),
+        ("data: {class_names: [a]}\n", [], r"'data\.class_names'; did you mean 'labels\.class_names'\?"),
+        (
+            "data: {boxes_column: a}\n",
+            [],
+            r"'data\.boxes_column'; did you mean 'labels\.boxes_column' \(of detection\)\?",
+        ),
+        (
+            "data: {table: t.csv, images: [a]}\n",
+            [],
+            r"data\.images is for data of the kind 'coco', but data\.kind is",
+        ),
+        ("data: {folder: f, image_column: a}\n", [], r"data\.image_column is for data of the kind 'table'"),
+        (
+            "data: {folder: f}\n",
+            ["--data.root=a"],
+            r"the command line: data\.root is for data of the kind 'table'",
+        ),
+        ("", ["--data.image_column=a"], r"is for data of the kind 'table', but data\.table is missing"),
+        ("", ["--data.inaturalist_classes=Aves"], r"'inaturalist', but data\.inaturalist is missing"),
+        ("  head: points\ndata: {scenes: s}\n", [], r"run\.yaml: data\.scene_labels is missing"),
+        ("data: {kind: table}\n", [], r"run\.yaml: data\.table is missing"),
+        (
+            "data: {kind: tabel}\n",
+            [],
+            r"data\.kind must be one of table, folder, coco, scenes, inaturalist, got 'tabel' \(did you mean 'table'",
+        ),
+        (
+            "data: {kind: folder, table: t.csv}\n",
+            [],
+            r"data\.table is for data of the kind 'table', but data\.kind is 'folder'",
+        ),
+        ("data: {kind: [a]}\n", [], r"data\.kind must be one of"),
+        (
+            "data: {table: t.csv}\n",
+            ["--data.folder=f"],
+            r"command line: data\.table and data\.folder were both given",
+        ),
+        (
+            "  head: points\ndata: {scenes: s, scene_labels: [a.csv]}\nlabels: {points_column: p}\n",
+            [],
+            r"labels\.points_column says where a table has its labels, but data\.scenes brings its own: leave it out",
+        ),
+        ("  head: classfication\n", [], r"run\.yaml: unknown model\.head 'classfication' \(did you mean"),
+        ("", ["--model.head=segmentaton"], r"the command line: unknown model\.head 'segmentaton'"),
+        ("train: {epochs: true}\n", [], r"train\.epochs must be a whole number, got 'True'"),
+        ("", ["--train.epochs"], r"the command line: train\.epochs has no value"),
+        ("", ["--data=t.csv"], r"the command line: data is a section: expected a key of it"),
+        ("optim: {betas: [0.9]}\n", [], r"optim\.betas must be a list, each a number, got '\[0\.9\]'"),
+    ],
+)
+def test_what_has_no_meaning_cannot_be_written_down(
+    tmp_path: Path, text: str, overrides: list[str], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        load_config(_yaml(tmp_path, MODEL + text), overrides)
+
+
+def test_options_of_parts_are_set_one_by_one_or_all_together(tmp_path: Path) -> None:
+    path = _yaml(tmp_path, MODEL + "  head_options: {label_smoothing: 0.3}\n")
+    one = load_config(path, ["--model.head_options.dropout=1e-1"]).model.head_options
+    assert one == {"label_smoothing": 0.3, "dropout": 0.1}
+    assert load_config(path, ["--model.head_options={dropout: 0.1}"]).model.head_options == {"dropout": 0.1}
+
+
+def test_the_help_has_every_key_once_for_each_of_its_meanings() -> None:
+    text = format_keys("xt train CONFIG")
+    for name in all_keys():
+        assert f"--{name} " in text
+    assert text.count("--data.image_column") == text.count("--train.epochs ") == 1
+    assert "labels of points:" in text
+    assert "data of table:" in text
+    assert max(map(len, text.splitlines())) < 100

@@ -85,7 +85,7 @@ def test_tables_that_lack_something(tmp_path, text, message):
 
 
 def test_values_for_each_class(table):
-    with pytest.raises(ConfigError, match=r"data\.mask_values has 2 values for 3 classes \(a, b, c\)"):
+    with pytest.raises(ConfigError, match=r"labels\.mask_values has 2 values for 3 classes \(a, b, c\)"):
         read_mask_table(table, class_names=("a", "b", "c"), values=(0, 255))
 
 
@@ -101,7 +101,7 @@ def test_a_class_that_the_mask_s_file_calls_nodata_is_not_forgotten(tmp_path):
             file.write(pixels)
     (tmp_path / "t.csv").write_text("image,mask\na.tif,mask.tif\n")
     classes = {"class_names": ("ground", "building"), "values": (0, 255)}
-    message = r"mask\.tif says that nothing is known where it is 0, which is the class 'ground': set data\.mask_nodata"
+    message = r"mask\.tif says that nothing is known where it is 0, which is the class 'ground': set labels\."
     with pytest.raises(TableError, match=message):
         open_labelled(read_mask_table(tmp_path / "t.csv", **classes), 0, READING)
     with pytest.raises(TableError, match="which is the class 'ground'"):

@@ -51,9 +51,9 @@ def of(*values: float, dtype: str = "uint8") -> np.ndarray:
     ("values", "names", "message"),
     [
         ([0, 255], "gs", r"no pixel of 's' in the 1 training masks: nothing can be learned of it; 255 counts as "
-                         r"unknown; if the values are the classes in their order, set data\.mask_values: \[0, 255\]"),
+                         r"unknown; if the values are the classes in their order, set labels\.mask_values: \[0, 255\]"),
         ([0, 128, 255], "abc", None),
-        ([0, 1, 255], "abc", r"no pixel of 'c' .*; 255 counts as unknown; .* set data\.mask_values: \[0, 1, 255\]"),
+        ([0, 1, 255], "abc", r"no pixel of 'c' .*; 255 counts as unknown; .* set labels\.mask_values: \[0, 1, 255\]"),
         ([0], "gs", r"no pixel of 's' in the 1 training masks: nothing can be learned of it$"),
         ([1], "gs", r"no pixel of 'g'"),
         ([0, 2], "abcd", r"no pixel of 'b', 'd' in the 1 training masks: nothing can be learned of them"),
@@ -63,7 +63,7 @@ def test_classes_that_no_mask_shows_are_said(tmp_path, values, names, message):
     table = masks(tmp_path, of(*values), names=tuple(names))
     if message is None:
         with pytest.raises(
-            TableError, match=r"holds the value 128; .*set data\.mask_values: \[0, 128, 255\]"
+            TableError, match=r"holds the value 128; .*set labels\.mask_values: \[0, 128, 255\]"
         ):
             check_masks(table, READING)
         return
@@ -79,11 +79,11 @@ def test_classes_that_no_mask_shows_are_said(tmp_path, values, names, message):
     ("mask", "names", "message"),
     [
         (of(1, 2), "gs", r"m0\.tif holds the value 2; the classes \('g', 's'\) are 0 to 1, and 255 means .*\[1, 2\]$"),
-        (of(1, 2, 255), "gs", r"set data\.mask_values: \[1, 2\]$"),
-        (of(0, 65535, dtype="uint16"), "gs", r"holds the value 65535; .* set data\.mask_values: \[0, 65535\]$"),
-        (of(0, 1, 254), "gs", r"holds the value 254; .* if nothing is known there, set data\.mask_nodata: 254$"),
-        (of(0, 1, -1, dtype="int16"), "gs", r"holds the value -1; .* data\.mask_nodata: -1$"),
-        (of(0, 1, 2, 3), "gs", r"holds the value 2; .*name all classes in data\.class_names, or their values"),
+        (of(1, 2, 255), "gs", r"set labels\.mask_values: \[1, 2\]$"),
+        (of(0, 65535, dtype="uint16"), "gs", r"holds the value 65535; .* set labels\.mask_values: \[0, 65535\]$"),
+        (of(0, 1, 254), "gs", r"holds the value 254; .* if nothing is known there, set labels\.mask_nodata: 254$"),
+        (of(0, 1, -1, dtype="int16"), "gs", r"holds the value -1; .* labels\.mask_nodata: -1$"),
+        (of(0, 1, 2, 3), "gs", r"holds the value 2; .*name all classes in labels\.class_names, or their values"),
         (of(0, 0.5, 1, dtype="float32"), "gs", r"holds the value 0\.5; .*"),
         (of(0, 1, np.nan, dtype="float32"), "gs", r"holds the value nan"),
         (of(255), "gs", r"nothing is known of any pixel of the 1 training masks; 255 counts as unknown"),

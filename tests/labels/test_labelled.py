@@ -150,7 +150,7 @@ def test_values_of_a_mask_become_class_numbers():
     _, known = classes.read_valid(-1, 0, 3, 3)
     np.testing.assert_array_equal(known[..., 0], [[0, 0, 0], [1, 1, 1], [1, 0, 1]])
     with pytest.raises(
-        ShapeError, match=r"holds the value 7 near y=0, x=0; data\.mask_values are 0, 128, 255"
+        ShapeError, match=r"holds the value 7 near y=0, x=0; labels\.mask_values are 0, 128, 255"
     ):
         ClassNumbers(xt.open_image(mask), (128, 0, 255)).read(0, 0, 2, 3)
 

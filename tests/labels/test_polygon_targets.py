@@ -150,9 +150,9 @@ def test_what_reaches_beyond_the_image_is_cut_and_counts_from_where_qupath_does(
     [
         (
             {"unlabelled": "c"},
-            r"data\.unlabelled must be one of the classes \(a, b\) or 'ignored', got 'c' for .*q\.geojson",
+            r"labels\.unlabelled must be one of the classes \(a, b\) or 'ignored', got 'c' for .*q\.geojson",
         ),
-        ({"order": "size"}, r"data\.polygon_order must be one of area, file, got 'size'"),
+        ({"order": "size"}, r"labels\.polygon_order must be one of area, file, got 'size'"),
         ({"names": tuple(map(str, range(256)))}, r"a mask has 255 classes at most, got 256 for"),
     ],
 )
@@ -215,7 +215,7 @@ def test_tables_take_names_from_the_polygons(tmp_path):
     ):
         read_mask_table(slides(tmp_path, features[:1]))
     with pytest.raises(
-        TableError, match=r"of one class, 'polygon'.*data\.unlabelled: background; .*data\.label_columns"
+        TableError, match=r"of one class, 'polygon'.*labels\.unlabelled: background; .*labels\.label_columns"
     ):
         read_mask_table(slides(tmp_path, [box(0, 0, 10, 10)]))
     assert read_mask_table(slides(tmp_path, [box(0, 0, 9, 9)]), unlabelled="0").class_names == (
@@ -242,7 +242,7 @@ def test_tables_of_both_kinds_and_settings_without_effect(tmp_path):
     table = slides(tmp_path, [box(0, 0, 10, 10, "a"), box(20, 20, 30, 30, "b")])
     for options in ({"values": (0, 1)}, {"nodata": 0}):
         with pytest.raises(
-            ConfigError, match=r"data\.mask_values and data\.mask_nodata are for masks of pixels, but all"
+            ConfigError, match=r"labels\.mask_values and labels\.mask_nodata are for masks of pixels, but all"
         ):
             read_mask_table(table, **options)
     tifffile.imwrite(tmp_path / "m.tif", np.zeros((80, 120), np.uint8))
@@ -258,7 +258,7 @@ def test_tables_of_both_kinds_and_settings_without_effect(tmp_path):
     pair.close()
     (tmp_path / "t.csv").write_text("image,mask\nval.tif,m.tif\n")
     with pytest.raises(
-        ConfigError, match=r"data\.unlabelled and data\.polygon_order are for masks drawn by polygons"
+        ConfigError, match=r"labels\.unlabelled and labels\.polygon_order are for masks drawn by polygons"
     ):
         read_mask_table(tmp_path / "t.csv", order="file")
 

@@ -63,11 +63,11 @@ def dense_config(table: Path, out: Path, head: str = "segmentation", **sections:
         "data": {
             "table": str(table),
             "augmentation": {"train_size": 128, "label_centred": 0.5, "windows": 3},
-            **({"class_names": list(CLASSES)} if head == "segmentation" else {}),
         },
+        "labels": {"class_names": list(CLASSES)} if head == "segmentation" else {},
         "optim": {"lr": 1e-2, "layer_decay": 1.0, "weight_decay": 0.0},
         "train": {"out": str(out), "epochs": 8, "batch_size": 2, "accelerator": "cpu", "keep": "all"},
-        "evaluation": {"distance": 5.0},
+        "evaluation": {"distance": 5.0} if head == "points" else {},
     }
     for name, section in sections.items():
         values[name] = {**values.get(name, {}), **section}

@@ -48,9 +48,10 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> Path:
             "halo": 32,
         },
         "data": {
-            "table": str(folder / "table.csv"), "class_names": ["land", "water"], "mask_nodata": -1,
+            "table": str(folder / "table.csv"),
             "augmentation": {"train_size": 192, "label_centred": 0.5, "windows": 12},
         },
+        "labels": {"class_names": ["land", "water"], "mask_nodata": -1},
         "optim": {"lr": 1e-2, "layer_decay": 1.0},
         "train": {"out": str(folder / "run"), "epochs": 2, "batch_size": 1, "accelerator": "cpu", "keep": "all"},
     }  # fmt: skip

@@ -14,13 +14,13 @@ from lightning.pytorch import Callback
 from tests.training.dense_toy import CLASSES, dense_config, dense_table
 from tests.training.toy import toy_config
 from xt.cli.main import main
-from xt.config.run import EvaluationConfig
 from xt.data.dataset import Reading
 from xt.errors import ConfigError, TableError
 from xt.heads import PointTable
 from xt.images import open_image
 from xt.regions.grid import Region
 from xt.tasks import TASKS, evaluate
+from xt.tasks.points import PointEvaluation
 from xt.testing.xview3_scene import make_scenes
 from xt.training.comparison import compare
 from xt.training.run import RunResult, train
@@ -119,14 +119,13 @@ def test_points_are_merged_and_matched_by_distance_in_pixels_or_on_the_map(
         scores=np.array([0.9, 0.6, 0.9]),
     )  # fmt: skip
     config = pointed.config
-    table = load_table(
-        dense_config(tmp_path / "t.csv", tmp_path, "points").data, "points", ("disc", "square"), config.model
-    )
+    data = dense_config(tmp_path / "t.csv", tmp_path, "points").data
+    table = load_table(data, config.labels, config.model, ("disc", "square"))
     reading = Reading(region_size=64)
     model: Any = _Saying(pointed.model, found)
 
     def measured(**settings: Any) -> dict[str, float]:
-        return TASKS["points"].evaluate(model, table, reading, EvaluationConfig(**settings)).metrics
+        return TASKS["points"].evaluate(model, table, reading, PointEvaluation(**settings)).metrics
 
     # 1 of 2 found discs is right, 1 of 2 true ones is found; the square is missed.
     near = measured(distance=4.0)
@@ -141,8 +140,9 @@ def test_points_are_merged_and_matched_by_distance_in_pixels_or_on_the_map(
 
 
 def test_a_distance_on_the_map_needs_a_map(pointed: RunResult, dense: Path) -> None:
-    table = load_table(pointed.config.data, "points", ("disc", "square"), pointed.config.model).split("test")
-    config = EvaluationConfig(distance_unit="map")
+    trained = pointed.config
+    table = load_table(trained.data, trained.labels, trained.model, ("disc", "square")).split("test")
+    config = PointEvaluation(distance_unit="map")
     with pytest.raises(
         ConfigError, match=r"distance_unit is 'map', but .*test_0\.tif does not say where it lies"
     ):
@@ -247,17 +247,21 @@ def test_xview3_scenes_train_without_a_table(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("sections", "kind", "message"),
     [
-        ({"data": {"view": "crop"}}, ConfigError, r"takes whole images with their pixels from data\.table"),
+        (
+            {"data": {"view": "crop"}},
+            ConfigError,
+            r"takes whole images with their pixels: leave out data\.tokens",
+        ),
         ({"data": {"table": None}}, ConfigError, r"nothing says where the images are: give data\.table"),
         (
-            {"data": {"mask_column": "masks"}},
+            {"labels": {"mask_column": "masks"}},
             ValueError,
             r"has no column 'masks' \(did you mean 'mask'\?\); its",
         ),
         (
-            {"data": {"class_names": ["ground", "square"]}},
+            {"labels": {"class_names": ["ground", "square"]}},
             TableError,
-            r"mask\.tif\S* holds the value 2; the classes \('ground', 'square'\) are 0 to 1, .*data\.class_names",
+            r"mask\.tif\S* holds the value 2; the classes \('ground', 'square'\) are 0 to 1, .*labels\.class_names",
         ),
     ],
 )

@@ -14,7 +14,6 @@ import xt
 from tests.prediction.dense_models import dense_model, scene
 from tests.training.dense_toy import CLASSES, dense_config, dense_table
 from tests.training.toy import MODEL
-from xt.config.run import EvaluationConfig
 from xt.data.dataset import Reading
 from xt.data.dense_dataset import DenseBatch, open_labelled
 from xt.heads import BoxTable, DenseHead, DetectionHead, PointHead, PointTable
@@ -28,11 +27,18 @@ from xt.model.xt import XT
 from xt.prediction.dense_predictor import DensePredictor
 from xt.streaming.map import Streaming
 from xt.tasks import TASKS, evaluate
+from xt.tasks.detection import DetectionEvaluation
+from xt.tasks.label_fields import NoSettings
 from xt.tasks.place_results import DenseOptions
+from xt.tasks.points import PointEvaluation
 from xt.training.tables import load_table
 
 HOW = Reading(region_size=64)
-CONFIG = EvaluationConfig(distance=30.0, score_threshold=0.3)
+CONFIGS = {
+    "segmentation": NoSettings(),
+    "points": PointEvaluation(distance=30.0, score_threshold=0.3),
+    "detection": DetectionEvaluation(),
+}
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +55,7 @@ def untrained(dense: Path, head: str) -> tuple[XT, ImageTable]:
     assert isinstance(model.head, DenseHead)
     assert model.head.predict.bias is not None
     torch.nn.init.zeros_(model.head.predict.bias)  # points start by being nowhere
-    return model, load_table(config.data, head, names, model.config).split("val")
+    return model, load_table(config.data, config.labels, model.config, names).split("val")
 
 
 @pytest.mark.parametrize(("head", "metric"), [("segmentation", SegmentationScores), ("points", PointScores)])
@@ -57,14 +63,14 @@ def test_each_image_is_counted_once_and_all_are_their_sum(
     dense: Path, head: str, metric: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model, table = untrained(dense, head)
-    expected = TASKS[head].scores(model.eval(), CONFIG, sync=False)
+    expected = TASKS[head].scores(model.eval(), CONFIGS[head], sync=False)
     for place in range(len(table)):
         with closing(open_labelled(table, place, HOW)) as pair:
             expected.count(model, pair)
     updates: list[int] = []
     model.streaming = Streaming(region_batch=8)
     monkeypatch.setattr(metric, "update", _counting(metric.update, updates))
-    evaluation = evaluate(model, table, HOW, CONFIG)
+    evaluation = evaluate(model, table, HOW, CONFIGS[head])
     assert evaluation.metrics == pytest.approx(expected.compute(), rel=0, abs=0, nan_ok=True)
     shown = evaluation.metrics["pixel_accuracy" if head == "segmentation" else "recall"]
     assert shown > 0
@@ -98,7 +104,7 @@ def test_validation_tells_the_loss_that_training_has(dense: Path, head: str, con
         losses = [model.loss([pair.image], [pair.target]).item() for pair in pairs]
     calls: list[int] = []
     model.head.register_forward_hook(lambda _, inputs, __: calls.append(len(inputs[0][0])))
-    validation, module = TASKS[head].validation(model, CONFIG), Logged()
+    validation, module = TASKS[head].validation(model, CONFIGS[head]), Logged()
     for pair in pairs:
         validation.step(module, model, DenseBatch([pair], (0,)))  # type: ignore[arg-type]
     validation.end(module)  # type: ignore[arg-type]
@@ -126,8 +132,8 @@ def test_what_is_measured_is_what_is_predicted_also_around_places_without_data(
             "detection": ImageWithBoxes(image, BoxTable.empty()),
             "points": ImageWithPoints(image, PointTable.empty()),
         }
-        config = EvaluationConfig(max_detections=(1, 10, 10_000))
-        found = TASKS[head].scores(model, config, sync=False).count(model, nothing[head])
+        configs = CONFIGS | {"detection": DetectionEvaluation(max_detections=(1, 10, 10_000))}
+        found = TASKS[head].scores(model, configs[head], sync=False).count(model, nothing[head])
     assert isinstance(found, BoxTable | PointTable)
     y, x = found.centres.T if isinstance(found, BoxTable) else (found.y, found.x)
     assert not ((y < 120) & (x < 190)).any()

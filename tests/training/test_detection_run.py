@@ -16,11 +16,12 @@ from pycocotools.cocoeval import COCOeval
 
 from tests.training.dense_toy import SIZE, dense_config, dense_scene
 from xt.cli.main import main
-from xt.config.run import EvaluationConfig, RunConfig
+from xt.config.run import RunConfig
 from xt.errors import ConfigError, ShapeError
 from xt.heads import BoxTable
 from xt.labels.formats.coco_entries import CocoImage
 from xt.labels.formats.coco_writing import write_instances
+from xt.tasks.detection import DetectionEvaluation
 from xt.training.run import RunResult, train
 
 NAMES = ("disc", "square")
@@ -192,4 +193,4 @@ def test_what_does_not_fit_is_said(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(ShapeError, match=r"lists .*val_0\.tif as 151 x 170 pixels"):
         train(detection_config(folder, tmp_path / "run", data=data))
     with pytest.raises(ConfigError, match=r"three rising numbers from 1 on, got \(10, 1, 100\)"):
-        EvaluationConfig(max_detections=(10, 1, 100))
+        DetectionEvaluation(max_detections=(10, 1, 100))

@@ -57,12 +57,10 @@ def test_polygons_train_as_a_mask_of_them_does(drawn: Path, tmp_path: Path) -> N
     for column, settings in (("mask", {}), ("outlines", {"unlabelled": "ground"})):
         data = {
             "table": str(drawn),
-            "mask_column": column,
-            "class_names": list(CLASSES),
             "augmentation": {"train_size": 96, "windows": 2, "label_centred": 0.5},
-            **settings,
         }
-        result = train(dense_config(drawn, tmp_path / column, data=data, train={"epochs": 2}))
+        labels = {"mask_column": column, "class_names": list(CLASSES), **settings}
+        result = train(dense_config(drawn, tmp_path / column, data=data, labels=labels, train={"epochs": 2}))
         found[column] = (result.metrics["test"], [row["train/loss"] for row in result.curves])
     assert found["mask"] == found["outlines"]
     # Classes and what lies between them come back from the run's own configuration.
@@ -80,9 +78,9 @@ def test_polygons_train_as_a_mask_of_them_does(drawn: Path, tmp_path: Path) -> N
 
 
 def test_names_come_from_the_polygons(drawn: Path, tmp_path: Path) -> None:
-    data = {"table": str(drawn), "mask_column": "outlines", "unlabelled": "ground", "class_names": None}
-    data["augmentation"] = {"train_size": 64}
-    result = train(dense_config(drawn, tmp_path / "run", data=data, train={"epochs": 1}))
+    data = {"table": str(drawn), "augmentation": {"train_size": 64}}
+    labels = {"mask_column": "outlines", "unlabelled": "ground", "class_names": None}
+    result = train(dense_config(drawn, tmp_path / "run", data=data, labels=labels, train={"epochs": 1}))
     assert tuple(result.config.model.class_names or ()) == ("ground", "disc", "square")
     assert result.config.model.num_classes == 3
 
@@ -92,12 +90,8 @@ def test_boxes_around_polygons_are_learned_from(drawn: Path, tmp_path: Path) -> 
         drawn,
         tmp_path / "run",
         model={"head": "detection", "head_options": {"width": 16}, "context": "none"},
-        data={
-            "table": str(drawn),
-            "boxes_column": "outlines",
-            "class_names": None,
-            "augmentation": {"train_size": 96},
-        },
+        data={"table": str(drawn), "augmentation": {"train_size": 96}},
+        labels={"boxes_column": "outlines", "class_names": None},
         train={"epochs": 1},
     )
     result = train(config)
@@ -144,10 +138,10 @@ def test_a_real_slide_with_annotations_of_twenty_classes(tmp_path: Path) -> None
     table.write_text(f"image,mask,split\n{slide},slide.geojson,train\n")
     data = {
         "table": str(table),
-        "class_names": None,
         "augmentation": {"train_size": 128, "windows": 8, "label_centred": 1.0},
     }
-    result = train(dense_config(table, tmp_path / "run", data=data, train={"epochs": 2}))
+    labels = {"class_names": None}
+    result = train(dense_config(table, tmp_path / "run", data=data, labels=labels, train={"epochs": 2}))
     assert result.config.model.num_classes == 20
     assert result.curves[-1]["train/loss"] < result.curves[0]["train/loss"]
     from xt.data.dense_dataset import open_labelled

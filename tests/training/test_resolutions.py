@@ -16,9 +16,9 @@ from tests.training.toy import MODEL, toy_config, toy_model
 from tests.training.two_resolutions import cohort, scene, write_map, write_slide
 from xt.cli.main import main
 from xt.config.parser import config_to_yaml
-from xt.config.run import DataConfig
 from xt.data.dataset import Reading
 from xt.data.dense_dataset import open_labelled
+from xt.data.sources import Source
 from xt.data.table_files import read_microns
 from xt.errors import CheckpointError, ConfigError, DataWarning, ImageError, TableError
 from xt.heads import PointTable
@@ -35,9 +35,7 @@ SLIDES = {"train": [0.6, 0.3], "val": 0.6, "test": 0.6}
 
 def check(table: Path, model: dict[str, Any] | None = None, **data: Any) -> None:
     config = dense_config(table, table.parent / "run", model=model or {}, data=data)
-    check_resolutions(
-        [load_table(config.data, "segmentation", model=config.model)], config.model, config.data
-    )
+    check_resolutions([load_table(config.data, config.labels, config.model)], config.model, config.data)
 
 
 def with_column(table: Path, name: str, values: list[object]) -> Path:
@@ -121,7 +119,7 @@ def test_the_table_tells_what_files_do_not(tmp_path: Path) -> None:
         check(table, microns_column="mpp")
     check(table, {"microns_per_pixel": 0.6}, microns_column="mpp")
     config = dense_config(table, tmp_path, data={"microns_column": "mpp"})
-    loaded = load_table(config.data, "segmentation", model=config.model)
+    loaded = load_table(config.data, config.labels, config.model)
     reading = Reading(region_size=64, resolution=Resolution(microns_per_pixel=0.6))
     for place in (0, 1):
         pair = open_labelled(loaded, place, reading)
@@ -158,7 +156,7 @@ def test_a_column_of_what_is_no_resolution_is_refused(value: str, tmp_path: Path
 def test_points_and_boxes_of_a_window_are_those_of_the_place(tmp_path: Path) -> None:
     table = cohort(tmp_path / "slides", {"train": [0.6, 0.3], "val": 0.6, "test": 0.6})
     config = dense_config(table, tmp_path, "points")
-    loaded = load_table(config.data, "points", model=config.model)
+    loaded = load_table(config.data, config.labels, config.model)
     reading = Reading(region_size=64, resolution=Resolution(microns_per_pixel=0.6))
     pair = open_labelled(loaded, 1, reading)
     assert isinstance(pair.target, PointTable)
@@ -261,8 +259,8 @@ def test_a_damaged_image_is_said_before_training(tmp_path: Path) -> None:
 def test_what_is_not_read_is_not_looked_at(tmp_path: Path) -> None:
     missing = [load_table_of(tmp_path)]
     photos = xt.ModelConfig(encoder="convnext_atto", image_size=64)
-    check_resolutions(missing, photos, DataConfig())
-    check_resolutions(missing, xt.ModelConfig(encoder="convnext_atto"), DataConfig(view="downsample"))
+    check_resolutions(missing, photos, Source())
+    check_resolutions(missing, xt.ModelConfig(encoder="convnext_atto"), Source(view="downsample"))
 
 
 def load_table_of(folder: Path) -> Any:

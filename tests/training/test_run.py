@@ -319,7 +319,7 @@ def test_other_tasks(table: Path, tmp_path: Path, head: str, metric: str) -> Non
             tmp_path / "t.csv",
             tmp_path / "run",
             model={"head": head},
-            data={"label_columns": ["reddish", "greenish"]},
+            labels={"label_columns": ["reddish", "greenish"]},
             train={"epochs": 2},
         )
     )
@@ -402,7 +402,7 @@ def test_no_validation_images(tmp_path: Path) -> None:
         (
             {"data": {"table": None}},
             ConfigError,
-            r"nothing says where the images are: give data\.table, data\.folder",
+            r"nothing says where the images are: give data\.table",
         ),
         ({"data": {"train_split": "learn"}}, TableError, r"the split 'learn' is empty; the splits there are"),
         (

@@ -8,7 +8,7 @@ import numpy as np
 import tifffile
 
 from xt.config.parser import config_from_dict
-from xt.config.run import DataConfig, OptimConfig, RunConfig, TrainConfig
+from xt.config.run import OptimConfig, RunConfig, TrainConfig
 from xt.model.build import create_model
 from xt.model.config import ModelConfig
 from xt.model.xt import XT
@@ -61,4 +61,4 @@ def toy_model(**settings: Any) -> XT:
     return create_model(**{**MODEL, "num_classes": 3, "class_names": ("blue", "green", "red"), **settings})
 
 
-__all__ = ["DataConfig", "ModelConfig", "OptimConfig", "TrainConfig", "toy_config", "toy_model", "toy_table"]
+__all__ = ["ModelConfig", "OptimConfig", "TrainConfig", "toy_config", "toy_model", "toy_table"]

@@ -42,7 +42,7 @@ def main(table: str, out: str, head: str) -> None:
 def mean_loss(result: RunResult) -> float:
     """Of the validation images, by the model's own loss."""
     config, model = result.config, result.model.eval()
-    images = load_table(config.data, config.model.head, config.model.class_names, config.model).split("val")
+    images = load_table(config.data, config.labels, config.model, config.model.class_names).split("val")
     losses = []
     for place in range(len(images)):
         with closing(open_labelled(images, place, Reading(region_size=64))) as pair, torch.no_grad():

@@ -30,7 +30,7 @@ _MODEL = (
     "--model.tokens_per_region=16",
 )
 # How settings of labels begin.
-_LABELS = "--data."
+_LABELS = "--labels."
 # Columns that say what a table is for, and the task; the first that is there counts, and files of labels before others.
 _COLUMNS = {
     column: task
@@ -101,7 +101,7 @@ def assume(source: str, overrides: Sequence[str] = ()) -> Assumed:
         task=task,
         told=tuple(told),
         train=train if task else "",
-        classes=any(option.startswith("--data.class_names") for option in data),
+        classes=any(option.startswith("--labels.class_names") for option in data),
     )
 
 
@@ -167,17 +167,17 @@ def _of_table(path: Path, overrides: Sequence[str]) -> tuple[str | None, list[st
     columns = read_columns(path)
     data = [f"--data.table={path}"]
     named = _values(overrides)
-    column = next((name for name in _COLUMNS if named.get(f"--data.{name}_column", name) in columns), None)
+    column = next((name for name in _COLUMNS if named.get(f"--labels.{name}_column", name) in columns), None)
     if "--model.head" in named:
         return named["--model.head"], [], data
-    if column is None and (labels := _listed(named.get("--data.label_columns", ""))):
+    if column is None and (labels := _listed(named.get("--labels.label_columns", ""))):
         name, _, _ = _of_answers(len(labels), ())
         return name, [f"labels of {', '.join(map(repr, labels))}"], data
     if column is None:
         return None, [f"images without labels, as there is no column {', '.join(_COLUMNS)}"], data
     task = _COLUMNS[column]
     told = [f"{task.name}, as there is a column {column!r}"]
-    values = columns[named.get(f"--data.{column}_column", column)]
+    values = columns[named.get(f"--labels.{column}_column", column)]
     if task.about_places:
         base = Path(named.get("--data.root", path.parent))
         guess = task.guess_files([str(image_path(base, value)) for value in values if value], _fields(named))

@@ -36,6 +36,7 @@ _SPLITS = {
     "test_split": ("test", "testing"),
 }
 _SPLIT_COLUMNS = ("split", "set", "subset")
+_LABELS = "labels.label_columns"
 _LOOKED_AT = 9
 _WORDS = {
     "image_column": "images of the column",
@@ -49,7 +50,7 @@ class Meant:
     """What columns seem to be for.
 
     Attributes:
-        settings: `--data.name=value` for what is called otherwise than expected; empty for a table as expected.
+        settings: `--section.name=value` for what is called otherwise than expected; empty for a table as expected.
         told: the same as sentences.
         candidates: columns that may be the one of the answers, where there are several or none is sure.
         images: the column of the images; None where no column holds names of image files.
@@ -86,10 +87,10 @@ def columns_meant(path: Path, overrides: Sequence[str] = ()) -> Meant:
     if not _has_labels(columns, named):
         candidates = _candidates(columns, images)
         if len(candidates) == 1:
-            settings["label_columns"] = f"[{candidates[0]}]"
+            settings[_LABELS] = f"[{candidates[0]}]"
     settings |= _split_settings(columns, named)
     return Meant(
-        tuple(f"--data.{name}={value}" for name, value in settings.items()),
+        tuple(f"--{name if name == _LABELS else f'data.{name}'}={value}" for name, value in settings.items()),
         tuple(f"{_WORDS[name]} {value}" for name, value in settings.items() if name in _WORDS),
         candidates,
         images,
@@ -97,9 +98,9 @@ def columns_meant(path: Path, overrides: Sequence[str] = ()) -> Meant:
 
 
 def _has_labels(columns: Mapping[str, object], named: Mapping[str, str]) -> bool:
-    if "--data.label_columns" in named or "--model.head" in named:
+    if "--labels.label_columns" in named or "--model.head" in named:
         return True
-    return any(named.get(f"--data.{name}_column", name) in columns for name in LABELS)
+    return any(named.get(f"--labels.{name}_column", name) in columns for name in LABELS)
 
 
 def _are_images(values: Sequence[str]) -> bool:

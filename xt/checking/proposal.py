@@ -53,7 +53,7 @@ def _unsure(source: str, meant: Meant, command: str) -> str:
         options.append("--data.image_column COLUMN")
     options += [shlex.join(setting.split("=", 1)) for setting in meant.settings]
     choice = f" ({' or '.join(meant.candidates)})" if meant.candidates else ""
-    return f"{told} {asked}{choice}:\n  xt {command} classification {' '.join(options)} --data.label_columns COLUMN"
+    return f"{told} {asked}{choice}:\n  xt {command} classification {' '.join(options)} --labels.label_columns COLUMN"
 
 
 def _told(source: str, why: str, line: str) -> str:

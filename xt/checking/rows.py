@@ -8,7 +8,6 @@ from pathlib import Path
 
 from xt.checking.findings import Finding, Severity
 from xt.config.run import RunConfig
-from xt.data.table_files import read_columns, read_image_paths
 from xt.errors import XTError
 from xt.labels.image_table import ImageTable
 from xt.training.tables import load_table
@@ -33,10 +32,10 @@ class Rows:
 
 def read_rows(config: RunConfig) -> Rows:
     """Read the table or folder that a configuration names, as far as it can be read."""
-    data, task = config.data, config.model.head
+    data = config.data
 
     def load(rows: Sequence[int] | None) -> ImageTable:
-        return load_table(data, task, model=config.model, rows=rows)
+        return load_table(data, config.labels, config.model, rows=rows)
 
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
@@ -48,11 +47,11 @@ def read_rows(config: RunConfig) -> Rows:
             said = tuple(Finding(severity=Severity.WARNING, sentence=str(one.message)) for one in caught)
             return Rows(table=table, others=(), findings=said)
     of_all = Rows(table=None, others=(), findings=(Finding(severity=Severity.ERROR, sentence=first),))
-    if data.table is None:
-        return of_all
     try:
-        count = len(next(iter(read_columns(data.table).values()), ()))
+        count = data.count_rows()
     except XTError:
+        return of_all
+    if count is None:
         return of_all
     bad = dict(_bad_rows(range(count), _attempt(load)))
     others = {row: _image_of(config, row) for row in bad}
@@ -116,7 +115,6 @@ def _bad_rows(rows: Sequence[int], attempt: Attempt) -> Iterator[tuple[int, str]
 
 
 def _image_of(config: RunConfig, row: int) -> Path | None:
-    data = config.data
     with suppress(XTError):
-        return read_image_paths(str(data.table), data.image_column, data.root, [row])[0]
+        return config.data.image_paths([row])[0]
     return None

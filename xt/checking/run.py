@@ -17,17 +17,14 @@ from xt.checking.rows import read_rows
 from xt.checking.workers import look_at_all
 from xt.config.run import RunConfig
 from xt.data.splits import Splits
-from xt.data.table_files import read_image_paths
 from xt.errors import ConfigError, XTError
 from xt.labels.image_table import ImageTable
 from xt.machine import usable_cores
 from xt.model.build import build_model
-from xt.prediction.inputs import find_images
 from xt.progress import OnStep
 from xt.tasks import task_of
 from xt.training.preparation import opening, resolve_classes
 from xt.training.quick_check import quick_check
-from xt.training.tables import divided
 
 if TYPE_CHECKING:
     pass
@@ -65,7 +62,8 @@ def check(
 
     Args:
         source: the configuration of a run; or a table, a folder or a file of COCO instances, for which one is assumed.
-        overrides: with a table or folder: settings of the run as `xt train` takes them, "--data.mask_values=[0, 255]".
+        overrides: with a table or folder: settings of the run as `xt train` takes them, such as
+            "--labels.mask_values=[0, 255]".
         progress: called with images done and images in all.
     Raises:
         XTError: there is no such table or folder. What is wrong with its rows is in the result.
@@ -132,7 +130,7 @@ class _Check:
             ignore_index=self.task.ignore_index(self.config.model),
             task=self.task,
             classes_assumed=self.assumed.classes,
-            settings=repr((data, self.config.model)),
+            settings=repr((data, self.config.labels, self.config.model)),
         )
         workers = usable_cores() if options.workers is None else options.workers
         path = usual_journal(self.source) if options.journal is None else Path(options.journal)
@@ -204,15 +202,10 @@ class _Check:
 
     @property
     def source(self) -> str:
-        data = self.config.data
-        given = data.table or data.folder or data.scenes or data.inaturalist or ", ".join(data.coco)
-        return str(given)
+        return self.config.data.place
 
     def _unlabelled(self) -> list[Path]:
-        data = self.config.data
-        if data.table is not None:
-            return list(read_image_paths(data.table, data.image_column, data.root))
-        return [Path(path) for path in find_images([str(data.folder)])]
+        return list(self.config.data.image_paths())
 
     def _divide(self, table: ImageTable) -> None:
         with warnings.catch_warnings(record=True) as caught:
@@ -222,7 +215,7 @@ class _Check:
             except XTError as error:
                 self._add(Severity.ERROR, str(error))
             try:
-                splits = divided(table, self.config.data)
+                splits = self.config.data.divide(table)
             except XTError as error:
                 self._add(Severity.ERROR, str(error))
                 return

@@ -4,13 +4,18 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from xt.cli.configuration import joined, kind_of
+from xt.cli.configuration import joined
 from xt.cli.parsers import CommandParser
 from xt.cli.progress import ProgressBars
 from xt.cli.screen import fitted_columns
 from xt.errors import ConfigError
+
+if TYPE_CHECKING:
+    from xt.config.run import RunConfig
 
 EXAMPLES = (
     "xt check slides.csv",
@@ -19,7 +24,7 @@ EXAMPLES = (
 _ABOUT = (
     "Opens every image and label of a table, a folder (of class sub-folders, or of images alone) or a file of COCO "
     "instances, and tells what is missing, damaged or odd, and what xt train would do with it. Settings of the run may "
-    "follow as for xt train, such as --data.mask_values '[0, 255]'."
+    "follow as for xt train, such as --labels.mask_values '[0, 255]'."
 )
 
 
@@ -78,8 +83,10 @@ def _run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
         if arguments.config is not None:
             from xt.config.parser import load_config
 
-            named = [] if source is None else _named(source)
-            result = check(load_config(arguments.config, [*named, *overrides]), options, progress=bar.update)
+            config = load_config(arguments.config, overrides)
+            if source is not None:
+                config = _about(source, config)
+            result = check(config, options, progress=bar.update)
         elif source is None:
             raise ConfigError(
                 "expected a table or a folder, or --config CONFIG; usage: xt check TABLE|FOLDER"
@@ -97,8 +104,10 @@ def _run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
     return result.status
 
 
-def _named(source: str) -> list[str]:
-    """The setting that puts a table, a folder or a file of instances in the place of the configuration's."""
-    kind = kind_of(source)
-    others = {"table": "null", "folder": "null", "coco": "[]"}
-    return [f"--data.{name}={source if name == kind else empty}" for name, empty in others.items()]
+def _about(source: str, config: "RunConfig") -> "RunConfig":
+    """The configuration with a table, a folder or a file of instances in the place of its own."""
+    from xt.data.sources import TableSource, kind_at, source_at
+
+    own = config.data
+    root = own.root if isinstance(own, TableSource) and kind_at(source) is TableSource else None
+    return replace(config, data=source_at(source, own, root=root))

@@ -26,7 +26,7 @@ _SHORT = {
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The options, for completion alone: the configuration says what they may be."""
-    from xt.config.parser import choices_of_keys
+    from xt.config.help import choices_of_keys
 
     parser.add_argument("configuration", metavar="CONFIG")
     parser.add_argument("--resume", action="store_true")
@@ -44,7 +44,7 @@ def config_of(
     `--resume` is short for `--train.resume=auto`, and `--devices` for `--train.devices`, as some others.
     """
     if "-h" in argv or "--help" in argv:
-        from xt.config.parser import format_keys
+        from xt.config.help import format_keys
 
         print(format_keys(usage, about) + in_help(examples), end="")
         return None
@@ -70,7 +70,7 @@ def config_of(
 
 def _refuse_what_is_known_now(config: "RunConfig") -> None:
     """Refuse what needs no PyTorch to be refused, before it is loaded."""
-    if not config.data.sources:
+    if not config.data.kind:
         raise ConfigError(
             "nothing says where the images are: --data.table slides.csv names a table of them, --data.folder FOLDER a "
             "folder with a sub-folder for each class"

@@ -1,13 +1,13 @@
 """Configurations as YAML files: a file and the one that it names as its base; texts as they stand there."""
 
-import dataclasses
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, get_args, get_type_hints
+from typing import Any, get_args
 
 import yaml
 
-from xt.config.run import RunConfig
+from xt.config.catalogue import all_keys
 from xt.errors import ConfigError
 from xt.labels.formats.text_files import OneKeyOnce
 from xt.recipes import configuration_file
@@ -37,7 +37,7 @@ def read_with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path}: base: {error}") from None
     if below.resolve() in chain:
         raise ConfigError(f"{path}: base {base} leads back to the file itself")
-    return _merged(read_with_base(below, chain), values)
+    return merged(read_with_base(below, chain), values)
 
 
 def is_list_of_texts(kind: Any) -> bool:
@@ -54,29 +54,23 @@ def listed_texts(text: str) -> list[str] | None:
     return values if isinstance(values, list) and all(isinstance(value, str) for value in values) else None
 
 
-def fields_of(cls: type) -> dict[str, Any]:
-    """The fields of a section with their types."""
-    hints = get_type_hints(cls)
-    return {item.name: hints[item.name] for item in dataclasses.fields(cls) if item.init}
-
-
-def _merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
     """Both sets of keys, section by section; where both have a value, that of `above`."""
-    merged = dict(below)
+    result = dict(below)
     for key, value in above.items():
         both = isinstance(value, Mapping) and isinstance(below.get(key), Mapping)
-        merged[key] = _merged(below[key], value) if both else value
-    return merged
+        result[key] = merged(below[key], value) if both else value
+    return result
 
 
 def _read(path: Path) -> dict[str, Any]:
     try:
         # As bytes: YAML itself knows byte order marks and UTF-16.
-        loader = _Loader(path.read_bytes())
+        loader = Loader(path.read_bytes())
         try:
             node = loader.get_single_node()
             if node is not None:
-                _keep_texts(node, RunConfig)
+                _keep_texts(node, _kinds())
             values = None if node is None else loader.construct_document(node)
         finally:
             loader.dispose()
@@ -95,16 +89,21 @@ def _read(path: Path) -> dict[str, Any]:
     return values
 
 
-def _keep_texts(node: yaml.Node, kind: Any) -> None:
+def _kinds() -> dict[str, Any]:
+    """The type of each key, also where configurations of before had those of labels."""
+    kinds = {name: key.type for name, key in all_keys().items()}
+    return {name.replace("labels.", "data.", 1): kind for name, kind in kinds.items()} | kinds
+
+
+def _keep_texts(node: yaml.Node, kinds: Mapping[str, Any], name: str = "") -> None:
     """Have plain words be texts where texts are wanted: classes called no, yes, on, ~, 1e3, 08 or 2020-01-01, which
     YAML would have be booleans, nothing, numbers and dates."""
-    if dataclasses.is_dataclass(kind) and isinstance(kind, type):
-        known = fields_of(kind)
+    kind = kinds.get(name)
+    if kind is None:
         for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
-            if isinstance(key, yaml.ScalarNode) and key.value in known:
-                _keep_texts(value, known[key.value])
-        return
-    if is_list_of_texts(kind) and isinstance(node, yaml.SequenceNode):
+            if isinstance(key, yaml.ScalarNode):
+                _keep_texts(value, kinds, f"{name}.{key.value}" if name else key.value)
+    elif is_list_of_texts(kind) and isinstance(node, yaml.SequenceNode):
         for inner in node.value:
             if isinstance(inner, yaml.ScalarNode):
                 inner.tag = _TEXT
@@ -113,5 +112,10 @@ def _keep_texts(node: yaml.Node, kind: Any) -> None:
         node.tag = node.tag if node.tag == _NOTHING else _TEXT
 
 
-class _Loader(OneKeyOnce, yaml.SafeLoader):
-    pass
+class Loader(OneKeyOnce, yaml.SafeLoader):
+    """YAML as people write it: a key once, and 3e-4 a number."""
+
+
+Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
+)

@@ -1,25 +1,34 @@
 """From YAML and the command line to a configuration, and back.
 
 `load_config("run.yaml", ["--optim.lr=3e-4"])` gives a `RunConfig`. The keys are the dataclasses' fields and
-nothing else: an unknown key fails and names the nearest, wherever it stands. Only a file may begin with `base:`, the
-path of another one, seen from its own folder, or a recipe's name; its keys count where the file has none itself.
+nothing else: an unknown key fails and names the nearest, wherever it stands. Of the section `data` they are those of
+the kind of source, of `labels` and `evaluation` those of the head's task. Only a file may begin with `base:`, the path
+of another one, seen from its own folder, or a recipe's name; its keys count where the file has none itself.
 """
 
-import argparse
 import dataclasses
-import difflib
-import json
-import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
 from pathlib import Path
-from typing import Any, Literal, TypeGuard, get_args, get_origin
+from typing import Any
 
 import yaml
 
-from xt.config.files import fields_of, is_list_of_texts, listed_texts, read_with_base
+from xt.config.before import converted, is_of_before, was_written_by_a_run
+from xt.config.catalogue import all_keys, fields_of, is_mapping, keys_here, sections, unknown, variants
+from xt.config.files import read_with_base
+from xt.config.overrides import put, settings
+from xt.config.reading import section_from
 from xt.config.run import RunConfig
+from xt.data.sources import SOURCES, Source
 from xt.errors import ConfigError
+from xt.model.config import ModelConfig
 from xt.recipes import configuration_file
+from xt.registry import nearest
+from xt.tasks import task_of
+
+COMMAND_LINE = "the command line"
 
 
 def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -> RunConfig:
@@ -35,39 +44,6 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     if path is None:
         return _build({}, overrides, "the configuration")
     return _build(read_with_base(configuration_file(path)), overrides, str(path))
-
-
-def format_keys(usage: str, about: str = "") -> str:
-    """Every key with its meaning, range, type and default, as text for a terminal.
-
-    Args:
-        about: the command's own options.
-    """
-    from jsonargparse import set_parsing_settings
-
-    set_parsing_settings(docstring_parse_attribute_docstrings=True)
-    parser = _parser()
-    parser.usage = usage
-    parser.description = (
-        "CONFIG is a recipe's name (xt recipes lists them) or a YAML file with the keys below in their sections; on "
-        f"the command line they come before the file's. {about}"
-    )
-    # jsonargparse offers a file for each section, too; here one file, and its base, has them all.
-    text: str = re.sub(
-        r"^  --[\w.]+ CONFIG\s+Path to a configuration file\.\n", "", parser.format_help(), flags=re.MULTILINE
-    )
-    return text
-
-
-def choices_of_keys() -> dict[str, list[str] | None]:
-    """Every key, and what it may be where that is one of a few words."""
-    return {name: _choices(kind) for name, kind in _all_keys(RunConfig)}
-
-
-def _choices(kind: Any) -> list[str] | None:
-    if kind is bool:
-        return ["true", "false"]
-    return [str(value) for value in get_args(kind)] if get_origin(kind) is Literal else None
 
 
 def config_from_dict(values: Mapping[str, Any], source: str = "the configuration") -> RunConfig:
@@ -87,6 +63,8 @@ def config_to_dict(config: RunConfig) -> dict[str, Any]:
         return str(value) if isinstance(value, Path) else value
 
     result: dict[str, Any] = plain(dataclasses.asdict(config))
+    if config.data.kind:
+        result["data"] = {"kind": config.data.kind, **result["data"]}
     return result
 
 
@@ -95,169 +73,127 @@ def config_to_yaml(config: RunConfig) -> str:
     return yaml.safe_dump(config_to_dict(config), sort_keys=False, allow_unicode=True)
 
 
+class _Given:
+    """What a file and a command line say together, and which of them said it."""
+
+    def __init__(self, of_file: Mapping[str, Any], overrides: Sequence[str], source: str) -> None:
+        if not isinstance(of_file, Mapping):
+            raise ConfigError(
+                f"{source}: expected sections such as 'model:' and 'data:', got {type(of_file).__name__}"
+            )
+        if was_written_by_a_run(of_file):
+            of_file = converted(of_file)
+        self.source = source
+        # A section with nothing in it ("train:") is None in YAML and means its defaults.
+        self.of_file = {key: {} if value is None else value for key, value in of_file.items()}
+        for name in set(sections()) & self.of_file.keys():
+            if not isinstance(self.of_file[name], Mapping):
+                known = next(iter(fields_of(next(iter(variants(name).values())))))
+                raise ConfigError(
+                    f"{source}: {name} must be a section with keys such as {known!r}, got {self.of_file[name]!r}"
+                )
+        self.values = deepcopy(self.of_file)
+        with _said_by(COMMAND_LINE):
+            self.typed = settings(overrides)
+        for name, value in self.typed:
+            if name in sections():
+                raise ConfigError(
+                    f"{COMMAND_LINE}: {name} is a section: expected a key of it, such as --{name}.KEY=VALUE"
+                )
+            put(self.values, name, value)
+        # With nothing in it a source's own field only says that another is meant: `folder: null`.
+        data = self.values.get("data", {})
+        self.not_meant = {f"data.{kind}" for kind in SOURCES if kind in data and data[kind] in (None, [])}
+        for name in self.not_meant:
+            del data[name.removeprefix("data.")]
+
+    def section(self, name: str) -> dict[str, Any]:
+        """All values of a section."""
+        return dict(self.values.get(name, {}))
+
+    def place(self, section: str = "") -> str:
+        """Where a section's values were read, for messages about them together."""
+        return COMMAND_LINE if any(name.startswith(section) for name, _ in self.typed) else self.source
+
+    def check_keys(self, kind: str, task: str) -> None:
+        """Refuse keys that a configuration with this kind of source and this task does not have."""
+        known = keys_here(kind, task) | self.not_meant
+        parts = {name.rpartition(".")[0] for name in known} | set(sections())
+        free = tuple(f"{name}." for name in known if is_mapping(all_keys()[name].type))
+        typed = [name for name, _ in self.typed]
+        for place, names in ((self.source, _names(self.of_file)), (COMMAND_LINE, typed)):
+            for name in names:
+                if name not in known and name not in parts and not name.startswith(free):
+                    raise ConfigError(f"{place}: {unknown(name, kind, task)}{self._hint(place)}")
+
+    def _hint(self, place: str) -> str:
+        if place == self.source and is_of_before(self.of_file):
+            return f"; xt convert {place} NEW.yaml writes a configuration of before as it is now"
+        return ""
+
+
 def _build(values: Mapping[str, Any], overrides: Sequence[str], source: str) -> RunConfig:
-    if not isinstance(values, Mapping):
+    given = _Given(values, overrides, source)
+    of_model = given.section("model")
+    if not of_model.get("encoder"):
+        given.check_keys("", "")
         raise ConfigError(
-            f"{source}: expected sections such as 'model:' and 'data:', got {type(values).__name__}"
+            f"{source}: model.encoder is missing; name a region encoder, any timm model with feature maps such as "
+            "convnext_atto"
         )
-    _check_keys(values, RunConfig, "", source)
-    _check_overrides(overrides)
-    # One parser checks the file and the command line, so that both know the same types.
-    parser = _parser()
-    place = source
+    with _said_by(given.place("model.")):
+        known = fields_of(ModelConfig)
+        model = section_from(ModelConfig, {key: of_model[key] for key in of_model if key in known}, "model")
+        task = task_of(model.head)
+    with _said_by(given.place("data.")):
+        kind, of_data = _source_of(given.section("data"))
+    given.check_keys(kind, task.name)
+    built: dict[str, Any] = {"model": model}
+    with _said_by(given.place("data.")):
+        built["data"] = section_from(SOURCES.get(kind, Source), of_data, "data")
+    for name in sections():
+        if name not in built:
+            with _said_by(given.place(f"{name}.")):
+                found = variants(name)
+                built[name] = section_from(found.get(task.name) or found[""], given.section(name), name)
+    with _said_by(given.place()):
+        return RunConfig(**built)
+
+
+@contextmanager
+def _said_by(place: str) -> Iterator[None]:
+    """Name the place of what is wrong."""
     try:
-        namespace = parser.parse_object(_with_encoder(_without_empty(values), overrides, source))
-        if overrides:
-            place = "the command line"
-            namespace = parser.parse_args(_with_lists_of_one(overrides), namespace=namespace)
-        return RunConfig(**vars(parser.instantiate(namespace)))
-    except (argparse.ArgumentError, TypeError) as error:
-        raise _type_error(str(error), place) from None
+        yield
     except ConfigError as error:
         raise ConfigError(f"{place}: {error}") from None
 
 
-def _without_empty(values: Mapping[str, Any]) -> dict[str, Any]:
-    # A section with nothing in it ("train:") is None in YAML and means its defaults.
-    return {key: {} if value is None else dict(value) for key, value in values.items()}
+def _source_of(values: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The kind of source that the section `data` is about, "" where nothing says one yet, and the section's fields.
+
+    Raises:
+        ConfigError: it names two sources, or there is no such kind.
+    """
+    rest = dict(values)
+    kind = rest.pop("kind", None)
+    if kind is not None and kind not in list(SOURCES):
+        raise ConfigError(
+            f"data.kind must be one of {', '.join(SOURCES)}, got {str(kind)!r}{nearest(str(kind), SOURCES)}"
+        )
+    given = [name for name in SOURCES if name in rest]
+    if len(given) > 1:
+        raise ConfigError(
+            f"{' and '.join(f'data.{name}' for name in given)} were both given; give one of them"
+        )
+    return str(kind or (given[0] if given else "")), rest
 
 
-def _parser() -> Any:
-    from jsonargparse import ArgumentParser
-
-    parser = ArgumentParser(exit_on_error=False)
-    parser.add_class_arguments(RunConfig)
-    return parser
-
-
-def _with_encoder(values: dict[str, Any], overrides: Sequence[str], source: str) -> dict[str, Any]:
-    # The one key without a default; given on the command line only, it must not be missed in the file.
-    if not values.get("model", {}).get("encoder"):
-        if not any(re.match("--model.encoder(=|$)", argument) for argument in overrides):
-            raise ConfigError(
-                f"{source}: model.encoder is missing; name a region encoder, any timm model with feature "
-                "maps such as "
-                "convnext_atto"
-            )
-        values["model"] = {**values.get("model", {}), "encoder": ""}
-    return values
-
-
-def _is_section(kind: Any) -> TypeGuard[type]:
-    return isinstance(kind, type) and dataclasses.is_dataclass(kind)
-
-
-def _is_mapping(kind: Any) -> bool:
-    return get_origin(kind) in (dict, Mapping)
-
-
-def _takes_nothing(kind: Any) -> bool:
-    return kind is Any or type(None) in get_args(kind)
-
-
-def _check_keys(values: Mapping[str, Any], cls: type, prefix: str, source: str) -> None:
-    known = fields_of(cls)
+def _names(values: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """The keys in nested values, as deep as keys are known."""
+    found = []
     for key, value in values.items():
         name = f"{prefix}{key}"
-        if key not in known:
-            raise ConfigError(f"{source}: unknown key {name!r}{_nearest(name)}")
-        kind = known[key]
-        if value is None and not (_is_section(kind) or _takes_nothing(kind)):
-            raise ConfigError(
-                f"{source}: {name} must be {_in_words(kind)}, got nothing (null); leave the line out for the default"
-            )
-        if not _is_section(kind) or (value is None and not prefix):
-            continue
-        if not isinstance(value, Mapping):
-            raise ConfigError(
-                f"{source}: {name} must be a section with keys such as {next(iter(fields_of(kind)))!r}, got "
-                f"{value!r}"
-            )
-        _check_keys(value, kind, f"{name}.", source)
-
-
-def _check_overrides(overrides: Sequence[str]) -> None:
-    known = dict(_all_keys(RunConfig))
-    for argument in overrides:
-        if not argument.startswith("--"):
-            continue
-        name = argument[2:].split("=", 1)[0].removesuffix("+")
-        # Below a dictionary such as model.encoder_options every key is the encoder's own.
-        inside = any(name.startswith(f"{key}.") and _is_mapping(kind) for key, kind in known.items())
-        if name not in known and not inside:
-            raise ConfigError(f"the command line: unknown key {name!r}{_nearest(name)}")
-
-
-def _with_lists_of_one(overrides: Sequence[str]) -> list[str]:
-    """`--data.coco a.json` for what is a list of texts: on the command line its brackets may be left out."""
-    lists = {f"--{name}" for name, kind in _all_keys(RunConfig) if is_list_of_texts(kind)}
-    result: list[str] = []
-    for argument in overrides:
-        name, equals, value = argument.partition("=")
-        if result and result[-1] in lists:
-            name, equals, value = "", "", argument
-        elif not (name in lists and equals):
-            result.append(argument)
-            continue
-        texts = listed_texts(value)
-        if texts is None:
-            # What begins a list and is none gets the parser's own sentence.
-            texts = None if value.startswith("[") or value == "null" else [value]
-        result.append(f"{name}{equals}{value if texts is None else json.dumps(texts)}")
-    return result
-
-
-def _all_keys(cls: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, kind in fields_of(cls).items():
-        if _is_section(kind):
-            yield from _all_keys(kind, f"{prefix}{name}.")
-        else:
-            yield prefix + name, kind
-
-
-def _nearest(name: str) -> str:
-    known = [key for key, _ in _all_keys(RunConfig)]
-    sections = [item.name for item in dataclasses.fields(RunConfig)]
-    near = difflib.get_close_matches(name, [*known, *sections], n=1, cutoff=0.6)
-    last = name.rsplit(".", 1)[-1]
-    # A key in the wrong section is as common a slip as a misspelt one.
-    moved = [key for key in known if key.rsplit(".", 1)[-1] == last]
-    found = moved or near
-    if not found:
-        by_last = difflib.get_close_matches(last, [key.rsplit(".", 1)[-1] for key in known], n=1)
-        found = [key for key in known if by_last and key.rsplit(".", 1)[-1] == by_last[0]]
-    return f"; did you mean {found[0]!r}?" if found else f"; the sections are {', '.join(sections)}"
-
-
-def _type_error(message: str, place: str) -> ConfigError:
-    match = re.search(r'Parser key "([^"]+)"', message)
-    if match is None:
-        return ConfigError(f"{place}: {' '.join(message.split())}")
-    name = match.group(1)
-    kind = dict(_all_keys(RunConfig)).get(name)
-    value = re.findall(r"(?:Got|Given) value: (.*)", message)
-    came = f", got {value[-1]!r}" if value else f" ({' '.join(message.split())})"
-    # YAML makes numbers of classes such as 0 and 1, and false and true of no and yes.
-    is_no_text = value and re.fullmatch(r"[\[(]?(-?\d|True|False).*", value[-1])
-    hint = "; put such a text into quotes" if is_no_text and "a text" in _in_words(kind) else ""
-    return ConfigError(f"{place}: {name} must be {_in_words(kind)}{came}{hint}")
-
-
-def _in_words(kind: Any) -> str:
-    words = {
-        int: "a whole number",
-        float: "a number",
-        str: "a text",
-        bool: "true or false",
-        type(None): "nothing (null)",
-    }
-    if kind in words:
-        return words[kind]
-    options = get_args(kind)
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(str(option) for option in options)}"
-    if get_origin(kind) in (tuple, Sequence):
-        return f"a list, each {_in_words(options[0])}"
-    if _is_mapping(kind):
-        return "a section of keys and values"
-    return " or ".join(dict.fromkeys(_in_words(option) for option in options)) if options else str(kind)
+        is_known_section = any(known.startswith(f"{name}.") for known in all_keys())
+        found += _names(value, f"{name}.") if isinstance(value, Mapping) and is_known_section else [name]
+    return found

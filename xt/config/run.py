@@ -4,17 +4,18 @@
 """
 
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from datetime import timedelta
 from math import inf
-from typing import Literal
+from typing import Any, Literal
 
-from xt.config.data import DataConfig
 from xt.data.photos import Photos
+from xt.data.sources import Source
 from xt.errors import ConfigError
 from xt.model.config import ModelConfig
 from xt.option_types import in_range
 from xt.streaming.keep import Keep
+from xt.tasks import task_of
 
 _LARGEST_SEED = 2**32 - 1
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "64-true"]
@@ -121,33 +122,6 @@ class TrainConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluationConfig:
-    """How points and boxes are measured; the metrics of other tasks need no settings."""
-
-    distance: float = 10.0
-    """The largest distance between a point that was found and the one it is, > 0."""
-    distance_unit: Literal["pixels", "map"] = "pixels"
-    """What `distance` is in: pixels (of the image as the model reads it: with `model.microns_per_pixel` or
-    `model.map_units_per_pixel` of that size, whatever the file's), or units of the images' coordinate system (often
-    metres)."""
-    score_threshold: float = 0.5
-    """Points with a lower score do not count as found, in [0, 1]."""
-    max_detections: tuple[int, int, int] = (1, 10, 100)
-    """Boxes of an image that count, those of the highest scores, >= 1 and rising: three caps for average recall, the
-    last of which is also that for average precision and the most boxes an image may have, of all classes together.
-    COCO's own; images with more objects than 100 need more."""
-
-    def __post_init__(self) -> None:
-        caps = self.max_detections
-        if not 1 <= caps[0] < caps[1] < caps[2]:
-            raise ConfigError(
-                f"evaluation.max_detections must be three rising numbers from 1 on, got {tuple(caps)}"
-            )
-        in_range("evaluation.distance", self.distance, 0, lower_open=True)
-        in_range("evaluation.score_threshold", self.score_threshold, 0, 1)
-
-
-@dataclass(frozen=True, kw_only=True)
 class CompareConfig:
     """What `xt compare` holds equal between down-sampling, cropping and xT."""
 
@@ -180,18 +154,44 @@ class RunConfig:
 
     model: ModelConfig
     """The model; `num_classes` and `class_names` come from the data when left out."""
-    data: DataConfig = field(default_factory=DataConfig)
-    """Images, labels, splits, augmentation."""
+    data: Source = field(default_factory=Source)
+    """Where images come from, how they are divided, read and changed: one of `xt.data.sources`."""
+    labels: Any = None
+    """Which labels there are: the `Labels` of the head's task, its defaults if left out."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Optimiser and learning rates."""
     train: TrainConfig = field(default_factory=TrainConfig)
     """Duration, devices, run folder."""
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    """When a point counts as found."""
+    evaluation: Any = None
+    """How the model is measured: the `Evaluation` of the head's task, its defaults if left out."""
     compare: CompareConfig = field(default_factory=CompareConfig)
     """Only for `xt compare`."""
 
     def __post_init__(self) -> None:
+        task = task_of(self.model.head)
+        for name, cls in (("labels", task.Labels), ("evaluation", task.Evaluation)):
+            given = getattr(self, name)
+            if given is None:
+                object.__setattr__(self, name, cls())
+            elif type(given) is not cls:
+                raise ConfigError(
+                    f"{name} must be {cls.__name__}, as model.head is {self.model.head!r}, got {type(given).__name__}"
+                )
+        self._check_labels_have_a_place()
+        self._check_photos()
+
+    def _check_labels_have_a_place(self) -> None:
+        """Refuse fields that say where a table has its labels, where the source brings its own."""
+        if self.data.gives is None:
+            return
+        for item in fields(self.labels):
+            if item.name != "class_names" and getattr(self.labels, item.name) != item.default:
+                raise ConfigError(
+                    f"labels.{item.name} says where a table has its labels, but data.{self.data.kind} brings its own: "
+                    "leave it out"
+                )
+
+    def _check_photos(self) -> None:
         if self.data.view == "downsample" and self.model.resolution.is_set:
             raise ConfigError(
                 "data.view 'downsample' shrinks each image to one region, whatever its resolution: leave "
@@ -204,7 +204,7 @@ class RunConfig:
                     "that size, or leave data.photos out (data.augmentation changes images of any size)"
                 )
             return
-        whole = DataConfig()
+        whole = Source()
         for name in ("augmentation", "view", "crops", "tokens", "nodata"):
             if getattr(self.data, name) != getattr(whole, name):
                 raise ConfigError(

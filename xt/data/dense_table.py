@@ -74,13 +74,13 @@ def read_mask_table(
         if not all(drawn):
             raise TableError(
                 f"{path}: some of its masks are polygons with names, others rasters of numbers: say by "
-                "data.class_names which number is which class"
+                "labels.class_names which number is which class"
             )
         class_names = _names_of_polygons(path, files, masks, layers, open_ground)
     names = tuple(map(str, range(num_classes)) if class_names is None else class_names)
     if values is not None and len(values) != len(names):
         raise ConfigError(
-            f"data.mask_values has {len(values)} values for {len(names)} classes ({', '.join(names)})"
+            f"labels.mask_values has {len(values)} values for {len(names)} classes ({', '.join(names)})"
         )
     targets = [
         PolygonTarget(mask, files, names, layer=layers[row], unlabelled=open_ground[row], order=order)
@@ -95,12 +95,12 @@ def _check_settings(drawn: Sequence[bool], of_rasters: bool, of_polygons: bool) 
     """Refuse settings that nothing in the table is there for."""
     if of_rasters and all(drawn):
         raise ConfigError(
-            "data.mask_values and data.mask_nodata are for masks of pixels, but all masks of the table are polygons, "
-            "whose classes have names: leave them out, and order the classes by data.class_names"
+            "labels.mask_values and labels.mask_nodata are for masks of pixels, but all masks of the table are "
+            "polygons, whose classes have names: leave them out, and order the classes by labels.class_names"
         )
     if of_polygons and not any(drawn):
         raise ConfigError(
-            "data.unlabelled and data.polygon_order are for masks drawn by polygons, but the table has none: leave "
+            "labels.unlabelled and labels.polygon_order are for masks drawn by polygons, but the table has none: leave "
             "them out"
         )
 
@@ -127,7 +127,8 @@ def _names_of_polygons(
     if len(names) < 2:
         raise TableError(
             f"{path}: all polygons are of one class, {names[0]!r}, and nothing is known between them: say what lies "
-            "there, such as data.unlabelled: background; or say by data.label_columns which property holds the class"
+            "there, such as labels.unlabelled: background; or say by labels.label_columns which property holds "
+            "the class"
         )
     return names
 

@@ -79,7 +79,7 @@ def zeros_and_ones(
         raise TableError(
             f"{path}: multi-label columns hold 0 or 1, got {targets[row, column]:g} in column "
             f"{names[column]!r}, "
-            f"row {frame.index[row]}; for labels in one column set data.label_separator"
+            f"row {frame.index[row]}; for labels in one column set labels.label_separator"
         )
     return targets, names
 

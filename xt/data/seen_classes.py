@@ -157,8 +157,10 @@ def _others(look: MaskLook, class_names: Sequence[str], ignore_index: int) -> st
     hint = _values_hint(look, sorted(look.others))
     # The next number is that of a class that nobody named.
     if not hint and len(look.others) == 1 and look.counts.all() and value != len(class_names):
-        hint = f"; if nothing is known there, set data.mask_nodata: {value:g}"
-    return sentence + (hint or "; name all classes in data.class_names, or their values in data.mask_values")
+        hint = f"; if nothing is known there, set labels.mask_nodata: {value:g}"
+    return sentence + (
+        hint or "; name all classes in labels.class_names, or their values in labels.mask_values"
+    )
 
 
 def _values_hint(look: MaskLook, others: Sequence[float]) -> str:
@@ -167,7 +169,7 @@ def _values_hint(look: MaskLook, others: Sequence[float]) -> str:
     for values in (known if others else [], [*known, *look.unknown]):
         if len(set(values)) == len(look.counts) and all(float(value).is_integer() for value in values):
             listed = ", ".join(str(int(value)) for value in sorted(set(values)))
-            return f"; if the values are the classes in their order, set data.mask_values: [{listed}]"
+            return f"; if the values are the classes in their order, set labels.mask_values: [{listed}]"
     return ""
 
 

@@ -5,12 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xt.config.run import CompareConfig, DataConfig, OptimConfig, RunConfig, TrainConfig
+from xt.config.run import CompareConfig, OptimConfig, RunConfig, TrainConfig
 from xt.data.augmentation import Augmentation
+from xt.data.sources import TableSource
 from xt.demo.digits import ASSETS
 from xt.demo.key_scenes import KeyLayout
 from xt.demo.scenes import LABELS
 from xt.model.config import ModelConfig
+from xt.tasks.classification import ClassificationLabels
 
 ENCODER = "convnext_atto"
 # A small ConvNeXt whose first layers overlap, as digits lie at any place. Without layer scale, which starts at
@@ -155,12 +157,9 @@ def run_config(settings: DemoSettings, table: Path, out: Path) -> RunConfig:
             pixel_mean=(PIXEL_MEAN,),
             pixel_std=(PIXEL_STD,),
         ),
-        data=DataConfig(
-            table=str(table),
-            class_names=tuple(str(label) for label in LABELS),
-            # A six on its head is a nine.
-            augmentation=Augmentation(flips=False, quarter_turns=False),
-        ),
+        # A six on its head is a nine.
+        data=TableSource(table=str(table), augmentation=Augmentation(flips=False, quarter_turns=False)),
+        labels=ClassificationLabels(class_names=tuple(str(label) for label in LABELS)),
         # The encoder can read digits already; what is put on top of it starts from nothing.
         optim=OptimConfig(lr=3e-3, encoder_lr_factor=settings.encoder_lr_factor, layer_decay=1.0, warmup=0.1),
         train=TrainConfig(

@@ -51,11 +51,11 @@ class PolygonTarget(Mask):
         self.order = order
         if unlabelled != IGNORED and unlabelled not in class_names:
             raise ConfigError(
-                f"data.unlabelled must be one of the classes ({', '.join(class_names)}) or {IGNORED!r}, got "
+                f"labels.unlabelled must be one of the classes ({', '.join(class_names)}) or {IGNORED!r}, got "
                 f"{unlabelled!r} for {path}"
             )
         if order not in ORDERS:
-            raise ConfigError(f"data.polygon_order must be one of {', '.join(ORDERS)}, got {order!r}")
+            raise ConfigError(f"labels.polygon_order must be one of {', '.join(ORDERS)}, got {order!r}")
         if len(class_names) > UNKNOWN:
             raise ConfigError(f"a mask has {UNKNOWN} classes at most, got {len(class_names)} for {path}")
 

@@ -130,7 +130,7 @@ class MaskTarget(Mask):
             nodata = int(mask.nodata)
             raise TableError(
                 f"{self.path} says that nothing is known where it is {nodata}, which is the class "
-                f"{of_class[nodata]!r}: set data.mask_nodata to a value that no class has, such as 255, or to "
+                f"{of_class[nodata]!r}: set labels.mask_nodata to a value that no class has, such as 255, or to "
                 f"{nodata} if that is meant"
             )
 
@@ -269,7 +269,7 @@ class ClassNumbers(MappedImage):
         wrong = valid & (self._values[numbers] != pixels)
         if wrong.any():
             raise ShapeError(
-                f"{self.name} holds the value {pixels[wrong][0]} near y={y}, x={x}; data.mask_values are "
-                f"{', '.join(map(str, self._sorted))}, and data.mask_nodata says what is not known"
+                f"{self.name} holds the value {pixels[wrong][0]} near y={y}, x={x}; labels.mask_values are "
+                f"{', '.join(map(str, self._sorted))}, and labels.mask_nodata says what is not known"
             )
         return np.where(valid, numbers, np.uint8(_UNKNOWN)), valid

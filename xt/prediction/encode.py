@@ -15,6 +15,7 @@ from xt.recipes import is_configuration
 
 if TYPE_CHECKING:
     from xt.config.run import RunConfig
+    from xt.data.sources import TableSource
     from xt.model.xt import XT
 
 # Of many images, those of fewer regions pass too fast for a progress bar of their own.
@@ -100,6 +101,7 @@ def _source(
 ) -> "tuple[RunConfig, XT | None]":
     """How a run reads its images, with what the options change of it; and its model if it was trained."""
     from xt.config.run import RunConfig
+    from xt.data.sources import TableSource
 
     model, run = None, None
     if isinstance(source, RunConfig):
@@ -117,12 +119,13 @@ def _source(
     if run is None:
         assert model is not None
         run = RunConfig(model=model.config)
-    if not images and run.data.table is None and run.data.folder is None:
+    if not images and not run.data.kind:
         name = source if isinstance(source, str | os.PathLike) else "the model"
         raise ConfigError(
             f"{name} does not say which images to encode: name files, folders or a table after it"
         )
-    given = {name: getattr(config, name) for name in ("nodata", "alpha", "image_column", "root")}
+    own = ("image_column", "root") if isinstance(run.data, TableSource) else ()
+    given = {name: getattr(config, name) for name in ("nodata", "alpha", *own)}
     data = replace(
         run.data, **{name: value for name, value in given.items() if value is not None}, tokens=None
     )
@@ -134,7 +137,6 @@ def _images(
 ) -> dict[str, float | None]:
     """Every image once, with its resolution for files that do not say; what is no image or table is told at once, what
     is damaged only when its turn comes."""
-    from xt.data.table_files import read_image_paths, read_microns
     from xt.images.resolution import check_microns
     from xt.prediction.inputs import find_images, identity
 
@@ -143,22 +145,32 @@ def _images(
     if not images:
         from xt.training.tables import load_table
 
-        table = load_table(run.data, run.model.head)
-        table.check_files()
-        known = {str(path): table.microns_of(place) for place, path in enumerate(table.paths)}
+        own = load_table(run.data, run.labels, run.model)
+        own.check_files()
+        known = {str(path): own.microns_of(place) for place, path in enumerate(own.paths)}
         return {path: microns or usual for path, microns in known.items()}
     found: dict[str, tuple[str, float | None]] = {}
     for entry in images:
         if Path(entry).suffix.lower() in TABLES:
-            table_paths = read_image_paths(entry, run.data.image_column, config.root)
-            paths = [str(path) for path in table_paths]
-            microns = read_microns(entry, run.data.microns_column) or (None,) * len(paths)
+            table = _table(entry, run, config)
+            paths = [str(path) for path in table.image_paths()]
+            microns = table.microns() or (None,) * len(paths)
         else:
             paths = find_images([entry], without=out)
             microns = (None,) * len(paths)
         for path, size in zip(paths, microns, strict=True):
             found.setdefault(identity(path), (path, size or usual))
     return dict(found.values())
+
+
+def _table(path: str, run: "RunConfig", config: EncodeConfig) -> "TableSource":
+    """A table that was named, its columns called as those of the run's."""
+    from xt.data.sources import TableSource
+
+    trained = run.data if isinstance(run.data, TableSource) else TableSource(table=path)
+    return replace(
+        trained, table=path, root=config.root, image_column=config.image_column or trained.image_column
+    )
 
 
 def _untrained(run: "RunConfig", images: Mapping[str, float | None], progress: Progress) -> "XT":
@@ -172,9 +184,9 @@ def _untrained(run: "RunConfig", images: Mapping[str, float | None], progress: P
     from xt.training.tables import load_splits
 
     torch.manual_seed(run.train.seed)
-    if run.data.table is not None or run.data.folder is not None:
+    if run.data.kind:
         # Pixels are measured on the training images, as `xt train` does.
-        table = load_splits(run.data, run.model.head).train
+        table = load_splits(run.data, run.labels, run.model).train
         run = resolve_classes(run, table)
     else:
         paths = tuple(Path(path) for path in images)

@@ -3,15 +3,16 @@
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from xt.config.predict import EvaluateConfig, with_options
 from xt.errors import OptionError
 from xt.progress import Progress, Quiet
 
 if TYPE_CHECKING:
-    from xt.config.run import DataConfig, EvaluationConfig, RunConfig
+    from xt.config.run import RunConfig
     from xt.data.dataset import Reading
+    from xt.data.sources import Source
     from xt.labels.image_table import ImageTable
     from xt.model.xt import XT
     from xt.tasks.base import Evaluated
@@ -64,8 +65,8 @@ def evaluate(
     device = choose_device(config.device)
     folder = None if out is None else check_writable_folder(out)
     loaded, run = load_trained(Path(model)) if isinstance(model, str | os.PathLike) else (model, None)
-    _check_options(config, loaded.config.head)
-    data, table, which = _images(loaded, run, Path(source), config)
+    labels, evaluation = _of_task(loaded.config.head, run, config)
+    data, table, which = _images(loaded, run, labels, os.fspath(source), config)
     loaded.to(device)
     streaming = loaded.streaming
     if config.region_batch is not None:
@@ -73,39 +74,70 @@ def evaluate(
     # Pixels, also where training began with features: other images were never encoded.
     how = reading(replace(data, tokens=None), loaded)
     with evaluating(loaded, streaming):
-        found = _measure(loaded, table, how, run, config, folder, progress or Quiet())
+        found = _measure(loaded, table, how, evaluation, config, folder, progress or Quiet())
     seen = "" if data.view == "whole" else f", as '{data.view}' sees them"
     return EvaluateResult(
         metrics=found.summary(), evaluation=found, images=f"{which} of {table.source}{seen}"
     )
 
 
-def _check_options(config: EvaluateConfig, head: str) -> None:
-    """Refuse options that mean nothing for a model with this head."""
-    from xt.tasks import settings_of_tasks, task_of
+def _of_task(head: str, run: "RunConfig | None", config: EvaluateConfig) -> tuple[Any, Any]:
+    """Where labels are and how the task is measured: as in training, unless said here.
 
-    own = task_of(head).name
-    for name, tasks in settings_of_tasks().items():
-        if own not in tasks and getattr(config, name) is not None:
-            raise OptionError(f"<{name}> is for {' and '.join(tasks)}, but this model's head is {head!r}")
+    Raises:
+        OptionError: an option means nothing for a model with this head.
+    """
+    from xt.tasks import task_of
+
+    task = task_of(head)
+    # The classes are the model's.
+    labels = task.Labels() if run is None else replace(run.labels, class_names=None)
+    evaluation = task.Evaluation() if run is None else run.evaluation
+    return (
+        replace(labels, **_given(config, "Labels", task.name)),
+        replace(evaluation, **_given(config, "Evaluation", task.name)),
+    )
+
+
+def _given(config: EvaluateConfig, section: Literal["Labels", "Evaluation"], task: str) -> dict[str, Any]:
+    """The options that are fields of this section of the task's."""
+    from xt.tasks import settings_of_tasks
+
+    found = {}
+    for name, tasks in settings_of_tasks(section).items():
+        value = getattr(config, name, None)
+        if value is None:
+            continue
+        if task not in tasks:
+            raise OptionError(f"<{name}> is for {' and '.join(tasks)}, but this model's head is {task!r}")
+        found[name] = value
+    return found
 
 
 def _images(
-    model: "XT", run: "RunConfig | None", source: Path, config: EvaluateConfig
-) -> tuple["DataConfig", "ImageTable", str]:
+    model: "XT", run: "RunConfig | None", labels: Any, place: str, config: EvaluateConfig
+) -> tuple["Source", "ImageTable", str]:
     """How images are read, those that are meant, and which these are in words."""
-    from xt.config.run import DataConfig
+    from xt.data.sources import INaturalistSource, Source, source_at
     from xt.training.resolutions import check_resolutions
     from xt.training.tables import load_table
 
-    data = _data(DataConfig() if run is None else run.data, source, config)
+    data = source_at(
+        place,
+        Source() if run is None else run.data,
+        scenes=config.scenes,
+        root=config.root,
+        image_column=config.image_column,
+        split_column=config.split_column,
+        nodata=config.nodata,
+        alpha=config.alpha,
+    )
     names = model.config.class_names
-    if data.inaturalist is not None and run is None and names is not None:
+    if isinstance(data, INaturalistSource) and run is None and names is not None:
         # A model without its run: it is measured on the species that it knows.
         data = replace(data, inaturalist_classes=tuple(names))
-    table = load_table(data, model.config.head, None if names is None else tuple(names), model.config)
-    usual = data.test_split if data.inaturalist is None else data.validation_split
-    table, which = _select(table, config.split, usual)
+    table = load_table(data, labels, model.config, names)
+    table, which = _select(table, config.split, data.evaluated_split)
     table.check_files()
     if model.config.resolution.is_set:
         check_resolutions([table], model.config, data)
@@ -116,7 +148,7 @@ def _measure(
     model: "XT",
     table: "ImageTable",
     how: "Reading",
-    run: "RunConfig | None",
+    settings: Any,
     config: EvaluateConfig,
     folder: Path | None,
     progress: Progress,
@@ -125,7 +157,7 @@ def _measure(
     from xt.tasks import task_of
     from xt.training.stages import StageBars
 
-    task, settings = task_of(model.config.head), _evaluation(run, config)
+    task = task_of(model.config.head)
     task.check_measured(table, settings)
     found = task.evaluate(
         model, table, how, settings, batch_size=config.batch_size, report=StageBars(progress)
@@ -133,47 +165,6 @@ def _measure(
     if folder is not None:
         found.write(folder)
     return found
-
-
-def _evaluation(run: "RunConfig | None", config: EvaluateConfig) -> "EvaluationConfig":
-    """How the task is measured: as in training, unless given here."""
-    from xt.config.run import EvaluationConfig
-    from xt.tasks import settings_of_tasks
-
-    given = {name: getattr(config, name) for name in settings_of_tasks()}
-    given = {name: value for name, value in given.items() if value is not None}
-    return replace(EvaluationConfig() if run is None else run.evaluation, **given)
-
-
-def _data(trained: "DataConfig", path: Path, config: EvaluateConfig) -> "DataConfig":
-    from xt.data.inaturalist import is_inaturalist
-
-    scenes, coco, inaturalist = config.scenes, path.suffix.lower() == ".json", is_inaturalist(path)
-    folder = path.is_dir() and not inaturalist
-    columns = (
-        "image_column",
-        "label_columns",
-        "label_separator",
-        "mask_column",
-        "points_column",
-        "split_column",
-    )
-    given = {name: getattr(config, name) for name in (*columns, "nodata", "alpha")}
-    return replace(
-        trained,
-        table=None if folder or scenes or coco or inaturalist else str(path),
-        folder=str(path) if folder else None,
-        inaturalist=str(path) if inaturalist else None,
-        inaturalist_classes=trained.inaturalist_classes if inaturalist else (),
-        scenes=scenes,
-        scene_labels=(str(path),) if scenes else (),
-        coco=(str(path),) if coco else (),
-        images=(config.root,) if coco and config.root else (),
-        # The training table's images may lie elsewhere than this one's.
-        root=config.root,
-        class_names=None,
-        **{name: value for name, value in given.items() if value is not None},
-    )
 
 
 def _select(table: "ImageTable", split: str | None, default: str) -> tuple["ImageTable", str]:

@@ -1,7 +1,7 @@
 """Tasks: one file each ties together labels, head, metrics, written results and pictures; everything else asks them."""
 
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from xt.errors import ConfigError
 from xt.registry import nearest
@@ -30,6 +30,9 @@ def task_of(head: str) -> Task:
     Raises:
         ConfigError: there is no such head, or it serves a task that there is not.
     """
+    if head in TASKS:
+        # The head that a task has by default is called as it is: no need of PyTorch, which the heads bring.
+        return TASKS[head]
     from xt.heads import DENSE_HEADS, HEADS
 
     heads: dict[str, Any] = {**HEADS, **DENSE_HEADS}
@@ -59,11 +62,11 @@ def tasks_by_option() -> dict[str, list[str]]:
     return found
 
 
-def settings_of_tasks() -> dict[str, list[str]]:
-    """Each setting of `evaluation`, with the names of the tasks that have it."""
+def settings_of_tasks(section: Literal["Labels", "Evaluation"]) -> dict[str, list[str]]:
+    """Each field of this class of the tasks, with the names of those that have it."""
     found: dict[str, list[str]] = {}
     for name, task in TASKS.items():
-        for entry in fields(task.Evaluation):
+        for entry in fields(getattr(task, section)):
             found.setdefault(entry.name, []).append(name)
     return found
 

@@ -76,5 +76,5 @@ class Classification(AnswerTask):
         if len(table.class_names) < 2:
             raise ConfigError(
                 f"{table.source} has only one class, {', '.join(table.class_names)}, but a classification needs at "
-                "least two: check the labels and data.label_columns"
+                "least two: check the labels and labels.label_columns"
             )

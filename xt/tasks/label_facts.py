@@ -84,8 +84,8 @@ def mask_facts(mask: LargeImage, how: LabelLook) -> LabelFacts:
         place = "as the classes were taken from other masks, " if assumed else ""
         (warnings if assumed else errors).append(
             f"{mask.name} holds {some}{more}, which {'are no classes' if len(others) > 1 else 'is no class'}: {place}"
-            f"the classes are 0 to {len(class_names) - 1}, and {ignored} means nothing is known; data.mask_values and "
-            "data.mask_nodata say what other values mean"
+            f"the classes are 0 to {len(class_names) - 1}, and {ignored} means nothing is known; labels.mask_values "
+            "and labels.mask_nodata say what other values mean"
         )
     elif not known:
         warnings.append(f"{mask.name} says nothing: none of its pixels is of a known class")

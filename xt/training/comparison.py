@@ -56,12 +56,11 @@ def compare(config: RunConfig, out: str | Path, progress: Progress | None = None
             "`xt compare` compares answers about whole images"
         )
     out = check_writable_folder(out)
-    splits = load_splits(config.data, config.model.head)
+    splits = load_splits(config.data, config.labels, config.model)
     if splits.test is None:
         raise errors.TableError(
-            f"{config.data.table or config.data.folder} has no test images to compare on; add rows with the "
-            "split "
-            f"{config.data.test_split!r}, or set data.test_fraction"
+            f"{config.data.place} has no test images to compare on; add rows with the split "
+            f"{config.data.split_names[2]!r}, or set data.test_fraction"
         )
     for name in config.compare.contestants:
         if (out / name / LAST).exists():

@@ -50,7 +50,7 @@ def run(path: Path) -> dict[str, Any] | None:
     if not trained.is_main:
         return None
     config, model = trained.config, trained.model
-    test = load_splits(config.data, config.model.head, tuple(config.model.class_names or ())).test
+    test = load_splits(config.data, config.labels, config.model, config.model.class_names).test
     assert test is not None
     evaluation = evaluate(model, test, reading(config.data, model), report=speaker, what="test")
     evaluation.write(trained.folder / "test")

@@ -7,11 +7,12 @@ from pathlib import Path
 import torch
 
 from xt.config.parser import config_from_dict, config_to_dict
-from xt.config.run import DataConfig, RunConfig
+from xt.config.run import RunConfig
 from xt.data.dataset import Reading
 from xt.data.feature_store import FeatureStore
 from xt.data.grey import in_colour, palette_hint
 from xt.data.photo_dataset import PhotoDataset, photo_statistics
+from xt.data.sources import Source
 from xt.data.statistics import pixel_statistics
 from xt.errors import ConfigError
 from xt.images import open_image
@@ -44,12 +45,12 @@ def resolve_classes(config: RunConfig, table: ImageTable) -> RunConfig:
     if given.num_classes not in (len(names), _default("num_classes")):
         raise ConfigError(
             f"model.num_classes is {given.num_classes}, but {table.source} has {len(names)}: {_some(names)}; "
-            "leave it out, or name all classes in data.class_names"
+            "leave it out, or name all classes in labels.class_names"
         )
     if given.class_names is not None and tuple(given.class_names) != names:
         raise ConfigError(
             f"model.class_names are {_some(given.class_names)}, those of {table.source} {_some(names)}; "
-            "leave them out, or set data.class_names"
+            "leave them out, or set labels.class_names"
         )
     return replace(config, model=replace(given, num_classes=len(names), class_names=names))
 
@@ -121,12 +122,12 @@ def _measured_statistics(
     return torch.tensor(mean), torch.tensor(std)
 
 
-def reading(data: DataConfig, model: XT) -> Reading:
+def reading(data: Source, model: XT) -> Reading:
     """How the images are opened and looked at."""
     return replace(opening(data, model.config), region_size=model.region_encoder.region_size)
 
 
-def opening(data: DataConfig, model: ModelConfig) -> Reading:
+def opening(data: Source, model: ModelConfig) -> Reading:
     """How the images are opened; what is looked at of them takes the model's region size, which is 1 here."""
     return Reading(
         region_size=1,
@@ -187,9 +188,9 @@ def _check_channels(config: RunConfig, table: ImageTable) -> None:
             warn_of_shades(path)
 
 
-def _channels(model: ModelConfig, data: DataConfig) -> int | None:
+def _channels(model: ModelConfig, data: Source) -> int | None:
     """See `Reading`: COCO's images are photographs, some of them grey."""
-    return model.in_channels if data.coco else None
+    return model.in_channels if data.has_grey_among_coloured else None
 
 
 def _set_statistics(model: XT, mean: torch.Tensor, std: torch.Tensor) -> None:

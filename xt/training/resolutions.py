@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
-from xt.config.run import DataConfig
+from xt.data.sources import Source
 from xt.errors import ConfigError, DataWarning, XTError
 from xt.images import open_image
 from xt.images.resolution import PixelSize, Resolution, metres_on_the_ground, pixel_size, say_resolution
@@ -39,7 +39,7 @@ class _Found(NamedTuple):
 
 
 def check_resolutions(
-    tables: Sequence[ImageTable | None], model: ModelConfig, data: DataConfig, report: Report | None = None
+    tables: Sequence[ImageTable | None], model: ModelConfig, data: Source, report: Report | None = None
 ) -> None:
     """Open every image, without reading pixels, and say what is odd about the resolutions of all of them together.
 

@@ -91,7 +91,7 @@ def train(
         weights_for(config.model.encoder, config.model.pretrained)
     with _own_folder(out), _quiet():
         seed_everything(config.train.seed, verbose=False)
-        splits = load_splits(config.data, config.model.head, model=config.model)
+        splits = load_splits(config.data, config.labels, config.model)
         config = resolve_classes(config, splits.train)
         if resume_from is not None:
             stored = config_to_dict(read_checkpoint(resume_from).config)["model"]

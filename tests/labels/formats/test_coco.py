@@ -9,9 +9,9 @@ import pytest
 from PIL import Image
 
 import xt
-from xt.config.run import DataConfig
 from xt.data.dataset import Reading
 from xt.data.dense_dataset import open_labelled
+from xt.data.sources import CocoSource
 from xt.data.statistics import pixel_statistics
 from xt.errors import ConfigError, DataWarning, ShapeError, TableError
 from xt.heads import BoxTable
@@ -19,6 +19,9 @@ from xt.labels.formats.coco import read_coco_table, read_instances
 from xt.labels.formats.coco_entries import CocoImage
 from xt.labels.formats.coco_writing import result_rows, write_instances
 from xt.labels.targets import BoxTarget
+from xt.model.config import ModelConfig
+from xt.tasks.detection import DetectionLabels
+from xt.tasks.points import PointLabels
 from xt.training.tables import load_table
 
 BOXES: dict[str, Any] = {
@@ -149,10 +152,10 @@ def test_files_of_several_splits_have_folders_of_their_own_and_the_first_ones_cl
     categories = [{"id": 1, "name": "fork"}]
     other = folder / "images" / "val.json"
     write(other, categories=categories, annotations=[{**BOXES["annotations"][0], "category_id": 1}])
-    data = DataConfig(
+    data = CocoSource(
         coco=(str(folder / "i.json"), str(other)), images=(str(folder / "images"), str(folder / "else"))
     )
-    table = load_table(data, "detection")
+    table = load_table(data, DetectionLabels(), ModelConfig(encoder="", head="detection"))
     assert table.splits == ("train",) * 3 + ("val",) * 3
     assert table.targets[4].boxes.labels.tolist() == [2]
     assert table.paths[4] == folder / "else" / "a.png"
@@ -168,9 +171,7 @@ def test_files_of_several_splits_have_folders_of_their_own_and_the_first_ones_cl
     with pytest.raises(ConfigError, match=r"got 1 files and 2 folders"):
         read_coco_table([other], ["a", "b"])
     with pytest.raises(ConfigError, match=r"data\.coco has boxes, but model\.head is 'points'"):
-        load_table(data, "points")
-    with pytest.raises(ConfigError, match=r"data\.table and data\.coco were both given"):
-        DataConfig(coco=("a.json",), table="b.csv")
+        load_table(data, PointLabels(), ModelConfig(encoder="", head="points"))
 
 
 def test_an_image_of_another_size_is_refused(folder: Path) -> None:

@@ -248,7 +248,7 @@ def test_layers(tmp_path):
     assert found(path) == [[10, 20], [10, 30]]
     frame().iloc[:1].to_file(path, layer="houses")
     with pytest.raises(
-        TableError, match=r"a\.gpkg has the layers 'trees', 'houses'; say which .*: data\.layer"
+        TableError, match=r"a\.gpkg has the layers 'trees', 'houses'; say which .*: labels\.layer"
     ):
         read_points(path)
     assert found(path, layer="houses") == [[10, 20]]

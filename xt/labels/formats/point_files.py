@@ -98,7 +98,7 @@ def labels_of(classes: NDArray[np.object_], class_names: Sequence[str], source: 
         return np.zeros(len(classes), np.int64)
     raise TableError(
         f"{source}: none of its {len(classes)} objects has a class, and there are {in_short(class_names)}; give them "
-        "one as property or column 'class', or say by data.label_columns which holds it"
+        "one as property or column 'class', or say by labels.label_columns which holds it"
     )
 
 

@@ -267,7 +267,7 @@ def _layer(path: Path, wanted: str | None, layers: Sequence[Sequence[Any]]) -> s
     if len(drawn) != 1:
         raise TableError(
             f"{path} has {f'the layers {in_short(drawn)}' if drawn else 'no layer with geometries'}"
-            + ("; say which holds the labels: data.layer" if drawn else "")
+            + ("; say which holds the labels: labels.layer" if drawn else "")
         )
     return drawn[0]
 

@@ -1,0 +1,37 @@
+"""A table with a row for each image."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from xt.data.sources.base import NamedSplits
+from xt.data.table_files import read_columns, read_image_paths, read_microns
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSource(NamedSplits):
+    """A table with one row an image; the task's `labels` say which columns hold what is known of it."""
+
+    kind: ClassVar[str] = "table"
+
+    table: str
+    """CSV or Parquet file with one row per image."""
+    root: str | None = None
+    """Folder that relative image paths start from; without it, the table's own folder."""
+    image_column: str = "image"
+    """Column of the image paths."""
+    microns_column: str = "microns_per_pixel"
+    """Column of the resolution of slides, in micrometres, for files that do not say it; the table need not have it."""
+    split_column: str = "split"
+    """Column of the split's name; a table that has no column `split` is divided by chance, as the fractions
+    say."""
+
+    def count_rows(self) -> int:
+        return len(next(iter(read_columns(self.table).values()), ()))
+
+    def image_paths(self, rows: Sequence[int] | None = None) -> tuple[Path, ...]:
+        return read_image_paths(self.table, self.image_column, self.root, rows)
+
+    def microns(self, rows: Sequence[int] | None = None) -> tuple[float | None, ...] | None:
+        return read_microns(self.table, self.microns_column, rows)
