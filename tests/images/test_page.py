@@ -41,12 +41,16 @@ def test_the_page_says_what_comes_out(files: Path) -> None:
     names: dict[str, object] = {}
     checked = 0
     for block in re.findall(r"```python\n(.*?)```", PAGE.read_text(), flags=re.DOTALL):
+        statements: list[str] = []
         for line in block.splitlines():
             code, said = line.partition("  # -> ")[::2]
             if said:
+                exec("\n".join(statements), names)
+                statements = []
                 assert repr(eval(code, names)) == said, code
                 checked += 1
             else:
-                exec(line, names)
+                statements.append(line)
+        exec("\n".join(statements), names)
     assert checked >= 15
     assert np.isfinite(names["logits"].detach().numpy()).all()
