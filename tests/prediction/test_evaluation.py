@@ -40,7 +40,7 @@ def test_a_model_is_measured_as_at_the_end_of_its_run(run, table, tmp_path, capf
     found = xt.evaluate(run.folder, table, tmp_path / "seen", device="cpu")
     assert found.metrics == run.metrics["test"]
     assert found.images == f"the 6 images of the split 'test' of {table}"
-    assert found.evaluation.confusion.sum() == 6
+    assert found.evaluation.probabilities.shape == (6, 3)
     assert {path.name for path in (tmp_path / "seen").iterdir()} >= {"metrics.json", "predictions.csv"}
     capfd.readouterr()
     # A model that is here, and other images; nothing is written, nothing is said.
