@@ -1,6 +1,7 @@
 """The house as it is meant to be: imports point one way, and `import xt` costs nothing but its name."""
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 
 import xt
 from xt.cli.main import COMMANDS
+from xt.tasks import TASKS
 
 PACKAGE = Path(xt.__file__).parent
 
@@ -215,3 +217,50 @@ def test_the_public_names():
     assert all(getattr(xt, name) is not None for name in xt.__all__)
     with pytest.raises(AttributeError, match="no attribute 'open_imag'"):
         _ = xt.open_imag
+
+
+# What is called as a task is and means something else: columns and kinds of labels, units, other programs' words; and
+# the head that a model has where none is chosen.
+WORDS = {
+    "checking/assumptions.py": {"points"},
+    "checking/columns.py": {"points"},
+    "config/before.py": {"classification"},
+    "data/dense_table.py": {"points"},
+    "data/sources/scenes.py": {"points"},
+    "model/config.py": {"classification"},
+    "results/dense_overlay.py": {"points"},
+    "results/geojson.py": {"classification", "detection"},
+    "tasks/label_facts.py": {"points"},
+    "tasks/point_results.py": {"points"},
+    "training/tables.py": {"points"},
+}
+# Where a command's usual recipe is named.
+RECIPES = {"checking/proposal.py": {"classification"}, "tasks/answers.py": {"classification"}}
+
+
+def outside_tasks() -> list[Path]:
+    """All files but those of labels and heads, which tasks are made of, and the demo, which is a user."""
+    files = sorted(PACKAGE.rglob("*.py"))
+    return [path for path in files if part_of(path) not in ("labels", "heads", "demo")]
+
+
+@pytest.mark.parametrize("path", outside_tasks(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_task_s_name_stands_in_its_own_file_only(path):
+    relative = str(path.relative_to(PACKAGE))
+    own = {path.stem} if part_of(path) == "tasks" else set()
+    allowed = own | WORDS.get(relative, set()) | RECIPES.get(relative, set())
+    texts = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
+    named = {text for text in texts if isinstance(text, str)} & set(TASKS) - allowed
+    assert not named, f"{relative} names {named}: ask the task (xt.tasks.task_of)"
+
+
+@pytest.mark.parametrize("path", outside_tasks(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_nobody_asks_which_head_or_label_it_has(path):
+    asked = [
+        ast.unparse(node)
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and ast.unparse(node.func) == "isinstance"
+        and re.search(r"\b\w*(Head|Target|PointTable|BoxTable)\b", ast.unparse(node.args[1]))
+    ]
+    assert not asked, f"{path.name} asks {asked}: an interface should speak"

@@ -204,6 +204,7 @@ class RunConfig:
                     "that size, or leave data.photos out (data.augmentation changes images of any size)"
                 )
             return
+        self.model.check_answers(task_of(self.model.head).about_places)
         whole = Source()
         for name in ("augmentation", "view", "crops", "tokens", "nodata"):
             if getattr(self.data, name) != getattr(whole, name):
@@ -216,7 +217,7 @@ class RunConfig:
                         else ""
                     )
                 )
-        if self.data.photos.mixes and self.model.head != "classification":
+        if self.data.photos.mixes and not task_of(self.model.head).can_mix:
             raise ConfigError(
                 f"data.photos.mixup and cutmix mix classes, but model.head is {self.model.head!r}: leave them out"
             )

@@ -132,6 +132,11 @@ class DenseHead(nn.Module, ABC):
         """What a user reads of a region batch's predictions."""
 
 
+def as_dense(head: nn.Module) -> DenseHead | None:
+    """A head that answers about every place; None for one that answers about whole images."""
+    return head if isinstance(head, DenseHead) else None
+
+
 def summing_dtype(values: Tensor) -> torch.dtype:
     """For sums over all pixels of an image: single precision stops counting at 16.8 million."""
     return torch.float32 if values.device.type == "mps" else torch.float64

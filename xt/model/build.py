@@ -9,6 +9,7 @@ from torch import nn
 from xt.context_encoders import ContextEncoder, NoContext, create_context_encoder
 from xt.errors import ConfigError
 from xt.heads import FeatureGeometry, create_head
+from xt.heads.dense import as_dense
 from xt.model.config import ModelConfig
 from xt.model.inputs import ImageReading
 from xt.model.xt import XT
@@ -60,6 +61,7 @@ def build_model(config: ModelConfig, network: nn.Module | None = None) -> XT:
         geometry=feature_geometry(region_encoder, context_encoder),
         **config.head_options,
     )
+    config.check_answers(about_places=as_dense(head) is not None)
     reading = ImageReading(
         resolution=config.resolution,
         image_size=config.image_size,

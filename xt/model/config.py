@@ -25,7 +25,6 @@ _TAKEN = {
 _LARGEST = {
     "num_classes": 2**20, "in_channels": 2**12, "dim": 2**14, "region_size": 2**14, "halo": 2**14, "image_size": 2**14,
 }  # fmt: skip
-_ABOUT_WHOLE_IMAGES = ("classification", "multilabel", "regression")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +107,18 @@ class ModelConfig:
                 f"num_classes is {self.num_classes}, but there are {len(self.class_names)} class_names"
             )
 
+    def check_answers(self, about_places: bool) -> None:
+        """Refuse images that are resized for answers about their own pixels.
+
+        Args:
+            about_places: whether the head answers about every place.
+        """
+        if about_places and self.image_size is not None:
+            raise ConfigError(
+                f"image_size resizes images, and the head {self.head!r} answers about their pixels: leave it out, or "
+                "take a head that answers about whole images"
+            )
+
     @property
     def resolution(self) -> Resolution:
         """At which the model reads images."""
@@ -124,11 +135,6 @@ class ModelConfig:
                     )
 
     def _check_takes_photos(self) -> None:
-        if self.head not in _ABOUT_WHOLE_IMAGES:
-            raise ConfigError(
-                f"image_size resizes images, and the head {self.head!r} answers about their pixels: leave it out, or "
-                f"take one of the heads {', '.join(_ABOUT_WHOLE_IMAGES)}"
-            )
         if self.in_channels != 3 or self.foreground is not None:
             raise ConfigError(
                 "image_size is for photographs, which have 3 channels and no foreground, got in_channels "

@@ -126,10 +126,11 @@ class DensePass:
     def __init__(
         self, model: "XT", images: list[Any] | Tensor, grids: Sequence[RegionGrid], settings: Streaming
     ) -> None:
-        if not isinstance(model.head, DenseHead):
+        head = model.dense_head
+        if head is None:
             raise ConfigError(f"a {model.head.task} model answers about whole images: call model(images)")
         self.model = model
-        self.head = model.head
+        self.head = head
         self.grids = grids
         self.settings = settings
         self.regions = model.region_batches(images, grids, settings)

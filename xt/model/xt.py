@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from xt.context_encoders import ContextEncoder
 from xt.errors import ConfigError
 from xt.heads import DenseHead, Head
+from xt.heads.dense import as_dense
 from xt.images import LargeImage, open_image
 from xt.images.photo import squares
 from xt.images.resolution import AsRead
@@ -116,9 +117,16 @@ class XT(nn.Module):
         Raises:
             ConfigError: it answers about every place of them.
         """
-        if isinstance(self.head, DenseHead):
-            raise ConfigError(f"a {self.head.task} model answers about every place, not about whole images")
-        return self.head
+        if self.dense_head is not None:
+            raise ConfigError(
+                f"a {self.dense_head.task} model answers about every place, not about whole images"
+            )
+        return cast(Head, self.head)
+
+    @property
+    def dense_head(self) -> DenseHead | None:
+        """The head of a model that answers about every place; None of another."""
+        return as_dense(self.head)
 
     @property
     def region_batch(self) -> int:
@@ -186,9 +194,9 @@ class XT(nn.Module):
         settings = self._streaming(
             region_batch=region_batch, keep=keep, progress=progress, region_parallel=region_parallel
         )
-        if isinstance(self.head, DenseHead):
+        if self.dense_head is not None:
             raise ConfigError(
-                f"a {self.head.task} model answers about every place of an image, which does not fit into one "
+                f"a {self.dense_head.task} model answers about every place of an image, which does not fit into one "
                 "tensor: call model.loss(images, targets) to train it, model.decode(image) or `xt predict` to use it"
             )
         tokens = self._encode(images, grids, settings)
@@ -213,9 +221,8 @@ class XT(nn.Module):
                 in pixels of the image as it is given.
             streaming: settings of `Streaming` that differ from those of `self.streaming`.
         """
-        if not isinstance(self.head, DenseHead):
-            logits = self(images, grids=grids, **streaming)
-            return self.head.loss(logits, targets)
+        if self.dense_head is None:
+            return self.image_head.loss(self(images, grids=grids, **streaming), targets)
         images, targets = self._with_labels(images, targets)
         images, grids = self._prepare(images, grids)
         return DensePass(self, images, grids, self._streaming(**streaming)).loss(targets)

@@ -121,12 +121,13 @@ class _DenseRegions(nn.Module):
 
 def region_work(model: XT) -> nn.Module:
     """What is done with a region batch's (pixels, valid), as a module."""
-    return _DenseRegions(model, model.head) if isinstance(model.head, DenseHead) else model.region_encoder
+    head = model.dense_head
+    return model.region_encoder if head is None else _DenseRegions(model, head)
 
 
 def passes(model: XT) -> int:
     """See `Costs`."""
-    return 2 if isinstance(model.head, DenseHead) and model.config.context != "none" else 1
+    return 2 if model.dense_head is not None and model.config.context != "none" else 1
 
 
 def encoder_footprints(model: XT, graph: bool) -> tuple[Footprint, Footprint]:
@@ -152,7 +153,7 @@ class _Mixing(nn.Module):
         super().__init__()
         self.context_encoder = model.context_encoder
         # A dense head's work is done region by region.
-        self.head = None if isinstance(model.head, DenseHead) else model.head
+        self.head = model.head if model.dense_head is None else None
 
     def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
         mixed: Tensor = self.context_encoder(tokens, positions, None)

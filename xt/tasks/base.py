@@ -89,6 +89,8 @@ class Task(ABC):
     takes: ClassVar[str | None] = None
     """Which labels of a source that brings its own are for this task: "classes" (one an image), "points", "boxes";
     every task also takes tables that name its labels."""
+    can_mix: ClassVar[bool] = False
+    """Whether an image may be mixed of two, and its target with it, as mixup and CutMix do."""
     about_places: ClassVar[bool]
     """Whether it answers about every place of an image, or once about the whole of it."""
     metric: ClassVar[str]

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from xt.heads.detection import DetectionHead
 from xt.labels.box_table import BoxTable
 from xt.labels.merge_boxes import boxes_of_image
 from xt.regions.grid import Region, RegionGrid
@@ -35,8 +34,8 @@ class BoxResults(PlaceResults):
 
     def __init__(self, model: "XT", options: DenseOptions) -> None:
         super().__init__(model, options)
-        assert isinstance(model.head, DetectionHead)
-        self.iou_threshold = model.head.iou_threshold if options.merge_iou is None else options.merge_iou
+        head: Any = model.head
+        self.iou_threshold = head.iou_threshold if options.merge_iou is None else options.merge_iou
 
     @property
     def choice(self) -> Any:

@@ -31,6 +31,7 @@ class Classification(AnswerTask):
     name = "classification"
     Labels: ClassVar[type] = ClassificationLabels
     takes = "classes"
+    can_mix = True
     columns = ("label",)
     metric = "top1"
 

@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from xt.heads.points import PointHead
 from xt.labels.merge_points import merge_points
 from xt.regions.grid import Region, RegionGrid
 from xt.results.dense_overlay import write_points_overlay
@@ -33,10 +32,10 @@ class PointResults(PlaceResults):
 
     def __init__(self, model: "XT", options: DenseOptions) -> None:
         super().__init__(model, options)
-        assert isinstance(model.head, PointHead)
-        self.attributes = list(model.head.attributes)
+        head: Any = model.head
+        self.attributes = list(head.attributes)
         self.columns = ["y", "x", "score", "label", *self.attributes]
-        self.head_radius = model.head.radius
+        self.head_radius: float = head.radius
 
     @property
     def choice(self) -> Any:
