@@ -31,10 +31,10 @@ from xt.streaming.map import Streaming
 REGION_SIZE = 128
 # Found points count within this many pixels of a digit's middle.
 DISTANCE = 16.0
-_THRESHOLDS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
-_POOLS = ("train", "heldout")
-# One that looks like a digit lies on a giant image as often as any other: of few, chance would decide.
-_STAMPS = 2000
+_THRESHOLDS = (0.1, 0.2, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.7)
+# How many shapes of clutter. One that looks like a digit lies on a giant image as often as any other: of few, chance
+# would decide. And those that a model has learned are no measure of which scores to believe.
+_STAMPS = {"train": 10_000, "choosing": 2000, "heldout": 2000}
 # What seeds are made of, so that no two scenes have the same.
 _TRAINING, _CHOOSING, HELD_OUT, GIANT = 1, 2, 3, 4
 
@@ -76,9 +76,9 @@ def key_model(context: str, context_options: Mapping[str, Any] | None = None, se
     return model
 
 
-def key_scene(layout: KeyLayout, pool: str, *seed: int) -> KeyScene:
-    """The scene of this seed, with digits of this pool, and clutter of shapes that no other pool has."""
-    return make_key_scene(layout, _digits(pool), np.random.default_rng(seed), _stamps(pool))
+def key_scene(layout: KeyLayout, pool: str, *seed: int, clutter: str | None = None) -> KeyScene:
+    """The scene of this seed, with digits of this pool, and shapes of clutter that no other pool has, or another's."""
+    return make_key_scene(layout, _digits(pool), np.random.default_rng(seed), _stamps(clutter or pool))
 
 
 def learn(
@@ -145,9 +145,9 @@ def training_scenes(layout: KeyLayout, count: int, seed: int) -> tuple[Tensor, l
 
 
 def best_threshold(model: XT, task: KeyTask) -> float:
-    """The lowest score to count, by what would be best on further scenes of training digits."""
+    """The lowest score to count, by what would be best on further scenes: training digits, new clutter."""
     scenes = (
-        key_scene(task.choosing, "train", task.seed, _CHOOSING, number)
+        key_scene(task.choosing, "train", task.seed, _CHOOSING, number, clutter="choosing")
         for number in range(task.choosing_images)
     )
     found = {threshold: PointScores(distance=DISTANCE, threshold=threshold) for threshold in _THRESHOLDS}
@@ -176,7 +176,7 @@ def _f1(counter: PointScores) -> float:
 @lru_cache
 def _stamps(pool: str) -> list[np.ndarray]:
     """Shapes of clutter for all scenes: drawing them takes longer than laying them."""
-    return make_stamps(np.random.default_rng(_POOLS.index(pool)), _STAMPS)
+    return make_stamps(np.random.default_rng(list(_STAMPS).index(pool)), _STAMPS[pool])
 
 
 @lru_cache

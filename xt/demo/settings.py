@@ -45,9 +45,9 @@ class Stage(NamedTuple):
 _SMALL, _MIDDLE = KeyLayout.square(2, kinds=3, of_each=1), KeyLayout.square(4, kinds=4, of_each=2)
 # More clutter than elsewhere: on a large image it is nearly all there is, and what fools a model.
 _CLUTTERED = KeyLayout.square(8, kinds=4, of_each=4, clutter=0.8)
-_LARGE = KeyLayout.square(16, kinds=4, of_each=7, clutter=0.8)
-# A digit in as many places as on the giant image, more or less.
-_SPARSE = KeyLayout.square(32, kinds=4, of_each=6)
+_LARGE = KeyLayout.square(16, kinds=4, of_each=7, clutter=1.2)
+# A digit in as many places as on the giant image.
+_SPARSE = KeyLayout.square(32, kinds=4, of_each=3)
 _GIANT = KeyLayout(29_000, 25_000, kinds=4, of_each=500)
 # By turns, as what is far apart is learned at a high learning rate, too.
 _STAGES = (
@@ -72,7 +72,7 @@ class KeyTask:
     evaluation: KeyLayout = _MIDDLE
     evaluation_images: int = 60
     choosing: KeyLayout = _SPARSE
-    choosing_images: int = 8
+    choosing_images: int = 16
     lr: float = 6e-3
     seed: int = 0
 
