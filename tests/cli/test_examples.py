@@ -23,6 +23,7 @@ SMALL = [
     "--model.pretrained=false", "--model.region_size=32", "--model.tokens_per_region=1", "--model.dim=32",
     "--model.context=none", "--train.epochs=1", "--train.progress=false",
 ]  # fmt: skip
+BEFORE = Path(__file__).parent.parent / "data_of_before"
 EXAMPLES = [
     pytest.param(example, id=example, marks=[pytest.mark.slow] * (name == "compare"))
     for name, (module, _) in COMMANDS.items()
@@ -48,6 +49,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "mine.yaml").write_text("base: classification\ndata: {table: slides.csv}\n")
     write_labels(folder)
     torch.save(tiny.swin("attention"), folder / "xt_swin.ckpt")
+    shutil.copytree(BEFORE / "classification_run", folder / "runs" / "old")
     with contextlib.chdir(folder):
         assert run(import_module("xt.cli.train").EXAMPLES[0]) == 0
     return folder

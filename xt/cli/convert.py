@@ -1,4 +1,4 @@
-"""`xt convert AUTHORS.ckpt OUT.safetensors`: the authors' published weights as a file that says all about itself."""
+"""`xt convert`: the authors' published weights as a file that says all about itself; runs of before as they are now."""
 
 import argparse
 import os
@@ -8,15 +8,22 @@ from xt.errors import ConfigError
 
 EXAMPLES = (
     "xt convert xt_swin.ckpt swin.safetensors --attention hyper",
-    "xt convert xt_swin.ckpt swin.safetensors --attention naive",
+    "xt convert runs/old runs/new",
 )
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "checkpoint", type=Path, help="a checkpoint of the authors' xT; nothing in it is executed"
+        "checkpoint",
+        type=Path,
+        metavar="SOURCE",
+        help="a checkpoint of the authors' xT; or a run folder, a .ckpt or a configuration of before `data` was "
+        "divided by sources and tasks; nothing in it is executed",
     )
-    parser.add_argument("output", type=Path, metavar="OUT", help="the safetensors file to write")
+    parser.add_argument(
+        "output", type=Path, metavar="OUT",
+        help="what to write: a safetensors file of the authors' weights, all else as SOURCE is",
+    )  # fmt: skip
     parser.add_argument(
         "--attention", choices=["hyper", "naive"],
         help="attention_method of the authors' configuration, which their tensors do not tell (their default: hyper)",
@@ -31,8 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "(12 for Swin-L, 0 for the others)",
     )  # fmt: skip
     parser.epilog = (
-        "The result is loaded by xt.load_authors_checkpoint(OUT), which maps a tensor (images, 3, size, size) to "
-        "logits. Exit status: 0 written, 2 refused."
+        "The authors' weights are then loaded by xt.load_authors_checkpoint(OUT), which maps a tensor (images, 3, "
+        "size, size) to logits. Exit status: 0 written, 2 refused."
     )
 
 
@@ -42,7 +49,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise ConfigError(f"{output} is the checkpoint itself: write to another file")
     # Only now, so that --help does not wait for torch.
     from xt.authors import load_authors_checkpoint
+    from xt.training.conversion import convert_run
 
+    if convert_run(source, output):
+        print(f"wrote {output}")
+        return 0
     model = load_authors_checkpoint(
         source,
         arguments.attention,

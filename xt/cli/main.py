@@ -61,7 +61,10 @@ GROUPS = {
         ),
     },
     "share": {
-        "convert": ("xt.cli.convert", "turn the authors' published weights into a file this library loads"),
+        "convert": (
+            "xt.cli.convert",
+            "turn the authors' weights, and runs of before, into what this library is now",
+        ),
         "completion": ("xt.cli.completion", "a script for bash or zsh that completes commands on TAB"),
     },
 }

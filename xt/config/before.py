@@ -27,18 +27,25 @@ def was_written_by_a_run(values: Any) -> bool:
     return is_of_before(values) and {*_LABELS, *SOURCES} <= values["data"].keys()
 
 
-def converted(values: Mapping[str, Any]) -> dict[str, Any]:
-    """The same as it is written now; fields that had no meaning for its source and its task are left out."""
-    old = dict(values["data"])
-    model, evaluation = values.get("model"), values.get("evaluation")
-    task = TASKS.get(str(model.get("head", "classification")) if isinstance(model, Mapping) else "")
-    kind = next((kind for kind in SOURCES if old.get(kind) not in _NOTHING), "")
+def converted(values: Mapping[str, Any], whole: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The same as it is written now; fields that had no meaning for its source and its task are left out.
+
+    Args:
+        whole: the same with what it is based on, where the source and the head may be named; None for nothing.
+    """
+    old, evaluation = dict(values["data"]), values.get("evaluation")
+    whole = values if whole is None else whole
+    model, of_whole = whole.get("model"), whole["data"]
+    task = TASKS.get(
+        str(model.get("head", "classification")) if isinstance(model, Mapping) else "classification"
+    )
+    kind = next((kind for kind in SOURCES if of_whole.get(kind) not in _NOTHING), "")
     source = SOURCES.get(kind, Source)
     if kind == "scenes" and old.get("nodata") is None:
         # It meant the scenes' own.
         old.pop("nodata", None)
     others = _fields_before() - fields_of(source).keys()
-    data = {"kind": kind} if kind else {}
+    data = {"kind": kind} if old.get(kind) not in _NOTHING else {}
     result = {**values, "data": data | {key: value for key, value in old.items() if key not in others}}
     if task is not None:
         wanted = fields_of(task.Labels) if source.gives is None else ("class_names",)

@@ -91,7 +91,9 @@ def unknown(name: str, kind: str, task: str) -> str:
     here = keys_here(kind, task)
     key = all_keys().get(name)
     if key is None:
-        return f"unknown key {name!r}{_nearest(name, here)}"
+        # With no source yet, it may be any.
+        meant = here if kind else here | {other for other in all_keys() if other.startswith(f"{_OF_KINDS}.")}
+        return f"unknown key {name!r}{_nearest(name, meant)}"
     owners = " and ".join(map(repr, key.owners))
     if name.startswith(f"{_OF_KINDS}."):
         what = (

@@ -22,7 +22,7 @@ def read_with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     Raises:
         ConfigError: a file is missing or not YAML, or a base leads back to the file itself.
     """
-    values = _read(path)
+    values = read_file(path)
     base = values.pop(_BASE, None)
     if base is None:
         return values
@@ -63,7 +63,12 @@ def merged(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]
     return result
 
 
-def _read(path: Path) -> dict[str, Any]:
+def read_file(path: Path) -> dict[str, Any]:
+    """The keys that stand in a file itself, `base` among them.
+
+    Raises:
+        ConfigError: it is missing or not YAML.
+    """
     try:
         # As bytes: YAML itself knows byte order marks and UTF-16.
         loader = Loader(path.read_bytes())

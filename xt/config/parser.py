@@ -88,7 +88,7 @@ class _Given:
         self.of_file = {key: {} if value is None else value for key, value in of_file.items()}
         for name in set(sections()) & self.of_file.keys():
             if not isinstance(self.of_file[name], Mapping):
-                known = next(iter(fields_of(next(iter(variants(name).values())))))
+                known = next(key for cls in variants(name).values() for key in fields_of(cls))
                 raise ConfigError(
                     f"{source}: {name} must be a section with keys such as {known!r}, got {self.of_file[name]!r}"
                 )
