@@ -23,7 +23,7 @@ MAY_IMPORT = {
     "progress": set(),
     "option_types": set(),
     "registry": {"option_types"},
-    "images": {"output"},
+    "images": {"output", "registry"},
     "regions": {"images"},
     "streaming": {"progress", "regions"},
     "region_encoders": {"option_types", "registry", "regions"},
@@ -207,11 +207,12 @@ def test_a_model_of_arrays_needs_no_file_libraries():
 def test_the_public_names():
     assert sorted(xt.__all__) == sorted(
         [
-            "DenseOptions", "DensePredictor", "EncodeConfig", "EvaluateConfig", "LargeImage", "MappedImage",
-            "ModelConfig", "ModuleEncoder", "Plan", "PredictConfig", "Predictor", "ProgressLines", "RegionEncoder",
-            "RegionGrid", "RegionReader", "Streaming", "TimmEncoder", "XT", "XTError", "__version__", "check",
-            "create_model", "detection_backbone", "encode", "evaluate", "load_authors_checkpoint", "load_config",
-            "load_model", "open_image", "plan", "predict", "stack", "streamed_map", "train",
+            "ContextEncoder", "DenseHead", "DenseOptions", "DensePredictor", "EncodeConfig", "EvaluateConfig", "Head",
+            "LargeImage", "MappedImage", "ModelConfig", "ModuleEncoder", "Plan", "PredictConfig", "Predictor",
+            "ProgressLines", "RegionEncoder", "RegionGrid", "RegionReader", "Streaming", "Task", "TimmEncoder", "XT",
+            "XTError", "__version__", "check", "create_model", "detection_backbone", "encode", "evaluate",
+            "load_authors_checkpoint", "load_config", "load_model", "open_image", "plan", "predict", "register",
+            "stack", "streamed_map", "train",
         ]
     )  # fmt: skip
     assert all(getattr(xt, name) is not None for name in xt.__all__)

@@ -17,6 +17,11 @@ _EXPORTS = {
     "TimmEncoder": "xt.region_encoders.timm",
     "streamed_map": "xt.streaming.map",
     "Streaming": "xt.streaming.map",
+    "ContextEncoder": "xt.context_encoders",
+    "Head": "xt.heads",
+    "DenseHead": "xt.heads",
+    "Task": "xt.tasks",
+    "register": "xt.registry",
     "XT": "xt.model.xt",
     "ModelConfig": "xt.model.config",
     "create_model": "xt.model.build",
@@ -50,7 +55,10 @@ if TYPE_CHECKING:
     from xt.config.predict import EncodeConfig as EncodeConfig
     from xt.config.predict import EvaluateConfig as EvaluateConfig
     from xt.config.predict import PredictConfig as PredictConfig
+    from xt.context_encoders import ContextEncoder as ContextEncoder
     from xt.errors import XTError as XTError
+    from xt.heads import DenseHead as DenseHead
+    from xt.heads import Head as Head
     from xt.images import LargeImage as LargeImage
     from xt.images import MappedImage as MappedImage
     from xt.images import open_image as open_image
@@ -74,8 +82,10 @@ if TYPE_CHECKING:
     from xt.region_encoders.timm import TimmEncoder as TimmEncoder
     from xt.regions.grid import RegionGrid as RegionGrid
     from xt.regions.reader import RegionReader as RegionReader
+    from xt.registry import register as register
     from xt.streaming.map import Streaming as Streaming
     from xt.streaming.map import streamed_map as streamed_map
+    from xt.tasks import Task as Task
     from xt.training.run import train as train
 
 

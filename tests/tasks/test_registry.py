@@ -4,13 +4,13 @@ import pytest
 
 from tests.test_architecture import loaded_after
 from xt.errors import ConfigError
-from xt.heads import DENSE_HEADS, HEADS
+from xt.heads import HEADS
 from xt.recipes import recipes
 from xt.tasks import TASKS, task_of
 
 
 def test_each_head_serves_the_task_of_its_name():
-    assert {name: task_of(name).name for name in (*HEADS, *DENSE_HEADS)} == {name: name for name in TASKS}
+    assert {name: task_of(name).name for name in HEADS} == {name: name for name in TASKS}
 
 
 def test_a_head_of_ones_own_serves_a_task_that_is_there(monkeypatch):
@@ -25,7 +25,7 @@ def test_a_head_of_ones_own_serves_a_task_that_is_there(monkeypatch):
 
 
 def test_an_unknown_head_names_the_nearest():
-    with pytest.raises(ConfigError, match=r"unknown model.head 'point'.*did you mean 'points'"):
+    with pytest.raises(ConfigError, match=r"unknown head 'point'.*did you mean 'points'"):
         task_of("point")
 
 

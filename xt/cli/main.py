@@ -15,7 +15,7 @@ from xt.cli.busy import wait_passively
 from xt.cli.parsers import CommandParser
 from xt.cli.screen import fitted
 from xt.errors import OptionError, XTError
-from xt.registry import nearest_names
+from xt.registry import import_file, nearest_names
 
 # What one wants -> name -> (module, what `xt --help` says). A module is imported only when its command was chosen:
 # `xt info` does not wait for torch. It has `EXAMPLES`, `add_arguments(parser)` and `run(arguments) -> exit status`, or,
@@ -97,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(arguments: list[str]) -> int:
+    arguments = _with_parts(arguments)
     if not arguments or arguments[0] in ("-h", "--help", "help"):
         print(_overview())
         return OK if arguments else REFUSED
@@ -108,6 +109,19 @@ def _dispatch(arguments: list[str]) -> int:
         return _refuse(_unknown(name))
     module_name, summary = COMMANDS[name]
     return _run(import_module(module_name), name, summary, rest)
+
+
+def _with_parts(arguments: list[str]) -> list[str]:
+    """Imports the files that `--import` names, wherever it stands, and leaves it out."""
+    left, words = [], iter(arguments)
+    for word in words:
+        if word == "--import":
+            import_file(next(words, ""))
+        elif word.startswith("--import="):
+            import_file(word.removeprefix("--import="))
+        else:
+            left.append(word)
+    return left
 
 
 def _run(module: ModuleType, name: str, summary: str, rest: list[str]) -> int:
@@ -137,7 +151,8 @@ def _overview() -> str:
             "xT: extremely large images, modelled end to end.",
             *lines,
             "",
-            "xt COMMAND --help tells a command's options, with examples; xt --version the version.",
+            "xt COMMAND --help tells a command's options, with examples; xt --version the version;",
+            "xt COMMAND ... --import FILE.py knows the parts of your own that the file registers.",
         ]
     )
 

@@ -86,7 +86,8 @@ def ray_handles(
         num_workers, resources = _share(ray, num_workers, device)
         # Once, and not with each worker.
         shared = ray.put(make_work)
-        actors = [actor_class.options(**resources).remote(shared, device) for _ in range(num_workers)]
+        options: dict[str, Any] = {**resources, "runtime_env": {"env_vars": _inherited()}}
+        actors = [actor_class.options(**options).remote(shared, device) for _ in range(num_workers)]
         yield [ActorHandle(actor) for actor in actors]
     finally:
         if begun_here:
@@ -107,6 +108,11 @@ def _import_ray() -> Any:
             "on this machine."
         ) from error
     return ray
+
+
+def _inherited() -> dict[str, str]:
+    """What processes of this machine would inherit of our own settings, such as the files of `--import`."""
+    return {name: value for name, value in os.environ.items() if name.startswith("XT_")}
 
 
 def _connect(ray: Any, address: str, num_workers: int | None) -> None:

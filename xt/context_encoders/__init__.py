@@ -11,19 +11,23 @@ from xt.context_encoders.mamba2 import Mamba2
 from xt.context_encoders.none import NoContext
 from xt.context_encoders.transformer_xl import TransformerXL
 from xt.errors import ConfigError
-from xt.registry import create
+from xt.registry import Registry, create, subclass_of
 
 DEEPEST = 1000
 
-CONTEXT_ENCODERS: dict[str, type[ContextEncoder]] = {
-    "transformer_xl": TransformerXL,
-    "hyper": HyperAttention,
-    "mamba": Mamba,
-    "mamba2": Mamba2,
-    "longformer": Longformer,
-    "full": FullAttention,
-    "none": NoContext,
-}
+CONTEXT_ENCODERS: Registry[type[ContextEncoder]] = Registry(
+    "context_encoders",
+    {
+        "transformer_xl": TransformerXL,
+        "hyper": HyperAttention,
+        "mamba": Mamba,
+        "mamba2": Mamba2,
+        "longformer": Longformer,
+        "full": FullAttention,
+        "none": NoContext,
+    },
+    subclass_of(ContextEncoder, "context encoder"),
+)
 
 
 def create_context_encoder(name: str, *, dim: int, **options: Any) -> ContextEncoder:
@@ -39,7 +43,7 @@ def create_context_encoder(name: str, *, dim: int, **options: Any) -> ContextEnc
     """
     if isinstance(depth := options.get("depth"), int) and depth > DEEPEST:
         raise ConfigError(f"depth of the context encoder {name!r} must be at most {DEEPEST}, got {depth}")
-    return create("context encoder", CONTEXT_ENCODERS, name, dim=dim, **options)
+    return create(CONTEXT_ENCODERS, name, dim=dim, **options)
 
 
 __all__ = [

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from xt.errors import ConfigError
 from xt.heads.base import Head
 from xt.heads.classification import ClassificationHead, MultiLabelHead, RegressionHead
 from xt.heads.dense import DenseHead, FeatureGeometry
@@ -10,18 +11,27 @@ from xt.heads.points import PointHead
 from xt.heads.segmentation import SegmentationHead
 from xt.labels.box_table import BoxTable
 from xt.labels.point_table import PointTable
-from xt.registry import create
+from xt.registry import Registry, create
 
-HEADS: dict[str, type[Head]] = {
-    "classification": ClassificationHead,
-    "multilabel": MultiLabelHead,
-    "regression": RegressionHead,
-}
-DENSE_HEADS: dict[str, type[DenseHead]] = {
-    "segmentation": SegmentationHead,
-    "points": PointHead,
-    "detection": DetectionHead,
-}
+
+def _head(part: Any) -> type[Head | DenseHead]:
+    if not (isinstance(part, type) and issubclass(part, Head | DenseHead)):
+        raise ConfigError(f"a head is a class derived from xt.heads.Head or xt.heads.DenseHead, not {part!r}")
+    return part
+
+
+HEADS: Registry[type[Head | DenseHead]] = Registry(
+    "heads",
+    {
+        "classification": ClassificationHead,
+        "multilabel": MultiLabelHead,
+        "regression": RegressionHead,
+        "segmentation": SegmentationHead,
+        "points": PointHead,
+        "detection": DetectionHead,
+    },
+    _head,
+)
 
 
 def create_head(
@@ -36,14 +46,13 @@ def create_head(
     Raises:
         ConfigError: the name or an option is unknown, or a value does not fit.
     """
-    table: dict[str, type[Any]] = {**HEADS, **DENSE_HEADS}
-    place = {"geometry": geometry} if name in DENSE_HEADS else {"dim": dim}
-    head: Head | DenseHead = create("head", table, name, num_classes=num_classes, **place, **options)
-    return head
+    if name not in HEADS:
+        raise HEADS.unknown(name)
+    place = {"geometry": geometry} if issubclass(HEADS[name], DenseHead) else {"dim": dim}
+    return create(HEADS, name, num_classes=num_classes, **place, **options)
 
 
 __all__ = [
-    "DENSE_HEADS",
     "HEADS",
     "BoxTable",
     "ClassificationHead",

@@ -7,7 +7,7 @@ import operator
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -53,6 +53,8 @@ class LargeImage(ABC):
         qupath_origin: the pixel (y, x) of level 0 that QuPath counts from, which leaves out what was not scanned.
     """
 
+    suffixes: ClassVar[tuple[str, ...]] = ()
+    """Of a source that is registered: how the names of its files end, in small letters with the dot."""
     orientation: int = 1
     # Of the files, how many bands are alpha, and so no channels.
     alpha_bands: int = 0
@@ -91,6 +93,11 @@ class LargeImage(ABC):
         self.fill = fill if fill is not None else self.nodata if self.nodata is not None else 0
         self.channel_names = None if channel_names is None else tuple(channel_names)
         self.closed = False
+
+    @classmethod
+    def opens(cls, path: str) -> bool:
+        """Whether this source is the one for a file, as `cls(path, nodata)`; of those that are registered."""
+        return path.lower().endswith(cls.suffixes)
 
     def read(self, y: int, x: int, height: int, width: int, level: int = 0) -> np.ndarray:
         """One window (height, width, channels) of the image's own dtype, an array the caller may change.

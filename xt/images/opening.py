@@ -17,6 +17,7 @@ from xt.images.names import is_there, part_name
 from xt.images.ome import Plane
 from xt.images.ome_zarr import is_zarr
 from xt.images.remote import is_remote
+from xt.images.sources import source_of
 from xt.images.suffixes import SLIDES, refuse_foreign, refuse_thumbnail, suffix_of
 
 if TYPE_CHECKING:
@@ -134,7 +135,7 @@ def stack_parts(path: str) -> list[str]:
 
 
 def _open_file(path: str, nodata: float | None, alpha: Alpha, plane: Plane) -> LargeImage:
-    """Choose between OpenSlide, tifffile, zarr and GDAL.
+    """Choose between sources from outside, OpenSlide, tifffile, zarr and GDAL.
 
     A scanner's own format goes to OpenSlide, and so does DICOM. A tiled TIFF that both can read is a slide if it says
     so: 8-bit RGB, a microscope's resolution in its tags, and neither coordinates nor missing pixels. A TIFF with OME's
@@ -143,6 +144,12 @@ def _open_file(path: str, nodata: float | None, alpha: Alpha, plane: Plane) -> L
     from xt.images import slide
     from xt.images.raster import RasterImage
 
+    source = source_of(path)
+    if source is not None:
+        _check_file(path)
+        _refuse_planes(path, plane)
+        opened: LargeImage = source(path, nodata)  # type: ignore[arg-type]
+        return opened
     part = part_name(path)
     if part is not None:
         if not is_there(path):

@@ -9,6 +9,7 @@ import os
 from pathlib import PurePath
 
 from xt.errors import ImageError
+from xt.images.sources import source_of
 
 _TIFF = (".tif", ".tiff", ".btf", ".tf8", ".qptiff")
 _PLAIN = (".png", ".jpg", ".jpeg", ".jp2", ".j2k", ".webp", ".bmp", ".vrt", ".img", ".ntf", ".nitf")
@@ -45,7 +46,7 @@ def suffix_of(path: str | os.PathLike[str]) -> str:
 
 
 def is_image_name(path: str | os.PathLike[str]) -> bool:
-    return suffix_of(path) in SUFFIXES
+    return suffix_of(path) in SUFFIXES or source_of(os.fspath(path)) is not None
 
 
 def refuse_foreign(path: str) -> None:

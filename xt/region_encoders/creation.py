@@ -9,13 +9,24 @@ from xt.errors import ConfigError
 from xt.region_encoders.base import RegionEncoder
 from xt.region_encoders.module import ModuleEncoder
 from xt.region_encoders.timm import TimmEncoder
+from xt.registry import Registry
 
 Maker = Callable[..., nn.Module]
 
 # Of `ModuleEncoder`, beside the settings that every region encoder has.
 _OPTIONS = ("channels", "extra_tokens")
 
-REGION_ENCODERS: dict[str, Maker] = {}
+
+def _maker(part: Any) -> Maker:
+    if not callable(part):
+        raise ConfigError(
+            f"what is registered as a region encoder makes one when it is called; {type(part).__name__} is not callable"
+        )
+    made: Maker = part
+    return made
+
+
+REGION_ENCODERS: Registry[Maker] = Registry("region_encoders", {}, _maker)
 """Beside those of timm, whose names are known without being listed: what makes a region encoder, or a module that
 `ModuleEncoder` takes, of the options of a configuration."""
 

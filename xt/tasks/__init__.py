@@ -4,7 +4,7 @@ from dataclasses import fields
 from typing import TYPE_CHECKING, Any, Literal
 
 from xt.errors import ConfigError
-from xt.registry import nearest
+from xt.registry import Registry
 from xt.tasks.base import Evaluated, Task
 from xt.tasks.classification import Classification
 from xt.tasks.detection import Detection
@@ -18,10 +18,21 @@ if TYPE_CHECKING:
     from xt.labels.image_table import ImageTable
     from xt.model.xt import XT
 
-TASKS: dict[str, Task] = {
-    task.name: task
-    for task in (Classification(), MultiLabel(), Regression(), Segmentation(), Points(), Detection())
-}
+
+def _task(part: Any) -> Task:
+    if not (isinstance(part, type) and issubclass(part, Task)):
+        raise ConfigError(f"a task is a class derived from xt.tasks.Task, not {part!r}")
+    return part()
+
+
+TASKS: Registry[Task] = Registry(
+    "tasks",
+    {
+        task.name: task
+        for task in (Classification(), MultiLabel(), Regression(), Segmentation(), Points(), Detection())
+    },
+    _task,
+)
 
 
 def task_of(head: str) -> Task:
@@ -33,12 +44,11 @@ def task_of(head: str) -> Task:
     if head in TASKS:
         # The head that a task has by default is called as it is: no need of PyTorch, which the heads bring.
         return TASKS[head]
-    from xt.heads import DENSE_HEADS, HEADS
+    from xt.heads import HEADS
 
-    heads: dict[str, Any] = {**HEADS, **DENSE_HEADS}
-    if head not in heads:
-        raise ConfigError(f"unknown model.head {head!r}{nearest(head, heads)}; there are {', '.join(heads)}")
-    served = heads[head].task
+    if head not in HEADS:
+        raise HEADS.unknown(head)
+    served = HEADS[head].task
     if served not in TASKS:
         raise ConfigError(
             f"the head {head!r} serves a task {served!r}, which there is not; there are {', '.join(TASKS)}"
