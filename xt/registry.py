@@ -20,7 +20,6 @@ from xt.errors import ConfigError
 from xt.option_types import check_option
 
 Part = TypeVar("Part")
-Made = TypeVar("Made")
 
 KINDS = {
     "image_sources": "image source",
@@ -184,10 +183,10 @@ def _imported(kind: str, entry: EntryPoint) -> Any:
         ) from error
 
 
-def subclass_of(base: type[Made], kind: str) -> Callable[[Any], type[Made]]:
-    """For `Registry`: takes classes of this kind only."""
+def subclass_of(base: Any, kind: str) -> Callable[[Any], Any]:
+    """For `Registry`: takes classes derived from this one only."""
 
-    def prepare(part: Any) -> type[Made]:
+    def prepare(part: Any) -> Any:
         if not (isinstance(part, type) and issubclass(part, base)):
             raise ConfigError(
                 f"a {kind} is a class derived from {base.__module__}.{base.__name__}, not {part!r}"

@@ -144,11 +144,11 @@ def _open_file(path: str, nodata: float | None, alpha: Alpha, plane: Plane) -> L
     from xt.images import slide
     from xt.images.raster import RasterImage
 
-    source = source_of(path)
+    source: Any = source_of(path)
     if source is not None:
         _check_file(path)
         _refuse_planes(path, plane)
-        opened: LargeImage = source(path, nodata)  # type: ignore[arg-type]
+        opened: LargeImage = source(path, nodata)
         return opened
     part = part_name(path)
     if part is not None:

@@ -269,7 +269,7 @@ class XT(nn.Module):
         if self.region_encoder.registered_as is None:
             raise ConfigError(
                 f"a model is saved with the names of its parts, and its region encoder {self.region_encoder.name!r} "
-                "was given as a module, which has none: register what makes it (xt.register(\"region_encoders\", "
+                'was given as a module, which has none: register what makes it (xt.register("region_encoders", '
                 "name, maker)) and create the model by that name; or keep its "
                 "state_dict() and make it again yourself"
             )
