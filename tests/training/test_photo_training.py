@@ -68,7 +68,11 @@ def _config(folder: Path, out: Path, **photos: Any) -> RunConfig:
             "no foreground, got in_channels 3 and foreground 'tissue'",
         ),
         ({"image_size": 0}, {}, "image_size must be at least 1, got"),
-        ({}, {"inaturalist_classes": ["Aves"]}, "data.inaturalist_classes needs data.inaturalist"),
+        (
+            {},
+            {"inaturalist_classes": ["Aves"]},
+            "data.inaturalist_classes is for data of the kind .inaturalist., but data.inaturalist is missing",
+        ),
         ({}, {"inaturalist": "a", "folder": "b"}, "were both given"),
     ],
 )
