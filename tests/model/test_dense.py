@@ -85,11 +85,12 @@ def unstreamed_loss(model: xt.XT, images: list, targets: list, region_batch: int
 
 def assert_same_gradients(model: xt.XT, loss: torch.Tensor, twin: torch.Tensor) -> None:
     assert loss.item() == pytest.approx(twin.item(), rel=1e-9)
-    parameters = [p for p in model.parameters() if p.requires_grad]
+    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    parameters = list(learning.values())
     ours = torch.autograd.grad(loss, parameters, allow_unused=True)
     theirs = torch.autograd.grad(twin, parameters, allow_unused=True)
     scale = max(float(g.abs().max()) for g in theirs if g is not None)
-    for (name, _), a, b in zip(model.named_parameters(), ours, theirs, strict=True):
+    for name, a, b in zip(learning, ours, theirs, strict=True):
         assert (a is None) == (b is None), name
         if a is not None:
             assert float((a - b).abs().max()) <= 1e-9 * scale, name

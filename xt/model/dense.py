@@ -19,6 +19,7 @@ from xt.context_encoders import NoContext
 from xt.errors import ConfigError, PixelError, ShapeError
 from xt.heads import DenseHead
 from xt.heads.context_map import neighbouring_tokens
+from xt.model.frozen import Find, learns_behind_network, place_for, tokens_of
 from xt.model.targets import OnlyTargets, RegionTargets, WithTargets
 from xt.region_encoders.base import RegionEncoder
 from xt.regions.grid import Region, RegionGrid
@@ -26,7 +27,6 @@ from xt.regions.sequences import as_sequences
 from xt.streaming.conditions import frozen_statistics
 from xt.streaming.limits import RegionLimit
 from xt.streaming.map import Streaming, streamed_map, streamed_outputs
-from xt.streaming.memory import WORKING_SHARE, free_bytes
 from xt.streaming.parallel import share_of
 from xt.streaming.parts import new_seed
 from xt.streaming.room import with_room
@@ -102,16 +102,22 @@ class SumsFromPixels(Decode):
 
 
 class SumsFromMaps(nn.Module):
-    """Targets of regions and their feature maps -> the sums that the loss is computed from."""
+    """Targets of regions, their feature maps and the context around them -> the sums that the loss is computed from.
 
-    def __init__(self, head: DenseHead) -> None:
+    Args:
+        num_maps: how many maps there are; what comes behind them is the context.
+    """
+
+    def __init__(self, head: DenseHead, num_maps: int) -> None:
         super().__init__()
         self.head = head
+        self.num_maps = num_maps
 
     def forward(self, targets: Tensor, *maps_and_context: Tensor) -> Tensor:
         device = self.head.predict.weight.device
-        *maps, context = (part.to(device) for part in maps_and_context)
-        return self.head.statistics(self.head(maps, context), targets.to(device))
+        given = [part.to(device) for part in maps_and_context]
+        maps, context = given[: self.num_maps], given[self.num_maps :]
+        return self.head.statistics(self.head(maps, *context), targets.to(device))
 
 
 class DensePass:
@@ -148,23 +154,40 @@ class DensePass:
         """
         self._check(targets)
         wanted = RegionTargets(self.regions, self.head, targets, self.settings.threads)
-        if not self.has_context:
-            sums = self._map(self._sums_from_pixels(), WithTargets(self.regions, wanted), "decode")
-            return self.head.loss(self.share.sum(sums.sum(dim=0)))
-        store = self._store_of_maps()
-        if store is None:
-            context = self.context()
-            batches: Any = WithTargets(self.regions, wanted)
-            sums = self._map(self._sums_from_pixels(), batches, "decode", self._around(context))
-        else:
-            tokens, *maps = self._map(Encode(self.model.region_encoder, store), self.regions, "encode")
-            # Of the share's own regions only; their rows are asked for by the regions' numbers.
-            row = torch.arange(-self.share.first_region, len(tokens))
-            kept = [Gathered(features, row.to(features.device)) for features in maps]
-            context = self._mixed(tokens)
-            targets_only = OnlyTargets(wanted)
-            sums = self._map(SumsFromMaps(self.head), targets_only, "decode", *kept, self._around(context))
+        if learns_behind_network(self.model.region_encoder):
+            store = self._store_of_maps(with_gradients=False)
+            if store is not None:
+                return self._sum_up(self._behind_network(wanted, store))
+        elif self.has_context:
+            store = self._store_of_maps()
+            if store is not None:
+                tokens, *maps = self._map(Encode(self.model.region_encoder, store), self.regions, "encode")
+                return self._sum_up(self._sums_from(maps, wanted, self._mixed(tokens)))
+        batches: Any = WithTargets(self.regions, wanted)
+        around = [self._around(self.context())] if self.has_context else []
+        return self._sum_up(self._map(self._sums_from_pixels(), batches, "decode", *around))
+
+    def _sum_up(self, sums: Tensor) -> Tensor:
         return self.head.loss(self.share.sum(sums.sum(dim=0)))
+
+    def _behind_network(self, wanted: RegionTargets, store: torch.device) -> Tensor:
+        """The sums of all regions, where the network does not learn: it is run once, without a graph."""
+        with torch.no_grad():
+            features, *maps = self._map(
+                Find(self.model.region_encoder, store, with_maps=True), self.regions, "encode"
+            )
+        context = self._mixed(tokens_of(features, self.model.region_encoder)) if self.has_context else None
+        return self._sums_from(maps, wanted, context)
+
+    def _sums_from(self, maps: Sequence[Tensor], wanted: RegionTargets, context: Tensor | None) -> Tensor:
+        """The sums of all regions from their feature maps."""
+        # Of the share's own regions only; their rows are asked for by the regions' numbers.
+        row = torch.arange(-self.share.first_region, len(maps[0]))
+        kept = [Gathered(features, row.to(features.device)) for features in maps]
+        around = [] if context is None else [self._around(context)]
+        step = SumsFromMaps(self.head, len(kept))
+        sums: Tensor = self._map(step, OnlyTargets(wanted), "decode", *kept, *around)
+        return sums
 
     def context(self) -> Tensor:
         """(tokens of all images padded to the longest, D) behind the context encoder; (0, D) without one."""
@@ -227,27 +250,20 @@ class DensePass:
         rows = neighbouring_tokens(self.grids, self.model.tokens_per_side, self.head.reach)
         return Gathered(context, torch.from_numpy(rows).to(context.device))
 
-    def _store_of_maps(self) -> torch.device | None:
+    def _store_of_maps(self, with_gradients: bool = True) -> torch.device | None:
         """Where the feature maps of all regions are to lie between the two maps; None for nowhere."""
-        device, host = self.model.device, torch.device("cpu")
-        places: list[torch.device | None] = [device, host, None]
         wanted = self.settings.features
-        if wanted != "auto":
-            return {"device": device, "host": host, "none": None}[wanted]
-        if not torch.is_grad_enabled():
+        if wanted == "auto" and not torch.is_grad_enabled():
             return None
         geometry = self.head.geometry
         cells = sum(
             dim * (geometry.window_size // stride) ** 2
             for dim, stride in zip(geometry.feature_dims, geometry.strides, strict=True)
         )
-        # With their gradients.
         numbers = self.share.numbers
         regions = self.regions.first_region(numbers.stop) - self.regions.first_region(numbers.start)
-        total = 2 * 4 * cells * regions
-        fits = [place is None or total <= WORKING_SHARE * free_bytes(place) for place in places]
-        # The same place on all ranks, so that their graphs are alike.
-        return places[self.share.largest(fits.index(True))]
+        total = (1 + with_gradients) * 4 * cells * regions
+        return place_for(total, wanted, self.model.device, self.share.largest)
 
     def _map(self, step: nn.Module, batches: Any, what: str, *gathered: Gathered) -> Any:
         settings = self.settings

@@ -18,6 +18,7 @@ from xt.images.resolution import AsRead
 from xt.model.config import ModelConfig
 from xt.model.dense import DecodedRegions, DensePass, OnPredictions
 from xt.model.encoded import project_features
+from xt.model.frozen import Find, learns_behind_network, place_for, tokens_of
 from xt.model.inputs import ImageReading, as_images, check_inputs, check_tensor
 from xt.model.region_batch import default_region_batch
 from xt.model.weights_file import write_model
@@ -325,8 +326,17 @@ class XT(nn.Module):
             return project_features(self.region_encoder, images, settings, self.limits)
         regions = self.region_batches(images, grids, settings)
         share = share_of(regions, settings.region_parallel, self.device)
-        tokens = streamed_map(
-            self.region_encoder,
+        if learns_behind_network(self.region_encoder):
+            store = self._store_of_features(regions, share, settings)
+            if store is not None:
+                with torch.no_grad():
+                    (features,) = self._streamed(Find(self.region_encoder, store), regions, share, settings)
+                return share.gather(tokens_of(features, self.region_encoder))
+        return share.gather(self._streamed(self.region_encoder, regions, share, settings))
+
+    def _streamed(self, step: nn.Module, regions: Any, share: Any, settings: Streaming) -> Any:
+        return streamed_map(
+            step,
             regions,
             keep=settings.keep,
             gradient_fraction=settings.gradient_fraction,
@@ -334,7 +344,13 @@ class XT(nn.Module):
             numbers=share.numbers,
             limit=self.limits.of("encode"),
         )
-        return share.gather(tokens)
+
+    def _store_of_features(self, regions: Any, share: Any, settings: Streaming) -> torch.device | None:
+        """Where what a network that does not learn finds in all regions is to lie; None for nowhere."""
+        encoder, numbers = self.region_encoder, share.numbers
+        number = regions.first_region(numbers.stop) - regions.first_region(numbers.start)
+        a_region = encoder.tokens_per_region * encoder.feature_dims[-1] * encoder.dtype.itemsize
+        return place_for(number * a_region, settings.features, self.device, share.largest)
 
     def region_batches(
         self, images: list[Any] | Tensor, grids: Sequence[RegionGrid], settings: Streaming

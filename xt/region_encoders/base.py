@@ -10,15 +10,17 @@ The network is what a subclass brings; all else is the same for all of them.
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 
 from xt.errors import ConfigError, ShapeError
+from xt.region_encoders.adapters import add_adapter, choose_trained, still_parts_evaluate
 from xt.region_encoders.layers import NetworkParameter, in_order
 from xt.region_encoders.readout import pooling_to, side_of_tokens
 from xt.region_encoders.scaling import PixelScaling
+from xt.region_encoders.trained import Trained
 from xt.regions.halo import cropped
 
 # Region sizes looked at below and above one that does not fit.
@@ -49,6 +51,7 @@ class RegionEncoder(nn.Module, ABC):
         strides: side of a cell of each map, in pixels.
         tokens_per_side: a region yields this number squared of tokens.
         pooling: how cells of the last map become tokens.
+        adapter: what stands beside the network's weights, such as "lora:8"; None for nothing.
         registered_as: the name under which it can be made again; None for one that only its maker can make.
     """
 
@@ -57,6 +60,7 @@ class RegionEncoder(nn.Module, ABC):
     tokens_per_side: int
     pooling: str
     registered_as: str | None = None
+    adapter: str | None = None
 
     def __init__(
         self,
@@ -129,9 +133,45 @@ class RegionEncoder(nn.Module, ABC):
         """Scaled pixels -> what `as_maps` takes: what may be pretrained, compiled, or kept as it is."""
         return self.backbone
 
+    @property
+    def network_learns(self) -> bool:
+        """Whether any weight of the network does."""
+        return any(parameter.requires_grad for parameter in self.network.parameters())
+
     def freeze(self) -> None:
-        """Keep the network's weights as they are; what is behind it goes on learning."""
-        self.network.requires_grad_(False)
+        """Keep the network's weights and statistics as they are; what is behind it goes on learning."""
+        self.set_trained(Trained("none"))
+
+    def set_trained(self, trained: Trained) -> None:
+        """Have a part of the network learn, and all else of it stay as it is and compute as in evaluation.
+
+        Raises:
+            ConfigError: the network has no such part.
+        """
+        # Only what learns has a layer.
+        self.network.requires_grad_(True)
+        choose_trained(self.network, trained, self.layers(), self.name)
+        self.train(self.training)
+
+    def adapt(self, adapter: Trained) -> None:
+        """Put low-rank matrices beside the network's weights, which alone learn from now on; see `add_adapter`."""
+        add_adapter(self.network, adapter, lambda: self._look(self.network, self.window_size), self.name)
+        self.adapter = str(adapter)
+        self.set_trained(adapter)
+
+    def lay_weights_in(self, dtype: torch.dtype) -> None:
+        """Have the network's weights in another type, and the network compute in it; maps and tokens stay as they are.
+
+        Adapters are to be put in behind it: what learns is not made coarser.
+        """
+        self.network.to(dtype)
+
+    def train(self, mode: bool = True) -> Self:
+        """As of every module; but what does not learn draws nothing and counts no statistics."""
+        super().train(mode)
+        if mode and hasattr(self, "backbone"):
+            still_parts_evaluate(self.network)
+        return self
 
     def layers(self) -> list[NetworkParameter]:
         """The parameters of the network that learn, with how deep they lie: for rates that decay layer by layer."""
@@ -147,8 +187,10 @@ class RegionEncoder(nn.Module, ABC):
             "in_channels": self.in_channels,
             "tokens_per_region": self.tokens_per_region,
         }
-        # Only then, so that stores of encoders without it keep the identity that they have always had.
-        return settings | ({"halo": self.halo} if self.halo else {})
+        # Only then, so that stores of encoders without them keep the identity that they have always had.
+        settings |= {"halo": self.halo} if self.halo else {}
+        settings |= {"adapter": self.adapter} if self.adapter else {}
+        return settings | ({} if self.network_dtype == self.dtype else {"weights": str(self.network_dtype)})
 
     def feature_weights(self) -> dict[str, Tensor]:
         """The weights that features depend on, on the CPU; with `settings` they are the encoder's identity."""
@@ -166,6 +208,11 @@ class RegionEncoder(nn.Module, ABC):
     def dtype(self) -> torch.dtype:
         """That it computes in."""
         return self.scaling.mean.dtype
+
+    @property
+    def network_dtype(self) -> torch.dtype:
+        """That the network's weights are in, see `lay_weights_in`."""
+        return next((parameter.dtype for parameter in self.network.parameters()), self.dtype)
 
     @property
     def dim(self) -> int:
@@ -190,8 +237,14 @@ class RegionEncoder(nn.Module, ABC):
         expected = (self.in_channels, self.window_size, self.window_size)
         if tuple(pixels.shape[1:]) != expected:
             raise ShapeError(f"expected regions of shape {expected}, got {tuple(pixels.shape[1:])}")
-        scaled = self.scaling(pixels, valid)
-        return self.as_maps(self.network(scaled.contiguous(memory_format=self.memory_format)))
+        scaled = self.scaling(pixels, valid).to(self.network_dtype)
+        maps = self.as_maps(self.network(scaled.contiguous(memory_format=self.memory_format)))
+        return [features.to(self.dtype) for features in maps]
+
+    def features_and_maps(self, pixels: Tensor, valid: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
+        """`features` and `feature_maps` of a region batch at one time."""
+        maps = self.feature_maps(pixels, valid)
+        return self.pooled(maps[-1]), maps
 
     def tokens(self, maps: Sequence[Tensor]) -> Tensor:
         """The tokens that belong to feature maps: (regions, N, D)."""
