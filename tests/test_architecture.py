@@ -45,7 +45,10 @@ MAY_IMPORT = {
         "output", "progress", "option_types", "registry", "images", "regions", "streaming", "labels", "heads", "model",
         "data", "metrics", "results",
     },
-    "config": {"option_types", "registry", "images", "streaming", "labels", "model", "recipes", "data", "tasks"},
+    "config": {
+        "option_types", "registry", "images", "streaming", "region_encoders", "labels", "model", "recipes", "data",
+        "tasks",
+    },
     "training": {
         "output", "progress", "registry", "images", "regions", "streaming", "region_encoders", "labels", "heads",
         "model", "data", "config", "metrics", "results", "tasks",

@@ -35,7 +35,7 @@ def train_a_part(encoder, what):
     trained = parse_trained(what)
     encoder.adapt(trained) if trained.is_adapter else encoder.set_trained(trained)
     with torch.no_grad():
-        # An adapter's second factor starts at zero, behind which the first would get no gradient; norms of some networks
+        # An adapter's second factor starts at zero, behind which the first gets no gradient; norms of some networks
         # do, too.
         for parameter in encoder.parameters():
             parameter.add_(0.05 * torch.randn_like(parameter))

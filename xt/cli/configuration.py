@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from xt.config.run import RunConfig
 
 _SOURCES = (*TABLES, ".json")
+_FLAGS = {"--resume": "--train.resume=auto", "--whole": "--train.whole=true"}
 _SHORT = {
     "--devices": "--train.devices",
     "--nodes": "--train.nodes",
@@ -29,7 +30,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     from xt.config.help import choices_of_keys
 
     parser.add_argument("configuration", metavar="CONFIG")
-    parser.add_argument("--resume", action="store_true")
+    for name in _FLAGS:
+        parser.add_argument(name, action="store_true")
     for name in _SHORT:
         parser.add_argument(name)
     for name, choices in choices_of_keys().items():
@@ -41,7 +43,8 @@ def config_of(
 ) -> "RunConfig | None":
     """The configuration of a command line; None if it only asked for help, which is then printed.
 
-    `--resume` is short for `--train.resume=auto`, and `--devices` for `--train.devices`, as some others.
+    `--resume` is short for `--train.resume=auto`, `--whole` for `--train.whole=true`, and `--devices` for
+    `--train.devices`, as some others.
     """
     if "-h" in argv or "--help" in argv:
         from xt.config.help import format_keys
@@ -118,8 +121,8 @@ def joined(argv: Sequence[str]) -> list[str]:
 
 
 def _in_full(argument: str) -> str:
-    if argument == "--resume":
-        return "--train.resume=auto"
+    if argument in _FLAGS:
+        return _FLAGS[argument]
     name, equals, value = argument.partition("=")
     return _SHORT.get(name, name) + equals + value
 

@@ -1,4 +1,4 @@
-"""`xt train CONFIG [--resume] [--devices N] [--nodes M] [--region-parallel R] [--section.key=value ...]`."""
+"""`xt train CONFIG [--resume] [--whole] [--devices N] [--nodes M] [--region-parallel R] [--section.key=value ...]`"""
 
 import sys
 from collections.abc import Sequence
@@ -13,10 +13,13 @@ EXAMPLES = (
     "xt train classification --data.table slides.csv --train.out runs/first",
     "xt train mine.yaml --optim.lr 1e-4 --train.out runs/second",
 )
-USAGE = "xt train CONFIG [--resume] [--devices N] [--nodes M] [--region-parallel R] [--section.key=value ...]"
+USAGE = (
+    "xt train CONFIG [--resume] [--whole] [--devices N] [--nodes M] [--region-parallel R] "
+    "[--section.key=value ...]"
+)
 _ABOUT = (
-    "--resume is short for --train.resume=auto; --devices, --nodes and --region-parallel for the keys of train that "
-    "are called so."
+    "--resume is short for --train.resume=auto, --whole for --train.whole=true; --devices, --nodes and "
+    "--region-parallel for the keys of train that are called so."
 )
 
 

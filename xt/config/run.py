@@ -14,6 +14,7 @@ from xt.data.sources import Source
 from xt.errors import ConfigError
 from xt.model.config import ModelConfig
 from xt.option_types import in_range
+from xt.region_encoders.trained import Schedule
 from xt.streaming.keep import Keep
 from xt.tasks import task_of
 
@@ -29,6 +30,9 @@ class OptimConfig:
     """Highest learning rate of context encoder and head, > 0."""
     encoder_lr_factor: float = 1.0
     """The region encoder's learning rate as a factor of `lr`, >= 0; 0 freezes the region encoder."""
+    encoder_train: str | dict[int, str] = "all"
+    """What of the region encoder's network is trained: all, none, last:N (layers), lora:RANK, dora:RANK or
+    norm_and_bias; or from which epoch on, counted from 0: {0: none, 5: last:4}."""
     layer_decay: float = 0.75
     """Each layer of the region encoder learns at this factor of the rate of the layer after it, in (0, 1]."""
     weight_decay: float = 0.05
@@ -43,12 +47,23 @@ class OptimConfig:
     def __post_init__(self) -> None:
         in_range("optim.lr", self.lr, 0, lower_open=True)
         in_range("optim.encoder_lr_factor", self.encoder_lr_factor, 0)
+        schedule = Schedule.parse(self.encoder_train)
+        if self.encoder_lr_factor == 0 and not (schedule.is_all or schedule.is_frozen):
+            raise ConfigError(
+                f"optim.encoder_lr_factor is 0, by which the region encoder is not trained, and optim.encoder_train is "
+                f"{self.encoder_train!r}: leave one of them out"
+            )
         in_range("optim.layer_decay", self.layer_decay, 0, 1, lower_open=True)
         in_range("optim.weight_decay", self.weight_decay, 0)
         for beta in self.betas:
             in_range("optim.betas", beta, 0, 1, upper_open=True)
         in_range("optim.warmup", self.warmup, 0, 1, upper_open=True)
         in_range("optim.final_lr_factor", self.final_lr_factor, 0, 1)
+
+    @property
+    def schedule(self) -> Schedule:
+        """What of the region encoder's network is trained in which epoch."""
+        return Schedule.parse("none" if self.encoder_lr_factor == 0 else self.encoder_train)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,6 +104,9 @@ class TrainConfig:
     gradient_fraction: float = 1.0
     """Share of the region batches that carry gradient to the region encoder, drawn anew at each step, in (0,
     1]."""
+    checkpoint_activations: bool = False
+    """Whether the region encoder keeps activations between its blocks alone and computes those inside them again:
+    where a single region does not fit."""
     compile: bool = False
     """Whether torch.compile makes the region encoder faster; the first step then takes minutes."""
     seed: int = 0
@@ -101,6 +119,9 @@ class TrainConfig:
     the ends of epochs only."""
     init_encoder: str | None = None
     """A safetensors file with weights of the region encoder to start from."""
+    whole: bool = False
+    """Whether `model.safetensors` holds the region encoder's weights even where they are those that the run began with
+    and can be found again, by `model.pretrained` or `train.init_encoder`."""
     validate_every: int = 1
     """Epochs between two validations, >= 1."""
     progress: bool = True
@@ -197,6 +218,7 @@ class RunConfig:
                 "data.view 'downsample' shrinks each image to one region, whatever its resolution: leave "
                 "model.microns_per_pixel and model.map_units_per_pixel out"
             )
+        self._check_trained()
         if self.model.image_size is None:
             if self.data.photos != Photos():
                 raise ConfigError(
@@ -220,6 +242,27 @@ class RunConfig:
         if self.data.photos.mixes and not task_of(self.model.head).can_mix:
             raise ConfigError(
                 f"data.photos.mixup and cutmix mix classes, but model.head is {self.model.head!r}: leave them out"
+            )
+
+    def _check_trained(self) -> None:
+        """What is trained of the region encoder fits the model and the data."""
+        schedule, adapter = self.optim.schedule, self.model.adapter
+        if adapter is not None and adapter != str(schedule.adapter) and not schedule.is_frozen:
+            raise ConfigError(
+                f"model.adapter is {adapter}, and optim.encoder_train {self.optim.encoder_train!r}: set "
+                "optim.encoder_train to what is trained, and leave model.adapter out"
+            )
+        if self.model.encoder_dtype != "float32" and any(
+            trained.kind != "none" and not trained.is_adapter for _, trained in schedule.stages
+        ):
+            raise ConfigError(
+                f"model.encoder_dtype is {self.model.encoder_dtype}, which is too coarse for weights that are trained: "
+                "set optim.encoder_train to none or lora:RANK, or leave model.encoder_dtype out"
+            )
+        if self.data.tokens is not None and not (schedule.is_all or schedule.is_frozen):
+            raise ConfigError(
+                "data.tokens holds what the region encoder has found, so that nothing of it can be trained: leave "
+                f"optim.encoder_train out, got {self.optim.encoder_train!r}"
             )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any
 
+import torch
 from torch import nn
 
 from xt.context_encoders import ContextEncoder, NoContext, create_context_encoder
@@ -15,10 +16,11 @@ from xt.model.inputs import ImageReading
 from xt.model.xt import XT
 from xt.region_encoders.base import RegionEncoder
 from xt.region_encoders.creation import create_region_encoder, wrapped
+from xt.region_encoders.trained import parse_trained
 from xt.registry import nearest
 
 # What a region encoder that is there already says, where nobody says it again.
-_SAID_BY_ENCODERS = ("dim", "region_size", "halo", "in_channels", "tokens_per_region", "pooling")
+_SAID_BY_ENCODERS = ("dim", "region_size", "halo", "in_channels", "tokens_per_region", "pooling", "adapter")
 
 
 def create_model(encoder: str | nn.Module | Callable[[], nn.Module], **settings: Any) -> XT:
@@ -97,5 +99,19 @@ def build_region_encoder(config: ModelConfig, network: nn.Module | None = None) 
         "options": config.encoder_options,
     }
     if network is not None:
-        return wrapped(network, config.dim, **settings)
-    return create_region_encoder(config.encoder, config.dim, **settings)
+        encoder = wrapped(network, config.dim, **settings)
+    else:
+        encoder = create_region_encoder(config.encoder, config.dim, **settings)
+    complete(encoder, config)
+    return encoder
+
+
+def complete(encoder: RegionEncoder, config: ModelConfig) -> None:
+    """Lay a region encoder's weights and put an adapter beside them, as the configuration says; see `ModelConfig`."""
+    dtype = getattr(torch, config.encoder_dtype)
+    if dtype != torch.float32 and encoder.network_dtype != dtype:
+        encoder.lay_weights_in(dtype)
+        if config.adapter is None:
+            encoder.freeze()
+    if config.adapter is not None and encoder.adapter is None:
+        encoder.adapt(parse_trained(config.adapter))

@@ -6,6 +6,7 @@ from typing import Any
 
 from xt.errors import ConfigError
 from xt.images.resolution import Resolution
+from xt.region_encoders.trained import parse_trained
 
 # What is handed to the parts besides their options.
 _TAKEN = {
@@ -25,6 +26,7 @@ _TAKEN = {
 _LARGEST = {
     "num_classes": 2**20, "in_channels": 2**12, "dim": 2**14, "region_size": 2**14, "halo": 2**14, "image_size": 2**14,
 }  # fmt: skip
+ENCODER_DTYPES = ("float32", "bfloat16")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,10 @@ class ModelConfig:
         foreground: which regions are looked at: None for all, "nodata" for those with data, "tissue" for those
             with colour (slides).
         pretrained: start from timm's weights of the region encoder; or from those in the file or folder that is named.
+        adapter: low-rank matrices beside the region encoder's frozen weights, "lora:RANK" or "dora:RANK"; None for
+            none. A training run sets it by `optim.encoder_train`.
+        encoder_dtype: "float32" or "bfloat16": that the region encoder's weights lie and compute in; half precision is
+            for those that are not trained.
         pixel_mean: of each channel in unit scale (see `xt.region_encoders.scaling`); None for the region encoder's own.
         pixel_std: likewise, positive.
         class_names: num_classes of them; None where they have none.
@@ -77,6 +83,8 @@ class ModelConfig:
     map_units_per_pixel: float | None = None
     foreground: str | None = None
     pretrained: bool | str = False
+    adapter: str | None = None
+    encoder_dtype: str = "float32"
     pixel_mean: Sequence[float] | None = None
     pixel_std: Sequence[float] | None = None
     class_names: Sequence[str] | None = None
@@ -95,6 +103,12 @@ class ModelConfig:
             if (getattr(self, name) or 0) > largest:
                 raise ConfigError(f"{name} must be at most {largest}, got {getattr(self, name)}")
         self._check_options()
+        if self.adapter is not None and not parse_trained(self.adapter, "adapter").is_adapter:
+            raise ConfigError(f"adapter must be lora:RANK or dora:RANK, got {self.adapter!r}")
+        if self.encoder_dtype not in ENCODER_DTYPES:
+            raise ConfigError(
+                f"encoder_dtype must be one of {', '.join(ENCODER_DTYPES)}, got {self.encoder_dtype!r}"
+            )
         if self.image_size is not None:
             self._check_takes_photos()
         if self.resolution.is_set and self.image_size is not None:

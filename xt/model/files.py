@@ -4,17 +4,20 @@ import json
 from collections.abc import Mapping
 from dataclasses import replace
 from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from xt.errors import CheckpointError, XTError
-from xt.model.build import build_model
+from xt.errors import CheckpointError, ConfigError, XTError
+from xt.model.base_weights import Base, described_base, digests_of, hash_of, is_of_base
+from xt.model.build import build_model, complete
 from xt.model.config import ModelConfig
 from xt.model.weights_file import FORMAT, read_safetensors
 from xt.model.xt import XT
 from xt.option_types import from_dict
+from xt.region_encoders.weights import take_weights
 
 
 def load_model(path: str | PathLike[str]) -> XT:
@@ -32,9 +35,10 @@ def load_model(path: str | PathLike[str]) -> XT:
         )
     try:
         config = model_config(json.loads(metadata["config"]))
+        base = described_base(metadata)
     except (KeyError, RecursionError, ValueError) as error:
         raise unknown_model(path, error) from error
-    return model_with_weights(config, weights, path)
+    return model_with_weights(config, weights, path, base)
 
 
 def model_config(values: Any) -> ModelConfig:
@@ -46,29 +50,91 @@ def model_config(values: Any) -> ModelConfig:
     return from_dict(ModelConfig, values, "model")
 
 
-def model_with_weights(config: ModelConfig, weights: Mapping[str, Tensor], path: str | PathLike[str]) -> XT:
+def model_with_weights(
+    config: ModelConfig,
+    weights: Mapping[str, Tensor],
+    path: str | PathLike[str],
+    base: Mapping[str, Any] | None = None,
+) -> XT:
     """The model that a file describes, with the file's weights.
 
+    Args:
+        base: what it says of the weights that it leaves out, see `xt.model.base_weights`; None where it holds all.
+
     Raises:
-        CheckpointError: there is no such model, or these are not its weights.
+        CheckpointError: there is no such model, these are not its weights, or its base is not to be had.
     """
     # Weights come from the file, so the pretrained ones need not be fetched.
-    config = replace(config, pretrained=False)
+    bare = replace(config, pretrained=False)
     try:
         # First without memory: one odd number could ask for more than there is.
         with torch.device("meta"):
-            wanted = build_model(config).state_dict()
+            wanted = build_model(bare).state_dict()
     except Exception as error:  # a size that no tensor can have ends in whatever PyTorch raises
         raise unknown_model(path, error) from error
+    if base is not None:
+        wanted = {name: value for name, value in wanted.items() if name in weights or not is_of_base(name)}
     _check_weights(weights, wanted, path)
     try:
-        model = build_model(config)
-        model.load_state_dict(weights)
+        model = build_model(bare) if base is None else _with_base(config, weights, base, path)
+        model.load_state_dict(weights, strict=base is None)
+    except CheckpointError:
+        raise
     except (XTError, RuntimeError) as error:
         raise CheckpointError(
             f"the weights in {path} are not those of the model it describes: {error}"
         ) from error
     return model
+
+
+def _with_base(
+    config: ModelConfig, weights: Mapping[str, Tensor], said: Mapping[str, Any], path: str | PathLike[str]
+) -> XT:
+    """The model of a file that leaves its base out.
+
+    The base is looked for where the run found it, and beside the file.
+
+    Raises:
+        CheckpointError: the base is not there, or is another one; it is said what to fetch.
+    """
+    beside = Path(path).parent
+    wanted = f"sha256 {said['sha256'][:12]}"
+    try:
+        pretrained = _found(said["pretrained"], beside)
+        model = build_model(replace(config, pretrained=pretrained, adapter=None, encoder_dtype="float32"))
+        file = _found(said["file"], beside)
+        if file is not None:
+            take_weights(model.region_encoder, read_safetensors(str(file))[1], str(file))
+        complete(model.region_encoder, config)
+    except (ConfigError, CheckpointError) as error:
+        raise CheckpointError(
+            f"{path} holds what was trained beside the weights of {config.encoder}, not these themselves ({wanted}), "
+            f"and they are not to be had: {error}; or write the model with everything in it where they are: `xt train "
+            "--whole`, or load_model(path).save(path, whole=True)"
+        ) from error
+    digests = digests_of(model.state_dict())
+    left_out = sorted(name for name in digests if name not in weights)
+    if len(left_out) != said["tensors"] or hash_of(digests, left_out) != said["sha256"]:
+        place = said["file"] or (
+            said["pretrained"] if isinstance(said["pretrained"], str) else config.encoder
+        )
+        raise CheckpointError(
+            f"{path} was trained beside other weights than those of {place} here: it wants those of {wanted}, found "
+            f"{hash_of(digests, left_out)[:12]}"
+        )
+    model.base = Base(said["pretrained"], said["file"], digests)
+    model.config = config
+    return model
+
+
+def _found(place: Any, beside: Path) -> Any:
+    """A file or folder where it was, or beside the model."""
+    if not isinstance(place, str) or Path(place).exists():
+        return place
+    near = beside / Path(place).name
+    if near.exists():
+        return str(near)
+    raise CheckpointError(f"there is no {place}, and none of that name in {beside}: put it there")
 
 
 def unknown_model(path: str | PathLike[str], error: Exception) -> CheckpointError:

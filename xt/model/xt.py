@@ -15,6 +15,7 @@ from xt.heads.dense import as_dense
 from xt.images import LargeImage, open_image
 from xt.images.photo import squares
 from xt.images.resolution import AsRead
+from xt.model.base_weights import Base, without_base
 from xt.model.config import ModelConfig
 from xt.model.dense import DecodedRegions, DensePass, OnPredictions
 from xt.model.encoded import project_features
@@ -78,6 +79,7 @@ class XT(nn.Module):
         self.head = head
         self.reading = reading or ImageReading()
         self._config = config
+        self.base: Base | None = None
         self.streaming = Streaming()
         # Of the images of the newest call: what a training run tells its speed by.
         self.num_regions = 0
@@ -260,8 +262,14 @@ class XT(nn.Module):
                 context = dense_pass.context()
         return dense_pass.decode(context.to(self.device), first_batch, on_predictions)
 
-    def save(self, path: str | PathLike[str]) -> None:
+    def save(self, path: str | PathLike[str], *, whole: bool = False) -> None:
         """Write weights and configuration as one safetensors file, or nothing at all.
+
+        Weights of the region encoder that are still those that a training run began with are left out and named by
+        their hash, where they can be found again.
+
+        Args:
+            whole: leave nothing out.
 
         Raises:
             ConfigError: it has a region encoder that has no name, so that nobody could make it again.
@@ -274,7 +282,8 @@ class XT(nn.Module):
                 "name, maker)) and create the model by that name; or keep its "
                 "state_dict() and make it again yourself"
             )
-        write_model(path, asdict(self.config), self.state_dict())
+        weights, base = without_base(self.state_dict(), None if whole else self.base)
+        write_model(path, asdict(self.config), weights, base)
 
     def _prepare(
         self, images: Any, grids: Sequence[RegionGrid] | None

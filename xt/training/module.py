@@ -14,9 +14,11 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from xt.data.dataset import ImageBatch
 from xt.data.dense_dataset import DenseBatch
 from xt.data.photo_dataset import PhotoBatch
-from xt.errors import XTError
+from xt.errors import ConfigError, XTError
 from xt.model.xt import XT
+from xt.region_encoders.trained import Schedule
 from xt.tasks import TASKS
+from xt.training.encoder_stages import EncoderStages
 from xt.training.mixing import Mixing
 from xt.training.resuming import EpochMean, fit_steps
 
@@ -35,6 +37,7 @@ class TrainingModule(LightningModule):
         resolved_config: stored in every checkpoint, as nested plain dictionaries.
         evaluation: how the task is measured, see `Task.Evaluation`.
         mixing: of the images of a step, photographs; None for none.
+        schedule: what of the region encoder's network is trained in which epoch; None for what learns now.
         region_parallel: neighbouring processes that share out the regions of the images of a step.
     """
 
@@ -49,6 +52,7 @@ class TrainingModule(LightningModule):
         resolved_config: dict[str, Any] | None = None,
         evaluation: Any = None,
         mixing: Mixing | None = None,
+        schedule: Schedule | None = None,
         region_parallel: int = 1,
     ) -> None:
         super().__init__()
@@ -57,6 +61,7 @@ class TrainingModule(LightningModule):
         self.epoch_loss = EpochMean()
         self.model = model
         self.mixing = mixing
+        self.stages = None if schedule is None else EncoderStages(model.region_encoder, schedule)
         self.make_optimiser = make_optimiser
         self.learning_rate = learning_rate
         self.max_seconds = max_seconds
@@ -82,6 +87,11 @@ class TrainingModule(LightningModule):
 
     def on_fit_start(self) -> None:
         processes = self.trainer.world_size
+        if processes > 1 and self.stages is not None and self.stages.change:
+            raise ConfigError(
+                "optim.encoder_train changes from epoch to epoch, which several processes cannot follow: train in one "
+                "process (train.devices 1), or go on in a second run from the first one's weights (train.init_encoder)"
+            )
         if self.region_parallel > 1:
             shape = (processes // self.region_parallel, self.region_parallel)
             mesh = init_device_mesh(self.device.type, shape, mesh_dim_names=("data", "region"))
@@ -90,6 +100,9 @@ class TrainingModule(LightningModule):
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # At every step, not at every epoch: loaders draw, too, and when they do differs in a resumed run.
         torch.manual_seed(_mix(self.seed, self.current_epoch, batch_idx, self.data_rank))
+        if self.stages is not None:
+            # Likewise: a run that goes on within an epoch begins no epoch.
+            self.stages.enter(self.current_epoch)
         factor = self.learning_rate(self.run_progress(batch_idx))
         optimiser = self.trainer.optimizers[0]
         for group in optimiser.param_groups:
@@ -135,7 +148,10 @@ class TrainingModule(LightningModule):
         self.validation.end(self)
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        return self.make_optimiser(self.model)
+        if self.stages is None:
+            return self.make_optimiser(self.model)
+        with self.stages.all_at_once():
+            return self.make_optimiser(self.model)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["xt_config"] = self.resolved_config

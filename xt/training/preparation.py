@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,7 +19,8 @@ from xt.errors import ConfigError
 from xt.images import open_image
 from xt.images.alpha import alpha_hint, warn_of_shades
 from xt.labels.image_table import ImageTable
-from xt.model.build import build_model
+from xt.model.base_weights import base_of
+from xt.model.build import build_model, complete
 from xt.model.config import ModelConfig
 from xt.model.weights_file import read_safetensors
 from xt.model.xt import XT
@@ -55,6 +57,12 @@ def resolve_classes(config: RunConfig, table: ImageTable) -> RunConfig:
     return replace(config, model=replace(given, num_classes=len(names), class_names=names))
 
 
+def with_adapter(config: RunConfig) -> RunConfig:
+    """The configuration of a run with the adapter in the model that it trains."""
+    adapter = config.optim.schedule.adapter
+    return config if adapter is None else replace(config, model=replace(config.model, adapter=str(adapter)))
+
+
 def _some(names: Sequence[str]) -> str:
     """All of a few names; of thousands the first."""
     more = f", ... ({len(names)})" if len(names) > _MOST_NAMED else ""
@@ -72,7 +80,9 @@ def prepare_model(config: RunConfig, table: ImageTable, report: Report | None = 
     if store is None and config.model.image_size is None:
         _check_channels(config, table)
     # A store has the weights, so that the pretrained ones need not be fetched.
-    model = build_model(config.model if store is None else replace(config.model, pretrained=False))
+    # Adapters come behind the weights that they stand beside; in a store they have been put in before.
+    changed: dict[str, Any] = {"adapter": None} if store is None else {"pretrained": False}
+    model = build_model(replace(config.model, **changed))
     has_statistics = config.model.pixel_mean is not None or (bool(config.model.pretrained) and store is None)
     if config.train.init_encoder is not None:
         has_statistics |= load_encoder(model, Path(config.train.init_encoder))
@@ -80,6 +90,8 @@ def prepare_model(config: RunConfig, table: ImageTable, report: Report | None = 
         _take_encoder(store, model, config, has_statistics)
     elif not has_statistics:
         _set_statistics(model, *_measured_statistics(model, config, table, report))
+    if store is None:
+        complete(model.region_encoder, config.model)
     scaling = model.region_encoder.scaling
     resolved = replace(
         config.model, pixel_mean=tuple(scaling.mean.tolist()), pixel_std=tuple(scaling.std.tolist())
@@ -88,6 +100,12 @@ def prepare_model(config: RunConfig, table: ImageTable, report: Report | None = 
     config = config_from_dict(config_to_dict(replace(config, model=resolved)))
     # What the model says of itself must be what it computes with.
     model.config = config.model
+    if store is None and not config.optim.schedule.is_all:
+        file = config.train.init_encoder
+        pretrained = config.model.pretrained
+        model.base = base_of(
+            model.state_dict(), pretrained, None if file is None else str(Path(file).absolute())
+        )
     settings = config.train
     model.streaming = Streaming(
         region_batch=settings.region_batch, keep=settings.keep, gradient_fraction=settings.gradient_fraction

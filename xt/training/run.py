@@ -23,6 +23,7 @@ from xt.labels.image_table import ImageTable
 from xt.model.xt import XT
 from xt.output import check_writable_folder, lock_folder, remove_leftovers, write_atomically
 from xt.progress import Progress
+from xt.region_encoders.adapters import checkpoint_activations
 from xt.region_encoders.pretrained import weights_for
 from xt.streaming.memory import peak_bytes, peak_device_bytes
 from xt.tasks import evaluate
@@ -32,7 +33,7 @@ from xt.training.loading import TrainingData, training_data
 from xt.training.mixing import Mixing
 from xt.training.module import TrainingModule
 from xt.training.optimiser import learning_rate_factor, make_optimiser
-from xt.training.preparation import LAST, opening, prepare_model, reading, resolve_classes
+from xt.training.preparation import LAST, opening, prepare_model, reading, resolve_classes, with_adapter
 from xt.training.quick_check import quick_check
 from xt.training.stages import StageBars
 from xt.training.tables import load_splits
@@ -92,7 +93,7 @@ def train(
     with _own_folder(out), _quiet():
         seed_everything(config.train.seed, verbose=False)
         splits = load_splits(config.data, config.labels, config.model)
-        config = resolve_classes(config, splits.train)
+        config = with_adapter(resolve_classes(config, splits.train))
         if resume_from is not None:
             stored = config_to_dict(read_checkpoint(resume_from).config)["model"]
             config = _with_statistics_of(stored, config)
@@ -104,8 +105,6 @@ def train(
             quick_check(config, splits, opening(config.data, config.model), report)
         model, config = prepare_model(config, splits.train, report)
         data = training_data(config, splits, reading(config.data, model))
-        if config.optim.encoder_lr_factor == 0:
-            model.region_encoder.freeze()
         module = _module(model, config)
         curves = CurveWriter(out / "curves.csv")
         reports = [] if report is None else [ProgressReport(report)]
@@ -128,7 +127,7 @@ def train(
             model.to(trainer.strategy.root_device)
             parts = {"validation": splits.validation, "test": splits.test if evaluate_test else None}
             metrics |= _measure(model, parts, config, report)
-            model.save(out / "model.safetensors")
+            model.save(out / "model.safetensors", whole=config.train.whole)
             write_atomically(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
     return RunResult(out, model, config, metrics, curves.rows, trainer.is_global_zero)
 
@@ -178,6 +177,8 @@ def _module(model: XT, config: RunConfig) -> TrainingModule:
     optim = config.optim
     if config.train.compile:
         model.region_encoder.network.compile()
+    if config.train.checkpoint_activations:
+        checkpoint_activations(model.region_encoder.network, model.region_encoder.name)
     return TrainingModule(
         model,
         make_optimiser=lambda model: make_optimiser(
@@ -195,6 +196,8 @@ def _module(model: XT, config: RunConfig) -> TrainingModule:
         seed=config.train.seed,
         resolved_config=config_to_dict(config),
         evaluation=config.evaluation,
+        # Where everything is trained, what a network of one's own has frozen stays so.
+        schedule=None if config.data.tokens is not None or optim.schedule.is_all else optim.schedule,
         region_parallel=config.train.region_parallel,
         mixing=Mixing(config.data.photos, model.config.num_classes) if config.data.photos.mixes else None,
     )
@@ -319,6 +322,8 @@ def _quiet() -> Iterator[None]:
             "No positive samples found in target",
             ".*Checkpoint directory .* exists and is not empty",
             ".*GPU available but not used",
+            # What does not learn computes as in evaluation.
+            "Found .* module\\(s\\) in eval mode",
             # Of a loss that is the same in all processes already.
             "It is recommended to use `self.log\\('train/loss_epoch'",
             ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated",
