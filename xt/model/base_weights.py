@@ -65,7 +65,12 @@ def described_base(metadata: Mapping[str, str]) -> dict[str, Any] | None:
     if "base" not in metadata:
         return None
     said = json.loads(metadata["base"])
-    kinds = {"pretrained": (bool, str), "file": (str, type(None)), "tensors": (int,), "sha256": (str,)}
+    kinds: dict[str, tuple[type, ...]] = {
+        "pretrained": (bool, str),
+        "file": (str, type(None)),
+        "tensors": (int,),
+        "sha256": (str,),
+    }
     if not isinstance(said, dict) or any(not isinstance(said.get(key), kind) for key, kind in kinds.items()):
         raise ValueError(f"its base is {said!r}")
     return said
