@@ -1,18 +1,23 @@
 """The demo as a user runs it, in small; and the process that predicts the giant image."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import xt
 from xt.cli.main import main
+from xt.demo.digits import ASSETS
 from xt.demo.giant import find_in_fresh_process
 from xt.demo.giant_scene import find_on_giant
 from xt.demo.key_scenes import KeyLayout
 from xt.demo.key_task import GIANT, found_points, key_model, key_scene
+from xt.demo.run import run_demo
+from xt.demo.settings import FULL, QUICK
 from xt.errors import XTError
 
 
@@ -60,6 +65,7 @@ def test_a_failed_process_is_told_with_its_last_words(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(1200)
 def test_demo_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--quick", "--out", str(tmp_path)]) == 0
     results = json.loads((tmp_path / "results.json").read_text())
@@ -84,3 +90,26 @@ def test_demo_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert "4,000 x 3,000" in shown.out
     assert "context mamba" in shown.out
     assert "xT: train" in shown.err
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)
+def test_what_full_adds_in_small(tmp_path: Path) -> None:
+    added = {name: getattr(FULL, name) for name in ("contexts", "encoder_lr_factor", "giants")}
+    shown: list[str] = []
+    results = run_demo(tmp_path, replace(QUICK, **added), lambda *_: None, shown.append)
+    assert results["key"]["contexts"].keys() == set(FULL.contexts)
+    assert len(results["further_giants"]) == FULL.giants - 1
+    assert sum("4,000 x 3,000" in text for text in shown) == FULL.giants
+    # The region encoder has learned.
+    trained = xt.load_model(
+        tmp_path / "runs" / "xt" / "model.safetensors"
+    ).region_encoder.backbone.state_dict()
+    shipped = load_file(ASSETS / "encoder.safetensors")
+    assert any(not torch.equal(trained[name], shipped[name]) for name in shipped)
+
+
+def test_quick_and_full_exclude_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["demo", "--quick", "--full"])
+    assert "--full: not allowed with argument --quick" in capsys.readouterr().err
