@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from math import isfinite
-from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from xt.errors import ConfigError
 
@@ -70,9 +70,11 @@ def in_words(kind: Any) -> str:
     if kind in _WORDS:
         return _WORDS[kind]
     options = get_args(kind)
-    if get_origin(kind) is Sequence:
+    if get_origin(kind) is Literal:
+        return f"one of {', '.join(map(str, options))}"
+    if get_origin(kind) in (tuple, Sequence):
         return f"a list, each {in_words(options[0])}"
-    if get_origin(kind) is Mapping:
+    if get_origin(kind) in (dict, Mapping):
         return "a section of keys and values"
     return " or ".join(dict.fromkeys(map(in_words, options))) if options else str(kind)
 

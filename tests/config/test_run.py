@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from xt import registry
 from xt.config.catalogue import all_keys, sections, variants
 from xt.config.help import documented, format_keys
 from xt.config.parser import config_from_dict, config_to_dict, config_to_yaml, load_config
@@ -18,6 +19,7 @@ from xt.recipes import read
 from xt.tasks import TASKS
 from xt.tasks.classification import ClassificationLabels
 from xt.tasks.multilabel import MultiLabelLabels
+from xt.tasks.regression import Regression
 
 MODEL = "model:\n  encoder: convnext_atto\n"
 
@@ -383,8 +385,8 @@ def test_labels_and_evaluation_are_those_of_the_head_s_task(tmp_path: Path, task
             [],
             r"labels\.points_column says where a table has its labels, but data\.scenes brings its own: leave it out",
         ),
-        ("  head: classfication\n", [], r"run\.yaml: unknown model\.head 'classfication' \(did you mean"),
-        ("", ["--model.head=segmentaton"], r"the command line: unknown model\.head 'segmentaton'"),
+        ("  head: classfication\n", [], r"run\.yaml: unknown head 'classfication' \(did you mean"),
+        ("", ["--model.head=segmentaton"], r"the command line: unknown head 'segmentaton'"),
         ("train: {epochs: true}\n", [], r"train\.epochs must be a whole number, got 'True'"),
         ("", ["--train.epochs"], r"the command line: train\.epochs has no value"),
         ("", ["--data=t.csv"], r"the command line: data is a section: expected a key of it"),
@@ -413,3 +415,31 @@ def test_the_help_has_every_key_once_for_each_of_its_meanings() -> None:
     assert "labels of points:" in text
     assert "data of table:" in text
     assert max(map(len, text.splitlines())) < 100
+
+
+def test_a_task_of_one_s_own_brings_its_keys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclasses.dataclass(frozen=True, kw_only=True)
+    class HerdLabels(ClassificationLabels):
+        """Herds."""
+
+        herd_column: str = "herd"
+        """Column of the herds."""
+
+    class Herds(Regression):
+        name = "herds"
+        Labels = HerdLabels
+
+    with pytest.raises(ConfigError, match=r"unknown key 'labels\.herd_column'"):
+        load_config(_yaml(tmp_path, MODEL), ["--labels.herd_column=h"])
+    monkeypatch.setitem(registry._registered["tasks"], "herds", Herds)
+    config = load_config(_yaml(tmp_path, MODEL), ["--model.head=herds", "--labels.herd_column=h"])
+    assert config.labels == HerdLabels(herd_column="h")
+    assert load_config(_yaml(tmp_path, config_to_yaml(config))) == config
+    with pytest.raises(ConfigError, match=r"labels\.herd_column is for 'herds', but model\.head is 'points'"):
+        load_config(_yaml(tmp_path, MODEL), ["--model.head=points", "--labels.herd_column=h"])
+    assert "--labels.herd_column TEXT" in format_keys("xt train CONFIG")
+    # A package that is broken breaks no other configuration.
+    monkeypatch.setitem(registry._registered["tasks"], "broken", int)
+    assert load_config(_yaml(tmp_path, MODEL)).model.head == "classification"
+    with pytest.raises(ConfigError, match="a task is a class derived from"):
+        load_config(_yaml(tmp_path, MODEL), ["--model.head=broken"])

@@ -11,7 +11,11 @@ from xt.config.catalogue import all_keys, fields_of
 from xt.data.sources import SOURCES, Source
 from xt.tasks import TASKS
 
-_LABELS = frozenset(name for task in TASKS.values() for name in fields_of(task.Labels))
+_LABELS = frozenset(
+    ["label_columns", "label_separator", "class_names", "mask_column", "mask_values", "mask_nodata", "unlabelled",
+     "polygon_order", "layer", "points_column", "boxes_column"]
+)  # fmt: skip
+_KINDS = ("table", "folder", "scenes", "inaturalist", "coco")
 _ORDER = ("base", "model", "data", "labels", "optim", "train", "evaluation", "compare")
 _NOTHING: tuple[Any, ...] = (None, [], ())
 
@@ -24,7 +28,7 @@ def is_of_before(values: Any) -> bool:
 
 def was_written_by_a_run(values: Any) -> bool:
     """Whether nested values are such a configuration with all of its fields, as no one types them."""
-    return is_of_before(values) and {*_LABELS, *SOURCES} <= values["data"].keys()
+    return is_of_before(values) and {*_LABELS, *_KINDS} <= values["data"].keys()
 
 
 def converted(values: Mapping[str, Any], whole: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -39,7 +43,7 @@ def converted(values: Mapping[str, Any], whole: Mapping[str, Any] | None = None)
     task = TASKS.get(
         str(model.get("head", "classification")) if isinstance(model, Mapping) else "classification"
     )
-    kind = next((kind for kind in SOURCES if of_whole.get(kind) not in _NOTHING), "")
+    kind = next((kind for kind in _KINDS if of_whole.get(kind) not in _NOTHING), "")
     source = SOURCES.get(kind, Source)
     if kind == "scenes" and old.get("nodata") is None:
         # It meant the scenes' own.

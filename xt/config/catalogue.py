@@ -4,12 +4,14 @@ source and of each task."""
 import dataclasses
 import difflib
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from typing import Any, Literal, NamedTuple, TypeGuard, get_origin, get_type_hints
 
 from xt.config.run import RunConfig
 from xt.data.sources import SOURCES, Source
-from xt.tasks import TASKS
+from xt.errors import ConfigError
+from xt.tasks import TASKS, Task
 
 _OF_KINDS, _OF_TASKS = "data", ("labels", "evaluation")
 
@@ -31,7 +33,7 @@ def variants(section: str) -> dict[str, type]:
     if section == _OF_KINDS:
         return dict(SOURCES)
     if section in _OF_TASKS:
-        return {name: getattr(task, section.capitalize()) for name, task in TASKS.items()}
+        return {name: getattr(task, section.capitalize()) for name, task in _tasks()}
     return {"": get_type_hints(RunConfig)[section]}
 
 
@@ -40,9 +42,22 @@ def sections() -> list[str]:
     return [item.name for item in dataclasses.fields(RunConfig)]
 
 
-@cache
 def all_keys() -> Mapping[str, Key]:
     """Every key that some configuration has, such as "data.augmentation.flips"."""
+    return _all_keys(_tasks())
+
+
+def _tasks() -> tuple[tuple[str, Task], ...]:
+    """Those that there are now; one of a package that cannot be imported is said by whoever wants it."""
+    found = []
+    for name in TASKS:
+        with suppress(ConfigError):
+            found.append((name, TASKS[name]))
+    return tuple(found)
+
+
+@cache
+def _all_keys(tasks: tuple[tuple[str, Task], ...]) -> Mapping[str, Key]:
     found: dict[str, Key] = {}
     for section in sections():
         for owner, cls in variants(section).items():

@@ -11,8 +11,8 @@ from functools import cache
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
 from xt.config.catalogue import all_keys, fields_of, is_section, sections, variants
-from xt.config.reading import in_words
 from xt.config.run import RunConfig
+from xt.option_types import in_words
 
 _KIND = "Which kind of source; need not be said where the field of that name is given, such as data.table."
 

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from functools import cache
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from typing import Any, TypeVar, get_args
 
 from pydantic import TypeAdapter, ValidationError
 
-from xt.config.catalogue import fields_of, is_mapping, is_section
+from xt.config.catalogue import fields_of, is_section
 from xt.errors import ConfigError
+from xt.option_types import in_words
 
 Section = TypeVar("Section")
 
@@ -81,24 +82,3 @@ def _wrong(name: str, kind: Any, value: Any) -> str:
     parts = value if isinstance(value, list) else [value]
     quotes = "a text" in in_words(kind) and any(isinstance(part, bool | int | float) for part in parts)
     return f"{name} must be {in_words(kind)}, got {str(value)!r}{'; put such a text into quotes' if quotes else ''}"
-
-
-def in_words(kind: Any) -> str:
-    """A type as users say it."""
-    words = {
-        int: "a whole number",
-        float: "a number",
-        str: "a text",
-        bool: "true or false",
-        type(None): "nothing (null)",
-    }
-    if kind in words:
-        return words[kind]
-    options = get_args(kind)
-    if get_origin(kind) is Literal:
-        return f"one of {', '.join(str(option) for option in options)}"
-    if get_origin(kind) in (tuple, Sequence):
-        return f"a list, each {in_words(options[0])}"
-    if is_mapping(kind):
-        return "a section of keys and values"
-    return " or ".join(dict.fromkeys(in_words(option) for option in options)) if options else str(kind)
