@@ -172,3 +172,15 @@ def test_a_missing_network_is_told_from_a_wrong_setting(monkeypatch: pytest.Monk
         ConfigError, match="convnext_atto are not on this machine and could not be downloaded"
     ):
         TimmEncoder("convnext_atto", 8, region_size=32, pretrained=True)
+
+
+@pytest.mark.parametrize("name", SMALL_ENCODERS)
+def test_with_fewer_maps_it_has_the_same_layers_and_can_be_kept_as_it_is(name):
+    encoder = encoder_of(name)
+    fewer = encoder_of(name, options=SMALL_ENCODERS[name] | {"out_indices": (1, 2, 3)})
+    assert len(fewer.feature_dims) == 3
+    assert [layer.layers_above for layer in fewer.layers()] == [
+        layer.layers_above for layer in encoder.layers()
+    ]
+    fewer.freeze()
+    assert not fewer.network_learns

@@ -140,7 +140,8 @@ def _original_name(name: str, modules: set[str]) -> str:
 
 
 def _whole_model(name: str, options: dict[str, Any]) -> nn.Module:
-    # Asked for names and rules only, so it needs no memory for weights.
+    # Asked for names and rules only, so it needs no memory for weights. Which maps are taken is not known to it.
+    options = {option: value for option, value in options.items() if option != "out_indices"}
     try:
         with torch.device("meta"):
             return timm.create_model(name, **options)
