@@ -18,7 +18,8 @@ def _nothing_stays(monkeypatch):
     """Of what a test registers."""
     monkeypatch.setattr(registry, "_registered", {group: {} for group in registry.KINDS})
     monkeypatch.setattr(registry, "_files", set())
-    monkeypatch.delenv(registry.IMPORTED, raising=False)
+    # Set and not deleted, so that what a test adds is taken back.
+    monkeypatch.setenv(registry.IMPORTED, "")
 
 
 def test_a_registered_part_is_made_by_name_and_listed():

@@ -5,11 +5,15 @@ from __future__ import annotations
 import itertools
 import threading
 from collections.abc import Callable, Hashable
+from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
-from cachetools import LRUCache
 
 from xt.images.finaliser_lock import FinaliserLock
+
+if TYPE_CHECKING:
+    from cachetools import LRUCache
 
 _owners = itertools.count()
 
@@ -26,18 +30,19 @@ class PixelCache:
 
     def __init__(self, limit: int, most: int | None = None) -> None:
         self.most = limit if most is None else most
-        self._arrays = _room(limit)
+        self.limit = limit
         self.forget_after_fork()
 
     def forget_after_fork(self) -> None:
         # Locks may have been held by threads that do not exist in the forked process.
         self._lock = FinaliserLock()
-        self._arrays = _room(self.limit)
+        self.__dict__.pop("_arrays", None)
         self._making: dict[tuple[Hashable, ...], threading.Lock] = {}
 
-    @property
-    def limit(self) -> int:
-        return int(self._arrays.maxsize)
+    @cached_property
+    def _arrays(self) -> LRUCache[tuple[Hashable, ...], np.ndarray]:
+        # Made with the first file: images in memory need no package for it.
+        return _room(self.limit)
 
     @property
     def bytes(self) -> int:
@@ -77,7 +82,7 @@ class PixelCache:
         limit = min(limit, self.most)
         with self._lock:
             if limit > self.limit:
-                narrow, self._arrays = self._arrays, _room(limit)
+                narrow, self.limit, self._arrays = self._arrays, limit, _room(limit)
                 while narrow:
                     key, pixels = narrow.popitem()
                     self._arrays[key] = pixels
@@ -98,4 +103,6 @@ def new_owner() -> int:
 
 
 def _room(limit: int) -> LRUCache[tuple[Hashable, ...], np.ndarray]:
+    from cachetools import LRUCache
+
     return LRUCache(limit, getsizeof=lambda pixels: min(pixels.nbytes, limit))
