@@ -20,10 +20,11 @@ from xt.training.tables import load_table
 def main(table: str, out: str, head: str) -> None:
     torch.set_num_threads(1)
     settings = {"epochs": 1, "devices": 2, "strategy": "ddp", "batch_size": 1}
+    sections = {"evaluation": {"distance": 30.0}} if head == "points" else {}
     config = (
         toy_config(Path(table), Path(out), train=settings)
         if head == "classification"
-        else dense_config(Path(table), Path(out), head, train=settings, evaluation={"distance": 30.0})
+        else dense_config(Path(table), Path(out), head, train=settings, **sections)
     )
     result = train(config, evaluate_test=False)
     if not result.is_main:
