@@ -47,8 +47,8 @@ _SMALL, _MIDDLE = KeyLayout.square(2, kinds=3, of_each=1), KeyLayout.square(4, k
 _CLUTTERED = KeyLayout.square(8, kinds=4, of_each=4, clutter=0.8)
 _LARGE = KeyLayout.square(16, kinds=4, of_each=7, clutter=1.2)
 # A digit in as many places as on the giant image.
-_SPARSE = KeyLayout.square(32, kinds=4, of_each=3)
-_GIANT = KeyLayout(29_000, 25_000, kinds=4, of_each=500)
+_SPARSE = KeyLayout.square(32, kinds=4, of_each=5)
+_GIANT = KeyLayout(29_000, 25_000, kinds=4, of_each=900)
 # By turns, as what is far apart is learned at a high learning rate, too.
 _STAGES = (
     Stage(_SMALL, 3000, 32, 200),
