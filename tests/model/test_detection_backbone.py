@@ -313,7 +313,11 @@ def test_parts_are_put_where_they_belong():
         ({"frozen_stages": 5}, "frozen_stages must be from 0 to 4, the maps of convnext_atto, got 5"),
         ({"finest_stride": 64}, r"needs maps whose strides double, 64 pixels or more, .* \[4, 8, 16, 32\]"),
         (
-            {"encoder": "vit_tiny_patch16_224", "encoder_options": {"depth": 2, "out_indices": (0, 1)}},
+            {
+                "encoder": "vit_tiny_patch16_224",
+                "encoder_options": {"depth": 2, "out_indices": (0, 1)},
+                "finest_stride": 16,
+            },
             r"the maps of vit_tiny_patch16_224 have strides \[16, 16\]: choose a hierarchical",
         ),
     ],

@@ -7,7 +7,7 @@ not average over pixels, such as Dice, is that of the whole image, and still no 
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import torch
@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from xt.heads.context_map import ContextMap
 from xt.heads.decoder import FeatureDecoder
+from xt.heads.simple_pyramid import SimplePyramid, needs_pyramid
 from xt.regions.grid import Region
 from xt.regions.halo import cropped
 
@@ -54,6 +55,11 @@ class DenseHead(nn.Module, ABC):
         channels: of the answer.
         width: of the decoder, in channels.
         finest: of the feature maps to look at, in pixels a cell.
+        pyramid: whether finer maps are made where all that are handed in have one stride, see `SimplePyramid`.
+
+    Attributes:
+        given: what is handed in.
+        geometry: what is decoded: the same, or with the finer maps.
     """
 
     task: ClassVar[str]
@@ -61,8 +67,15 @@ class DenseHead(nn.Module, ABC):
     stride: int
     """Side of a cell of the answer, in pixels."""
 
-    def __init__(self, geometry: FeatureGeometry, channels: int, width: int, finest: int = 4) -> None:
+    def __init__(
+        self, geometry: FeatureGeometry, channels: int, width: int, finest: int = 4, pyramid: bool = True
+    ) -> None:
         super().__init__()
+        self.given = geometry
+        self.pyramid: SimplePyramid | None = None
+        if pyramid and needs_pyramid(geometry.strides, finest):
+            self.pyramid = SimplePyramid(geometry.feature_dims[-1], geometry.strides[-1], finest)
+            geometry = replace(geometry, feature_dims=self.pyramid.dims, strides=self.pyramid.strides)
         self.geometry = geometry
         self.decoder = FeatureDecoder(
             geometry.feature_dims, geometry.strides, geometry.window_size, width, finest
@@ -95,8 +108,13 @@ class DenseHead(nn.Module, ABC):
                 None where there is no context.
         """
         around = None if self.context_map is None or context is None else self.context_map(context)
-        result: Tensor = self.predict(self.decoder(maps, around))
+        result: Tensor = self.predict(self.decoder(self.decoded_maps(maps), around))
         return result
+
+    def decoded_maps(self, maps: Sequence[Tensor]) -> Sequence[Tensor]:
+        """The maps that are handed in -> those that the decoder takes."""
+        finer: Sequence[Tensor] = maps if self.pyramid is None else self.pyramid(maps)
+        return finer
 
     @abstractmethod
     def forward(self, maps: Sequence[Tensor], context: Tensor | None = None) -> Tensor:

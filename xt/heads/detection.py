@@ -50,6 +50,7 @@ class DetectionHead(DenseHead):
         loss_weights: of "class", "box" and "centre"; 1 where not given.
         tower_depth: convolutions between a level and its answer.
         width: channels of all levels.
+        pyramid: see `DenseHead`.
 
     Raises:
         ConfigError: an unknown loss, or a value out of its range.
@@ -72,8 +73,9 @@ class DetectionHead(DenseHead):
         loss_weights: Mapping[str, float] | None = None,
         tower_depth: int = 2,
         width: int = 96,
+        pyramid: bool = True,
     ) -> None:
-        super().__init__(geometry, num_classes, width, finest_stride)
+        super().__init__(geometry, num_classes, width, finest_stride, pyramid)
         _check(score_threshold, candidates, iou_threshold, radius, tower_depth, loss_weights or {})
         self.num_classes = num_classes
         self.score_threshold = score_threshold
@@ -81,6 +83,7 @@ class DetectionHead(DenseHead):
         self.iou_threshold = iou_threshold
         self.radius = radius
         self.loss_weights = dict.fromkeys(_LOSSES, 1.0) | dict(loss_weights or {})
+        geometry = self.geometry
         strides = geometry.strides[self.decoder.first :]
         self.cells = Cells(pyramid_levels(strides, geometry.region_size, geometry.tokens_per_side))
         levels = self.cells.levels
@@ -130,7 +133,7 @@ class DetectionHead(DenseHead):
         around = None
         if self.context_map is not None and context is not None:
             around = self.context_map(self._nearest(context, self.context_map.reach))
-        merged = self.decoder.levels(maps, around)
+        merged = self.decoder.levels(self.decoded_maps(maps), around)
         strides = self.geometry.strides[self.decoder.first :]
         levels = [
             (features, self.geometry.halo // stride)

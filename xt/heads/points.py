@@ -35,6 +35,7 @@ class PointHead(DenseHead):
         score_threshold: in [0, 1], of what is reported.
         loss_weights: of "heat", "offset" and attributes by name; 1 where not given.
         width: of the decoder, in channels.
+        pyramid: see `DenseHead`.
 
     Raises:
         ConfigError: an attribute is of another kind, or called as something else is.
@@ -51,9 +52,10 @@ class PointHead(DenseHead):
         score_threshold: float = 0.1,
         loss_weights: Mapping[str, float] | None = None,
         width: int = 96,
+        pyramid: bool = True,
     ) -> None:
         attributes = dict(attributes or {})
-        super().__init__(geometry, num_classes + _OFFSETS + len(attributes), width)
+        super().__init__(geometry, num_classes + _OFFSETS + len(attributes), width, pyramid=pyramid)
         for name, kind in attributes.items():
             if kind not in ("yes_no", "number"):
                 raise ConfigError(f"the attribute {name!r} must be 'yes_no' or 'number', got {kind!r}")

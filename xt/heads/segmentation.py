@@ -31,6 +31,7 @@ class SegmentationHead(DenseHead):
             the target has no data.
         class_weights: K of them, for the losses that are means over pixels.
         width: of the decoder, in channels.
+        pyramid: see `DenseHead`.
 
     Raises:
         ConfigError: fewer than two classes, an unknown loss, or another number of weights than classes.
@@ -47,8 +48,9 @@ class SegmentationHead(DenseHead):
         ignore_index: int = 255,
         class_weights: Sequence[float] | None = None,
         width: int = 96,
+        pyramid: bool = True,
     ) -> None:
-        super().__init__(geometry, num_classes, width)
+        super().__init__(geometry, num_classes, width, pyramid=pyramid)
         losses = {"cross_entropy": 1.0, "dice": 1.0} if losses is None else losses
         if num_classes < 2:
             raise ConfigError("a segmentation needs at least 2 classes, such as background and vessel")

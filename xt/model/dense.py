@@ -255,7 +255,7 @@ class DensePass:
         wanted = self.settings.features
         if wanted == "auto" and not torch.is_grad_enabled():
             return None
-        geometry = self.head.geometry
+        geometry = self.head.given
         cells = sum(
             dim * (geometry.window_size // stride) ** 2
             for dim, stride in zip(geometry.feature_dims, geometry.strides, strict=True)

@@ -10,7 +10,7 @@ images whose maps do not fit there is the detection head, `create_model(..., hea
 """
 
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from itertools import pairwise
 from typing import Any
@@ -24,6 +24,7 @@ from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxP
 from xt.context_encoders import ContextEncoder, NoContext, create_context_encoder
 from xt.errors import ConfigError, ShapeError
 from xt.heads.context_map import ContextMap, neighbouring_tokens
+from xt.heads.simple_pyramid import SimplePyramid, needs_pyramid
 from xt.model.build import build_region_encoder
 from xt.model.config import ModelConfig
 from xt.model.region_batch import default_region_batch
@@ -120,15 +121,22 @@ class RegionPyramid(nn.Module):
         order: str = "raster",
     ) -> None:
         super().__init__()
-        levels = _levels(region_encoder, finest_stride)
-        dims = [region_encoder.feature_dims[level] for level in levels]
-        self.strides = [region_encoder.strides[level] for level in levels]
+        finer: SimplePyramid | None = None
+        if needs_pyramid(region_encoder.strides, finest_stride):
+            finer = SimplePyramid(region_encoder.feature_dims[-1], region_encoder.strides[-1], finest_stride)
+        all_strides = region_encoder.strides if finer is None else finer.strides
+        all_dims = region_encoder.feature_dims if finer is None else finer.dims
+        levels = _levels(region_encoder, all_strides, finest_stride)
+        dims = [all_dims[level] for level in levels]
+        self.strides = [all_strides[level] for level in levels]
         self.image_mean: list[float] = region_encoder.scaling.mean.tolist()
         self.image_std: list[float] = region_encoder.scaling.std.tolist()
         channels = region_encoder.in_channels
         region_encoder.scaling = PixelScaling([0.0] * channels, [1.0] * channels)
         has_context = not isinstance(context_encoder, NoContext)
-        self.region_maps = RegionMaps(region_encoder, levels, has_context)
+        self.region_maps = RegionMaps(
+            region_encoder, dict(zip(levels, dims, strict=True)), has_context, finer
+        )
         self.context_encoder = context_encoder
         self.context_maps = nn.ModuleList(
             _context_map(region_encoder, context_encoder.dim, width, stride)
@@ -229,16 +237,25 @@ class RegionMaps(nn.Module):
     """What the streamed map computes: regions -> their maps, normalised over the channels; with tokens before them.
 
     Args:
-        levels: numbers of the region encoder's maps that are wanted.
+        levels: numbers of the maps that are wanted, and their channels.
         with_tokens: whether anybody asks for tokens.
+        finer: makes the maps from the region encoder's; None where they are these.
     """
 
-    def __init__(self, region_encoder: RegionEncoder, levels: Sequence[int], with_tokens: bool) -> None:
+    def __init__(
+        self,
+        region_encoder: RegionEncoder,
+        levels: Mapping[int, int],
+        with_tokens: bool,
+        finer: SimplePyramid | None = None,
+    ) -> None:
         super().__init__()
         self.region_encoder = region_encoder
         self.levels = list(levels)
         self.with_tokens = with_tokens
-        self.norms = nn.ModuleList(LayerNorm2d(region_encoder.feature_dims[level]) for level in levels)
+        self.finer = finer
+        self.strides = region_encoder.strides if finer is None else finer.strides
+        self.norms = nn.ModuleList(LayerNorm2d(dim) for dim in levels.values())
         if not with_tokens:
             # Parameters without a gradient that want one would stop DistributedDataParallel.
             for parameter in region_encoder.projection_parameters():
@@ -249,8 +266,9 @@ class RegionMaps(nn.Module):
         encoder = self.region_encoder
         maps = encoder.feature_maps(pixels, valid)
         tokens = (encoder.tokens(maps),) if self.with_tokens else ()
+        maps = maps if self.finer is None else self.finer(maps)
         return *tokens, *(
-            norm(cropped(maps[level], encoder.halo // encoder.strides[level]))
+            norm(cropped(maps[level], encoder.halo // self.strides[level]))
             for level, norm in zip(self.levels, self.norms, strict=True)
         )
 
@@ -269,9 +287,8 @@ def _context_map(encoder: RegionEncoder, dim: int, width: int, stride: int) -> C
     return context_map
 
 
-def _levels(encoder: RegionEncoder, finest_stride: int) -> list[int]:
+def _levels(encoder: RegionEncoder, strides: Sequence[int], finest_stride: int) -> list[int]:
     """Numbers of the maps that the pyramid is built on."""
-    strides = encoder.strides
     levels = [number for number, stride in enumerate(strides) if stride >= finest_stride]
     if not levels or any(2 * fine != coarse for fine, coarse in pairwise(strides)):
         raise ConfigError(

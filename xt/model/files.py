@@ -19,6 +19,8 @@ from xt.model.xt import XT
 from xt.option_types import from_dict
 from xt.region_encoders.weights import take_weights
 
+_PYRAMID = "head.pyramid"
+
 
 def load_model(path: str | PathLike[str]) -> XT:
     """Read a model written by `XT.save`; nothing in the file is executed.
@@ -70,6 +72,11 @@ def model_with_weights(
         # First without memory: one odd number could ask for more than there is.
         with torch.device("meta"):
             wanted = build_model(bare).state_dict()
+            if _PYRAMID in _parts(wanted) - _parts(weights):
+                # Made before plain networks had one.
+                config = replace(config, head_options={**config.head_options, "pyramid": False})
+                bare = replace(config, pretrained=False)
+                wanted = build_model(bare).state_dict()
     except Exception as error:  # a size that no tensor can have ends in whatever PyTorch raises
         raise unknown_model(path, error) from error
     if base is not None:
@@ -159,6 +166,10 @@ def _check_weights(
             f"the weights in {path} are not those of the model it describes: {len(wanted)} are wanted, {len(wrong)} do "
             f"not fit, such as {wrong[0]}"
         )
+
+
+def _parts(weights: Mapping[str, Tensor]) -> set[str]:
+    return {".".join(name.split(".")[:2]) for name in weights}
 
 
 def _shape(tensor: Tensor | None) -> str:
