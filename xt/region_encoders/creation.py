@@ -47,6 +47,7 @@ def create_region_encoder(
     """
     if name not in REGION_ENCODERS:
         return TimmEncoder(name, dim, options=options, **settings)
+    settings.pop("origin", None)
     encoder = wrapped(REGION_ENCODERS[name](**(options or {})), dim, **settings)
     encoder.registered_as = name
     return encoder

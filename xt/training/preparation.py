@@ -94,7 +94,7 @@ def prepare_model(config: RunConfig, table: ImageTable, report: Report | None = 
         complete(model.region_encoder, config.model)
     scaling = model.region_encoder.scaling
     resolved = replace(
-        config.model, pixel_mean=tuple(scaling.mean.tolist()), pixel_std=tuple(scaling.std.tolist())
+        model.config, pixel_mean=tuple(scaling.mean.tolist()), pixel_std=tuple(scaling.std.tolist())
     )
     # In the form in which files give it back, so that a configuration equals the one that was saved from it.
     config = config_from_dict(config_to_dict(replace(config, model=resolved)))
