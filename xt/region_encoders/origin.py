@@ -1,9 +1,12 @@
 """Where a network's weights are from, in values of JSON: saved with a model, shown by `xt info`."""
 
 import hashlib
+import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from xt.errors import DataWarning
 from xt.region_encoders.hub import revision_of
 from xt.region_encoders.sources import Source
 
@@ -18,6 +21,18 @@ def origin_of(source: Source, file: Path | None) -> dict[str, Any]:
     return source.description | (of_file(file) if file is not None else {})
 
 
+def warn_of_others(name: str, then: Mapping[str, Any] | None, now: Mapping[str, Any]) -> None:
+    """Say that other weights lie under a name than those of a run that is done again."""
+    before, after = (then or {}).get("sha256"), now.get("sha256")
+    if before and after and before != after:
+        warnings.warn(
+            f"{name} holds other weights than when this configuration was written: their sha256 is {after}, and was "
+            f"{before}; name the revision to have the same, hf-hub:OWNER/NAME@REVISION",
+            DataWarning,
+            stacklevel=2,
+        )
+
+
 def of_file(file: Path) -> dict[str, Any]:
     """Of a file of weights."""
     # Names only: where it lies on this machine says nothing on another.
@@ -30,7 +45,7 @@ def of_file(file: Path) -> dict[str, Any]:
     return origin
 
 
-def in_words(origin: dict[str, Any]) -> str:
+def in_words(origin: Mapping[str, Any]) -> str:
     """One line of it: file, repository, revision and the hash's beginning."""
     where = f" of {origin['repository']}" if "repository" in origin else ""
     revision = f", revision {origin['revision']}" if "revision" in origin else ""

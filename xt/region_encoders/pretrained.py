@@ -37,11 +37,6 @@ def weights_for(source: Source, pretrained: bool | str) -> dict[str, Any]:
         return _as_file(cached(source.repository) or fetch(source.name, source.repository))
     if source.folder is not None:
         return _as_file(_file_of(str(source.folder), source.name))
-    if source.configuration is not None:
-        raise ConfigError(
-            f"{source.name}: what a saved model says of it makes the network, but where its weights lie now is not "
-            "known: leave model.encoder_origin out"
-        )
     name = source.architecture
     found = cached_file(name)
     if found is not None:

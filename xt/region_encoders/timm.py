@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from xt.region_encoders.base import RegionEncoder
 from xt.region_encoders.layers import NetworkParameter
-from xt.region_encoders.origin import origin_of
+from xt.region_encoders.origin import origin_of, warn_of_others
 from xt.region_encoders.pretrained import weights_file, weights_for
 from xt.region_encoders.readout import CLASS, PATCHES
 from xt.region_encoders.sources import Source, source_of
@@ -52,7 +52,8 @@ class TimmEncoder(RegionEncoder):
         options: Mapping[str, Any] | None = None,
         origin: Mapping[str, Any] | None = None,
     ) -> None:
-        self._source = source_of(name, origin)
+        # Weights are asked for where the name says; a saved model has its own.
+        self._source = source_of(name, None if pretrained else origin)
         native = self._source.native
         super().__init__(
             name,
@@ -81,6 +82,7 @@ class TimmEncoder(RegionEncoder):
         )
         if weights is not None:
             self.origin = origin_of(self._source, weights_file(self._source, weights))
+            warn_of_others(name, origin, self.origin)
         else:
             self.origin = dict(origin or {}) | self._source.description or None
 

@@ -8,6 +8,7 @@ from typing import Any
 import timm
 import timm.layers
 import torch
+from huggingface_hub.errors import RepositoryNotFoundError
 from torch import nn
 
 from xt.errors import ConfigError, XTError
@@ -93,7 +94,9 @@ def _with_classes(options: Mapping[str, Any]) -> dict[str, Any]:
     for name in _CLASSES:
         if isinstance(given.get(name), str):
             layer = getattr(timm.layers, given[name], None)
-            if not (isinstance(layer, type) and issubclass(layer, nn.Module)):
+            # Some are classes with arguments set.
+            kind = getattr(layer, "func", layer)
+            if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
                 raise ConfigError(f"{name}: timm.layers has no layer {given[name]!r}")
             given[name] = layer
     return given
@@ -126,9 +129,9 @@ def _explain(error: Exception, source: Source, region_size: int, arguments: Mapp
             f"deleted ({words})"
         )
     if arguments["pretrained"] and file is None and _is_of_network(error):
-        if type(error).__name__ in ("GatedRepoError", "RepositoryNotFoundError"):
-            known = timm.get_pretrained_cfg(source.architecture, allow_unregistered=True)
-            return ConfigError(refused(f"the pretrained weights of {name}", known.hf_hub_id, error))
+        known = timm.get_pretrained_cfg(source.architecture, allow_unregistered=True)
+        if isinstance(error, RepositoryNotFoundError) and known is not None:
+            return ConfigError(refused(f"the pretrained weights of {name}", known.hf_hub_id or "", error))
         return ConfigError(
             f"the pretrained weights of {name} are not on this machine and could not be downloaded: {advice()}"
         )
