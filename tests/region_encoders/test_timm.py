@@ -36,7 +36,7 @@ def test_the_region_size_may_differ_from_the_native_one(name):
 
 @pytest.mark.parametrize("name", SMALL_ENCODERS)
 def test_the_last_map_is_that_of_timm(name):
-    encoder = encoder_of(name)
+    encoder = encoder_of(name, readout="last_map")
     size = {} if "convnext" in name else {"img_size": 64}
     twin = timm.create_model(name, features_only=True, **size, **SMALL_ENCODERS[name]).eval()
     twin.load_state_dict(encoder.network.state_dict())

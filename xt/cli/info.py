@@ -1,11 +1,12 @@
-"""`xt info IMAGE`: what an image is, and what it becomes: regions and tokens."""
+"""`xt info PATH`: what an image is, and what it becomes: regions and tokens; what a model is, see `info_model`."""
 
 import argparse
 import math
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from xt.cli.info_model import description, file_of_model
 from xt.errors import ConfigError
 from xt.images.bands import ALPHA, ALPHAS
 
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "xt info slides/one.tif",
+    "xt info runs/slides/model.safetensors",
     "xt info slides/one.tif --region-size 512 --foreground tissue",
 )
 # Every supported region encoder's last feature map has one cell for 32 x 32 pixels.
@@ -22,7 +24,10 @@ _STRIDE = 32
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "images", nargs="+", metavar="IMAGE", help='a file, or files of one stack: "VH.tif|VV.tif"'
+        "images",
+        nargs="+",
+        metavar="PATH",
+        help='an image, or files of one stack: "VH.tif|VV.tif"; or a model: model.safetensors, a .ckpt, a run folder',
     )
     parser.add_argument(
         "--region-size",
@@ -69,6 +74,10 @@ def run(arguments: argparse.Namespace) -> int:
     if tokens is not None and (tokens < 1 or math.isqrt(tokens) ** 2 != tokens):
         raise ConfigError(f"--tokens-per-region must be a square number (1, 4, 16 ...), got {tokens}")
     for number, path in enumerate(arguments.images):
+        model = file_of_model(path)
+        if model is not None:
+            _print(number, path, list(description(model)))
+            continue
         with open_image(path, arguments.nodata, alpha=arguments.alpha) as image:
             lines = list(_description(image))
             read = resolution.as_read(image).image
@@ -76,11 +85,15 @@ def run(arguments: argparse.Namespace) -> int:
                 height, width = read.shape
                 lines.append(("read as", f"{height:,} x {width:,} pixels by a model of that resolution"))
             lines += _regions(read, arguments)
-        width = max(len(name) for name, _ in lines)
-        print("\n" * (number > 0) + image.name)
-        for name, value in lines:
-            print(f"  {name:<{width}}  {value}")
+        _print(number, image.name, lines)
     return 0
+
+
+def _print(number: int, title: str, lines: Sequence[tuple[str, str]]) -> None:
+    width = max(len(name) for name, _ in lines)
+    print("\n" * (number > 0) + title)
+    for name, value in lines:
+        print(f"  {name:<{width}}  {value}")
 
 
 def _description(image: "LargeImage") -> Iterator[tuple[str, str]]:

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 # As the first stores were written, whose features were called tokens.
 FORMAT = "xt tokens 1"
+# Of settings that stores of before did not have.
+_WHERE_ABSENT = {"readout": "last_map"}
 # Quarter turns after flips. One view is the image itself, the first four are its flips, all eight are its symmetries.
 VIEWS = tuple(
     (flip_y, flip_x, turns) for turns, flip_y, flip_x in product((0, 1), (False, True), (False, True))
@@ -120,7 +122,7 @@ class FeatureStore:
             "alpha": self.alpha,
         }
         for name in {**ours, **theirs}:
-            value, there = ours.get(name, 0), theirs.get(name, 0)
+            value, there = (settings.get(name, _WHERE_ABSENT.get(name, 0)) for settings in (ours, theirs))
             if there != value:
                 section = "data" if name in ("nodata", "alpha") else "model"
                 raise CheckpointError(

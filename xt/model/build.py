@@ -1,7 +1,7 @@
 """Models from what describes them: the three parts made, checked against each other and put together."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields
+from dataclasses import fields, replace
 from typing import Any
 
 import torch
@@ -20,15 +20,17 @@ from xt.region_encoders.trained import parse_trained
 from xt.registry import nearest
 
 # What a region encoder that is there already says, where nobody says it again.
-_SAID_BY_ENCODERS = ("dim", "region_size", "halo", "in_channels", "tokens_per_region", "pooling", "adapter")
+_SAID_BY_ENCODERS = (
+    "dim", "region_size", "halo", "in_channels", "tokens_per_region", "pooling", "readout", "adapter",
+)  # fmt: skip
 
 
 def create_model(encoder: str | nn.Module | Callable[[], nn.Module], **settings: Any) -> XT:
     """Make a model.
 
     Args:
-        encoder: any timm name that has feature maps; or a network of your own, as a module that `ModuleEncoder` takes
-            (then with region_size), a `RegionEncoder`, or what makes either.
+        encoder: any timm name that has feature maps, also hf-hub:OWNER/NAME and local-dir:PATH; or a network of your
+            own: a module that `ModuleEncoder` takes (then with region_size), a `RegionEncoder`, or what makes either.
         settings: the other fields of `ModelConfig`, such as context="transformer_xl", head="classification",
             num_classes=10.
 
@@ -70,7 +72,17 @@ def build_model(config: ModelConfig, network: nn.Module | None = None) -> XT:
         order=config.order,
         foreground=config.foreground,
     )
-    return XT(region_encoder, context_encoder, head, reading=reading, config=config)
+    return XT(region_encoder, context_encoder, head, reading=reading, config=_as_made(config, region_encoder))
+
+
+def _as_made(config: ModelConfig, region_encoder: RegionEncoder) -> ModelConfig:
+    """The configuration with what the region encoder has decided: a file says it, whatever is decided later on."""
+    return replace(
+        config,
+        readout=region_encoder.readout,
+        pooling=region_encoder.pooling,
+        encoder_origin=region_encoder.origin,
+    )
 
 
 def feature_geometry(region_encoder: RegionEncoder, context_encoder: ContextEncoder) -> FeatureGeometry:
@@ -93,6 +105,7 @@ def build_region_encoder(config: ModelConfig, network: nn.Module | None = None) 
         "in_channels": config.in_channels,
         "tokens_per_region": config.tokens_per_region,
         "pooling": config.pooling,
+        "readout": config.readout,
         "pretrained": config.pretrained,
         "pixel_mean": config.pixel_mean,
         "pixel_std": config.pixel_std,
@@ -101,7 +114,7 @@ def build_region_encoder(config: ModelConfig, network: nn.Module | None = None) 
     if network is not None:
         encoder = wrapped(network, config.dim, **settings)
     else:
-        encoder = create_region_encoder(config.encoder, config.dim, **settings)
+        encoder = create_region_encoder(config.encoder, config.dim, origin=config.encoder_origin, **settings)
     complete(encoder, config)
     return encoder
 

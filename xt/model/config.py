@@ -34,7 +34,8 @@ class ModelConfig:
     """What `create_model` makes a model from; saved with the weights.
 
     Attributes:
-        encoder: region encoder, any timm name that has feature maps.
+        encoder: region encoder, any timm name that has feature maps; hf-hub:OWNER/NAME for a repository of the Hugging
+            Face hub, local-dir:PATH for a folder with its files.
         context: context encoder, a key of `xt.context_encoders.CONTEXT_ENCODERS`, such as "transformer_xl".
         head: "classification", "multilabel" or "regression" of whole images; "segmentation", "points" or "detection" of
             what is where in them.
@@ -43,8 +44,12 @@ class ModelConfig:
         region_size: side of a region in pixels; None for the size the region encoder was made for.
         halo: pixels read around each region, seen by the region encoder and cut off its answers; a multiple of its
             last stride.
-        tokens_per_region: a square number; None for one per cell of the region encoder's last feature map.
-        pooling: "max" or "mean", from that feature map to the tokens.
+        tokens_per_region: a square number; None for one per cell of the region encoder's last feature map, or for one
+            alone where the readout takes the class token.
+        readout: what a token is made of: "patches", cells of the last map behind the network's last norm; "class", its
+            class token; "class_and_mean", both side by side; "last_map", cells before that norm, as in models made
+            before there was a choice; None for what the weights' card says, else for patches.
+        pooling: "max" or "mean", from that feature map to the tokens; None for what the readout says, mostly max.
         dim: width of the context sequence.
         order: of the regions: "raster", "serpentine" or "hilbert".
         image_size: of photographs: the side in pixels to which each is resized, whole, before it is cut into regions;
@@ -54,6 +59,8 @@ class ModelConfig:
         map_units_per_pixel: likewise of maps, in metres, whatever the unit of their coordinates; one of the two.
         foreground: which regions are looked at: None for all, "nodata" for those with data, "tissue" for those
             with colour (slides).
+        encoder_origin: written by xt, of the weights that were loaded: repository, revision, file and sha256; and what
+            makes the region encoder again where its config.json is not.
         pretrained: start from timm's weights of the region encoder; or from those in the file or folder that is named.
         adapter: low-rank matrices beside the region encoder's frozen weights, "lora:RANK" or "dora:RANK"; None for
             none. A training run sets it by `optim.encoder_train`.
@@ -75,13 +82,15 @@ class ModelConfig:
     region_size: int | None = None
     halo: int = 0
     tokens_per_region: int | None = None
-    pooling: str = "max"
+    readout: str | None = None
+    pooling: str | None = None
     dim: int = 256
     order: str = "raster"
     image_size: int | None = None
     microns_per_pixel: float | None = None
     map_units_per_pixel: float | None = None
     foreground: str | None = None
+    encoder_origin: Mapping[str, Any] | None = None
     pretrained: bool | str = False
     adapter: str | None = None
     encoder_dtype: str = "float32"

@@ -66,8 +66,8 @@ class Encode(nn.Module):
         self.store = store
 
     def forward(self, pixels: Tensor, valid: Tensor | None) -> tuple[Tensor, ...]:
-        maps = self.region_encoder.feature_maps(pixels, valid)
-        return self.region_encoder.tokens(maps), *(features.to(self.store) for features in maps)
+        features, maps = self.region_encoder.features_and_maps(pixels, valid)
+        return self.region_encoder.project(features), *(each.to(self.store) for each in maps)
 
 
 class Decode(nn.Module):

@@ -264,8 +264,8 @@ class RegionMaps(nn.Module):
     def forward(self, pixels: Tensor, valid: Tensor | None = None) -> tuple[Tensor, ...]:
         """(regions, N, D) tokens, if asked for, and (regions, channels, S / stride, S / stride) each map."""
         encoder = self.region_encoder
-        maps = encoder.feature_maps(pixels, valid)
-        tokens = (encoder.tokens(maps),) if self.with_tokens else ()
+        features, maps = encoder.features_and_maps(pixels, valid)
+        tokens = (encoder.project(features),) if self.with_tokens else ()
         maps = maps if self.finer is None else self.finer(maps)
         return *tokens, *(
             norm(cropped(maps[level], encoder.halo // self.strides[level]))

@@ -29,7 +29,7 @@ def project_features(
     ranks = settings.region_parallel
     features = FeatureReader(
         images,
-        (encoder.tokens_per_region, encoder.feature_dims[-1]),
+        (encoder.tokens_per_region, encoder.feature_width),
         region_batch=agree(ranks, [image.grid for image in images], settings.region_batch or 1, device),
         device=device,
         dtype=encoder.dtype,

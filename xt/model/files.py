@@ -17,6 +17,7 @@ from xt.model.config import ModelConfig
 from xt.model.weights_file import FORMAT, read_safetensors
 from xt.model.xt import XT
 from xt.option_types import from_dict
+from xt.region_encoders.readout import LAST_MAP
 from xt.region_encoders.weights import take_weights
 
 _PYRAMID = "head.pyramid"
@@ -49,7 +50,14 @@ def model_config(values: Any) -> ModelConfig:
     Raises:
         ConfigError: a key is unknown, a value has the wrong type or is out of range.
     """
-    return from_dict(ModelConfig, values, "model")
+    return from_dict(ModelConfig, as_of_then(values), "model")
+
+
+def as_of_then(values: Any) -> Any:
+    """A description from a file of before there were readouts, with the one that all models had then."""
+    if not isinstance(values, Mapping) or "readout" in values:
+        return values
+    return {**values, "readout": LAST_MAP, "pooling": values.get("pooling", "max")}
 
 
 def model_with_weights(

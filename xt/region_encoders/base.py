@@ -3,13 +3,14 @@
 The local expert of nested tokenization (xT, arXiv:2403.01915, section 3.2): it sees one region at a time, at full
 resolution, and hands on a few vectors.
 
-    pixels  --scaling-->  network  -->  feature maps, finest first  --pooled-->  features  --project-->  tokens
+    pixels  --scaling-->  network  -->  feature maps, finest first  --read out-->  features  --project-->  tokens
+                                  -->  class token, if it has one  ---'
 
 The network is what a subclass brings; all else is the same for all of them.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
 import torch
@@ -18,7 +19,7 @@ from torch import Tensor, nn
 from xt.errors import ConfigError, ShapeError
 from xt.region_encoders.adapters import add_adapter, choose_trained, still_parts_evaluate
 from xt.region_encoders.layers import NetworkParameter, in_order
-from xt.region_encoders.readout import pooling_to, side_of_tokens
+from xt.region_encoders.readout import CLASS, CLASS_AND_MEAN, READOUTS, pooling_of, pooling_to, side_of_tokens
 from xt.region_encoders.scaling import PixelScaling
 from xt.region_encoders.trained import Trained
 from xt.regions.halo import cropped
@@ -35,7 +36,7 @@ class RegionEncoder(nn.Module, ABC):
     """Pixels of regions -> feature maps and tokens.
 
     A subclass calls `super().__init__`, makes its network and hands it to `set_network`; it says in `as_maps` how the
-    network's result becomes maps, and may say more in `layers` and `settings`.
+    network's result becomes maps, and may say more in `class_token`, `layers` and `settings`.
 
     Args:
         name: what the network is called, in messages and stores.
@@ -52,6 +53,8 @@ class RegionEncoder(nn.Module, ABC):
         tokens_per_side: a region yields this number squared of tokens.
         pooling: how cells of the last map become tokens.
         adapter: what stands beside the network's weights, such as "lora:8"; None for nothing.
+        readout: what a token is made of, see `xt.region_encoders.readout`.
+        origin: where the network's weights are from, as `xt.region_encoders.origin` says it; None for nowhere.
         registered_as: the name under which it can be made again; None for one that only its maker can make.
     """
 
@@ -59,6 +62,8 @@ class RegionEncoder(nn.Module, ABC):
     strides: list[int]
     tokens_per_side: int
     pooling: str
+    readout: str
+    origin: Mapping[str, Any] | None = None
     registered_as: str | None = None
     adapter: str | None = None
 
@@ -91,7 +96,8 @@ class RegionEncoder(nn.Module, ABC):
         *,
         strides: Sequence[int] | None = None,
         tokens_per_region: int | None = None,
-        pooling: str = "max",
+        pooling: str | None = None,
+        readout: str | None = None,
     ) -> None:
         """Complete the encoder: look at what the network makes of a region, and put the way to the tokens behind it.
 
@@ -99,8 +105,10 @@ class RegionEncoder(nn.Module, ABC):
             network: scaled pixels (regions, C, W, W) -> what `as_maps` takes, with W = S + 2 halo.
             dim: width of the tokens, D.
             strides: of the maps; None where their sides tell.
-            tokens_per_region: a square number N; None for one token per cell of the last feature map.
-            pooling: "max" or "mean", from the last feature map to the tokens.
+            tokens_per_region: a square number N; None for one token per cell of the last feature map, or for one alone
+                where the readout takes the class token.
+            pooling: "max" or "mean", from the last feature map to the tokens; None for what the readout says.
+            readout: what a token is made of, one of `READOUTS`; None for "patches".
 
         Raises:
             ConfigError: the settings do not fit the network, or it would not see all pixels of such regions.
@@ -111,15 +119,21 @@ class RegionEncoder(nn.Module, ABC):
         network.to(memory_format=self.memory_format)
         if strides is not None:
             self.strides = list(strides)
-        maps = self._maps_of_a_region()
+        self.readout = readout or READOUTS[0]
+        if self.readout not in READOUTS:
+            raise ConfigError(f"readout must be one of {', '.join(READOUTS)}, got {self.readout!r}")
+        maps, class_token = self._maps_of_a_region()
         self.feature_dims = [features.shape[1] for features in maps]
         self.strides = self._strides_of(maps) if strides is None else self.strides
         side = maps[-1].shape[-1] - 2 * self._halo_cells()
+        self._check_readout(class_token, tokens_per_region)
+        if self.readout in (CLASS, CLASS_AND_MEAN):
+            tokens_per_region = tokens_per_region or 1
         self.tokens_per_side = side_of_tokens(tokens_per_region, side, self.name, self.region_size)
-        self.pooling = pooling
-        self.pool = pooling_to(self.tokens_per_side, side, pooling)
-        self.norm = nn.LayerNorm(self.feature_dims[-1])
-        self.projection = nn.Linear(self.feature_dims[-1], dim)
+        self.pooling = pooling_of(self.readout, pooling)
+        self.pool = pooling_to(self.tokens_per_side, side, self.pooling)
+        self.norm = nn.LayerNorm(self.feature_width)
+        self.projection = nn.Linear(self.feature_width, dim)
         like = next(network.parameters(), self.projection.weight)
         for part in (self.scaling, self.norm, self.projection):
             part.to(like.device, like.dtype)
@@ -127,6 +141,14 @@ class RegionEncoder(nn.Module, ABC):
     @abstractmethod
     def as_maps(self, result: Any) -> list[Tensor]:
         """What the network has made -> its feature maps, finest first: (regions, channels, side, side) each."""
+
+    def class_token(self, result: Any) -> Tensor | None:
+        """What the network has made -> what it says of a region as a whole, (regions, channels of the last map)."""
+        return None
+
+    def after_pooling(self, features: Tensor) -> Tensor:
+        """What the network itself does with pooled vectors (regions, N, channels), such as a norm; nothing here."""
+        return features
 
     @property
     def network(self) -> nn.Module:
@@ -190,6 +212,7 @@ class RegionEncoder(nn.Module, ABC):
         # Only then, so that stores of encoders without them keep the identity that they have always had.
         settings |= {"halo": self.halo} if self.halo else {}
         settings |= {"adapter": self.adapter} if self.adapter else {}
+        settings |= {"readout": self.readout} if self.readout in (CLASS, CLASS_AND_MEAN) else {}
         return settings | ({} if self.network_dtype == self.dtype else {"weights": str(self.network_dtype)})
 
     def feature_weights(self) -> dict[str, Tensor]:
@@ -224,6 +247,11 @@ class RegionEncoder(nn.Module, ABC):
         return self.tokens_per_side**2
 
     @property
+    def feature_width(self) -> int:
+        """Channels of the features, that a token is projected from."""
+        return self.feature_dims[-1] * (2 if self.readout == CLASS_AND_MEAN else 1)
+
+    @property
     def window_size(self) -> int:
         """Side of what the network sees of a region W = S + 2 halo, in pixels."""
         return self.region_size + 2 * self.halo
@@ -234,30 +262,23 @@ class RegionEncoder(nn.Module, ABC):
         Raises:
             ShapeError: the regions have another size or number of channels.
         """
-        expected = (self.in_channels, self.window_size, self.window_size)
-        if tuple(pixels.shape[1:]) != expected:
-            raise ShapeError(f"expected regions of shape {expected}, got {tuple(pixels.shape[1:])}")
-        scaled = self.scaling(pixels, valid).to(self.network_dtype)
-        maps = self.as_maps(self.network(scaled.contiguous(memory_format=self.memory_format)))
-        return [features.to(self.dtype) for features in maps]
+        return self._maps(self._result(pixels, valid))
 
     def features_and_maps(self, pixels: Tensor, valid: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """`features` and `feature_maps` of a region batch at one time."""
-        maps = self.feature_maps(pixels, valid)
-        return self.pooled(maps[-1]), maps
-
-    def tokens(self, maps: Sequence[Tensor]) -> Tensor:
-        """The tokens that belong to feature maps: (regions, N, D)."""
-        return self.project(self.pooled(maps[-1]))
+        result = self._result(pixels, valid)
+        maps = self._maps(result)
+        class_token = self.class_token(result)
+        return self._read_out(maps[-1], None if class_token is None else class_token.to(self.dtype)), maps
 
     def features(self, pixels: Tensor, valid: Tensor | None = None) -> Tensor:
-        """What the network finds in a region batch, pooled to one vector a token; see `forward`.
+        """What the network finds in a region batch, as it is read out; see `forward`.
 
         Returns:
-            (regions, N, channels of the last feature map), row by row inside a region. This is what `xt encode`
-            stores: everything behind it can be trained without pixels.
+            (regions, N, feature_width), row by row inside a region. This is what `xt encode` stores: everything behind
+            it can be trained without pixels.
         """
-        return self.pooled(self.feature_maps(pixels, valid)[-1])
+        return self.features_and_maps(pixels, valid)[0]
 
     def pooled(self, last_map: Tensor) -> Tensor:
         """The last feature map without its halo, pooled to (regions, N, channels)."""
@@ -266,7 +287,7 @@ class RegionEncoder(nn.Module, ABC):
         return pooled.flatten(2).transpose(1, 2)
 
     def project(self, features: Tensor) -> Tensor:
-        """(regions, N, channels of the last feature map) -> (regions, N, D) tokens."""
+        """(regions, N, feature_width) -> (regions, N, D) tokens."""
         tokens: Tensor = self.projection(self.norm(features))
         return tokens
 
@@ -287,11 +308,41 @@ class RegionEncoder(nn.Module, ABC):
         Raises:
             ShapeError: the regions have another size or number of channels.
         """
-        return self.tokens(self.feature_maps(pixels, valid))
+        return self.project(self.features(pixels, valid))
 
     def network_for(self, window_size: int) -> nn.Module:
         """A network for regions of another size, to say which sizes would fit; here the one that is there."""
         return self.network
+
+    def _result(self, pixels: Tensor, valid: Tensor | None) -> Any:
+        expected = (self.in_channels, self.window_size, self.window_size)
+        if tuple(pixels.shape[1:]) != expected:
+            raise ShapeError(f"expected regions of shape {expected}, got {tuple(pixels.shape[1:])}")
+        scaled = self.scaling(pixels, valid).to(self.network_dtype)
+        return self.network(scaled.contiguous(memory_format=self.memory_format))
+
+    def _maps(self, result: Any) -> list[Tensor]:
+        return [features.to(self.dtype) for features in self.as_maps(result)]
+
+    def _read_out(self, last_map: Tensor, class_token: Tensor | None) -> Tensor:
+        """(regions, N, feature_width)"""
+        parts = []
+        if class_token is not None and self.readout in (CLASS, CLASS_AND_MEAN):
+            parts.append(self.after_pooling(class_token[:, None]).expand(-1, self.tokens_per_region, -1))
+        if self.readout != CLASS:
+            parts.append(self.after_pooling(self.pooled(last_map)))
+        return torch.cat(parts, dim=-1) if len(parts) > 1 else parts[0]
+
+    def _check_readout(self, class_token: Tensor | None, tokens_per_region: int | None) -> None:
+        if self.readout in (CLASS, CLASS_AND_MEAN) and class_token is None:
+            raise ConfigError(
+                f"readout {self.readout!r} takes the class token, and {self.name} has none: set readout to 'patches'"
+            )
+        if self.readout == CLASS and tokens_per_region not in (None, 1):
+            raise ConfigError(
+                f"readout 'class' gives one token a region, got tokens_per_region {tokens_per_region}: leave it out, "
+                "or set readout to 'class_and_mean' or 'patches'"
+            )
 
     def _halo_cells(self) -> int:
         """The halo in cells of the last feature map."""
@@ -303,10 +354,14 @@ class RegionEncoder(nn.Module, ABC):
             )
         return self.halo // stride
 
-    def _maps_of_a_region(self) -> list[Tensor]:
-        """The maps of an empty region; refused are regions that the network cannot take or does not wholly see."""
+    def _maps_of_a_region(self) -> tuple[list[Tensor], Tensor | None]:
+        """The maps of an empty region, and the class token.
+
+        Refused are regions that the network cannot take or does not wholly see.
+        """
         try:
-            maps = self._look(self.network, self.window_size)
+            result = self._look(self.network, self.window_size)
+            maps = self.as_maps(result)
         except Exception as error:  # networks raise whatever the misfit leads to
             raise ConfigError(
                 f"{self.name} cannot take {self._regions()} ({' '.join(str(error).split())}){self._hint()}"
@@ -316,7 +371,7 @@ class RegionEncoder(nn.Module, ABC):
                 f"{self.name} would not see the last rows and columns of {self._regions()}, as its strides do not "
                 f"divide them{self._hint()}"
             )
-        return maps
+        return maps, self.class_token(result)
 
     def _strides_of(self, maps: Sequence[Tensor]) -> list[int]:
         """Told by the sides of the maps."""
@@ -345,19 +400,19 @@ class RegionEncoder(nn.Module, ABC):
     def _would_take(self, region_size: int) -> bool:
         window = region_size + 2 * self.halo
         try:
-            return _see_the_end(self._look(self.network_for(window), window))
+            return _see_the_end(self.as_maps(self._look(self.network_for(window), window)))
         except Exception:  # see `_maps_of_a_region`
             return False
 
-    def _look(self, network: nn.Module, size: int) -> list[Tensor]:
-        """The feature maps of a region of zeros whose last pixel is not a number; no statistics are counted."""
+    def _look(self, network: nn.Module, size: int) -> Any:
+        """What a network makes of a region of zeros whose last pixel is not a number; no statistics are counted."""
         like = next(network.parameters(), self.scaling.mean)
         region = torch.zeros(1, self.in_channels, size, size, device=like.device, dtype=like.dtype)
         region[..., -1, -1] = torch.nan
         was_training = network.training
         try:
             with torch.no_grad():
-                return self.as_maps(network.eval()(region))
+                return network.eval()(region)
         finally:
             network.train(was_training)
 

@@ -8,6 +8,8 @@ from torch import nn
 from xt.errors import ConfigError
 from xt.region_encoders.base import RegionEncoder
 from xt.region_encoders.module import ModuleEncoder
+from xt.region_encoders.pretrained import weights_for
+from xt.region_encoders.sources import source_of
 from xt.region_encoders.timm import TimmEncoder
 from xt.registry import Registry
 
@@ -47,9 +49,20 @@ def create_region_encoder(
     """
     if name not in REGION_ENCODERS:
         return TimmEncoder(name, dim, options=options, **settings)
+    settings.pop("origin", None)
     encoder = wrapped(REGION_ENCODERS[name](**(options or {})), dim, **settings)
     encoder.registered_as = name
     return encoder
+
+
+def refuse_without_weights(name: str, pretrained: bool | str) -> None:
+    """Say before anything else is done that the weights of a region encoder are neither here nor to be had.
+
+    Raises:
+        ConfigError: they are not.
+    """
+    if pretrained and name not in REGION_ENCODERS:
+        weights_for(source_of(name), pretrained)
 
 
 def wrapped(

@@ -5,16 +5,28 @@ import os
 import threading
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from huggingface_hub import constants, try_to_load_from_cache
+from huggingface_hub import constants, get_token, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 
 from xt.errors import ConfigError
 
 _SECONDS = 1.5
+_MOST_WORDS = 200
 # As timm looks for them.
 FILES = ("model.safetensors", "pytorch_model.bin")
+_PREFIXES = ("hf-hub:", "hf_hub:")
 # All weights of these, the recipes' families, timm keeps in repositories that are called as they are.
 CALLED_ALIKE = ("convnext", "swinv2_")
 
@@ -27,7 +39,12 @@ def refuse_what_cannot_be_fetched(name: str) -> None:
     Raises:
         ConfigError: they are not in the hub's cache, and the hub cannot be reached.
     """
-    if not name.startswith(CALLED_ALIKE) or "." not in name or cached(f"timm/{name}") is not None:
+    repository = repository_of(name)
+    if repository is None:
+        if not name.startswith(CALLED_ALIKE) or "." not in name:
+            return
+        repository = f"timm/{name}"
+    if cached(repository) is not None:
         return
     why = closed()
     if why is not None:
@@ -42,6 +59,68 @@ def cached(repository: str, filename: str | None = None) -> Path | None:
         if isinstance(found, str):
             return Path(found)
     return None
+
+
+def repository_of(name: str) -> str | None:
+    """ "owner/name" or "owner/name@revision" of "hf-hub:owner/name"; None for other names."""
+    for prefix in _PREFIXES:
+        if name.lower().startswith(prefix):
+            return name[len(prefix) :]
+    return None
+
+
+def revision_of(file: Path) -> tuple[str, str] | None:
+    """Repository and revision of a file in the hub's cache; None of others."""
+    for folder in file.parents:
+        if folder.parent.name == "snapshots" and folder.parent.parent.name.startswith("models--"):
+            return folder.parent.parent.name.removeprefix("models--").replace("--", "/"), folder.name
+    return None
+
+
+def fetch(name: str, repository: str, filenames: Sequence[str] = FILES) -> Path:
+    """The first of some files that a repository has, downloaded into the hub's cache.
+
+    Args:
+        name: of the region encoder, for messages.
+
+    Raises:
+        ConfigError: the hub cannot be reached, has no such repository or file, or gives it only to others.
+    """
+    why = closed()
+    if why is not None:
+        raise ConfigError(lacking(name, why))
+    owner_and_name, _, revision = repository.partition("@")
+    for filename in filenames:
+        try:
+            found = hf_hub_download(
+                owner_and_name, filename, revision=revision or None, endpoint=constants.ENDPOINT
+            )
+        except LocalEntryNotFoundError as error:
+            raise ConfigError(lacking(name, f"{_host()} broke off")) from error
+        except EntryNotFoundError:
+            continue
+        except (HfHubHTTPError, HFValidationError, OSError) as error:
+            raise ConfigError(refused(name, repository, error)) from error
+        return Path(found)
+    raise ConfigError(f"{name}: {repository} on {_host()} has none of the files {', '.join(filenames)}")
+
+
+def refused(name: str, repository: str, error: Exception) -> str:
+    """Why the hub does not give a file, and what to do."""
+    owner_and_name = repository.partition("@")[0]
+    if isinstance(error, GatedRepoError):
+        step = "run `hf auth login`" if get_token() is None else "wait until they have answered"
+        return (
+            f"{name} is given only to those whom its owners let in: ask them on "
+            f"{constants.ENDPOINT}/{owner_and_name}, then {step}"
+        )
+    if isinstance(error, RevisionNotFoundError):
+        return f"{name}: {owner_and_name} on {_host()} has no revision {repository.partition('@')[2]!r}"
+    if isinstance(error, RepositoryNotFoundError):
+        step = ", or it is private and `hf auth login` opens it" if get_token() is None else ""
+        return f"{name}: there is no repository {owner_and_name} on {_host()}{step}"
+    words = " ".join(str(error).split())[:_MOST_WORDS] or type(error).__name__
+    return f"{name} could not be fetched from {_host()} ({words})"
 
 
 def closed() -> str | None:
@@ -80,6 +159,10 @@ def advice() -> str:
         f"HF_HUB_CACHE (here: {constants.HF_HUB_CACHE}); or give a file or folder of them, --model.pretrained=FOLDER; "
         "or start without them, --model.pretrained=false"
     )
+
+
+def _host() -> str:
+    return urlsplit(constants.ENDPOINT).netloc
 
 
 def _ask(url: str, seconds: float) -> str | None:

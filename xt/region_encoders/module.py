@@ -19,7 +19,7 @@ class ModuleEncoder(RegionEncoder):
     The module takes scaled pixels (regions, C, W, W) with W = S + 2 halo and gives a map (regions, channels, side,
     side), or several of them, the finest first, as a list or a mapping; channels may stand last. Or it gives the tokens
     of a transformer (regions, length, channels), row by row, a square number of them behind any class or register
-    tokens, which are left out.
+    tokens; the first of these is the class token, which a readout may take, the others are left out.
 
     Args:
         module: see there.
@@ -47,7 +47,8 @@ class ModuleEncoder(RegionEncoder):
         halo: int = 0,
         in_channels: int = 3,
         tokens_per_region: int | None = None,
-        pooling: str = "max",
+        pooling: str | None = None,
+        readout: str | None = None,
         pixel_mean: Sequence[float] | None = None,
         pixel_std: Sequence[float] | None = None,
     ) -> None:
@@ -61,15 +62,10 @@ class ModuleEncoder(RegionEncoder):
         )
         self.channels = channels
         self.extra_tokens = extra_tokens
-        self.set_network(module, dim, tokens_per_region=tokens_per_region, pooling=pooling)
+        self.set_network(module, dim, tokens_per_region=tokens_per_region, pooling=pooling, readout=readout)
 
     def as_maps(self, result: Any) -> list[Tensor]:
-        # What networks of the transformers library wrap their tokens in.
-        result = getattr(result, "last_hidden_state", result)
-        if isinstance(result, Tensor):
-            parts: list[Any] = [result]
-        else:
-            parts = list(result.values() if isinstance(result, Mapping) else result)
+        parts = _parts(result)
         if not parts or any(not isinstance(part, Tensor) or part.dim() not in (3, 4) for part in parts):
             found = ", ".join(str(tuple(getattr(part, "shape", ()))) for part in parts) or "nothing"
             raise ConfigError(
@@ -85,6 +81,13 @@ class ModuleEncoder(RegionEncoder):
             raise ConfigError(f"expected square maps, got {', '.join(str(tuple(m.shape)) for m in parts)}")
         return maps
 
+    def class_token(self, result: Any) -> Tensor | None:
+        parts = _parts(result)
+        if parts[-1].dim() != 3 or self._extra(parts[-1].shape[1]) == 0:
+            return None
+        token: Tensor = parts[-1][:, 0]
+        return token
+
     def settings(self) -> dict[str, Any]:
         return super().settings() | {
             "encoder_options": {"channels": self.channels, "extra_tokens": self.extra_tokens}
@@ -98,9 +101,7 @@ class ModuleEncoder(RegionEncoder):
 
     def _laid_out(self, tokens: Tensor) -> Tensor:
         """(regions, length, channels) of a transformer -> (regions, channels, side, side)."""
-        length, extra = tokens.shape[1], self.extra_tokens
-        if extra is None:
-            extra = length - math.isqrt(length) ** 2
+        length, extra = tokens.shape[1], self._extra(tokens.shape[1])
         side = math.isqrt(max(length - extra, 0))
         if side == 0 or side**2 != length - extra or extra > _MOST_EXTRA_TOKENS:
             raise ConfigError(
@@ -108,3 +109,15 @@ class ModuleEncoder(RegionEncoder):
                 f"{extra} others: say how many stand before them (extra_tokens)"
             )
         return tokens[:, extra:].transpose(1, 2).unflatten(2, (side, side))
+
+    def _extra(self, length: int) -> int:
+        return length - math.isqrt(length) ** 2 if self.extra_tokens is None else self.extra_tokens
+
+
+def _parts(result: Any) -> list[Any]:
+    """The maps or tokens in whatever they come."""
+    # What networks of the transformers library wrap their tokens in.
+    result = getattr(result, "last_hidden_state", result)
+    if isinstance(result, Tensor):
+        return [result]
+    return list(result.values() if isinstance(result, Mapping) else result)

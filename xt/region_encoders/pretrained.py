@@ -16,22 +16,28 @@ import torch
 from torch import nn
 
 from xt.errors import ConfigError
-from xt.region_encoders.hub import FILES, cached, closed, lacking, probe
+from xt.region_encoders.hub import FILES, cached, closed, fetch, lacking, probe
+from xt.region_encoders.sources import Source
 
 _SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
 
 
-def weights_for(name: str, pretrained: bool | str) -> dict[str, Any]:
+def weights_for(source: Source, pretrained: bool | str) -> dict[str, Any]:
     """What timm is told about the weights beside `pretrained=True`: the file; nothing where it has to fetch them.
 
     Args:
-        name: of timm's model, with the tag of its weights.
         pretrained: True, or a file or folder that holds them.
+
     Raises:
         ConfigError: they are neither here nor to be had.
     """
     if isinstance(pretrained, str):
-        return _as_file(_file_of(pretrained))
+        return _as_file(_file_of(pretrained, "model.pretrained"))
+    if source.repository is not None:
+        return _as_file(cached(source.repository) or fetch(source.name, source.repository))
+    if source.folder is not None:
+        return _as_file(_file_of(str(source.folder), source.name))
+    name = source.architecture
     found = cached_file(name)
     if found is not None:
         return _as_file(found)
@@ -39,6 +45,12 @@ def weights_for(name: str, pretrained: bool | str) -> dict[str, Any]:
     if why is not None:
         raise ConfigError(lacking(name, why))
     return {}
+
+
+def weights_file(source: Source, weights: dict[str, Any]) -> Path | None:
+    """The file from which timm has loaded what it was told of; None if it is not known."""
+    file = weights.get("pretrained_cfg_overlay", {}).get("file")
+    return Path(file) if file is not None else cached_file(source.architecture)
 
 
 def cached_file(name: str) -> Path | None:
@@ -105,14 +117,18 @@ def _address(url: str | tuple[str, str] | None) -> str:
     return url[0] if isinstance(url, tuple) else url or ""
 
 
-def _file_of(text: str) -> Path:
-    """The one file of weights that a path means."""
+def _file_of(text: str, what: str) -> Path:
+    """The one file of weights that a path means.
+
+    Args:
+        what: says so, for messages.
+    """
     path = Path(text).expanduser()
     if path.is_file():
         return path
     if not path.is_dir():
         raise ConfigError(
-            f"model.pretrained {text!r}: expected true, false, or a file or folder of weights; there is none"
+            f"{what} {text!r}: expected true, false, or a file or folder of weights; there is none"
         )
     for name in FILES:
         if (path / name).is_file():
@@ -128,4 +144,4 @@ def _file_of(text: str) -> Path:
 
 def _as_file(path: Path) -> dict[str, Any]:
     # In the form that timm gives its models, not that of their authors.
-    return {"pretrained_cfg_overlay": {"file": str(path), "custom_load": False}}
+    return {"pretrained_cfg_overlay": {"file": str(path), "custom_load": False, "source": ""}}

@@ -1,10 +1,29 @@
-"""From the last feature map of a region to its tokens: how many there are, and how cells are pooled to them."""
+"""From what a network makes of a region to its tokens: what they are made of, how many, and how cells are pooled."""
 
 import math
 
 from torch import nn
 
 from xt.errors import ConfigError
+
+PATCHES, CLASS, CLASS_AND_MEAN, LAST_MAP = "patches", "class", "class_and_mean", "last_map"
+READOUTS = (PATCHES, CLASS, CLASS_AND_MEAN, LAST_MAP)
+"""What a token is made of: `patches`, the cells of the last map behind the network's last norm, pooled; `class`, the
+network's own token of the region as a whole; `class_and_mean`, that one and the mean of the token's cells side by side;
+`last_map`, the cells before that norm, as models had them that were made before there was a choice."""
+
+
+def pooling_of(readout: str, pooling: str | None) -> str:
+    """How cells are pooled: as it is said, else as the readout has it.
+
+    Raises:
+        ConfigError: the two contradict each other.
+    """
+    if readout == CLASS_AND_MEAN and pooling not in (None, "mean"):
+        raise ConfigError(
+            f"readout 'class_and_mean' pools by the mean, got pooling {pooling!r}: leave it out"
+        )
+    return pooling or ("mean" if readout == CLASS_AND_MEAN else "max")
 
 
 def side_of_tokens(tokens_per_region: int | None, side: int, name: str, region_size: int) -> int:

@@ -48,12 +48,14 @@ class RegionEncoderContract:
         ]
         assert encoder.strides == sorted(encoder.strides), "the finest map comes first"
 
-    def test_tokens_are_of_the_last_map(self) -> None:
+    def test_tokens_are_the_same_with_the_maps_and_without(self) -> None:
         encoder = self._still()
         pixels = self._regions(encoder, 2)
         tokens = encoder(pixels)
         assert tokens.shape == (2, encoder.tokens_per_region, encoder.dim)
-        torch.testing.assert_close(encoder.tokens(encoder.feature_maps(pixels)), tokens)
+        features, maps = encoder.features_and_maps(pixels)
+        torch.testing.assert_close(encoder.project(features), tokens)
+        torch.testing.assert_close(maps[-1], encoder.feature_maps(pixels)[-1])
         torch.testing.assert_close(encoder.project(encoder.features(pixels)), tokens)
 
     @pytest.mark.parametrize("pooling", ["max", "mean"])

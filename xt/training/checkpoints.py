@@ -1,5 +1,6 @@
 """A trained model and its run's configuration, from whatever a run left."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -9,7 +10,7 @@ from torch import Tensor
 from xt.config.parser import config_from_dict, load_config
 from xt.config.run import RunConfig
 from xt.errors import CheckpointError, ConfigError
-from xt.model.files import load_model, model_with_weights, unknown_model
+from xt.model.files import as_of_then, load_model, model_with_weights, unknown_model
 from xt.model.xt import XT
 
 # Of the model's weights among those that Lightning stores.
@@ -77,6 +78,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
             f"{path}: expected numbers in {wrong[0]}, got {type(state[_PREFIX + wrong[0]]).__name__}"
         )
     try:
+        if isinstance(values, Mapping) and "model" in values:
+            values = {**values, "model": as_of_then(values["model"])}
         return Checkpoint(config_from_dict(values, "its configuration"), weights)
     except ConfigError as error:
         raise unknown_model(path, error) from error

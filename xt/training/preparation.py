@@ -93,8 +93,9 @@ def prepare_model(config: RunConfig, table: ImageTable, report: Report | None = 
     if store is None:
         complete(model.region_encoder, config.model)
     scaling = model.region_encoder.scaling
+    made = {name: getattr(model.config, name) for name in ("readout", "pooling", "encoder_origin")}
     resolved = replace(
-        config.model, pixel_mean=tuple(scaling.mean.tolist()), pixel_std=tuple(scaling.std.tolist())
+        config.model, pixel_mean=tuple(scaling.mean.tolist()), pixel_std=tuple(scaling.std.tolist()), **made
     )
     # In the form in which files give it back, so that a configuration equals the one that was saved from it.
     config = config_from_dict(config_to_dict(replace(config, model=resolved)))

@@ -24,7 +24,7 @@ from xt.model.xt import XT
 from xt.output import check_writable_folder, lock_folder, remove_leftovers, write_atomically
 from xt.progress import Progress
 from xt.region_encoders.adapters import checkpoint_activations
-from xt.region_encoders.pretrained import weights_for
+from xt.region_encoders.creation import refuse_without_weights
 from xt.streaming.memory import peak_bytes, peak_device_bytes
 from xt.tasks import evaluate
 from xt.training.callbacks import CurveWriter, ProgressReport, Report
@@ -38,6 +38,9 @@ from xt.training.quick_check import quick_check
 from xt.training.stages import StageBars
 from xt.training.tables import load_splits
 from xt.training.trainer import make_trainer
+
+# Of a model, where the configuration leaves it open.
+_DECIDED = ("pixel_mean", "pixel_std", "readout", "pooling", "encoder_origin")
 
 
 @dataclass(frozen=True)
@@ -89,14 +92,14 @@ def train(
     report = None if _rank() != 0 else _both(report, progress, config.train)
     if config.model.pretrained and config.data.tokens is None:
         # Before minutes are spent on tables and images.
-        weights_for(config.model.encoder, config.model.pretrained)
+        refuse_without_weights(config.model.encoder, config.model.pretrained)
     with _own_folder(out), _quiet():
         seed_everything(config.train.seed, verbose=False)
         splits = load_splits(config.data, config.labels, config.model)
         config = with_adapter(resolve_classes(config, splits.train))
         if resume_from is not None:
             stored = config_to_dict(read_checkpoint(resume_from).config)["model"]
-            config = _with_statistics_of(stored, config)
+            config = _with_what_was_decided(stored, config)
             _check_same_model(stored, config, resume_from)
         with warnings.catch_warnings():
             if _rank() != 0:
@@ -286,12 +289,13 @@ def _resume_from(settings: TrainConfig, out: Path) -> Path | None:
     return path
 
 
-def _with_statistics_of(stored: dict[str, Any], config: RunConfig) -> RunConfig:
-    # Measured once for a run; measuring again takes time, and would differ if images were added.
-    if config.model.pixel_mean is not None:
-        return config
-    mean, std = stored.get("pixel_mean"), stored.get("pixel_std")
-    return replace(config, model=replace(config.model, pixel_mean=mean, pixel_std=std))
+def _with_what_was_decided(stored: dict[str, Any], config: RunConfig) -> RunConfig:
+    """What the configuration leaves open as it was when the run began."""
+    # Statistics are measured once for a run: again takes time, and would differ if images were added.
+    open_then: dict[str, Any] = {
+        name: stored.get(name) for name in _DECIDED if getattr(config.model, name) is None
+    }
+    return replace(config, model=replace(config.model, **open_then))
 
 
 def _check_same_model(stored: dict[str, Any], config: RunConfig, path: Path) -> None:

@@ -1,0 +1,93 @@
+"""`xt info MODEL`: what a model is, and where the weights of its region encoder are from."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from xt.errors import CheckpointError
+
+_WEIGHTS = "model.safetensors"
+
+
+def file_of_model(path: str) -> Path | None:
+    """The file of a model, or of the one in a run's folder; None of whatever else a path means."""
+    place = Path(path)
+    if place.is_dir() and (place / _WEIGHTS).is_file():
+        return place / _WEIGHTS
+    return place if place.suffix in (".safetensors", ".ckpt") and place.is_file() else None
+
+
+def description(path: Path) -> Iterator[tuple[str, str]]:
+    """Names and values, a line each.
+
+    Raises:
+        CheckpointError: it is no model of `xt train`, or was changed.
+    """
+    config, shapes = _read(path)
+    tensors = {name: _count(shape) for name, shape in shapes.items()}
+    encoder = sum(count for name, count in tensors.items() if name.startswith("region_encoder."))
+    origin = config.encoder_origin or {}
+    kind = f" ({origin['architecture']})" if "architecture" in origin else ""
+    yield "model", f"{config.encoder}{kind}, {config.context}, {config.head}"
+    yield (
+        "parameters",
+        f"{sum(tensors.values()) / 1e6:,.1f} million, {encoder / 1e6:,.1f} in the region encoder",
+    )
+    yield "weights from", _origin(origin)
+    names = "" if config.class_names is None else f": {', '.join(map(str, config.class_names[:12]))}"
+    yield "classes", f"{config.num_classes}{names}{', ...' if len(config.class_names or ()) > 12 else ''}"
+    size = "the region encoder's own" if config.region_size is None else f"{config.region_size} pixels"
+    yield (
+        "regions",
+        f"{size}, {config.in_channels} channels" + (f", halo {config.halo}" if config.halo else ""),
+    )
+    tokens = config.tokens_per_region or "as many as the readout gives"
+    yield (
+        "tokens",
+        f"{tokens} a region, readout {config.readout}, {config.pooling} pooling, width {config.dim}",
+    )
+    if config.resolution.is_set:
+        value, unit = config.microns_per_pixel, "micrometres"
+        yield "reads at", f"{value or config.map_units_per_pixel:g} {unit if value else 'metres'} a pixel"
+
+
+def _origin(origin: Any) -> str:
+    if "sha256" not in origin:
+        return "no file that is known of: a random start, or a model of before this was written down"
+    from xt.region_encoders.origin import in_words
+
+    return in_words(origin)
+
+
+def _read(path: Path) -> tuple[Any, dict[str, tuple[int, ...]]]:
+    from xt.model.files import model_config, unknown_model
+    from xt.model.weights_file import FORMAT
+    from xt.training.checkpoints import read_checkpoint
+
+    if path.suffix == ".ckpt":
+        checkpoint = read_checkpoint(path)
+        return checkpoint.config.model, {
+            name: tuple(value.shape) for name, value in checkpoint.weights.items()
+        }
+    import safetensors
+
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except Exception as error:  # types that PyTorch does not have end in whatever it raises
+        raise CheckpointError(f"{path} cannot be read as a safetensors file of weights ({error})") from error
+    if metadata.get("format") != FORMAT:
+        raise CheckpointError(f"{path} is a safetensors file, but not of an xt model")
+    try:
+        return model_config(json.loads(metadata["config"])), shapes
+    except (KeyError, RecursionError, ValueError) as error:
+        raise unknown_model(path, error) from error
+
+
+def _count(shape: tuple[int, ...]) -> int:
+    number = 1
+    for side in shape:
+        number *= side
+    return number

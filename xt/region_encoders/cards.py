@@ -1,0 +1,59 @@
+"""What the cards of well-known weights say beyond their config.json: how a token is read out, what timm is to be told.
+
+Read in the places that `docs/encoders.md` names beside each.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from xt.region_encoders.readout import CLASS, CLASS_AND_MEAN
+
+_SWIGLU = {"mlp_layer": "SwiGLUPacked", "act_layer": "silu"}
+_H_OPTIMUS = {"mean": (0.707223, 0.578729, 0.703617), "std": (0.211883, 0.230117, 0.177517)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """Of the weights of one repository.
+
+    Attributes:
+        readout: that the card makes its vector by.
+        options: of timm's network, where config.json does not say them.
+        statistics: `mean` and `std` of the pixels, likewise.
+    """
+
+    readout: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    statistics: Mapping[str, Sequence[float]] = field(default_factory=dict)
+
+
+CARDS: dict[str, Card] = {
+    "MahmoodLab/UNI": Card(readout=CLASS, options={"init_values": 1e-5}),
+    "MahmoodLab/UNI2-h": Card(
+        readout=CLASS,
+        options={
+            "patch_size": 14,
+            "depth": 24,
+            "num_heads": 24,
+            "init_values": 1e-5,
+            "embed_dim": 1536,
+            "mlp_ratio": 2.66667 * 2,
+            "no_embed_class": True,
+            "reg_tokens": 8,
+        }
+        | _SWIGLU,
+    ),
+    "paige-ai/Virchow": Card(readout=CLASS_AND_MEAN, options=_SWIGLU),
+    "paige-ai/Virchow2": Card(readout=CLASS_AND_MEAN, options=_SWIGLU),
+    "bioptimus/H-optimus-0": Card(readout=CLASS, options={"init_values": 1e-5}, statistics=_H_OPTIMUS),
+    "bioptimus/H-optimus-1": Card(readout=CLASS, options={"init_values": 1e-5}, statistics=_H_OPTIMUS),
+    "bioptimus/H0-mini": Card(readout=CLASS_AND_MEAN, options=_SWIGLU, statistics=_H_OPTIMUS),
+    "prov-gigapath/prov-gigapath": Card(readout=CLASS),
+}
+
+
+def card_of(repository: str | None) -> Card | None:
+    """The card of "owner/name" or "owner/name@revision", whatever its capitals."""
+    wanted = (repository or "").partition("@")[0].lower()
+    return next((card for name, card in CARDS.items() if name.lower() == wanted), None)
