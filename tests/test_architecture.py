@@ -29,7 +29,7 @@ MAY_IMPORT = {
     "region_encoders": {"option_types", "registry", "regions"},
     "context_encoders": {"registry", "streaming"},
     "labels": {"output", "registry", "images"},
-    "heads": {"registry", "regions", "labels"},
+    "heads": {"option_types", "registry", "regions", "labels"},
     "model": {
         "output", "progress", "option_types", "registry", "images", "regions", "streaming", "region_encoders",
         "context_encoders", "heads",

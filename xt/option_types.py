@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from math import isfinite
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from sys import float_info
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 from xt.errors import ConfigError
 
@@ -11,6 +12,9 @@ Described = TypeVar("Described")
 
 LARGEST = 2**24
 """No option of a part is a larger number; what is meant as "no limit" can be said with it."""
+
+Measures = Annotated[Sequence[float] | None, "of any size"]
+"""Numbers that are measured on data, whatever its unit: nothing is made in their number or size."""
 
 
 def check_option(name: str, value: Any, kind: Any) -> None:
@@ -23,13 +27,15 @@ def check_option(name: str, value: Any, kind: Any) -> None:
     Raises:
         ConfigError: it is of another type, or holds a number that is not finite or beyond `LARGEST`.
     """
-    check_numbers(name, value)
+    is_measured = get_origin(kind) is Annotated
+    check_numbers(name, value, float_info.max if is_measured else LARGEST)
+    kind = get_args(kind)[0] if is_measured else kind
     if not _is_of(value, kind):
         wanted = kind.__name__ if isinstance(kind, type) else str(kind)
         raise ConfigError(f"{name} must be {wanted.replace('collections.abc.', '')}, got {value!r}")
 
 
-def check_numbers(name: str, value: Any, largest: int = LARGEST) -> None:
+def check_numbers(name: str, value: Any, largest: float = LARGEST) -> None:
     """Refuse numbers, also inside of lists and mappings, that are not finite or larger than anything meant.
 
     Raises:

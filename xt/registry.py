@@ -215,7 +215,7 @@ def create(registry: Registry[type[Part]], name: str, **options: Any) -> Part:
                 f"the {registry.kind} {name!r} has no option {option!r}{nearest(option, known)}; it takes "
                 f"{', '.join(known)}"
             )
-    hints = get_type_hints(part.__init__)
+    hints = get_type_hints(part.__init__, include_extras=True)
     for option, value in options.items():
         if option in hints:
             check_option(f"{option} of the {registry.kind} {name!r}", value, hints[option])

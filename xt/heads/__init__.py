@@ -4,10 +4,11 @@ from typing import Any
 
 from xt.errors import ConfigError
 from xt.heads.base import Head
-from xt.heads.classification import ClassificationHead, MultiLabelHead, RegressionHead
+from xt.heads.classification import ClassificationHead, MultiLabelHead
 from xt.heads.dense import DenseHead, FeatureGeometry
 from xt.heads.detection import DetectionHead
 from xt.heads.points import PointHead
+from xt.heads.regression import RegressionHead
 from xt.heads.segmentation import SegmentationHead
 from xt.labels.box_table import BoxTable
 from xt.labels.point_table import PointTable

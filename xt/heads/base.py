@@ -1,8 +1,10 @@
 """What every head is: tokens of images in, predictions out; it knows its loss and how its predictions read."""
 
 from abc import ABC, abstractmethod
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 
@@ -11,6 +13,19 @@ class Head(nn.Module, ABC):
 
     task: ClassVar[str]
     """The name of the task that it serves, see `xt.tasks`."""
+    ties_images: ClassVar[bool] = False
+    """Whether the loss compares the images of a step with each other, so that it is no mean over them: all processes'
+    predictions are brought together for it, and those of all validation images."""
+
+    @classmethod
+    def measured(cls, targets: NDArray[Any], given: Mapping[str, Any]) -> dict[str, Any]:
+        """Options that are measured on the targets of the training images, such as their mean, and saved with the
+        model; none of those that are given.
+
+        Raises:
+            ConfigError: the given ones do not fit the targets.
+        """
+        return {}
 
     @abstractmethod
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:

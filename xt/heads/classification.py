@@ -1,4 +1,4 @@
-"""One answer about a whole image: classes, several labels at once, or numbers."""
+"""One answer about a whole image: a class, or several labels at once."""
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -61,34 +61,3 @@ class MultiLabelHead(ClassificationHead):
     def probabilities(self, logits: Tensor) -> Tensor:
         """(B, K), each label's own probability."""
         return logits.sigmoid()
-
-
-class RegressionHead(Head):
-    """K numbers about an image, by mean squared error.
-
-    Args:
-        dim: width of the tokens, D.
-        num_classes: how many numbers, K.
-        num_heads: of the attention pooling.
-        dropout: share of the pooled values dropped in training, in [0, 1).
-    """
-
-    task = "regression"
-
-    def __init__(self, dim: int, num_classes: int, num_heads: int = 4, dropout: float = 0.0) -> None:
-        super().__init__()
-        self.pooling = AttentionPooling(dim, num_heads)
-        self.dropout = nn.Dropout(dropout)
-        self.regressor = nn.Linear(dim, num_classes)
-
-    def forward(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        pooled, weights = self.pooling(tokens, mask)
-        return self.regressor(self.dropout(pooled)), weights
-
-    def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
-        """Targets: (B, K), in their own unit."""
-        return F.mse_loss(logits, targets.to(logits.dtype))
-
-    def probabilities(self, logits: Tensor) -> Tensor:
-        """(B, K), the numbers themselves."""
-        return logits

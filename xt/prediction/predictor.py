@@ -65,7 +65,7 @@ class Prediction:
     @property
     def columns(self) -> dict[str, float]:
         """The numbers by the names that they have in a table."""
-        return {f"{self._task.column}({name})": value for name, value in self.scores.items()}
+        return self._task.cells(self.class_names, self.probabilities)
 
     @property
     def bars(self) -> dict[str, float] | None:

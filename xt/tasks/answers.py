@@ -2,6 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -62,6 +63,14 @@ class AnswerTask(Task):
             root=table.root,
             rows=table.rows,
         )
+
+    def fitted(self, model: "ModelConfig", table: "ImageTable") -> "ModelConfig":
+        from xt.heads import HEADS, Head
+
+        head = HEADS[model.head]
+        assert issubclass(head, Head)
+        measured = head.measured(table.targets, model.head_options)
+        return replace(model, head_options={**model.head_options, **measured})
 
     def dataset(
         self,
@@ -152,6 +161,10 @@ class AnswerTask(Task):
         from xt.tasks.validation import AnswerValidation
 
         return AnswerValidation(self, model)
+
+    def cells(self, names: Sequence[str], values: "NDArray[np.float64]") -> dict[str, float]:
+        """The answer's numbers by the columns that they have in a table; args as of `label`."""
+        return {f"{self.column}({name})": float(value) for name, value in zip(names, values, strict=True)}
 
     @abstractmethod
     def label(self, names: Sequence[str], values: "NDArray[np.float64]") -> str:

@@ -152,6 +152,14 @@ class Task(ABC):
         """Warn of labels that cannot be measured by with these settings."""
         return
 
+    def fitted(self, model: "ModelConfig", table: "ImageTable") -> "ModelConfig":
+        """The model with those options of its head that are measured on the labels of training images.
+
+        Raises:
+            ConfigError: options that are given do not fit the labels.
+        """
+        return model
+
     def check_outputs(self, table: "ImageTable") -> None:
         """Refuse a table from which nothing can be told apart.
 

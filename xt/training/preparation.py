@@ -1,6 +1,6 @@
 """What a run needs before its first step: the classes, pixel statistics, the model."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,19 @@ def resolve_classes(config: RunConfig, table: ImageTable) -> RunConfig:
             "leave them out, or set labels.class_names"
         )
     return replace(config, model=replace(given, num_classes=len(names), class_names=names))
+
+
+def fitted(config: RunConfig, table: ImageTable, stored: Mapping[str, Any] | None = None) -> RunConfig:
+    """The configuration with what the head takes from the labels of the training images.
+
+    Args:
+        stored: the model of a run that is gone on with: what was measured then, or was not in a version of before.
+    """
+    model = config.model
+    if stored is None:
+        return replace(config, model=task_of(model.head).fitted(model, table))
+    options = {**stored.get("head_options", {}), **model.head_options}
+    return replace(config, model=replace(model, head_options=options))
 
 
 def with_adapter(config: RunConfig) -> RunConfig:

@@ -33,7 +33,15 @@ from xt.training.loading import TrainingData, training_data
 from xt.training.mixing import Mixing
 from xt.training.module import TrainingModule
 from xt.training.optimiser import learning_rate_factor, make_optimiser
-from xt.training.preparation import LAST, opening, prepare_model, reading, resolve_classes, with_adapter
+from xt.training.preparation import (
+    LAST,
+    fitted,
+    opening,
+    prepare_model,
+    reading,
+    resolve_classes,
+    with_adapter,
+)
 from xt.training.quick_check import quick_check
 from xt.training.stages import StageBars
 from xt.training.tables import load_splits
@@ -99,8 +107,10 @@ def train(
         config = with_adapter(resolve_classes(config, splits.train))
         if resume_from is not None:
             stored = config_to_dict(read_checkpoint(resume_from).config)["model"]
-            config = _with_what_was_decided(stored, config)
+            config = fitted(_with_what_was_decided(stored, config), splits.train, stored)
             _check_same_model(stored, config, resume_from)
+        else:
+            config = fitted(config, splits.train)
         with warnings.catch_warnings():
             if _rank() != 0:
                 # The main process says it.
