@@ -293,3 +293,32 @@ def test_polygons_in_a_table(tmp_path):
     assert result.assumed.task == "segmentation"
     assert result.counts["validation"] == {"ground": 64 * 64 - 200, "tree": 200}
     assert [finding.rows for finding in result.of_severity(Severity.ERROR)] == [(2,)]
+
+
+def rows_of_patients(folder: Path, patients: str, splits: str) -> list[str]:
+    for row in range(len(patients)):
+        write(folder / f"{row}.tif", picture(row), number=row)
+    return [
+        f"{row}.tif,{'xy'[row % 2]},{p},{s}" for row, (p, s) in enumerate(zip(patients, splits, strict=True))
+    ]
+
+
+def test_rows_whose_split_parts_a_patient_are_named(tmp_path):
+    splits = [{"t": "train", "v": "val", "s": "test"}[letter] for letter in "tttttvvss"]
+    source = table(tmp_path, "image,label,patient,split", *rows_of_patients(tmp_path, "AABBCACDD", splits))
+    result = checked(source, "--data.group_column=patient")
+    found = [finding for finding in result.findings if "the group" in finding.sentence]
+    assert [(finding.sentence, finding.rows) for finding in found] == [
+        ("the group 'A' is in training and validation: what is measured may be knowing it again", (0, 1, 5)),
+        ("the group 'C' is in training and validation: what is measured may be knowing it again", (4, 6)),
+    ]
+    assert found[0].files[2].endswith("5.tif")
+    assert {finding.severity for finding in found} == {Severity.WARNING}
+
+
+def test_every_row_without_its_patient_is_named(tmp_path):
+    source = table(tmp_path, "image,label,patient,split", *rows_of_patients(tmp_path, "A BN", ["train"] * 4))
+    result = checked(source, "--data.group_column=patient")
+    found = [finding for finding in result.findings if "says no group" in finding.sentence]
+    assert [finding.rows for finding in found] == [(1,)]
+    assert found[0].severity is Severity.ERROR

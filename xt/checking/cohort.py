@@ -3,7 +3,7 @@
 import re
 from collections import Counter, defaultdict
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from xt.checking.findings import Finding, Severity
 from xt.checking.image_facts import ImageFacts
@@ -24,6 +24,7 @@ class Cohort:
         class_names: in the order of the model's outputs.
         in_channels: of the model; None where it is not given.
         one_resolution: whether images are read at one resolution whatever theirs is.
+        groups: row -> what it belongs to; empty where nothing says so.
     """
 
     facts: Sequence[ImageFacts]
@@ -32,6 +33,7 @@ class Cohort:
     class_names: tuple[str, ...]
     in_channels: int | None = None
     one_resolution: bool = False
+    groups: Mapping[int, str] = field(default_factory=dict)
 
 
 def findings_of(cohort: Cohort) -> Iterator[Finding]:
@@ -44,6 +46,7 @@ def findings_of(cohort: Cohort) -> Iterator[Finding]:
     yield from _turned(opened)
     yield from _empty(opened)
     yield from _equal(opened, cohort)
+    yield from _parted(cohort)
     yield from _beyond(opened)
     yield from _without_labels(cohort)
     yield from _never_shown(cohort)
@@ -148,6 +151,23 @@ def _equal(facts: Sequence[ImageFacts], cohort: Cohort) -> Iterator[Finding]:
         if len(labels) > 1:
             sentence += ", with different labels"
         yield Finding(severity=Severity.WARNING, sentence=sentence, rows=rows, files=files)
+
+
+def _parted(cohort: Cohort) -> Iterator[Finding]:
+    """Groups in several parts: what is measured of them was half seen in training."""
+    rows_of: dict[str, list[int]] = defaultdict(list)
+    for row, group in sorted(cohort.groups.items()):
+        if row in cohort.parts:
+            rows_of[group].append(row)
+    for group, rows in rows_of.items():
+        parts = [part for part in (TRAINING, VALIDATION, TEST) if part in {cohort.parts[row] for row in rows}]
+        if len(parts) > 1:
+            yield Finding(
+                severity=Severity.WARNING,
+                sentence=f"the group {group!r} is in {' and '.join(parts)}: what is measured may be knowing it again",
+                rows=tuple(rows),
+                files=tuple(one.path for one in cohort.facts if one.row in set(rows)),
+            )
 
 
 def _beyond(facts: Sequence[ImageFacts]) -> Iterator[Finding]:

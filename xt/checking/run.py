@@ -163,6 +163,7 @@ class _Check:
             class_names=self._class_names(),
             in_channels=None if self.assumed.task is None else self._channels(),
             one_resolution=self.config.model.resolution.is_set,
+            groups=self._groups(),
         )
         self.findings += findings_of(cohort)
         self._check_as_training_does()
@@ -232,6 +233,11 @@ class _Check:
                 yield facts.row, facts.labels.counts
         if self.table is not None:
             yield from self.task.classes_of_rows(self.table)
+
+    def _groups(self) -> dict[int, str]:
+        if self.table is None or self.table.groups is None:
+            return {}
+        return dict(zip(self.table.rows, self.table.groups, strict=True))
 
     def _class_names(self) -> tuple[str, ...]:
         return self.table.class_names if self.table is not None and self.task.has_classes else ()

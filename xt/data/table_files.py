@@ -6,10 +6,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from xt.data.grouping import warn_of_spellings
 from xt.data.label_columns import ReadLabels, classes, filled, in_rows
 from xt.errors import TableError
 from xt.images import stack_parts
-from xt.labels.formats.columns import classes_of, numbers, read_frame, texts
+from xt.labels.formats.columns import classes_of, is_unknown, numbers, read_frame, texts
 from xt.labels.image_table import (
     ImageTable,
     check_paths,
@@ -141,6 +142,29 @@ def read_microns(
             f"got {found[wrong[0]]:g} in {in_rows([frame.index[wrong[0]]])}"
         )
     return tuple(None if np.isnan(value) else float(value) for value in found)
+
+
+def read_groups(path: str | Path, column: str, rows: Sequence[int] | None = None) -> tuple[str, ...]:
+    """What each image of a table belongs to: a patient, a site.
+
+    Args:
+        rows: as of `read_table`.
+    Raises:
+        TableError: the column is missing, or empty in a row: an image whose group nobody knows cannot be kept with it.
+    """
+    path = Path(path)
+    frame = _read_frame(path, rows)
+    _check_column(frame, column, path)
+    found = classes_of(frame, column)
+    empty = [row for row, word in zip(frame.index, found, strict=True) if is_unknown(word)]
+    if empty:
+        raise TableError(
+            f"{path}: column {column!r} says no group in {in_rows(empty)}, so that such an image could be learned from "
+            "and measured by; give it its group, or a name of its own if it belongs with no other"
+        )
+    groups = tuple(found)
+    warn_of_spellings(groups, str(path))
+    return groups
 
 
 def has_column(path: str | Path, column: str) -> bool:

@@ -26,6 +26,7 @@ class ImageTable:
         splits: the split's name of every image, if the table says.
         rows: the place of every image in what was read, from 0.
         microns_per_pixel: of every image whose file does not say it, if the table does.
+        groups: what every image belongs to (a patient, a flight), if the table says: no division parts it.
     """
 
     source: str
@@ -35,6 +36,7 @@ class ImageTable:
     splits: tuple[str, ...] | None = None
     rows: tuple[int, ...] = ()
     microns_per_pixel: tuple[float | None, ...] | None = None
+    groups: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.rows) != len(self.paths):
@@ -56,6 +58,7 @@ class ImageTable:
             microns_per_pixel=None
             if self.microns_per_pixel is None
             else tuple(self.microns_per_pixel[index] for index in chosen),
+            groups=None if self.groups is None else tuple(self.groups[index] for index in chosen),
         )
 
     def microns_of(self, place: int) -> float | None:

@@ -6,8 +6,9 @@ from typing import Any
 
 from xt.data.augmentation import Augmentation
 from xt.data.feature_store import FeatureStore
+from xt.data.grouping import warn_of_unused
 from xt.data.sources import Source, TableSource
-from xt.data.splits import Splits, warn_of_doubles
+from xt.data.splits import Splits, warn_of_doubles, warn_of_parted
 from xt.errors import ConfigError
 from xt.labels.image_table import ImageTable
 from xt.model.config import ModelConfig
@@ -46,7 +47,7 @@ def load_table(
         rows=rows,
     )
     table = task.read_table(listed, labels, class_names=names, model=model)
-    return replace(table, microns_per_pixel=data.microns(rows))
+    return replace(table, microns_per_pixel=data.microns(rows), groups=data.groups(rows))
 
 
 def _other_labels(data: Source, head: str) -> str:
@@ -79,10 +80,12 @@ def load_splits(
     """The table's three parts, all their files being there; arguments as of `load_table`."""
     splits = data.divide(load_table(data, labels, model, class_names))
     warn_of_doubles(splits)
+    warn_of_parted(splits)
+    warn_of_unused(splits.parts, data.likely_groups())
     store = None if data.tokens is None else FeatureStore(data.tokens)
-    for part in (splits.train, splits.validation, splits.test):
-        if part is not None and store is None:
+    for part in splits.parts.values():
+        if store is None:
             part.check_files()
-        elif part is not None and store is not None:
+        else:
             store.check_images(part.paths, part.source)
     return splits

@@ -1,6 +1,6 @@
 """What the configuration says of images wherever they come from: how they are divided, read and changed."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -117,6 +117,14 @@ class Source:
     def microns(self, rows: Sequence[int] | None = None) -> tuple[float | None, ...] | None:
         """Micrometres a pixel of every image, where the source knows it and files may not."""
         return None
+
+    def groups(self, rows: Sequence[int] | None = None) -> tuple[str, ...] | None:
+        """What every image belongs to, where the source says it."""
+        return None
+
+    def likely_groups(self) -> Mapping[str, Sequence[str]]:
+        """What every image may belong to, by columns that are called as groups are and not named as such."""
+        return {}
 
     def _check_needs_no_pixels(self) -> None:
         if self.view != "whole":

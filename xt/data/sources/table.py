@@ -1,12 +1,13 @@
 """A table with a row for each image."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
+from xt.data.grouping import is_called_group
 from xt.data.sources.base import NamedSplits
-from xt.data.table_files import read_columns, read_image_paths, read_microns
+from xt.data.table_files import read_columns, read_groups, read_image_paths, read_microns
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,9 @@ class TableSource(NamedSplits):
     split_column: str = "split"
     """Column of the split's name; a table that has no column `split` is divided by chance, as the fractions
     say."""
+    group_column: str | None = None
+    """Column of what an image belongs to, such as its patient, site, flight or orbit: divisions by chance and folds
+    never part a group, and intervals draw whole ones."""
 
     def count_rows(self) -> int:
         return len(next(iter(read_columns(self.table).values()), ()))
@@ -35,3 +39,11 @@ class TableSource(NamedSplits):
 
     def microns(self, rows: Sequence[int] | None = None) -> tuple[float | None, ...] | None:
         return read_microns(self.table, self.microns_column, rows)
+
+    def groups(self, rows: Sequence[int] | None = None) -> tuple[str, ...] | None:
+        return None if self.group_column is None else read_groups(self.table, self.group_column, rows)
+
+    def likely_groups(self) -> Mapping[str, Sequence[str]]:
+        if self.group_column is not None:
+            return {}
+        return {name: words for name, words in read_columns(self.table).items() if is_called_group(name)}

@@ -203,6 +203,11 @@ def in_words(value: Any) -> bool | None:
     return True if word in _YES else False if word in _NO or not word else None
 
 
+def is_unknown(word: str) -> bool:
+    """Whether a text is one that programs write where they know nothing, such as "", "NA" and "null"."""
+    return word.lower() in _UNKNOWN
+
+
 def _is_nothing(value: Any) -> bool:
     # JSON may give lists, of which each entry would be asked.
     return bool(pd.api.types.is_scalar(value) and pd.isna(value))
