@@ -119,9 +119,9 @@ class _Check:
     def look(self, progress: OnStep | None) -> None:
         """Open everything."""
         data, options = self.config.data, self.options
-        if data.tokens is not None:
+        if data.encoded is not None:
             self._add(
-                Severity.NOTE, f"the images were not opened, as training reads {data.tokens} in their place"
+                Severity.NOTE, f"the images were not opened, as training reads {data.encoded} in their place"
             )
             return
         how = Looking(

@@ -66,7 +66,7 @@ def config_of(
     from xt.config.parser import load_config
 
     config = load_config(files[0] if files else None, overrides)
-    if config.data.tokens is None:
+    if config.data.encoded is None:
         _refuse_what_is_known_now(config)
     return config
 

@@ -135,6 +135,9 @@ class _Given:
 def _build(values: Mapping[str, Any], overrides: Sequence[str], source: str) -> RunConfig:
     given = _Given(values, overrides, source)
     of_model = given.section("model")
+    if given.section("data").get("features"):
+        # Where only features are there, nothing finds them.
+        of_model.setdefault("encoder", "features")
     if not of_model.get("encoder"):
         given.check_keys("", "")
         raise ConfigError(

@@ -228,7 +228,7 @@ class RunConfig:
             return
         self.model.check_answers(task_of(self.model.head).about_places)
         whole = Source()
-        for name in ("augmentation", "view", "crops", "tokens", "nodata"):
+        for name in ("augmentation", "view", "crops", "tokens", "features", "nodata"):
             if getattr(self.data, name) != getattr(whole, name):
                 raise ConfigError(
                     f"data.{name} is about images that are read region by region, but model.image_size has them read "
@@ -259,10 +259,10 @@ class RunConfig:
                 f"model.encoder_dtype is {self.model.encoder_dtype}, which is too coarse for weights that are trained: "
                 "set optim.encoder_train to none or lora:RANK, or leave model.encoder_dtype out"
             )
-        if self.data.tokens is not None and not (schedule.is_all or schedule.is_frozen):
+        if self.data.encoded is not None and not (schedule.is_all or schedule.is_frozen):
             raise ConfigError(
-                "data.tokens holds what the region encoder has found, so that nothing of it can be trained: leave "
-                f"optim.encoder_train out, got {self.optim.encoder_train!r}"
+                f"{self.data.encoded} holds what the region encoder has found, so that nothing of it can be "
+                f"trained: leave optim.encoder_train out, got {self.optim.encoder_train!r}"
             )
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from xt.data.augmentation import Augmentation
+from xt.data.feature_folder import FeatureFolder
 from xt.data.feature_store import FeatureStore
 from xt.data.grey import in_colour
 from xt.data.views import evaluation_views, training_view
@@ -45,7 +46,7 @@ class Reading:
     crops: int = 1
     nodata: float | None = None
     alpha: Alpha = ALPHA
-    features: FeatureStore | None = None
+    features: FeatureStore | FeatureFolder | None = None
     image_size: int | None = None
     workers: int = 0
     channels: int | None = None

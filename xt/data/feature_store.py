@@ -32,6 +32,7 @@ from xt.regions.grid import RegionGrid
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from xt.labels.image_table import ImageTable
     from xt.model.xt import XT
 
 # As the first stores were written, whose features were called tokens.
@@ -95,6 +96,10 @@ class FeatureStore:
             ImageError: the file was changed after it was encoded.
         """
         return StoredImage(self, str(image))
+
+    def of_table(self, table: "ImageTable") -> "ImageTable":
+        """All images of a table: those that are missing are refused (`check_images`), for they can be encoded."""
+        return table
 
     def check_images(self, images: Sequence[str | os.PathLike[str]], source: str) -> None:
         """Refuse images that are not there, or were changed after they were encoded; `source` names their table.

@@ -80,7 +80,7 @@ def check_inputs(
     if len(grids) != len(names):
         raise ShapeError(f"each image needs its grid, got {len(names)} images and {len(grids)} grids")
     for name, count, shape, grid in zip(names, channels, shapes, grids, strict=True):
-        if count != in_channels:
+        if count is not None and count != in_channels:
             hint = "" if isinstance(images, Tensor) else alpha_hint(images[names.index(name)], in_channels)
             raise ShapeError(
                 f"{name} has {count} channel{'s' if count != 1 else ''}, the model takes {in_channels}: "

@@ -11,7 +11,7 @@ The network is what a subclass brings; all else is the same for all of them.
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -55,9 +55,11 @@ class RegionEncoder(nn.Module, ABC):
         adapter: what stands beside the network's weights, such as "lora:8"; None for nothing.
         readout: what a token is made of, see `xt.region_encoders.readout`.
         origin: where the network's weights are from, as `xt.region_encoders.origin` says it; None for nowhere.
+        takes_pixels: whether it has a network at all; where not, images have been encoded before.
         registered_as: the name under which it can be made again; None for one that only its maker can make.
     """
 
+    takes_pixels: ClassVar[bool] = True
     feature_dims: list[int]
     strides: list[int]
     tokens_per_side: int

@@ -6,6 +6,7 @@ from typing import Any
 from torch import nn
 
 from xt.errors import ConfigError
+from xt.region_encoders import features
 from xt.region_encoders.base import RegionEncoder
 from xt.region_encoders.module import ModuleEncoder
 from xt.region_encoders.pretrained import weights_for
@@ -47,6 +48,8 @@ def create_region_encoder(
     Raises:
         ConfigError: there is none of that name, or the settings do not fit it.
     """
+    if name == features.NAME:
+        return _of_features(dim, options or {}, settings)
     if name not in REGION_ENCODERS:
         return TimmEncoder(name, dim, options=options, **settings)
     settings.pop("origin", None)
@@ -55,13 +58,30 @@ def create_region_encoder(
     return encoder
 
 
+def _of_features(dim: int, options: Mapping[str, Any], settings: Mapping[str, Any]) -> RegionEncoder:
+    """Refused are settings of a network, of which there is none."""
+    none = {"region_size": (1,), "halo": (0,), "tokens_per_region": (1,), "pretrained": (False,)}
+    for name, allowed in none.items():
+        if settings.get(name) not in (None, *allowed):
+            raise ConfigError(
+                f"{name} is about pixels, and the encoder {features.NAME!r} takes none: leave it out, got "
+                f"{settings[name]!r}"
+            )
+    for name in options:
+        if name not in ("width", "made_by"):
+            raise ConfigError(
+                f"the encoder {features.NAME!r} has no option {name!r}; it takes width and made_by"
+            )
+    return features.FeatureEncoder(dim, **options)
+
+
 def refuse_without_weights(name: str, pretrained: bool | str) -> None:
     """Say before anything else is done that the weights of a region encoder are neither here nor to be had.
 
     Raises:
         ConfigError: they are not.
     """
-    if pretrained and name not in REGION_ENCODERS:
+    if pretrained and name not in (features.NAME, *REGION_ENCODERS):
         weights_for(source_of(name), pretrained)
 
 

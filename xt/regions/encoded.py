@@ -15,7 +15,7 @@ from torch import Tensor
 
 from xt.errors import ShapeError
 from xt.regions.ahead import made_ahead
-from xt.regions.grid import RegionGrid
+from xt.regions.scattered import Regions
 
 # Features are far smaller than the pixels they come from: a region batch of them would be too little to read at once.
 _LEAST_BYTES = 2**20
@@ -26,15 +26,15 @@ class EncodedImage(ABC):
 
     Attributes:
         name: of the image, for messages.
-        channels: that the image has.
+        channels: that the image has; None where nobody knows any more.
         grid: the regions that were encoded.
         feature_shape: (N, C), tokens of a region and channels of the last feature map.
         dtype: of the features.
     """
 
     name: str
-    channels: int
-    grid: RegionGrid
+    channels: int | None
+    grid: Regions
     feature_shape: tuple[int, int]
     dtype: np.dtype
 

@@ -126,6 +126,10 @@ class RegionGrid:
         inside = np.stack(np.meshgrid(centres, centres, indexing="ij"), axis=-1).reshape(1, -1, 2)
         return (self.origins[:, None, :] + inside).reshape(-1, 2)
 
+    def cell(self, tokens_per_side: int) -> float:
+        """Side of a cell of `to_map`, in pixels."""
+        return self.region_size / tokens_per_side
+
     def to_map(self, values: NDArray[np.floating], tokens_per_side: int) -> NDArray[np.floating]:
         """Lay one value a token out where the tokens lie.
 

@@ -5,11 +5,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from xt.regions.grid import RegionGrid
+from xt.regions.scattered import Regions
 
 
 def as_sequences(
-    tokens: Tensor, grids: Sequence[RegionGrid], tokens_per_side: int
+    tokens: Tensor, grids: Sequence[Regions], tokens_per_side: int
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     """The tokens of all regions as one sequence an image.
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from xt.errors import ShapeError
 from xt.images.location import Control, Transform, compose
-from xt.regions.grid import RegionGrid
+from xt.regions.scattered import Regions
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
@@ -52,7 +52,7 @@ class RelevanceMap:
 
 def relevance_map(
     weights: NDArray[np.floating],
-    grid: RegionGrid,
+    grid: Regions,
     tokens_per_side: int,
     image: "LargeImage | None" = None,
     stretch: tuple[float, float] | None = None,
@@ -74,7 +74,7 @@ def relevance_map(
         )
     mean = weights.mean()
     values = grid.to_map(weights / mean if mean > 0 else weights, tokens_per_side)
-    step = grid.region_size / tokens_per_side
+    step = grid.cell(tokens_per_side)
     height, width = -int(-grid.height // step), -int(-grid.width // step)
     mpp = image.microns_per_pixel if image is not None else None
     shape = (grid.height, grid.width) if image is None else image.shape

@@ -10,6 +10,7 @@ import torch
 from xt.config.parser import config_from_dict, config_to_dict
 from xt.config.run import RunConfig
 from xt.data.dataset import Reading
+from xt.data.feature_folder import FeatureFolder, features_at
 from xt.data.feature_store import FeatureStore
 from xt.data.grey import in_colour, palette_hint
 from xt.data.photo_dataset import PhotoDataset, photo_statistics
@@ -24,6 +25,7 @@ from xt.model.build import build_model, complete
 from xt.model.config import ModelConfig
 from xt.model.weights_file import read_safetensors
 from xt.model.xt import XT
+from xt.region_encoders import features
 from xt.region_encoders.weights import take_weights
 from xt.streaming.map import Streaming
 from xt.tasks import task_of
@@ -76,6 +78,42 @@ def with_adapter(config: RunConfig) -> RunConfig:
     return config if adapter is None else replace(config, model=replace(config.model, adapter=str(adapter)))
 
 
+def refuse_without_features(config: RunConfig) -> None:
+    """Say before anything else is done that the model takes features, and nothing says where they are.
+
+    Raises:
+        ConfigError: nothing does.
+    """
+    if config.model.encoder == features.NAME and config.data.encoded is None:
+        raise ConfigError(
+            f"model.encoder is {features.NAME!r}, which finds nothing in pixels: give the folder of features "
+            "(data.features), or name a region encoder"
+        )
+
+
+def with_features(config: RunConfig, table: ImageTable) -> RunConfig:
+    """The configuration of a run that begins with features of others, with what their files say of them in its model.
+
+    Raises:
+        ConfigError: they are wider than it says, or those of a store, whose encoder is known.
+    """
+    model, encoded = config.model, config.data.encoded
+    if model.encoder != features.NAME:
+        return config
+    assert encoded is not None, "refused before the table is read"
+    place = features_at(encoded)
+    if isinstance(place, FeatureStore):
+        made = ", ".join(f"model.{name}={value}" for name, value in place.settings.items() if value)
+        raise ConfigError(f"{encoded} was made by a region encoder that is known: say which ({made})")
+    kind = place.kind(table.paths)._asdict()
+    for name, value in model.encoder_options.items():
+        if value not in (None, kind.get(name, value)):
+            raise ConfigError(
+                f"model.encoder_options.{name} is {value}, and the features in {encoded} say {kind[name]}: leave it out"
+            )
+    return replace(config, model=replace(model, encoder_options={**model.encoder_options, **kind}))
+
+
 def _some(names: Sequence[str]) -> str:
     """All of a few names; of thousands the first."""
     more = f", ... ({len(names)})" if len(names) > _MOST_NAMED else ""
@@ -89,8 +127,9 @@ def prepare_model(config: RunConfig, table: ImageTable, report: Report | None = 
     weights' own, measured on regions of the training images. With `data.tokens`, weights and statistics that the
     configuration does not give come from there.
     """
-    store = None if config.data.tokens is None else FeatureStore(config.data.tokens)
-    if store is None and config.model.image_size is None:
+    encoded = None if config.data.encoded is None else features_at(config.data.encoded)
+    store = encoded if isinstance(encoded, FeatureStore) else None
+    if encoded is None and config.model.image_size is None:
         _check_channels(config, table)
     # A store has the weights, so that the pretrained ones need not be fetched.
     # Adapters come behind the weights that they stand beside; in a store they have been put in before.
@@ -101,6 +140,9 @@ def prepare_model(config: RunConfig, table: ImageTable, report: Report | None = 
         has_statistics |= load_encoder(model, Path(config.train.init_encoder))
     if store is not None:
         _take_encoder(store, model, config, has_statistics)
+    elif isinstance(encoded, FeatureFolder):
+        _check_kind(encoded, model, table)
+        model.region_encoder.freeze()
     elif not has_statistics:
         _set_statistics(model, *_measured_statistics(model, config, table, report))
     if store is None:
@@ -167,7 +209,7 @@ def opening(data: Source, model: ModelConfig) -> Reading:
         crops=data.crops,
         nodata=data.nodata,
         alpha=data.alpha,
-        features=None if data.tokens is None else FeatureStore(data.tokens),
+        features=None if data.encoded is None else features_at(data.encoded),
         image_size=model.image_size,
         workers=data.photos.workers,
         channels=_channels(model, data),
@@ -205,6 +247,18 @@ def _take_encoder(store: FeatureStore, model: XT, config: RunConfig, has_statist
         _set_statistics(model, state["scaling.mean"], state["scaling.std"])
     store.check_encoder(model, config.data.nodata, config.data.alpha)
     model.region_encoder.freeze()
+
+
+def _check_kind(folder: FeatureFolder, model: XT, table: ImageTable) -> None:
+    """Refuse features of others that the model's region encoder would not have found so."""
+    kind, encoder = folder.kind(table.paths[:1]), model.region_encoder
+    if (encoder.tokens_per_region, encoder.feature_width) != (1, kind.width):
+        raise ConfigError(
+            f"the features in {folder.path} are {kind.width} numbers a "
+            f"patch{f' of {kind.made_by}' if kind.made_by else ''}; "
+            f"{encoder.name} finds {encoder.feature_width} for each of {encoder.tokens_per_region} tokens a "
+            "region: set model.tokens_per_region to 1 and model.readout to what it was, or leave model.encoder out"
+        )
 
 
 def _check_channels(config: RunConfig, table: ImageTable) -> None:

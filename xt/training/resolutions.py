@@ -50,7 +50,7 @@ def check_resolutions(
         ConfigError: the model has a resolution, and there are images that do not say theirs.
         ImageError: an image cannot be opened.
     """
-    if model.image_size is not None or data.tokens is not None or data.view == "downsample":
+    if model.image_size is not None or data.encoded is not None or data.view == "downsample":
         return
     resolution = model.resolution
     there = [table for table in tables if table is not None]

@@ -39,8 +39,10 @@ from xt.training.preparation import (
     opening,
     prepare_model,
     reading,
+    refuse_without_features,
     resolve_classes,
     with_adapter,
+    with_features,
 )
 from xt.training.quick_check import quick_check
 from xt.training.stages import StageBars
@@ -98,13 +100,14 @@ def train(
     out = Path(config.train.out)
     resume_from = _resume_from(config.train, out)
     report = None if _rank() != 0 else _both(report, progress, config.train)
+    refuse_without_features(config)
     if config.model.pretrained and config.data.tokens is None:
         # Before minutes are spent on tables and images.
         refuse_without_weights(config.model.encoder, config.model.pretrained)
     with _own_folder(out), _quiet():
         seed_everything(config.train.seed, verbose=False)
         splits = load_splits(config.data, config.labels, config.model)
-        config = with_adapter(resolve_classes(config, splits.train))
+        config = with_features(with_adapter(resolve_classes(config, splits.train)), splits.train)
         if resume_from is not None:
             stored = config_to_dict(read_checkpoint(resume_from).config)["model"]
             config = fitted(_with_what_was_decided(stored, config), splits.train, stored)
@@ -210,7 +213,7 @@ def _module(model: XT, config: RunConfig) -> TrainingModule:
         resolved_config=config_to_dict(config),
         evaluation=config.evaluation,
         # Where everything is trained, what a network of one's own has frozen stays so.
-        schedule=None if config.data.tokens is not None or optim.schedule.is_all else optim.schedule,
+        schedule=None if config.data.encoded is not None or optim.schedule.is_all else optim.schedule,
         region_parallel=config.train.region_parallel,
         mixing=Mixing(config.data.photos, model.config.num_classes) if config.data.photos.mixes else None,
     )

@@ -5,7 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from xt.data.augmentation import Augmentation
-from xt.data.feature_store import FeatureStore
+from xt.data.feature_folder import features_at
 from xt.data.grouping import warn_of_unused
 from xt.data.sources import Source, TableSource
 from xt.data.splits import Splits, warn_of_doubles, warn_of_parted
@@ -68,9 +68,10 @@ def _check_meant(data: Source, task: Task, head: str) -> None:
                 f"data.augmentation.{name} is for the heads {', '.join(fitting)}, but model.head is {head!r}; leave it "
                 "out"
             )
-    if task.about_places and (data.tokens is not None or data.view != "whole"):
+    if task.about_places and (data.encoded is not None or data.view != "whole"):
         raise ConfigError(
-            f"model.head {head!r} takes whole images with their pixels: leave out data.tokens and data.view"
+            f"model.head {head!r} takes whole images with their pixels: leave out data.tokens, data.features and "
+            "data.view"
         )
 
 
@@ -78,14 +79,16 @@ def load_splits(
     data: Source, labels: Any, model: ModelConfig, class_names: Sequence[str] | None = None
 ) -> Splits:
     """The table's three parts, all their files being there; arguments as of `load_table`."""
-    splits = data.divide(load_table(data, labels, model, class_names))
+    table = load_table(data, labels, model, class_names)
+    encoded = None if data.encoded is None else features_at(data.encoded)
+    splits = data.divide(table if encoded is None else encoded.of_table(table))
     warn_of_doubles(splits)
     warn_of_parted(splits)
     warn_of_unused(splits.parts, data.likely_groups())
-    store = None if data.tokens is None else FeatureStore(data.tokens)
-    for part in splits.parts.values():
-        if store is None:
-            part.check_files()
-        else:
-            store.check_images(part.paths, part.source)
+    parts = splits.parts.values()
+    if encoded is not None:
+        encoded.check_images([path for part in parts for path in part.paths], table.source)
+        return splits
+    for part in parts:
+        part.check_files()
     return splits

@@ -42,6 +42,9 @@ class Source:
     tokens: str | None = None
     """Store that `xt encode` made of the images: no pixels are read, the region encoder's backbone comes from
     the store and stays as it is (`model.pretrained` has no part in it), and all else is trained."""
+    features: str | None = None
+    """Folder of features that other programs have found, a file (.h5, .pt) an image, as TRIDENT, CLAM and STAMP write
+    them; or a store of `xt encode`, as `tokens`. No pixels are read, nor need they be there."""
     view: View = "whole"
     """What the model is given of an image: all of it, or (the baselines of `xt compare`) the image averaged
     down to one region, or one crop of the size of a region."""
@@ -55,7 +58,7 @@ class Source:
     """With `model.image_size`: how photographs are read, and their random changes, instead of `augmentation`."""
 
     def __post_init__(self) -> None:
-        if self.tokens is not None:
+        if self.encoded is not None:
             self._check_needs_no_pixels()
         in_range("data.validation_fraction", self.validation_fraction, 0, 1, upper_open=True)
         in_range("data.test_fraction", self.test_fraction, 0, 1, upper_open=True)
@@ -67,6 +70,11 @@ class Source:
         in_range("data.split_seed", self.split_seed, 0)
         in_range("data.crops", self.crops, 1)
         in_range("data.statistics_regions", self.statistics_regions, 1)
+
+    @property
+    def encoded(self) -> str | None:
+        """Where features lie that stand for the images' pixels; None where there are none."""
+        return self.tokens or self.features
 
     @property
     def place(self) -> str:
@@ -127,16 +135,19 @@ class Source:
         return {}
 
     def _check_needs_no_pixels(self) -> None:
+        name = "tokens" if self.tokens else "features"
+        if self.tokens and self.features:
+            raise ConfigError("data.tokens and data.features both stand for the pixels: give one of them")
         if self.view != "whole":
             raise ConfigError(
-                f"data.tokens holds whole images, so data.view must be 'whole', got {self.view!r}; the baselines of "
-                "`xt compare` need the pixels: leave data.tokens out"
+                f"data.{name} holds whole images, so data.view must be 'whole', got {self.view!r}; the baselines of "
+                f"`xt compare` need the pixels: leave data.{name} out"
             )
         changes = ("brightness", "contrast", "saturation", "train_size")
         wanted = [f"data.augmentation.{name}" for name in changes if getattr(self.augmentation, name)]
         if wanted:
             raise ConfigError(
-                f"{' and '.join(wanted)} need{'s' if len(wanted) == 1 else ''} pixels, and data.tokens has none: leave "
+                f"{' and '.join(wanted)} need{'s' if len(wanted) == 1 else ''} pixels, and data.{name} has none: leave "
                 "out either"
             )
 
