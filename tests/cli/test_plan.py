@@ -66,6 +66,41 @@ def test_a_configuration_with_changes(capsys, tmp_path):
     assert "convnext_atto, none; 4 regions of 64 pixels at a time" in shown
 
 
+def test_what_is_trained_by_a_name_a_configuration_and_a_model(capsys, tmp_path):
+    def trained(*arguments):
+        status, shown = plan(capsys, "--image", "640x900", "--device", "40GB", "--json", *arguments)
+        assert status == 0, shown
+        return json.loads(shown)["trained"]
+
+    everything, adapter, last = (
+        trained(*SMALL, *rest)
+        for rest in (
+            (),
+            ("--encoder-train", "lora:2"),
+            ("--encoder-train", "last:1", "--checkpoint-activations"),
+        )
+    )
+    assert adapter < last < everything
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "model: {encoder: convnext_atto, region_size: 64, context: none, dim: 32}\n"
+        "optim: {encoder_train: {0: none, 5: lora:2}}\n"
+    )
+    assert trained("--model", path) == adapter
+    assert trained("--model", path, "--encoder-train", "all") == everything
+    checkpoint = tmp_path / "model.safetensors"
+    small_model(context="none").save(checkpoint)
+    assert trained("--model", checkpoint, "--encoder-train", "none") < trained("--model", checkpoint)
+    status, shown = plan(capsys, "--image", "640x900", *SMALL, "--encoder-train", "lora")
+    assert status == 2
+    assert "--encoder-train must be one of all, none," in shown
+
+
+def test_a_share_of_the_regions(capsys):
+    _, shown = plan(capsys, "--image", "6400x6400", *SMALL, "--device", "40GB", "--share", "0.2")
+    assert "regions   2,000" in shown
+
+
 def test_what_does_not_fit_ends_in_one_sentence(capsys):
     status, shown = plan(capsys, "--image", "640x900", *SMALL, "--device", "100MB")
     assert status == 1

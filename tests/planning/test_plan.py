@@ -1,6 +1,7 @@
 """Plans: what is counted is what would be there, more needs more, and what does not fit is said."""
 
 import json
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -15,9 +16,12 @@ from xt.context_encoders import CONTEXT_ENCODERS
 from xt.errors import ConfigError, ShapeError
 from xt.model.region_batch import default_region_batch, one_region, power_of_two
 from xt.planning.costs import Costs, encoder_footprints, mixing_footprint, of_regions, passes
+from xt.planning.frozen import FrozenCosts, found_bytes, kept_on_device
+from xt.region_encoders.trained import Schedule
 from xt.streaming.footprint import Footprint, footprint
 from xt.streaming.limits import RegionLimits
 from xt.streaming.memory import SavedBytes
+from xt.training.encoder_stages import learn_most
 
 
 def planned(device="2GB", size=(640, 900), *, context="none", **settings):
@@ -305,3 +309,49 @@ def test_the_graph_of_a_dense_model_is_as_large_as_a_real_one():
         result = work(torch.zeros(4, 3, 64, 64, dtype=torch.uint8))
     found = encoder_footprints(model, graph=True)[1]
     assert found.kept_bytes == pytest.approx(saved.total + result.nbytes, rel=0.03)
+
+
+def trained_part(part: str):
+    model = small_model(context="mamba")
+    learn_most(model.region_encoder, Schedule.parse(part))
+    return model
+
+
+def test_a_network_that_does_not_learn_is_run_once():
+    size = (640, 900)
+    frozen, whole = (xt.plan(trained_part(part), size, "2GB", region_batch=8) for part in ("none", "all"))
+    assert frozen.trained < whole.trained == whole.weights
+    assert f"{whole.weights / 1e6:,.1f} million, all of them trained" in str(whole)
+    assert f"{frozen.trained / 1e6:,.2f} million of them trained" in str(frozen)
+    # Whatever graphs are kept: there are none of the network.
+    assert len({frozen.training(keep).peak_bytes for keep in ("none", "auto", "all")}) == 1
+    assert frozen.graph_bytes < whole.graph_bytes / 10
+    model = trained_part("none")
+    encoder = model.region_encoder
+    found = frozen.regions * encoder.tokens_per_region * encoder.feature_width * 4
+    assert found_bytes(model, frozen.regions) == found
+    costs = Costs(**dict.fromkeys((entry.name for entry in fields(Costs)), 1.0))
+    once = FrozenCosts(**vars(costs), found_bytes=3.0)
+    assert costs.again(0) == 1
+    assert once.again(0) == 0
+
+
+def test_what_is_found_lies_on_the_device_where_it_fits_there_and_else_on_the_host():
+    assert kept_on_device(100, 1000, on_host=True) == kept_on_device(100, 1000, on_host=False) == 100
+    assert kept_on_device(900, 1000, on_host=False) == 0
+    assert kept_on_device(900, 1000, on_host=True) is None
+
+
+def test_the_costliest_part_of_a_schedule_is_planned():
+    def graph(part):
+        return xt.plan(trained_part(part), (640, 900), "2GB", region_batch=8).graph_bytes
+
+    assert graph({0: "none", 3: "last:1", 5: "last:2"}) == graph("last:2") > graph("last:1")
+
+
+def test_a_share_of_the_regions():
+    whole, fifth = (planned(size=(6400, 6400), share=share) for share in (1.0, 0.2))
+    assert fifth.regions == round(whole.regions * 0.2)
+    for share in (0, -1, 1.5):
+        with pytest.raises(ConfigError, match=f"share must be above 0 and at most 1, .*got {share}"):
+            planned(share=share)

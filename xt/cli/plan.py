@@ -15,8 +15,12 @@ from xt.recipes import is_configuration
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
+    from xt.model.config import ModelConfig
     from xt.model.xt import XT
+    from xt.region_encoders.trained import Schedule
 
+# What belongs to a model that is made here.
+_OF_MODELS = ("context", "region_size", "tokens_per_region", "dim", "encoder_dtype")
 
 EXAMPLES = (
     "xt plan --model classification --image 29000x25000 --device 40GB",
@@ -46,6 +50,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="cpu, cuda, cuda:1, or the memory of a device that is not here, such as 40GB (default: a GPU if there is "
         "one, else the CPU)",
     )  # fmt: skip
+    parser.add_argument(
+        "--encoder-train", metavar="WHAT",
+        help="what of the region encoder's network is trained, as optim.encoder_train says it: all, none, last:N, "
+        "lora:RANK, dora:RANK, norm_and_bias (default: a configuration's own, else all)",
+    )  # fmt: skip
+    parser.add_argument(
+        "--encoder-dtype", choices=("float32", "bfloat16"),
+        help="type that the network's weights lie in, where none or adapters are trained",
+    )  # fmt: skip
+    parser.add_argument(
+        "--checkpoint-activations", action="store_true",
+        help="compute what lies inside the network's blocks again, as train.checkpoint_activations does",
+    )  # fmt: skip
+    parser.add_argument(
+        "--share", type=float, default=1.0, metavar="SHARE",
+        help="of the regions that hold something and are looked at, such as 0.2 of a slide (default: %(default)s)",
+    )  # fmt: skip
     parser.add_argument("--region-batch", type=int, metavar="N", help="regions on the device at one time")
     parser.add_argument(
         "--optimizer", choices=("none", "sgd", "adamw"), default="none",
@@ -73,6 +94,7 @@ def run(arguments: argparse.Namespace) -> int:
         measure=arguments.measure,
         region_batch=arguments.region_batch,
         optimizer=arguments.optimizer,
+        share=arguments.share,
     )
     as_text = fitted_columns(str(result), sys.stdout)
     print(json.dumps(result.as_dict(), indent=1) if arguments.json else as_text)
@@ -98,32 +120,54 @@ def _image(text: str) -> "tuple[int, int] | LargeImage":
 
 def _model(arguments: argparse.Namespace, image: "tuple[int, int] | LargeImage") -> "XT":
     """The model that is meant; one that is only named takes the image's channels."""
-    from xt.model.build import build_model
     from xt.model.config import ModelConfig
+    from xt.region_encoders.adapters import checkpoint_activations
+    from xt.region_encoders.trained import Schedule
+    from xt.training.encoder_stages import learn_most
 
     path = Path(arguments.model)
-    given = {
-        name: getattr(arguments, name)
-        for name in ("context", "region_size", "tokens_per_region", "dim")
-        if getattr(arguments, name) is not None
-    }
+    given = {name: getattr(arguments, name) for name in _OF_MODELS if getattr(arguments, name) is not None}
+    train = (
+        None
+        if arguments.encoder_train is None
+        else Schedule.parse(arguments.encoder_train, "--encoder-train")
+    )
     if is_configuration(arguments.model):
         from xt.config.parser import load_config
 
         config = load_config(arguments.model)
-        model = build_model(replace(config.model, pretrained=False, **given))
-        region_batch = config.train.region_batch
-        model.streaming = replace(model.streaming, region_batch=region_batch)
-        return model
-    if not path.exists():
+        schedule = train or config.optim.schedule
+        model = _made(replace(config.model, pretrained=False, **given), schedule)
+        model.streaming = replace(model.streaming, region_batch=config.train.region_batch)
+        again = arguments.checkpoint_activations or config.train.checkpoint_activations
+    elif not path.exists():
         if not isinstance(image, tuple):
             given["in_channels"] = image.channels
-        return build_model(ModelConfig(encoder=arguments.model, **given))
-    if given:
-        raise ConfigError(
-            f"{path} is a trained model: --{', --'.join(given).replace('_', '-')} cannot change it; name its region "
-            "encoder instead of the file"
-        )
-    from xt.training.checkpoints import load_trained
+        model = _made(ModelConfig(encoder=arguments.model, **given), train or Schedule.parse("all"))
+        again = arguments.checkpoint_activations
+    else:
+        if given:
+            raise ConfigError(
+                f"{path} is a trained model: --{', --'.join(given).replace('_', '-')} cannot change it; name its "
+                "region encoder instead of the file"
+            )
+        from xt.training.checkpoints import load_trained
 
-    return load_trained(path)[0]
+        model, again = load_trained(path)[0], arguments.checkpoint_activations
+        if train is not None:
+            learn_most(model.region_encoder, train)
+    if again:
+        checkpoint_activations(model.region_encoder.network, model.region_encoder.name)
+    return model
+
+
+def _made(config: "ModelConfig", schedule: "Schedule") -> "XT":
+    """A model without the weights that would be downloaded, of which the costliest part that is trained learns."""
+    from xt.model.build import build_model
+    from xt.training.encoder_stages import learn_most
+
+    adapter = schedule.adapter
+    model = build_model(config if adapter is None else replace(config, adapter=str(adapter)))
+    if not schedule.is_all:
+        learn_most(model.region_encoder, schedule)
+    return model

@@ -92,6 +92,10 @@ class Costs:
         backward += self.encoder_gradient_bytes
         return self.parameter_bytes + self.optimizer_bytes + max(encoding, mixing, backward)
 
+    def again(self, kept: int) -> float:
+        """How many region batches are computed a second time in a training step that keeps so many graphs."""
+        return max(self.passes * (self.regions / self.region_batch - kept), 0)
+
     def kept_in(self, memory_bytes: float) -> int:
         """How many region batches' graphs are kept in so much memory."""
         room = GRAPH_SHARE * (memory_bytes - self.training_bytes(0))

@@ -3,23 +3,24 @@
 import os
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
-from numbers import Integral
 from typing import Literal, get_args
 
 import torch
 
-from xt.errors import ConfigError, ShapeError
-from xt.images import LargeImage, open_image
+from xt.errors import ConfigError
+from xt.images import LargeImage
 from xt.model.build import build_model
 from xt.model.config import ModelConfig
 from xt.model.region_batch import LARGEST, LARGEST_ELSEWHERE
 from xt.model.xt import XT
-from xt.planning.calibration import Measured, measure
+from xt.planning.calibration import measure
 from xt.planning.costs import Costs, encoder_footprints, mixing_footprint, of_regions, passes
-from xt.planning.device import PlannedDevice, Speed, planned_device, rough_speed
+from xt.planning.device import PlannedDevice, planned_device, rough_speed
+from xt.planning.frozen import FrozenCosts, found_bytes, kept_on_device
+from xt.planning.regions import part_of, planned_grid
+from xt.planning.seconds import Seconds, counted, scaled
 from xt.planning.text import advice_for, table
 from xt.regions.grid import RegionGrid
-from xt.streaming.footprint import Footprint
 from xt.streaming.map import Streaming
 
 Optimizer = Literal["none", "sgd", "adamw"]
@@ -54,6 +55,8 @@ class Plan:
     Attributes:
         image: (height, width), in pixels.
         model: region encoder and context encoder, in words.
+        weights: how many the model has.
+        trained: how many of them learn.
         device: in words.
         memory_bytes: of the device, as far as it is free.
         region_size: in pixels.
@@ -71,6 +74,8 @@ class Plan:
 
     image: tuple[int, int]
     model: str
+    weights: int
+    trained: int
     device: str
     memory_bytes: int
     region_size: int
@@ -129,6 +134,7 @@ def plan(
     measure: bool = False,
     region_batch: int | None = None,
     optimizer: Optimizer = "none",
+    share: float = 1.0,
 ) -> Plan:
     """Tell what a model takes for an image, without running it.
 
@@ -143,9 +149,11 @@ def plan(
         measure: run a few region batches on the device for the time, instead of counting operations.
         region_batch: regions at a time; None for what the model is set to, or as many as are fast and fit.
         optimizer: whose state is kept between training steps: "none", "sgd" (with momentum) or "adamw".
+        share: of the image's regions that hold something and are looked at, in (0, 1], such as 0.2 of a slide.
 
     Raises:
-        ConfigError: the device is not here or unknown, or its model cannot be followed without values.
+        ConfigError: the share is none, the device is not here or unknown, or its model cannot be followed without
+            values.
         ShapeError: the image has no size, or another number of channels than the model.
     """
     if isinstance(model, ModelConfig):
@@ -154,7 +162,9 @@ def plan(
         raise ConfigError(f"optimizer must be one of {', '.join(get_args(Optimizer))}, got {optimizer!r}")
     if region_batch is not None and region_batch < 1:
         raise ConfigError(f"region_batch must be at least 1, got {region_batch}")
-    opened, grid, pixel_bytes = _grid(model, image)
+    opened, grid, pixel_bytes = planned_grid(model, image)
+    if share != 1:
+        grid = part_of(grid, share)
     held = _bytes(model, everything=True) if model.device.type == "cpu" else 0
     where = planned_device(device or model.device, held)
     if measure and where.here is None:
@@ -203,7 +213,7 @@ class _Parts:
         trainable = _bytes(model, everything=False)
         encoder = _bytes(model.region_encoder, everything=False)
         element = model.region_encoder.dtype.itemsize
-        return Costs(
+        costs = Costs(
             regions=len(self.grid),
             region_batch=region_batch,
             passes=passes(model),
@@ -219,6 +229,15 @@ class _Parts:
             mix_graph=self.mix_graph,
             slack=self.device.slack,
         )
+        return costs if model.region_encoder.network_learns else self._of_frozen(costs)
+
+    def _of_frozen(self, costs: Costs) -> Costs:
+        """The network is run once a step, where what it finds can be kept."""
+        on_host = self.device.here is not None and self.device.here.type == "cpu"
+        kept = kept_on_device(found_bytes(self.model, costs.regions), self.device.memory_bytes, on_host)
+        if kept is None:
+            return costs
+        return FrozenCosts(**vars(costs) | {"passes": 1, "found_bytes": kept})
 
     def usual_region_batch(self) -> int:
         """The largest that is fast and fits, at least 1."""
@@ -239,23 +258,28 @@ class _Parts:
                 break
         return found
 
-    def seconds(self, costs: Costs, image: LargeImage | None, measured: bool) -> "_Seconds | None":
+    def seconds(self, costs: Costs, image: LargeImage | None, measured: bool) -> Seconds | None:
         here = self.device.here
         if here is None:
             return None
         if measured:
-            return _scaled(
-                measure(self.model, image, self.grid, costs.region_batch, here, self.training), self, costs
+            return scaled(
+                measure(self.model, image, self.grid, costs.region_batch, here, self.training),
+                self.model,
+                self.tokens,
+                costs,
             )
         speed = rough_speed(here, self.model.region_encoder.dtype)
-        return _counted(speed, costs)
+        return counted(speed, costs)
 
-    def plan(self, costs: Costs, seconds: "_Seconds | None", measured: bool) -> Plan:
+    def plan(self, costs: Costs, seconds: Seconds | None, measured: bool) -> Plan:
         height, width = self.grid.height, self.grid.width
         config = self.model.config
         result = Plan(
             image=(height, width),
             model=f"{config.encoder}, {config.context}",
+            weights=_weights(self.model, everything=True),
+            trained=_weights(self.model, everything=False),
             device=self.device.name,
             memory_bytes=int(self.device.memory_bytes),
             region_size=self.grid.region_size,
@@ -271,7 +295,7 @@ class _Parts:
         )
         return replace(result, advice=advice_for(result))
 
-    def _steps(self, costs: Costs, seconds: "_Seconds | None") -> Iterator[Step]:
+    def _steps(self, costs: Costs, seconds: Seconds | None) -> Iterator[Step]:
         kept = {"none": 0, "all": costs.batches}
         if self.training:
             kept["auto"] = costs.kept_in(self.device.memory_bytes - self.device.process_bytes)
@@ -280,78 +304,12 @@ class _Parts:
             peak += self.device.process_bytes
             took = None
             if seconds is not None:
-                took = (
-                    seconds.inference if name == "inference" else seconds.training(costs.passes * kept[name])
-                )
+                took = seconds.inference if name == "inference" else seconds.training(costs.again(kept[name]))
             yield Step(name=name, peak_bytes=int(peak), seconds=took, fits=peak <= self.device.memory_bytes)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Seconds:
-    """Seconds of the parts of a step on a whole image."""
-
-    batches: float
-    encode: float
-    encode_graph: float
-    mix: float
-    mix_graph: float
-
-    @property
-    def inference(self) -> float:
-        return self.batches * self.encode + self.mix
-
-    def training(self, kept: int) -> float:
-        again = self.batches - kept
-        backward = self.encode_graph - self.encode
-        return self.batches * (self.encode + backward) + max(again, 0) * self.encode + self.mix_graph
-
-
-def _counted(speed: Speed, costs: Costs) -> _Seconds:
-    def of(part: Footprint | None) -> float:
-        return 0.0 if part is None else speed.seconds(part)
-
-    return _Seconds(
-        batches=costs.passes * costs.regions / costs.region_batch,
-        encode=of(costs.encode),
-        encode_graph=of(costs.encode_graph),
-        mix=of(costs.mix),
-        mix_graph=of(costs.mix_graph),
-    )
-
-
-def _scaled(found: Measured, parts: _Parts, costs: Costs) -> _Seconds:
-    """From a short sequence to the whole one, by the operations in both."""
-    times = parts.tokens / found.tokens
-    if parts.model.config.context == "full":
-        short = mixing_footprint(parts.model, found.tokens, graph=False)
-        times = costs.mix.flops / max(short.flops, 1)
-    return _Seconds(
-        batches=costs.passes * costs.regions / costs.region_batch,
-        encode=found.encode,
-        encode_graph=found.encode_graph or 0.0,
-        mix=found.mix * times,
-        mix_graph=(found.mix_graph or 0.0) * times,
-    )
-
-
-def _grid(
-    model: XT, image: tuple[int, int] | LargeImage | str | os.PathLike[str]
-) -> tuple[LargeImage | None, RegionGrid, int]:
-    """The image if there is one, its grid, and the bytes of a pixel with its mask, all channels together."""
-    region_size, side = model.region_encoder.region_size, model.config.image_size
-    if isinstance(image, tuple) and all(isinstance(length, Integral) for length in image):
-        if len(image) != 2 or min(image) < 1:
-            raise ShapeError(f"expected an image's (height, width) in pixels, got {image}")
-        # A photograph becomes a square, whatever its size.
-        height, width = image if side is None else (side, side)
-        grid = RegionGrid(height=height, width=width, region_size=region_size, order=model.config.order)
-        return None, grid, 2 * model.config.in_channels
-    opened = model.as_read(open_image(image)).image
-    grid = model.grid(opened)
-    if side is not None:
-        return None, grid, 2 * model.config.in_channels
-    model.check([opened], [grid])
-    return opened, grid, (opened.dtype.itemsize + 1) * opened.channels
+def _weights(module: torch.nn.Module, everything: bool) -> int:
+    return sum(p.numel() for p in module.parameters() if everything or p.requires_grad)
 
 
 def _bytes(module: torch.nn.Module, everything: bool) -> int:

@@ -13,6 +13,7 @@ def table(plan: "Plan") -> Iterator[str]:
     lines = {
         "image": f"{height:,} x {width:,} pixels (height x width)",
         "model": f"{plan.model}; {_regions(plan)} of {plan.region_size} pixels at a time",
+        "weights": _weights(plan),
         "device": f"{plan.device}, {in_bytes(plan.memory_bytes)} free",
         "regions": f"{plan.regions:,}",
         "tokens": f"{plan.tokens:,}, {in_bytes(plan.token_bytes)}",
@@ -55,6 +56,13 @@ def advice_for(plan: "Plan") -> str:
         return f"inference fits, with region_batch={plan.region_batch}"
     keep = "all" if plan.steps[-1].fits else "auto"
     return f"training fits, fastest with region_batch={plan.region_batch}, keep={keep!r}"
+
+
+def _weights(plan: "Plan") -> str:
+    millions = f"{plan.weights / 1e6:,.1f} million"
+    if plan.trained == plan.weights:
+        return f"{millions}, all of them trained"
+    return f"{millions}, {plan.trained / 1e6:,.2f} million of them trained"
 
 
 def _regions(plan: "Plan") -> str:

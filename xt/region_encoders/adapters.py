@@ -1,5 +1,6 @@
 """Networks of which a part is trained: frozen weights, low-rank adapters beside them, activations computed again."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
@@ -163,6 +164,8 @@ def checkpoint_activations(network: nn.Module, name: str) -> None:
 
 
 def _peft(adapter: Trained) -> Any:
+    # It loads whatever it works with, of which some say things about PyTorch that nobody here can change.
+    logging.getLogger("torch.utils._pytree").setLevel(logging.ERROR)
     try:
         import peft
     except ImportError as error:

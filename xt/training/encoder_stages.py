@@ -7,6 +7,20 @@ from xt.region_encoders.base import RegionEncoder
 from xt.region_encoders.trained import Schedule, Trained
 
 
+def learn_most(region_encoder: RegionEncoder, schedule: Schedule) -> None:
+    """Have learn what the costliest epochs of a schedule train: the largest part of the network.
+
+    Raises:
+        ConfigError: the network has not what some epoch trains.
+    """
+
+    def learning(trained: Trained) -> int:
+        region_encoder.set_trained(trained)
+        return sum(p.numel() for p in region_encoder.network.parameters() if p.requires_grad)
+
+    region_encoder.set_trained(max((trained for _, trained in schedule.stages), key=learning))
+
+
 class EncoderStages:
     """Follows a schedule; at first, what its first epoch trains learns.
 
