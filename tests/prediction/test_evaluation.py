@@ -38,7 +38,11 @@ def test_a_run_tells_how_far_it_is(run, written):
 
 def test_a_model_is_measured_as_at_the_end_of_its_run(run, table, tmp_path, capfd):
     found = xt.evaluate(run.folder, table, tmp_path / "seen", device="cpu")
-    assert found.metrics == run.metrics["test"]
+    measured = run.metrics["test"]
+    assert {name: found.metrics[name] for name in measured} == measured
+    assert {name.removesuffix("_interval") for name in found.metrics.keys() - measured} < measured.keys()
+    low, high = found.metrics["macro_f1_interval"]
+    assert 0 <= low <= measured["macro_f1"] <= high <= 1
     assert found.images == f"the 6 images of the split 'test' of {table}"
     assert found.evaluation.probabilities.shape == (6, 3)
     assert {path.name for path in (tmp_path / "seen").iterdir()} >= {"metrics.json", "predictions.csv"}
@@ -52,11 +56,15 @@ def test_a_model_is_measured_as_at_the_end_of_its_run(run, table, tmp_path, capf
         str(table),
         split="all",
         region_batch=2,
+        resamples=20,
         progress=xt.ProgressLines(lines.append),
         device="cpu",
     )
     assert everything.metrics["images"] == 15
-    assert [line.split(",")[0] for line in lines] == ["evaluate: 15 of 15 images"]
+    assert [line.split(",")[0] for line in lines] == [
+        "evaluate: 15 of 15 images",
+        "intervals: 20 of 20 resamples",
+    ]
     assert (run.model.training, run.model.streaming) == (True, settings)
     assert capfd.readouterr() == ("", "")
 

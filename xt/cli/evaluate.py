@@ -50,6 +50,16 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--max-detections", type=int, nargs=3, metavar="N",
         help="three rising caps on the boxes of an image, COCO's are 1 10 100; more where there are more objects",
     )  # fmt: skip
+    parser.add_argument(
+        "--specificity",
+        type=float,
+        metavar="S",
+        help="at which sensitivity_at_specificity is given (default: 0.95)",
+    )
+    parser.add_argument(
+        "--resamples", type=int, default=1000, metavar="N",
+        help="of the images, or of their groups, by which intervals are found; 0 for none (default: 1000)",
+    )  # fmt: skip
     parser.add_argument("--split-column", help="column of the split's name")
     parser.add_argument("--nodata", type=float, help="pixel value that means 'nothing here'")
     parser.add_argument(

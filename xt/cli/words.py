@@ -4,6 +4,8 @@ import sys
 from collections.abc import Mapping, Sequence
 
 _MANY = 27
+_MOST_INTERVALS_OF_A_LINE = 3
+_MOST_REASONS = 4
 
 
 def tell_images(what: str, done: int, earlier: int, failed: Mapping[str, str], lines: Sequence[str]) -> None:
@@ -27,10 +29,15 @@ def tell_images(what: str, done: int, earlier: int, failed: Mapping[str, str], l
 
 
 def in_words(summary: dict[str, object]) -> str:
-    """One line of metrics."""
+    """One line of metrics; a line each where there are many with intervals."""
     parts = []
     for name, value in summary.items():
-        if value is None or name.endswith("_interval") or name.startswith("classes"):
+        if (
+            value is None
+            or isinstance(value, dict)
+            or name.endswith("_interval")
+            or name.startswith("classes")
+        ):
             # Nothing to measure; what stands behind the number it belongs to, or behind all.
             continue
         if len(summary) > _MANY and "(" in name:
@@ -51,4 +58,18 @@ def in_words(summary: dict[str, object]) -> str:
             f"{summary['classes_measured']} of {summary['classes']} classes are labelled there, not "
             f"{', '.join(map(repr, lacking[:12]))}{', ...' if len(lacking) > 12 else ''}"
         )
-    return ", ".join(parts)
+    parts += _not_measured(summary)
+    intervals = sum(name.endswith("_interval") for name in summary)
+    return "\n".join(parts) if intervals > _MOST_INTERVALS_OF_A_LINE else ", ".join(parts)
+
+
+def _not_measured(summary: dict[str, object]) -> list[str]:
+    """Which metrics there are none of and why; of those of single classes the first ones."""
+    why = summary.get("undefined")
+    if not isinstance(why, dict):
+        return []
+    names: dict[str, list[str]] = {}
+    for name, reason in why.items():
+        names.setdefault(reason, []).append(name)
+    shown = [f"no {', '.join(some)}: {reason}" for reason, some in names.items()]
+    return shown[:_MOST_REASONS]

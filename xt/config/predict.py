@@ -140,6 +140,10 @@ class EvaluateConfig:
     """Points with a lower score are left out."""
     max_detections: tuple[int, ...] | None = None
     """Detection: three rising caps on the boxes of an image, COCO's are 1, 10, 100."""
+    specificity: float | None = None
+    """Classification and multilabel: at which `sensitivity_at_specificity` is given, in (0, 1)."""
+    resamples: int = 1000
+    """Of the images, or of their groups, by which intervals are found; 0 for none."""
     nodata: float | None = None
     """Pixel value that means "nothing here"."""
     alpha: Alpha | None = None
@@ -154,6 +158,8 @@ class EvaluateConfig:
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise OptionError(f"<batch_size> must be at least 1, got {self.batch_size}")
+        if self.resamples < 0:
+            raise OptionError(f"<resamples> must be at least 0, got {self.resamples}")
         _check_alpha(self.alpha)
         _make_tuples(self, "label_columns", "max_detections")
 

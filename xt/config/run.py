@@ -122,6 +122,9 @@ class TrainConfig:
     whole: bool = False
     """Whether `model.safetensors` holds the region encoder's weights even where they are those that the run began with
     and can be found again, by `model.pretrained` or `train.init_encoder`."""
+    best: str | None = None
+    """The metric by which the best epoch is chosen, such as auroc, 'auroc(tumour)', balanced_accuracy or loss; null for
+    the one that is usual for the head's task."""
     validate_every: int = 1
     """Epochs between two validations, >= 1."""
     progress: bool = True

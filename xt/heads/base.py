@@ -47,3 +47,8 @@ class Head(nn.Module, ABC):
     @abstractmethod
     def probabilities(self, logits: Tensor) -> Tensor:
         """(B, K) predictions as a person reads them."""
+
+    def decisive(self, probabilities: Tensor) -> Tensor:
+        """(B, K) what the answer is read from: the probabilities, moved where the head has thresholds so that what is
+        above its threshold is above 1/2."""
+        return probabilities

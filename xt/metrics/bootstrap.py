@@ -5,7 +5,7 @@ See Field and Welsh, "Bootstrapping clustered data", J. R. Stat. Soc. B 69 (2007
 """
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -54,18 +54,40 @@ def bootstrap(
         seed: the same seed draws the same groups of the same images.
     """
     taken = [np.asarray(array) for array in arrays]
-    count = len(taken[0])
+    values = [
+        _measured(metric, [array[rows] for array in taken])
+        for rows in resampled(len(taken[0]), groups, classes=classes, resamples=resamples, seed=seed)
+    ]
+    return interval_of(values, resamples, confidence)
+
+
+def resampled(
+    count: int,
+    groups: Sequence[Any] | NDArray[Any] | None = None,
+    *,
+    classes: ArrayLike | None = None,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> Iterator[NDArray[np.intp]]:
+    """The rows of each resample, for those who measure several things of it; args else as of `bootstrap`.
+
+    Args:
+        count: of images.
+    """
     kinds = None if classes is None else _indicators(np.asarray(classes))
     members = _members(count, groups)
     generator = np.random.default_rng(seed)
-    values: list[float] = []
     if len(members) > 1:
         for _ in range(resamples):
             drawn = generator.integers(len(members), size=len(members))
             rows = np.concatenate([members[group] for group in drawn])
             if kinds is None or kinds[rows].any(axis=0).all():
-                values.append(_measured(metric, [array[rows] for array in taken]))
-    found = np.array(values, dtype=float)
+                yield rows
+
+
+def interval_of(values: ArrayLike, resamples: int, confidence: float = 0.95) -> Interval:
+    """The percentile interval of what was measured of resamples, of which so many were drawn."""
+    found = np.asarray(values, dtype=float)
     found = found[~np.isnan(found)]
     skipped = resamples - len(found)
     if not len(found):

@@ -162,6 +162,7 @@ def _measure(
     found = task.evaluate(
         model, table, how, settings, batch_size=config.batch_size, report=StageBars(progress)
     )
+    found = found.with_intervals(config.resamples, progress)
     if folder is not None:
         found.write(folder)
     return found

@@ -2,8 +2,10 @@
 
 import json
 import math
+import warnings
+from collections.abc import Mapping
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,13 +18,18 @@ from torch.utils.data import DataLoader
 from xt.data.dataset import ImageBatch, ImageDataset, Reading
 from xt.data.photo_dataset import PhotoBatch, PhotoDataset, photo_loader
 from xt.labels.image_table import ImageTable
+from xt.metrics.answers import undefined
+from xt.metrics.bootstrap import Interval, interval_of, resampled
 from xt.metrics.summaries import coverage, with_intervals
 from xt.model.xt import XT
 from xt.output import check_writable_folder, write_atomically
+from xt.progress import Progress
 from xt.tasks.base import Report
 from xt.tasks.csv_rows import as_csv
 
 if TYPE_CHECKING:
+    from torchmetrics import MetricCollection
+
     from xt.tasks.answers import AnswerTask
 
 
@@ -33,34 +40,92 @@ class AnswerEvaluation:
     Attributes:
         probabilities: (N, K) in the table's order; for regression the numbers themselves.
         loss: mean of the head's loss over the images (of each image's first view).
+        settings: the task's `Evaluation`; None for the defaults.
+        decisive: (N, K) what the answers are read from, see `Head.decisive`; None for the probabilities.
+        logits: (N, K) of each image's first view, as the loss takes them.
+        intervals: of metrics, by resamples of the images.
     """
 
     task: "AnswerTask"
     table: ImageTable
     probabilities: np.ndarray
     loss: float
+    settings: Any = None
+    decisive: np.ndarray = None  # type: ignore[assignment]
+    logits: np.ndarray | None = None
+    intervals: Mapping[str, Interval] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.decisive is None:
+            object.__setattr__(self, "decisive", self.probabilities)
 
     @cached_property
     def metrics(self) -> dict[str, float]:
         """Those of `AnswerTask.metrics`."""
-        metrics = self.task.metrics(len(self.table.class_names), sync=False)
-        targets = self.task.metric_targets(torch.as_tensor(self.table.targets))
-        metrics.update(torch.as_tensor(self.probabilities), targets)
-        return {name: float(value) for name, value in metrics.compute().items()}
+        return self.measured(slice(None))
+
+    def measured(self, rows: Any) -> dict[str, float]:
+        """The metrics of some of the images.
+
+        Args:
+            rows: which ones, in any order, some of them several times.
+        """
+        self._metrics.reset()
+        self._metrics.update(
+            torch.as_tensor(self.decisive[rows]),
+            self.task.metric_targets(torch.as_tensor(self.table.targets[rows])),
+            certainty=torch.as_tensor(self.probabilities[rows]),
+        )
+        return self.task.in_order(self._metrics.compute())
+
+    @cached_property
+    def _metrics(self) -> "MetricCollection":
+        names = self.table.class_names
+        return self.task.metrics(len(names), names=names, settings=self.settings, sync=False)
+
+    @property
+    def groups(self) -> "tuple[str, ...] | None":
+        """The group of each image, such as the patient; None where each is one of its own."""
+        return self.table.groups
+
+    def with_intervals(self, resamples: int, progress: Progress) -> "AnswerEvaluation":
+        """See `Evaluated`."""
+        if not resamples:
+            return self
+        bar = progress.add("intervals", resamples, "resamples")
+        found: list[dict[str, float]] = []
+        with warnings.catch_warnings():
+            # Of classes that a resample lacks.
+            warnings.simplefilter("ignore")
+            for rows in resampled(len(self.table), self.groups, resamples=resamples):
+                found.append(self.measured(rows))
+                bar.update(len(found))
+        bar.remove()
+        names = self.metrics if found else ()
+        values = {name: [one[name] for one in found] for name in names}
+        return replace(self, intervals={name: interval_of(values[name], resamples) for name in names})
 
     def summary(self) -> dict[str, Any]:
-        """The metrics, each accuracy with its 95 % confidence interval, fit for JSON: None where there was nothing to
-        measure; and how many of the classes there was something of."""
-        images = len(self.table)
-        known = {
-            name: None if isinstance(value, float) and math.isnan(value) else value
-            for name, value in with_intervals(self.metrics, images).items()
-        }
-        names = self.table.class_names
+        """The metrics with 95 % confidence intervals, of each accuracy Wilson's where no group and no bootstrap says
+        otherwise, fit for JSON: None where there was nothing to measure, and why; and how many of the classes there was
+        something of."""
+        images, names = len(self.table), self.table.class_names
+        known: dict[str, Any] = {"images": images, "loss": self.loss}
+        of_shares = {} if self.groups is not None and self.intervals else with_intervals(self.metrics, images)
+        for name, value in self.metrics.items():
+            known[name] = None if math.isnan(value) else value
+            interval = self.intervals.get(name)
+            if f"{name}_interval" in of_shares:
+                known[f"{name}_interval"] = of_shares[f"{name}_interval"]
+            elif interval is not None and interval.resamples and not math.isnan(value):
+                known[f"{name}_interval"] = [interval.low, interval.high]
+        if self.intervals and self.groups is not None:
+            known["groups"] = len(set(self.groups))
         counts = self.task.class_counts(self.table.targets, len(names))
         if counts is None:
-            return {"images": images, "loss": self.loss, **known}
-        return {"images": images, "loss": self.loss, **known, **coverage(names, (counts > 0).tolist())}
+            return known
+        why = undefined(self.metrics, counts.tolist(), names, images)
+        return {**known, **({"undefined": why} if why else {}), **coverage(names, (counts > 0).tolist())}
 
     @property
     def score(self) -> float:
@@ -95,6 +160,7 @@ def evaluate(
     model: XT,
     table: ImageTable,
     reading: Reading,
+    settings: Any = None,
     *,
     batch_size: int = 4,
     report: Report | None = None,
@@ -107,19 +173,29 @@ def evaluate(
     """
     was_training = model.training
     model.eval()
-    probabilities, loss = [], 0.0
+    probabilities, answers, loss = [], [], 0.0
     try:
         for batch in evaluation_batches(table, reading, batch_size):
             with closing(batch):
                 logits = model(batch.images)
-                probabilities.append(predict_views(model, batch, logits).cpu().numpy())
+                probabilities.append(predict_views(model, batch, logits).cpu())
+                answers.append(logits.float().cpu())
             mean_loss = model.image_head.loss(logits.float(), batch.targets.to(logits.device))
             loss += float(mean_loss) * len(batch.images)
             if report is not None:
                 report(what, batch.places[-1] + 1, len(table), {})
     finally:
         model.train(was_training)
-    return AnswerEvaluation(task, table, np.concatenate(probabilities), loss / len(table))
+    found = torch.cat(probabilities)
+    return AnswerEvaluation(
+        task,
+        table,
+        found.numpy(),
+        loss / len(table),
+        settings,
+        model.image_head.decisive(found).numpy(),
+        torch.cat(answers).numpy(),
+    )
 
 
 def evaluation_batches(table: ImageTable, how: Reading, batch_size: int) -> DataLoader[Any]:

@@ -1,10 +1,10 @@
 """Tasks with one answer about a whole image: what classes, labels and numbers have in common."""
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from xt.data.table_files import read_table
 from xt.tasks.base import TableRows, Task
@@ -103,10 +103,25 @@ class AnswerTask(Task):
     def measures(self, num_outputs: int, sync: bool) -> "dict[str, Metric | MetricCollection]":
         """See `metrics`."""
 
-    def metrics(self, num_outputs: int, prefix: str = "", *, sync: bool = True) -> "MetricCollection":
-        """Metrics of `Head.probabilities` (B, K) against the head's targets, made by `metric_targets`.
+    def more_measures(self, names: Sequence[str], settings: Any, sync: bool) -> "dict[str, Metric]":
+        """Those that hold all answers, or need to know more of them; see `metrics`."""
+        return {}
+
+    def metrics(
+        self,
+        num_outputs: int,
+        prefix: str = "",
+        *,
+        names: Sequence[str] | None = None,
+        settings: Any = None,
+        sync: bool = True,
+    ) -> "MetricCollection":
+        """Metrics of `Head.decisive` (B, K) against the head's targets, made by `metric_targets`; those of certainty
+        are also given `Head.probabilities` as `certainty`.
 
         Args:
+            names: K of them; their numbers without.
+            settings: an `Evaluation` of this task; None for the defaults.
             sync: whether the processes of a distributed run add up what each has seen; False where one process
                 alone has seen everything.
         """
@@ -114,7 +129,36 @@ class AnswerTask(Task):
 
         # Each with counts of its own: torchmetrics has metrics share them for good if they are equal after one batch,
         # which top-3 and top-5 often are.
-        return MetricCollection(self.measures(num_outputs, sync), prefix=prefix, compute_groups=False)
+        measures: dict[str, Any] = dict(self.measures(num_outputs, sync))
+        names = [str(number) for number in range(num_outputs)] if names is None else names
+        settings = self.Evaluation() if settings is None else settings
+        measures |= self.more_measures(names, settings, sync)
+        return MetricCollection(measures, prefix=prefix, compute_groups=False)
+
+    def in_order(self, computed: "Mapping[str, Tensor]") -> dict[str, float]:
+        """Metrics as plain numbers, the one that decides first."""
+        names = sorted(computed, key=lambda name: name != self.metric)
+        return {name: float(computed[name]) for name in names}
+
+    def deciding(self, names: Sequence[str], settings: Any) -> "dict[str, Literal['max', 'min']]":
+        found: dict[str, Any] = {self.metric: self.best}
+        for name, metric in self.metrics(len(names), names=names, settings=settings, sync=False).items():
+            if hasattr(metric, "directions"):
+                found |= {key: way for key, way in metric.directions().items() if key not in found}
+            elif metric.higher_is_better is not None:
+                found.setdefault(name, "max" if metric.higher_is_better else "min")
+        return {**found, "loss": "min"}
+
+    def not_measured(self, table: "ImageTable", settings: Any) -> dict[str, str]:
+        import numpy as np
+
+        from xt.tasks.answer_evaluation import AnswerEvaluation
+
+        anything = np.full((len(table), len(table.class_names)), 0.5, np.float32)
+        why: dict[str, str] = (
+            AnswerEvaluation(self, table, anything, 0.0, settings).summary().get("undefined", {})
+        )
+        return why
 
     def metric_targets(self, targets: "Tensor") -> "Tensor":
         """Targets as torchmetrics wants them."""
@@ -155,12 +199,14 @@ class AnswerTask(Task):
     ) -> "AnswerEvaluation":
         from xt.tasks.answer_evaluation import evaluate
 
-        return evaluate(self, model, table, reading, batch_size=batch_size, report=report, what=what)
+        return evaluate(
+            self, model, table, reading, settings, batch_size=batch_size, report=report, what=what
+        )
 
     def validation(self, model: "XT", settings: Any) -> "Validation":
         from xt.tasks.validation import AnswerValidation
 
-        return AnswerValidation(self, model)
+        return AnswerValidation(self, model, settings)
 
     def cells(self, names: Sequence[str], values: "NDArray[np.float64]") -> dict[str, float]:
         """The answer's numbers by the columns that they have in a table; args as of `label`."""

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
 
+from xt.progress import Progress
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -69,6 +71,14 @@ class Evaluated(Protocol):
     def summary(self) -> dict[str, Any]:
         """The metrics, fit for JSON: None where there was nothing to measure."""
 
+    def with_intervals(self, resamples: int, progress: Progress) -> "Evaluated":
+        """The same with 95 % intervals of the metrics by a bootstrap over images or their groups, where that can be
+        had.
+
+        Args:
+            resamples: 0 for none.
+        """
+
     def write(self, folder: Path) -> None:
         """Write metrics, and what they were taken from, to a folder.
 
@@ -94,7 +104,7 @@ class Task(ABC):
     about_places: ClassVar[bool]
     """Whether it answers about every place of an image, or once about the whole of it."""
     metric: ClassVar[str]
-    """The metric by which the best epoch is chosen."""
+    """The metric by which the best epoch is chosen, where `train.best` names no other."""
     best: ClassVar[Literal["max", "min"]] = "max"
     """Which value of it is best."""
     recipe: ClassVar[str]
@@ -188,6 +198,19 @@ class Task(ABC):
             report: told about progress.
             what: it calls this.
         """
+
+    def deciding(self, names: Sequence[str], settings: Any) -> dict[str, Literal["max", "min"]]:
+        """The metrics by which the best epoch can be chosen, with which value of each is best: `train.best`.
+
+        Args:
+            names: of the model's outputs.
+            settings: as of `evaluate`.
+        """
+        return {self.metric: self.best, "loss": "min"}
+
+    def not_measured(self, table: "ImageTable", settings: Any) -> dict[str, str]:
+        """The metrics that the labels of these images cannot tell, with why, as far as that is known beforehand."""
+        return {}
 
     @abstractmethod
     def validation(self, model: "XT", settings: Any) -> "Validation":

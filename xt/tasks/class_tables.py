@@ -51,8 +51,8 @@ def write_confusion(evaluation: AnswerEvaluation, folder: Path) -> None:
 
 
 def _guesses(evaluation: AnswerEvaluation) -> NDArray[np.int64]:
-    """(N,): the most probable class."""
-    return evaluation.probabilities.argmax(axis=1)
+    """(N,): the class that was said."""
+    return evaluation.decisive.argmax(axis=1)
 
 
 def _has_many_classes(evaluation: AnswerEvaluation) -> bool:

@@ -12,7 +12,7 @@ from xt.data.label_columns import ReadLabels, classes
 from xt.errors import ConfigError
 from xt.labels.image_table import ImageTable
 from xt.tasks.answers import AnswerTask
-from xt.tasks.label_fields import ClassLabels
+from xt.tasks.label_fields import ClassEvaluation, ClassLabels
 
 if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection
@@ -30,6 +30,7 @@ class Classification(AnswerTask):
 
     name = "classification"
     Labels: ClassVar[type] = ClassificationLabels
+    Evaluation: ClassVar[type] = ClassEvaluation
     takes = "classes"
     can_mix = True
     columns = ("label",)
@@ -57,6 +58,14 @@ class Classification(AnswerTask):
             **{f"top{k}": TopAccuracy(k, sync_on_compute=sync) for k in (3, 5) if num_outputs > k},
             "macro_f1": MacroF1(num_outputs, sync_on_compute=sync),
         }
+
+    def more_measures(self, names: Sequence[str], settings: Any, sync: bool) -> "dict[str, Metric]":
+        """Those of `ClassNumbers`, with up to 100 classes."""
+        from xt.metrics.answers import MOST_CLASSES, ClassNumbers
+
+        if len(names) > MOST_CLASSES:
+            return {}
+        return {"numbers": ClassNumbers(names, settings.specificity, sync_on_compute=sync)}
 
     def class_counts(self, targets: NDArray[Any], num_classes: int) -> NDArray[np.int64]:
         return np.bincount(targets, minlength=num_classes)

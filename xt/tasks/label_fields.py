@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from xt.errors import ConfigError
 from xt.labels.formats.columns import class_name
+from xt.option_types import in_range
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,17 @@ class FileLabels(ClassLabels):
     layer: str | None = None
     """Which layer of files that have several, such as GeoPackages; a column of this name in the table says it for a
     row."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassEvaluation:
+    """How classes and labels of whole images are measured."""
+
+    specificity: float = 0.95
+    """The specificity at which `sensitivity_at_specificity` is given, in (0, 1)."""
+
+    def __post_init__(self) -> None:
+        in_range("evaluation.specificity", self.specificity, 0, 1, lower_open=True, upper_open=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from xt.data.label_columns import ReadLabels, joined_labels, zeros_and_ones
 from xt.errors import ConfigError
 from xt.tasks.answers import AnswerTask
 from xt.tasks.base import Guess
-from xt.tasks.label_fields import ClassLabels
+from xt.tasks.label_fields import ClassEvaluation, ClassLabels
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -48,6 +48,7 @@ class MultiLabel(AnswerTask):
 
     name = "multilabel"
     Labels: ClassVar[type] = MultiLabelLabels
+    Evaluation: ClassVar[type] = ClassEvaluation
     metric = "macro_f1"
 
     def label_reader(self, labels: Any) -> ReadLabels:
@@ -64,33 +65,35 @@ class MultiLabel(AnswerTask):
         return [f"{name} ({value:.1%})" for name, value in pairs if value >= _SURE] or ["no label"]
 
     def measures(self, num_outputs: int, sync: bool) -> "dict[str, Metric | MetricCollection]":
-        """Macro F1 at probability 1/2 and macro average precision, both over the labels that there are, and the share
-        of images with every label right."""
-        from torchmetrics.classification import (
-            BinaryAccuracy,
-            BinaryAveragePrecision,
-            BinaryF1Score,
-            MultilabelExactMatch,
-        )
+        """Macro F1 at probability 1/2 (or the head's thresholds), over the labels that there are, and the share of
+        images with every label right."""
+        from torchmetrics.classification import BinaryAccuracy, BinaryF1Score, MultilabelExactMatch
 
-        from xt.metrics.classes import LabelAveragePrecision, MacroLabelF1
+        from xt.metrics.classes import MacroLabelF1
 
         if num_outputs == 1:
             # Of one label there is no mean over labels, and torchmetrics refuses to take it.
             return {
                 "macro_f1": BinaryF1Score(sync_on_compute=sync),
-                "average_precision": BinaryAveragePrecision(sync_on_compute=sync),
                 "exact_match": BinaryAccuracy(sync_on_compute=sync),
             }
         return {
             "macro_f1": MacroLabelF1(num_outputs, sync_on_compute=sync),
-            "average_precision": LabelAveragePrecision(num_outputs, sync_on_compute=sync),
             "exact_match": MultilabelExactMatch(num_outputs, sync_on_compute=sync),
         }
 
     def metric_targets(self, targets: "Tensor") -> "Tensor":
         """Labels as whole numbers."""
         return targets.long()
+
+    def more_measures(self, names: Sequence[str], settings: Any, sync: bool) -> "dict[str, Metric]":
+        """Those of `LabelNumbers`, with up to 100 labels; of more the average precision."""
+        from xt.metrics.answers import MOST_CLASSES, LabelNumbers
+        from xt.metrics.classes import LabelAveragePrecision
+
+        if len(names) > MOST_CLASSES:
+            return {"average_precision": LabelAveragePrecision(len(names), sync_on_compute=sync)}
+        return {"numbers": LabelNumbers(names, settings.specificity, sync_on_compute=sync)}
 
     def class_counts(self, targets: NDArray[Any], num_classes: int) -> NDArray[np.int64]:
         return targets.sum(axis=0).astype(np.int64)

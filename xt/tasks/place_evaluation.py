@@ -16,6 +16,7 @@ from xt.labels.image_table import ImageTable
 from xt.metrics.summaries import coverage
 from xt.model.xt import XT
 from xt.output import check_writable_folder, write_atomically
+from xt.progress import Progress
 from xt.tasks.base import Report
 from xt.tasks.csv_rows import as_csv
 from xt.tasks.place_scores import PlaceScores
@@ -56,6 +57,10 @@ class PlaceEvaluation:
     def score(self) -> float:
         """The metric that decides, see `Task.metric`."""
         return self.metrics[self.task.metric]
+
+    def with_intervals(self, resamples: int, progress: Progress) -> "PlaceEvaluation":
+        """As it is: of all images together only counts are kept."""
+        return self
 
     def write(self, folder: Path) -> None:
         """Write `metrics.json` and `images.csv`: a row an image, empty where there was nothing to count.

@@ -11,6 +11,7 @@ from xt.data.dense_dataset import DenseBatch
 from xt.data.photo_dataset import PhotoBatch
 from xt.model.xt import XT
 from xt.tasks.answer_evaluation import predict_views
+from xt.tasks.base import class_names
 from xt.tasks.place_scores import ImageLoss, PlaceScores
 
 if TYPE_CHECKING:
@@ -34,10 +35,11 @@ class Validation(nn.Module, ABC):
 class AnswerValidation(Validation):
     """Loss and metrics of answers about whole images."""
 
-    def __init__(self, task: "AnswerTask", model: XT) -> None:
+    def __init__(self, task: "AnswerTask", model: XT, settings: Any = None) -> None:
         super().__init__()
         self.task = task
-        self.metrics = task.metrics(model.config.num_classes, "val/")
+        names = class_names(model)
+        self.metrics = task.metrics(len(names), names=names, settings=settings)
         # Not left to Lightning, which divides by whole numbers where processes have different numbers of images.
         self.loss = MeanMetric(nan_strategy="disable")
 
@@ -45,12 +47,20 @@ class AnswerValidation(Validation):
         logits = model(batch.images)
         loss = model.image_head.loss(logits, batch.targets)
         probabilities = predict_views(model, batch, logits)
-        self.metrics.update(probabilities, self.task.metric_targets(batch.targets))
-        size = len(batch.images)
+        targets = self.task.metric_targets(batch.targets)
+        self.metrics.update(model.image_head.decisive(probabilities), targets, certainty=probabilities)
         # Once for each image: torchmetrics 1.9 leaves weights aside where NaN is to be let through.
-        self.loss.update(loss.expand(size))
-        module.log("val/loss", self.loss, on_epoch=True, batch_size=size)
-        module.log_dict(self.metrics, on_epoch=True, batch_size=size)
+        self.loss.update(loss.expand(len(batch.images)))
+
+    def end(self, module: "LightningModule") -> None:
+        # Each metric has put together what all processes counted.
+        for name, value in {
+            "loss": self.loss.compute(),
+            **self.task.in_order(self.metrics.compute()),
+        }.items():
+            module.log(f"val/{name}", value, rank_zero_only=False)
+        self.metrics.reset()
+        self.loss.reset()
 
 
 class PlaceValidation(Validation):

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from xt.config.parser import config_to_dict, config_to_yaml
 from xt.config.run import RunConfig, TrainConfig
-from xt.errors import CheckpointError, DataWarning, OutputError, XTError
+from xt.errors import CheckpointError, ConfigError, DataWarning, OutputError, XTError
 from xt.labels.image_table import ImageTable
 from xt.model.xt import XT
 from xt.output import check_writable_folder, lock_folder, remove_leftovers, write_atomically
@@ -26,7 +26,7 @@ from xt.progress import Progress
 from xt.region_encoders.adapters import checkpoint_activations
 from xt.region_encoders.creation import refuse_without_weights
 from xt.streaming.memory import peak_bytes, peak_device_bytes
-from xt.tasks import evaluate
+from xt.tasks import evaluate, task_of
 from xt.training.callbacks import CurveWriter, ProgressReport, Report
 from xt.training.checkpoints import read_checkpoint
 from xt.training.loading import TrainingData, training_data
@@ -47,7 +47,7 @@ from xt.training.preparation import (
 from xt.training.quick_check import quick_check
 from xt.training.stages import StageBars
 from xt.training.tables import load_splits
-from xt.training.trainer import make_trainer
+from xt.training.trainer import deciding_metric, make_trainer
 
 # Of a model, where the configuration leaves it open.
 _DECIDED = ("pixel_mean", "pixel_std", "readout", "pooling", "encoder_origin")
@@ -108,6 +108,7 @@ def train(
         seed_everything(config.train.seed, verbose=False)
         splits = load_splits(config.data, config.labels, config.model)
         config = with_features(with_adapter(resolve_classes(config, splits.train)), splits.train)
+        _check_deciding(config, splits.validation)
         if resume_from is not None:
             stored = config_to_dict(read_checkpoint(resume_from).config)["model"]
             config = fitted(_with_what_was_decided(stored, config), splits.train, stored)
@@ -182,6 +183,19 @@ def _measure(
         )
         metrics[name] = measured.summary()
     return metrics | {"peak_bytes": peak_bytes(), "peak_device_bytes": peak_device_bytes()}
+
+
+def _check_deciding(config: RunConfig, validation: ImageTable | None) -> None:
+    """Refuse a metric that the task does not have, or that the validation images cannot tell."""
+    name, _ = deciding_metric(config)
+    if validation is None or config.train.best is None:
+        return
+    why = task_of(config.model.head).not_measured(validation, config.evaluation).get(name)
+    if why is not None:
+        raise ConfigError(
+            f"train.best is {name}, which the validation images cannot tell: {why}; choose another metric, or other "
+            "validation images"
+        )
 
 
 def _evaluated_together(config: RunConfig) -> int:

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from xt.config.run import RunConfig, TrainConfig, parse_interval
 from xt.errors import ConfigError
+from xt.registry import nearest
 from xt.tasks import task_of
 from xt.training.callbacks import TrainingClock
 from xt.training.loading import TrainingData
@@ -80,19 +81,41 @@ def _checkpoints(
 ) -> list[ModelCheckpoint]:
     """Of the best epoch, of the last one, and within epochs."""
     settings = config.train
-    task = task_of(config.model.head)
+    metric, mode = deciding_metric(config)
     best = BestEpoch(
         out / LAST.parent,
         resume_from,
         filename="best",
-        monitor=f"val/{task.metric}" if validates else None,
-        mode=task.best,
+        monitor=f"val/{metric}" if validates else None,
+        mode=mode,
         save_top_k=1 if validates else 0,
         every_n_epochs=settings.validate_every,
     )
     last = EveryEpoch(out / LAST)
     interval = parse_interval(settings.checkpoint_every)
     return [best, last] if interval is None else [best, last, WithinEpoch(out / LAST, interval)]
+
+
+def deciding_metric(config: RunConfig) -> tuple[str, str]:
+    """The metric by which the best epoch is chosen, and whether its "max" or "min" is best.
+
+    Raises:
+        ConfigError: the model's task has no such metric.
+    """
+    task = task_of(config.model.head)
+    name = config.train.best
+    if name is None:
+        return task.metric, task.best
+    classes = config.model.class_names or [str(number) for number in range(config.model.num_classes)]
+    known = task.deciding(classes, config.evaluation)
+    if name not in known:
+        of_one = next((key for key in known if "(" in key), None)
+        raise ConfigError(
+            f"train.best must be a metric of {task.name}, got {name!r}{nearest(name, known)}; there are "
+            f"{', '.join(key for key in known if '(' not in key)}"
+            f"{'' if of_one is None else f', and those of one class, such as {of_one}'}"
+        )
+    return name, known[name]
 
 
 def _devices(settings: TrainConfig) -> dict[str, Any]:
