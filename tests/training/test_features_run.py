@@ -193,10 +193,10 @@ def test_what_does_not_fit_is_one_sentence(tmp_path: Path) -> None:
         train(of_features(table, tmp_path / "e"))
 
 
-def test_the_encoder_need_not_be_named(tmp_path: Path) -> None:
+def test_the_encoder_need_not_be_named() -> None:
     from xt.config.parser import config_from_dict
 
     config = config_from_dict({"model": {"context": "none"}, "data": {"table": "t.csv", "features": "f"}})
     assert config.model.encoder == "features"
     with pytest.raises(ConfigError, match=r"model\.encoder is missing"):
-        config_from_dict({"model": {"context": "none"}, "data": {"table": "t.csv"}})
+        config_from_dict({"model": {"context": "none"}})

@@ -61,6 +61,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the images, or of their groups, by which intervals are found; 0 for none (default: 1000)",
     )  # fmt: skip
     parser.add_argument("--split-column", help="column of the split's name")
+    parser.add_argument(
+        "--features", metavar="FOLDER",
+        help="feature files that stand for the images' pixels, or a store of `xt encode`; without it pixels are read, "
+        "unless the model takes features alone, whose folder is then that of its training",
+    )  # fmt: skip
     parser.add_argument("--nodata", type=float, help="pixel value that means 'nothing here'")
     parser.add_argument(
         "--alpha", choices=ALPHAS,

@@ -132,6 +132,9 @@ class EvaluateConfig:
     """Points: folder of xView3 scenes that the source has the labels of."""
     split_column: str | None = None
     """Column of the split's name."""
+    features: str | None = None
+    """Folder of features that stand for the images' pixels, or a store of `xt encode`; None for pixels, or for the
+    run's own where the model takes features alone."""
     distance: float | None = None
     """Points: of a found one and a labelled one that are the same."""
     distance_unit: Literal["pixels", "map"] | None = None

@@ -11,6 +11,7 @@ from xt.context_encoders import ContextEncoder, NoContext, create_context_encode
 from xt.errors import ConfigError
 from xt.heads import FeatureGeometry, create_head
 from xt.heads.dense import as_dense
+from xt.model.cases import WhichImage
 from xt.model.config import ModelConfig
 from xt.model.inputs import ImageReading
 from xt.model.xt import XT
@@ -72,7 +73,9 @@ def build_model(config: ModelConfig, network: nn.Module | None = None) -> XT:
         order=config.order,
         foreground=config.foreground,
     )
-    return XT(region_encoder, context_encoder, head, reading=reading, config=_as_made(config, region_encoder))
+    which_image = None if config.case_images is None else WhichImage(config.case_images, config.dim)
+    as_made = _as_made(config, region_encoder)
+    return XT(region_encoder, context_encoder, head, reading=reading, which_image=which_image, config=as_made)
 
 
 def _as_made(config: ModelConfig, region_encoder: RegionEncoder) -> ModelConfig:

@@ -25,6 +25,7 @@ _TAKEN = {
 # More than anyone has meant: what is beyond is a slip, or a file that something has changed.
 _LARGEST = {
     "num_classes": 2**20, "in_channels": 2**12, "dim": 2**14, "region_size": 2**14, "halo": 2**14, "image_size": 2**14,
+    "case_images": 2**12,
 }  # fmt: skip
 ENCODER_DTYPES = ("float32", "bfloat16")
 
@@ -52,6 +53,8 @@ class ModelConfig:
         pooling: "max" or "mean", from that feature map to the tokens; None for what the readout says, mostly max.
         dim: width of the context sequence.
         order: of the regions: "raster", "serpentine" or "hilbert".
+        case_images: how many images a case has at most, where several have one answer: each has a learned vector of its
+            own; None for answers about one image. A training run sets it by `data.case_column`.
         image_size: of photographs: the side in pixels to which each is resized, whole, before it is cut into regions;
             None for images of any size at full resolution.
         microns_per_pixel: at which slides are read, whatever their own resolution, in micrometres; None for as they
@@ -86,6 +89,7 @@ class ModelConfig:
     pooling: str | None = None
     dim: int = 256
     order: str = "raster"
+    case_images: int | None = None
     image_size: int | None = None
     microns_per_pixel: float | None = None
     map_units_per_pixel: float | None = None
@@ -102,11 +106,12 @@ class ModelConfig:
     head_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        sizes = [size for size in (self.region_size, self.image_size) if size is not None]
+        sizes = [size for size in (self.region_size, self.image_size, self.case_images) if size is not None]
         if min(self.num_classes, self.in_channels, self.dim, *sizes) < 1:
             raise ConfigError(
-                "num_classes, in_channels, dim, region_size and image_size must be at least 1, got "
-                f"{self.num_classes}, {self.in_channels}, {self.dim}, {self.region_size} and {self.image_size}"
+                "num_classes, in_channels, dim, region_size, image_size and case_images must be at least 1, got "
+                f"{self.num_classes}, {self.in_channels}, {self.dim}, {self.region_size}, {self.image_size} and "
+                f"{self.case_images}"
             )
         for name, largest in _LARGEST.items():
             if (getattr(self, name) or 0) > largest:
@@ -136,6 +141,11 @@ class ModelConfig:
         Args:
             about_places: whether the head answers about every place.
         """
+        if about_places and self.case_images is not None:
+            raise ConfigError(
+                f"case_images is about one answer for several images, and the head {self.head!r} answers about their "
+                "places: leave it out, or take a head that answers about whole images"
+            )
         if about_places and self.image_size is not None:
             raise ConfigError(
                 f"image_size resizes images, and the head {self.head!r} answers about their pixels: leave it out, or "

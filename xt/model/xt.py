@@ -16,6 +16,7 @@ from xt.images import LargeImage, open_image
 from xt.images.photo import squares
 from xt.images.resolution import AsRead
 from xt.model.base_weights import Base, without_base
+from xt.model.cases import Case, WhichImage, counts_of, each_image
 from xt.model.config import ModelConfig
 from xt.model.dense import DecodedRegions, DensePass, OnPredictions
 from xt.model.encoded import project_features
@@ -28,6 +29,7 @@ from xt.region_encoders.base import RegionEncoder
 from xt.regions.encoded import EncodedImage
 from xt.regions.grid import RegionGrid
 from xt.regions.reader import RegionReader, TensorRegions
+from xt.regions.scattered import Regions
 from xt.regions.sequences import as_sequences
 from xt.streaming.keep import Keep
 from xt.streaming.limits import RegionLimits
@@ -53,6 +55,20 @@ class Relevance(NamedTuple):
     mask: Tensor | None
 
 
+class Tokens(NamedTuple):
+    """Tokens of whole images or cases, behind the context encoder.
+
+    Attributes:
+        values: (B, L, D).
+        positions: (B, L, 2), as of `Relevance`.
+        mask: likewise.
+    """
+
+    values: Tensor
+    positions: Tensor
+    mask: Tensor | None
+
+
 class XT(nn.Module):
     """A model of images of any size.
 
@@ -61,6 +77,7 @@ class XT(nn.Module):
         context_encoder: tokens -> tokens, of the same width.
         head: tokens -> predictions.
         reading: how it looks at images.
+        which_image: what tells the images of a case apart; None of a model of one image at a time.
         config: what all of these were made from, which is saved with the weights; None if nothing describes them.
     """
 
@@ -71,12 +88,14 @@ class XT(nn.Module):
         head: Head | DenseHead,
         *,
         reading: ImageReading | None = None,
+        which_image: WhichImage | None = None,
         config: ModelConfig | None = None,
     ) -> None:
         super().__init__()
         self.region_encoder = region_encoder
         self.context_encoder = context_encoder
         self.head = head
+        self.which_image = which_image
         self.reading = reading or ImageReading()
         self._config = config
         self.base: Base | None = None
@@ -147,7 +166,7 @@ class XT(nn.Module):
         """
         return self.reading.resolution.as_read(image)
 
-    def grid(self, image: LargeImage | EncodedImage) -> RegionGrid:
+    def grid(self, image: LargeImage | EncodedImage) -> Regions:
         """The regions of an image that this model looks at, in pixels as it reads them."""
         if isinstance(image, EncodedImage):
             return image.grid
@@ -167,9 +186,9 @@ class XT(nn.Module):
 
     def forward(
         self,
-        images: LargeImage | EncodedImage | Sequence[LargeImage | EncodedImage] | Tensor,
+        images: LargeImage | EncodedImage | Case | Sequence[LargeImage | EncodedImage | Case] | Tensor,
         *,
-        grids: Sequence[RegionGrid] | None = None,
+        grids: Sequence[Regions] | None = None,
         region_batch: int | None = None,
         keep: Keep | None = None,
         progress: OnStage | None = None,
@@ -180,8 +199,8 @@ class XT(nn.Module):
 
         Args:
             images: one image, several (sizes may differ), or a tensor (B, channels, height, width), which is taken to
-                have the model's resolution; or images that `xt encode` has encoded before, for which the network is
-                not run.
+                have the model's resolution; or images that were encoded before, by `xt encode` or by others, for which
+                the network is not run; or a `Case` of several in place of any.
             grids: which regions to look at, one grid an image; None for `self.grid` of each.
             region_batch: see `Streaming`; None for that of `self.streaming`, as for the three below.
             return_relevance: also tell each token's weight.
@@ -193,27 +212,45 @@ class XT(nn.Module):
             ShapeError: an image has another number of channels than the model.
             ImageError: an image has no region to look at, or cannot be read.
         """
-        images, grids = self._prepare(images, grids)
-        settings = self._streaming(
-            region_batch=region_batch, keep=keep, progress=progress, region_parallel=region_parallel
-        )
         if self.dense_head is not None:
             raise ConfigError(
                 f"a {self.dense_head.task} model answers about every place of an image, which does not fit into one "
                 "tensor: call model.loss(images, targets) to train it, model.decode(image) or `xt predict` to use it"
             )
-        tokens = self._encode(images, grids, settings)
-        tokens, positions, mask = as_sequences(tokens, grids, self.tokens_per_side)
-        tokens = with_room(self.context_encoder, tokens, positions, mask)
+        tokens, positions, mask = self.tokens(
+            images,
+            grids=grids,
+            region_batch=region_batch,
+            keep=keep,
+            progress=progress,
+            region_parallel=region_parallel,
+        )
         logits, weights = self.head(tokens, mask)
         return (logits, Relevance(weights, positions, mask)) if return_relevance else logits
 
+    def tokens(
+        self,
+        images: LargeImage | EncodedImage | Case | Sequence[LargeImage | EncodedImage | Case] | Tensor,
+        *,
+        grids: Sequence[Regions] | None = None,
+        **streaming: Any,
+    ) -> Tokens:
+        """What the head answers from: all tokens of whole images behind the context encoder; args as of `forward`."""
+        counts = counts_of(images, self.which_image is not None)
+        images, grids = self._prepare(each_image(images), grids)
+        settings = self._streaming(**streaming)
+        tokens = self._encode(images, grids, settings)
+        if self.which_image is not None:
+            tokens = self.which_image.added(tokens, grids, counts or [1] * len(grids))
+        sequences, positions, mask = as_sequences(tokens, grids, self.tokens_per_side, counts)
+        return Tokens(with_room(self.context_encoder, sequences, positions, mask), positions, mask)
+
     def loss(
         self,
-        images: LargeImage | EncodedImage | Sequence[LargeImage | EncodedImage] | Tensor,
+        images: LargeImage | EncodedImage | Case | Sequence[LargeImage | EncodedImage | Case] | Tensor,
         targets: Any,
         *,
-        grids: Sequence[RegionGrid] | None = None,
+        grids: Sequence[Regions] | None = None,
         **streaming: Any,
     ) -> Tensor:
         """How wrong the model is about images, a scalar; gradients are exact.
@@ -286,7 +323,7 @@ class XT(nn.Module):
         write_model(path, asdict(self.config), weights, base)
 
     def _prepare(
-        self, images: Any, grids: Sequence[RegionGrid] | None
+        self, images: Any, grids: Sequence[Regions] | None
     ) -> tuple[list[Any] | Tensor, Sequence[RegionGrid]]:
         """The images opened, with their grids; refused if the model cannot take them."""
         if isinstance(images, Tensor):
@@ -329,7 +366,7 @@ class XT(nn.Module):
         size = self.region_encoder.region_size
         return RegionGrid(height=height, width=width, region_size=size, order=self.reading.order)
 
-    def _encode(self, images: list[Any] | Tensor, grids: Sequence[RegionGrid], settings: Streaming) -> Tensor:
+    def _encode(self, images: list[Any] | Tensor, grids: Sequence[Regions], settings: Streaming) -> Tensor:
         """(regions, N, D) tokens of all images, one image's after the other's."""
         if not isinstance(images, Tensor) and any(isinstance(image, EncodedImage) for image in images):
             return project_features(self.region_encoder, images, settings, self.limits)
@@ -362,7 +399,7 @@ class XT(nn.Module):
         return place_for(number * a_region, settings.features, self.device, share.largest)
 
     def region_batches(
-        self, images: list[Any] | Tensor, grids: Sequence[RegionGrid], settings: Streaming
+        self, images: list[Any] | Tensor, grids: Sequence[Regions], settings: Streaming
     ) -> RegionReader | TensorRegions:
         """The regions of images, batch by batch, as the region encoder takes them."""
         region_batch = agree(
@@ -387,6 +424,6 @@ class XT(nn.Module):
             self.streaming, **{name: value for name, value in settings.items() if value is not None}
         )
 
-    def check(self, images: list[Any] | Tensor, grids: Sequence[RegionGrid]) -> None:
+    def check(self, images: list[Any] | Tensor, grids: Sequence[Regions]) -> None:
         """Refuse images that the model cannot take; errors as in `forward`."""
         check_inputs(images, grids, self.region_encoder.in_channels, self.reading.foreground)

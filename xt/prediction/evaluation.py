@@ -71,8 +71,7 @@ def evaluate(
     streaming = loaded.streaming
     if config.region_batch is not None:
         streaming = replace(streaming, region_batch=config.region_batch)
-    # Pixels, also where training began with features: other images were never encoded.
-    how = reading(replace(data, tokens=None), loaded)
+    how = reading(data, loaded)
     with evaluating(loaded, streaming):
         found = _measure(loaded, table, how, evaluation, config, folder, progress or Quiet())
     seen = "" if data.view == "whole" else f", as '{data.view}' sees them"
@@ -118,6 +117,7 @@ def _images(
     model: "XT", run: "RunConfig | None", labels: Any, place: str, config: EvaluateConfig
 ) -> tuple["Source", "ImageTable", str]:
     """How images are read, those that are meant, and which these are in words."""
+    from xt.data.feature_folder import features_at
     from xt.data.sources import INaturalistSource, Source, source_at
     from xt.training.resolutions import check_resolutions
     from xt.training.tables import load_table
@@ -136,8 +136,19 @@ def _images(
     if isinstance(data, INaturalistSource) and run is None and names is not None:
         # A model without its run: it is measured on the species that it knows.
         data = replace(data, inaturalist_classes=tuple(names))
-    table = load_table(data, labels, model.config, names)
-    table, which = _select(table, config.split, data.evaluated_split)
+    # Pixels, also where training began with features, unless the model takes nothing else: others were never encoded.
+    features = config.features or (None if model.region_encoder.takes_pixels else data.features)
+    data = replace(data, tokens=None, features=features)
+    table, which = _select(load_table(data, labels, model.config, names), config.split, data.evaluated_split)
+    if features is None and not model.region_encoder.takes_pixels:
+        raise OptionError(
+            "the model takes features and no pixels: name the folder that they lie in (<features>)"
+        )
+    if features is not None:
+        encoded = features_at(features)
+        table = encoded.of_table(table)
+        encoded.check_images(table.paths, table.source)
+        return data, table, which
     table.check_files()
     if model.config.resolution.is_set:
         check_resolutions([table], model.config, data)
