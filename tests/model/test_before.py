@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 import xt
-from xt.model.weights_file import read_safetensors
+from xt.region_encoders.weight_files import read_safetensors
 
 BEFORE = Path(__file__).parent / "before"
 

@@ -40,7 +40,8 @@ def description(path: Path) -> Iterator[tuple[str, str]]:
     size = "the region encoder's own" if config.region_size is None else f"{config.region_size} pixels"
     yield (
         "regions",
-        f"{size}, {config.in_channels} channels" + (f", halo {config.halo}" if config.halo else ""),
+        f"{size}, {config.in_channels} channels{_names(config.channels)}"
+        + (f", halo {config.halo}" if config.halo else ""),
     )
     tokens = config.tokens_per_region or "as many as the readout gives"
     yield (
@@ -50,6 +51,10 @@ def description(path: Path) -> Iterator[tuple[str, str]]:
     if config.resolution.is_set:
         value, unit = config.microns_per_pixel, "micrometres"
         yield "reads at", f"{value or config.map_units_per_pixel:g} {unit if value else 'metres'} a pixel"
+
+
+def _names(channels: Any) -> str:
+    return "" if channels is None else f" ({', '.join(channels)})"
 
 
 def _origin(origin: Any) -> str:

@@ -118,7 +118,8 @@ class TrainConfig:
     """How much is lost at most when a run is killed, such as '10 minutes' or '500 steps'; 'epoch' writes checkpoints at
     the ends of epochs only."""
     init_encoder: str | None = None
-    """A safetensors file with weights of the region encoder to start from."""
+    """Weights of the region encoder to start from: a file (safetensors, or a state dict of torch.save) of xt, timm,
+    DINO, iBOT, MAE, MoCo or Lightning, a folder that holds one, or hf-hub:OWNER/NAME."""
     whole: bool = False
     """Whether `model.safetensors` holds the region encoder's weights even where they are those that the run began with
     and can be found again, by `model.pretrained` or `train.init_encoder`."""

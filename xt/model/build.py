@@ -113,6 +113,7 @@ def build_region_encoder(config: ModelConfig, network: nn.Module | None = None) 
         "pixel_mean": config.pixel_mean,
         "pixel_std": config.pixel_std,
         "options": config.encoder_options,
+        "bands": None if config.channels is None else config.bands,
     }
     if network is not None:
         encoder = wrapped(network, config.dim, **settings)

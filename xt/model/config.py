@@ -6,6 +6,7 @@ from typing import Any
 
 from xt.errors import ConfigError
 from xt.images.resolution import Resolution
+from xt.region_encoders.bands import RGB, Bands
 from xt.region_encoders.trained import parse_trained
 
 # What is handed to the parts besides their options.
@@ -41,7 +42,11 @@ class ModelConfig:
         head: "classification", "multilabel" or "regression" of whole images; "segmentation", "points" or "detection" of
             what is where in them.
         num_classes: classes, labels or numbers to predict, at least 1.
-        in_channels: of the images, at least 1.
+        in_channels: of the images, at least 1; left out where `channels` are named.
+        channels: names of the images' channels in their order, such as [red, green, blue, nir]: those that weights from
+            elsewhere know get their filters, the others the mean of these; None for timm's rule, which goes by their
+            order alone.
+        weights_channels: names of the channels that those weights know, in their order; None for red, green, blue.
         region_size: side of a region in pixels; None for the size the region encoder was made for.
         halo: pixels read around each region, seen by the region encoder and cut off its answers; a multiple of its
             last stride.
@@ -82,6 +87,8 @@ class ModelConfig:
     head: str = "classification"
     num_classes: int = 2
     in_channels: int = 3
+    channels: Sequence[str] | None = None
+    weights_channels: Sequence[str] | None = None
     region_size: int | None = None
     halo: int = 0
     tokens_per_region: int | None = None
@@ -106,6 +113,7 @@ class ModelConfig:
     head_options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
+        self._check_channels()
         sizes = [size for size in (self.region_size, self.image_size, self.case_images) if size is not None]
         if min(self.num_classes, self.in_channels, self.dim, *sizes) < 1:
             raise ConfigError(
@@ -153,11 +161,37 @@ class ModelConfig:
             )
 
     @property
+    def bands(self) -> Bands:
+        """The images' channels, and those of weights from elsewhere."""
+        names = None if self.channels is None else _plain(self.channels)
+        return Bands(names, self.in_channels, _plain(self.weights_channels or RGB))
+
+    @property
     def resolution(self) -> Resolution:
         """At which the model reads images."""
         return Resolution(
             microns_per_pixel=self.microns_per_pixel, map_units_per_pixel=self.map_units_per_pixel
         )
+
+    def _check_channels(self) -> None:
+        for name in ("channels", "weights_channels"):
+            given = getattr(self, name)
+            if given is not None and (
+                isinstance(given, str) or not given or len(set(_plain(given))) < len(given)
+            ):
+                raise ConfigError(
+                    f"{name} must name each channel once, as in [red, green, blue, nir], got {given}"
+                )
+        if self.channels is None:
+            return
+        count = len(self.channels)
+        if self.in_channels == ModelConfig.in_channels:
+            object.__setattr__(self, "in_channels", count)
+        if self.in_channels != count:
+            raise ConfigError(
+                f"in_channels is {self.in_channels}, but channels names {count} ({', '.join(self.channels)}): leave "
+                "in_channels out"
+            )
 
     def _check_options(self) -> None:
         for part, taken in _TAKEN.items():
@@ -173,3 +207,8 @@ class ModelConfig:
                 "image_size is for photographs, which have 3 channels and no foreground, got in_channels "
                 f"{self.in_channels} and foreground {self.foreground!r}"
             )
+
+
+def _plain(names: Sequence[str]) -> tuple[str, ...]:
+    """Names that differ in capitals alone are the same."""
+    return tuple(name.strip().lower() for name in names)

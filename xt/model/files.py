@@ -14,11 +14,14 @@ from xt.errors import CheckpointError, ConfigError, XTError
 from xt.model.base_weights import Base, described_base, digests_of, hash_of, is_of_base
 from xt.model.build import build_model, complete
 from xt.model.config import ModelConfig
-from xt.model.weights_file import FORMAT, read_safetensors
+from xt.model.weights_file import FORMAT
 from xt.model.xt import XT
 from xt.option_types import from_dict
+from xt.region_encoders.hub import repository_of
+from xt.region_encoders.pretrained import named_file
 from xt.region_encoders.readout import LAST_MAP
-from xt.region_encoders.weights import take_weights
+from xt.region_encoders.weight_files import read_safetensors
+from xt.region_encoders.weights import take_file
 
 _PYRAMID = "head.pyramid"
 
@@ -119,7 +122,7 @@ def _with_base(
         model = build_model(replace(config, pretrained=pretrained, adapter=None, encoder_dtype="float32"))
         file = _found(said["file"], beside)
         if file is not None:
-            take_weights(model.region_encoder, read_safetensors(str(file))[1], str(file))
+            take_file(model.region_encoder, named_file(str(file), "its base"))
         complete(model.region_encoder, config)
     except (ConfigError, CheckpointError) as error:
         raise CheckpointError(
@@ -143,8 +146,8 @@ def _with_base(
 
 
 def _found(place: Any, beside: Path) -> Any:
-    """A file or folder where it was, or beside the model."""
-    if not isinstance(place, str) or Path(place).exists():
+    """A file or folder where it was, or beside the model; a name of the hub as it is."""
+    if not isinstance(place, str) or Path(place).exists() or repository_of(place) is not None:
         return place
     near = beside / Path(place).name
     if near.exists():

@@ -6,11 +6,9 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import safetensors
 import safetensors.torch
 from torch import Tensor
 
-from xt.errors import CheckpointError
 from xt.output import atomic_path
 
 FORMAT = "xt model 1"
@@ -36,18 +34,3 @@ def write_model(
     tensors = {name: tensor.contiguous() for name, tensor in weights.items()}
     with atomic_path(path) as temporary:
         Path(temporary).write_bytes(safetensors.torch.save(tensors, metadata))
-
-
-def read_safetensors(path: str | PathLike[str]) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and tensors of a safetensors file.
-
-    Raises:
-        CheckpointError: it cannot be read.
-    """
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except Exception as error:  # types that PyTorch does not have end in whatever it raises
-        raise CheckpointError(
-            f"{path} cannot be read as a safetensors file of weights ({error}); `xt train` writes model.safetensors"
-        ) from error

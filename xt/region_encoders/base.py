@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from xt.errors import ConfigError, ShapeError
 from xt.region_encoders.adapters import add_adapter, choose_trained, still_parts_evaluate
+from xt.region_encoders.bands import RGB, Bands
+from xt.region_encoders.first_layer import Naming
 from xt.region_encoders.layers import NetworkParameter, in_order
 from xt.region_encoders.readout import CLASS, CLASS_AND_MEAN, READOUTS, pooling_of, pooling_to, side_of_tokens
 from xt.region_encoders.scaling import PixelScaling
@@ -57,6 +59,7 @@ class RegionEncoder(nn.Module, ABC):
         origin: where the network's weights are from, as `xt.region_encoders.origin` says it; None for nowhere.
         takes_pixels: whether it has a network at all; where not, images have been encoded before.
         registered_as: the name under which it can be made again; None for one that only its maker can make.
+        bands: the channels it sees, and those that weights from elsewhere know.
     """
 
     takes_pixels: ClassVar[bool] = True
@@ -68,6 +71,7 @@ class RegionEncoder(nn.Module, ABC):
     origin: Mapping[str, Any] | None = None
     registered_as: str | None = None
     adapter: str | None = None
+    bands: Bands
 
     def __init__(
         self,
@@ -84,6 +88,7 @@ class RegionEncoder(nn.Module, ABC):
         self.region_size = region_size
         self.halo = halo
         self.in_channels = in_channels
+        self.bands = Bands(None, in_channels, RGB)
         self.scaling = PixelScaling(pixel_mean, pixel_std)
         if len(self.scaling.mean) != in_channels:
             raise ConfigError(
@@ -200,6 +205,10 @@ class RegionEncoder(nn.Module, ABC):
     def layers(self) -> list[NetworkParameter]:
         """The parameters of the network that learn, with how deep they lie: for rates that decay layer by layer."""
         return in_order(self.network)
+
+    def namings(self) -> list[Naming]:
+        """The ways in which weights from elsewhere may be named; here as in the network alone."""
+        return [lambda tensors, bands: tensors]
 
     def settings(self) -> dict[str, Any]:
         """Everything but weights that decides what is found in a region, as values of JSON."""

@@ -7,6 +7,7 @@ from torch import nn
 
 from xt.errors import ConfigError
 from xt.region_encoders import features
+from xt.region_encoders.bands import Bands
 from xt.region_encoders.base import RegionEncoder
 from xt.region_encoders.module import ModuleEncoder
 from xt.region_encoders.pretrained import weights_for
@@ -52,9 +53,10 @@ def create_region_encoder(
         return _of_features(dim, options or {}, settings)
     if name not in REGION_ENCODERS:
         return TimmEncoder(name, dim, options=options, **settings)
-    settings.pop("origin", None)
+    origin = settings.pop("origin", None)
     encoder = wrapped(REGION_ENCODERS[name](**(options or {})), dim, **settings)
     encoder.registered_as = name
+    encoder.origin = origin
     return encoder
 
 
@@ -91,6 +93,7 @@ def wrapped(
     *,
     pretrained: bool | str = False,
     options: Mapping[str, Any] | None = None,
+    bands: Bands | None = None,
     **settings: Any,
 ) -> RegionEncoder:
     """A region encoder around a module; one that is already one as it is.
@@ -98,6 +101,7 @@ def wrapped(
     Args:
         dim: width of the tokens, D.
         options: of `ModuleEncoder`, where the module does not tell everything.
+        bands: its channels, where they are named.
         settings: likewise; None for its defaults.
 
     Raises:
@@ -114,6 +118,7 @@ def wrapped(
     given = {name: value for name, value in settings.items() if value is not None}
     if isinstance(module, RegionEncoder):
         _check_settings(module, given | {"dim": dim} | dict(options or {}))
+        module.bands = bands or module.bands
         return module
     if "region_size" not in given:
         raise ConfigError(
@@ -124,7 +129,9 @@ def wrapped(
             raise ConfigError(
                 f"a module as a region encoder has no option {name!r}; it takes {', '.join(_OPTIONS)}"
             )
-    return ModuleEncoder(module, dim, **given, **(options or {}))
+    encoder = ModuleEncoder(module, dim, **given, **(options or {}))
+    encoder.bands = bands or encoder.bands
+    return encoder
 
 
 def _check_settings(encoder: RegionEncoder, given: Mapping[str, Any]) -> None:

@@ -10,6 +10,8 @@ from xt.errors import DataWarning
 from xt.region_encoders.hub import revision_of
 from xt.region_encoders.sources import Source
 
+_OF_WEIGHTS = ("file", "repository", "revision", "sha256")
+
 
 def origin_of(source: Source, file: Path | None) -> dict[str, Any]:
     """Of weights that were loaded.
@@ -43,6 +45,12 @@ def of_file(file: Path) -> dict[str, Any]:
     with open(file, "rb") as content:
         origin["sha256"] = hashlib.file_digest(content, "sha256").hexdigest()
     return origin
+
+
+def from_file(origin: Mapping[str, Any] | None, file: Path) -> dict[str, Any]:
+    """With a file's weights in place of those that were there; what makes the network stays."""
+    kept = {key: value for key, value in (origin or {}).items() if key not in _OF_WEIGHTS}
+    return kept | of_file(file)
 
 
 def in_words(origin: Mapping[str, Any]) -> str:

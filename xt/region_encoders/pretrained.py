@@ -16,7 +16,7 @@ import torch
 from torch import nn
 
 from xt.errors import ConfigError
-from xt.region_encoders.hub import FILES, cached, closed, fetch, lacking, probe
+from xt.region_encoders.hub import FILES, cached, closed, fetch, lacking, probe, repository_of
 from xt.region_encoders.sources import Source
 
 _SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
@@ -51,6 +51,26 @@ def weights_file(source: Source, weights: dict[str, Any]) -> Path | None:
     """The file from which timm has loaded what it was told of; None if it is not known."""
     file = weights.get("pretrained_cfg_overlay", {}).get("file")
     return Path(file) if file is not None else cached_file(source.architecture)
+
+
+def named_file(text: str, what: str) -> Path:
+    """The file of weights that is named: a file, a folder that holds one, or hf-hub:OWNER/NAME.
+
+    Args:
+        what: says so, for messages.
+
+    Raises:
+        ConfigError: there is none, or it is not to be had.
+    """
+    repository = repository_of(text)
+    if repository is not None:
+        return cached(repository) or fetch(text, repository)
+    path = text.removeprefix("local-dir:")
+    if not Path(path).expanduser().exists():
+        raise ConfigError(
+            f"{what} {text!r}: expected a file or folder of weights, or hf-hub:OWNER/NAME; there is none"
+        )
+    return _file_of(path, what)
 
 
 def cached_file(name: str) -> Path | None:

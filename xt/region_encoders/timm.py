@@ -5,7 +5,9 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from xt.region_encoders.bands import RGB, Bands
 from xt.region_encoders.base import RegionEncoder
+from xt.region_encoders.first_layer import Naming, filters_for
 from xt.region_encoders.layers import NetworkParameter
 from xt.region_encoders.origin import origin_of, warn_of_others
 from xt.region_encoders.pretrained import weights_file, weights_for
@@ -13,6 +15,7 @@ from xt.region_encoders.readout import CLASS, PATCHES
 from xt.region_encoders.sources import Source, source_of
 from xt.region_encoders.timm_names import layers_by_timm
 from xt.region_encoders.timm_networks import create_network, whole_model
+from xt.region_encoders.timm_weights import as_timm_has_them, first_layers, names_in_network
 from xt.region_encoders.token_network import Found, TokenNetwork
 
 
@@ -28,6 +31,7 @@ class TimmEncoder(RegionEncoder):
         pretrained: load timm's weights (needs a network the first time), or those in this file or folder.
         pixel_mean: None for the one of the network's training, as is the next.
         options: handed to timm, e.g. {"drop_path_rate": 0.1}.
+        bands: the channels, where they are named; None for as many as there are, without names.
         origin: what a saved model says of the name and of its weights; None where nothing was saved.
 
     Raises:
@@ -50,8 +54,10 @@ class TimmEncoder(RegionEncoder):
         pixel_mean: Sequence[float] | None = None,
         pixel_std: Sequence[float] | None = None,
         options: Mapping[str, Any] | None = None,
+        bands: Bands | None = None,
         origin: Mapping[str, Any] | None = None,
     ) -> None:
+        bands = bands or Bands(None, in_channels, RGB)
         # Weights are asked for where the name says; a saved model has its own.
         self._source = source_of(name, None if pretrained else origin)
         native = self._source.native
@@ -60,16 +66,15 @@ class TimmEncoder(RegionEncoder):
             region_size=region_size or native["input_size"][-1] - 2 * halo,
             halo=halo,
             in_channels=in_channels,
-            pixel_mean=pixel_mean or _per_channel(native["mean"], in_channels),
-            pixel_std=pixel_std or _per_channel(native["std"], in_channels),
+            pixel_mean=pixel_mean or bands.statistics(native["mean"]),
+            pixel_std=pixel_std or bands.statistics(native["std"]),
         )
         self.registered_as = name
+        self.bands = bands
         self.options = dict(options or {})
         readout = readout or _readout_of(self._source, tokens_per_region, pooling)
         weights = weights_for(self._source, pretrained) if pretrained else None
-        network: Any = create_network(
-            self._source, self.window_size, in_channels, self.options, readout, weights
-        )
+        network: Any = self._made(readout, weights)
         self.set_network(
             network,
             dim,
@@ -107,6 +112,29 @@ class TimmEncoder(RegionEncoder):
         """What a layer is, and what has no weight decay, timm says."""
         return layers_by_timm(self.network, whole_model(self._source, self.options))
 
+    def namings(self) -> list[Naming]:
+        """As the network's form that gives maps; and as timm has what their authors published, positions resampled."""
+        whole: Any = whole_model(
+            self._source, self.options, region_size=self.window_size, in_channels=self.in_channels
+        )
+        names = names_in_network(self.network, whole)
+        own = self.network.state_dict()
+        first = [names[name] for name in first_layers(whole) if name in names]
+
+        def for_channels(tensors: Mapping[str, Tensor], bands: Bands) -> Mapping[str, Tensor]:
+            mixed = {
+                name: filters_for(bands, tensors[name], own[name].shape)
+                for name in first
+                if name in tensors and tensors[name].shape[:1] == own[name].shape[:1]
+            }
+            return {**tensors, **mixed}
+
+        def by_timm(tensors: Mapping[str, Tensor], bands: Bands) -> Mapping[str, Tensor]:
+            timms = as_timm_has_them(tensors, whole, self._source.architecture)
+            return for_channels({names.get(name, name): value for name, value in timms.items()}, bands)
+
+        return [for_channels, by_timm]
+
     def settings(self) -> dict[str, Any]:
         own = {"encoder_options": self.options}
         # Only of networks that are kept whole, so that stores of all others keep the identity that they have had.
@@ -114,6 +142,22 @@ class TimmEncoder(RegionEncoder):
 
     def network_for(self, window_size: int) -> nn.Module:
         return create_network(self._source, window_size, self.in_channels, self.options, self.readout)
+
+    def _made(self, readout: str, weights: Mapping[str, Any] | None) -> nn.Module:
+        """The network, with timm's weights for the channels that are named."""
+        source, size, options = self._source, self.window_size, self.options
+        if weights is None or self.bands.names is None:
+            return create_network(source, size, self.in_channels, options, readout, weights)
+        self.bands.warn_of_strangers()
+        network = create_network(source, size, self.in_channels, options, readout)
+        base = source.native["input_size"][0]
+        known = create_network(source, size, base, options, readout, weights).state_dict()
+        whole = whole_model(source, options)
+        names = names_in_network(network, whole)
+        for name in (names[first] for first in first_layers(whole) if first in names):
+            known[name] = filters_for(self.bands, known[name], network.state_dict()[name].shape)
+        network.load_state_dict(known)
+        return network
 
     def _is_whole(self) -> bool:
         return isinstance(self.network, TokenNetwork)
@@ -126,8 +170,3 @@ def _readout_of(source: Source, tokens_per_region: int | None, pooling: str | No
     if source.card.readout == CLASS:
         return CLASS if tokens_per_region in (None, 1) else PATCHES
     return source.card.readout if pooling in (None, "mean") else PATCHES
-
-
-def _per_channel(values: Sequence[float], channels: int) -> list[float]:
-    """The network's statistics where the channels are its own three, else their average for each channel."""
-    return list(values) if len(values) == channels else [sum(values) / len(values)] * channels

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import timm
@@ -60,16 +61,25 @@ def create_network(
         raise _explain(error, source, region_size, arguments) from error
 
 
-def whole_model(source: Source, options: Mapping[str, Any]) -> nn.Module:
-    """timm's model of the name, asked for names and rules only: without memory for weights, where it can be."""
-    arguments = _with_classes({**source.arguments(), **options})
+def whole_model(
+    source: Source, options: Mapping[str, Any], region_size: int | None = None, in_channels: int = 3
+) -> nn.Module:
+    """timm's model of the name, asked for names and rules only: without memory for weights, where it can be.
+
+    Args:
+        region_size: that it is made for; None for its own.
+    """
+    arguments = _with_classes({**source.arguments(), **options, "in_chans": in_channels})
     arguments.pop("out_indices", None)
+    make = partial(timm.create_model, source.architecture, **arguments)
+    if region_size is not None:
+        make = partial(_sized, source, region_size, arguments)
     try:
         with torch.device("meta"):
-            return timm.create_model(source.architecture, **arguments)
+            return make()
     except (RuntimeError, NotImplementedError):
         # Some models compute with real values while they are made.
-        return timm.create_model(source.architecture, **arguments)
+        return make()
 
 
 def _made(source: Source, region_size: int, arguments: Mapping[str, Any], whole: bool) -> nn.Module:

@@ -132,7 +132,7 @@ class RegionEncoderContract:
         # Of its features alone, as a store of them has it.
         other = self._still()
         weights = ours.feature_weights()
-        statistics = take_weights(other, weights, "the store")
+        statistics = take_weights(other, weights, "the store").statistics
         assert statistics is not None
         assert torch.equal(statistics[0], ours.scaling.mean)
         assert torch.equal(other.features(pixels), ours.features(pixels))

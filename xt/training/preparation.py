@@ -1,5 +1,6 @@
 """What a run needs before its first step: the classes, pixel statistics, the model."""
 
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -16,17 +17,18 @@ from xt.data.grey import in_colour, palette_hint
 from xt.data.photo_dataset import PhotoDataset, photo_statistics
 from xt.data.sources import Source
 from xt.data.statistics import pixel_statistics
-from xt.errors import ConfigError
+from xt.errors import ConfigError, DataWarning
 from xt.images import open_image
 from xt.images.alpha import alpha_hint, warn_of_shades
 from xt.labels.image_table import ImageTable
 from xt.model.base_weights import base_of
 from xt.model.build import build_model, complete
 from xt.model.config import ModelConfig
-from xt.model.weights_file import read_safetensors
 from xt.model.xt import XT
 from xt.region_encoders import features
-from xt.region_encoders.weights import take_weights
+from xt.region_encoders.hub import repository_of
+from xt.region_encoders.pretrained import named_file
+from xt.region_encoders.weights import take_file, take_weights
 from xt.streaming.map import Streaming
 from xt.tasks import task_of
 from xt.training.callbacks import Report
@@ -137,7 +139,7 @@ def prepare_model(config: RunConfig, table: ImageTable, report: Report | None = 
     model = build_model(replace(config.model, **changed))
     has_statistics = config.model.pixel_mean is not None or (bool(config.model.pretrained) and store is None)
     if config.train.init_encoder is not None:
-        has_statistics |= load_encoder(model, Path(config.train.init_encoder))
+        has_statistics |= load_encoder(model, config.train.init_encoder)
     if store is not None:
         _take_encoder(store, model, config, has_statistics)
     elif isinstance(encoded, FeatureFolder):
@@ -158,10 +160,9 @@ def prepare_model(config: RunConfig, table: ImageTable, report: Report | None = 
     model.config = config.model
     if store is None and not config.optim.schedule.is_all:
         file = config.train.init_encoder
-        pretrained = config.model.pretrained
-        model.base = base_of(
-            model.state_dict(), pretrained, None if file is None else str(Path(file).absolute())
-        )
+        if file is not None and repository_of(file) is None:
+            file = str(named_file(file, "train.init_encoder").absolute())
+        model.base = base_of(model.state_dict(), config.model.pretrained, file)
     settings = config.train
     model.streaming = Streaming(
         region_batch=settings.region_batch, keep=settings.keep, gradient_fraction=settings.gradient_fraction
@@ -217,20 +218,24 @@ def opening(data: Source, model: ModelConfig) -> Reading:
     )
 
 
-def load_encoder(model: XT, path: Path) -> bool:
-    """Put weights from a safetensors file into the region encoder's network; whether pixel statistics came too.
+def load_encoder(model: XT, place: str | Path) -> bool:
+    """Put weights from a file into the region encoder's network; whether pixel statistics came too.
 
-    See `xt.region_encoders.weights.take_weights`.
+    Args:
+        place: a file, a folder, or a name of the hub, as `train.init_encoder` takes them.
 
     Raises:
-        CheckpointError: not a safetensors file, or not one of this region encoder.
+        CheckpointError: the file cannot be read, or does not fill the network.
+        ConfigError: there is no such file, or its weights know other channels than is said.
     """
-    _, tensors = read_safetensors(path)
-    statistics = take_weights(model.region_encoder, tensors, path)
-    if statistics is None:
+    taken = take_file(model.region_encoder, named_file(str(place), "train.init_encoder"))
+    model.config = replace(model.config, encoder_origin=model.region_encoder.origin)
+    if taken.left_out is not None:
+        warnings.warn(taken.left_out, DataWarning, stacklevel=2)
+    if taken.statistics is None:
         return False
     if model.config.pixel_mean is None:
-        _set_statistics(model, *statistics)
+        _set_statistics(model, *taken.statistics)
     return True
 
 
