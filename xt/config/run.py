@@ -79,6 +79,9 @@ class TrainConfig:
     0."""
     batch_size: int = 8
     """Images of a step on one device, >= 1."""
+    sampling: Literal["images", "balanced"] = "images"
+    """'images': an epoch is every training image once. 'balanced': as many images, of each class equally many, those of
+    rare classes several times."""
     accumulate: int = 1
     """Steps whose gradients are added up before the weights change, >= 1."""
     gradient_clip: float = 1.0
@@ -126,6 +129,12 @@ class TrainConfig:
     best: str | None = None
     """The metric by which the best epoch is chosen, such as auroc, 'auroc(tumour)', balanced_accuracy or loss; null for
     the one that is usual for the head's task."""
+    calibrate: bool = False
+    """Whether the model is given the temperature with which its probabilities are likeliest for the validation images;
+    what it answers stays the same."""
+    thresholds: Literal["balanced_accuracy", "f1", "matthews"] | None = None
+    """Of two classes, or several labels: the model says yes from the probability on at which this metric is best on the
+    validation images; null for the likeliest class, and for 1/2."""
     validate_every: int = 1
     """Epochs between two validations, >= 1."""
     progress: bool = True
@@ -203,6 +212,7 @@ class RunConfig:
                     f"{name} must be {cls.__name__}, as model.head is {self.model.head!r}, got {type(given).__name__}"
                 )
         self._check_labels_have_a_place()
+        self._check_sampling()
         self._check_photos()
 
     def _check_labels_have_a_place(self) -> None:
@@ -214,6 +224,22 @@ class RunConfig:
                 raise ConfigError(
                     f"labels.{item.name} says where a table has its labels, but data.{self.data.kind} brings its own: "
                     "leave it out"
+                )
+
+    def _check_sampling(self) -> None:
+        if self.train.sampling == "images":
+            return
+        task, options = task_of(self.model.head), self.model.head_options
+        if task.about_places or not task.has_classes:
+            raise ConfigError(
+                f"train.sampling is 'balanced', which is for classes of whole images, but model.head is "
+                f"{self.model.head!r}: leave it out"
+            )
+        for name in ("class_weights", "logit_adjustment"):
+            if options.get(name):
+                raise ConfigError(
+                    f"train.sampling 'balanced' and model.head_options.{name} both correct for rare classes: leave one "
+                    "of them out"
                 )
 
     def _check_photos(self) -> None:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
@@ -212,11 +213,40 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def __len__(self) -> int:
         return len(range(0 if self.fill else self.rank, self.length, self.processes))
 
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.arange(self.length)
+    def order(self) -> NDArray[np.int64]:
+        """The indices of this epoch, of all processes."""
         if self.shuffle:
-            order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+            return np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        return np.arange(self.length)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        order = self.order()
         if self.fill:
             order = np.resize(order, len(self) * self.processes)
         share = order[self.rank :: self.processes][self.skip :]
         return iter([(self.epoch, int(index)) for index in share])
+
+
+class BalancedSampler(EpochSampler):
+    """As many images an epoch as there are, of each class equally many: those of a large class a part of them, in
+    another order each epoch, those of a small one again and again.
+
+    Args:
+        members: the indices of the images of each class, none of them empty; an image may be of several.
+        settings: see `EpochSampler`.
+    """
+
+    def __init__(self, length: int, members: Sequence[NDArray[np.int64]], **settings: Any) -> None:
+        super().__init__(length, **settings)
+        self.members = list(members)
+
+    def order(self) -> NDArray[np.int64]:
+        generator = np.random.default_rng([self.seed, self.epoch])
+        classes = generator.permutation(np.resize(generator.permutation(len(self.members)), self.length))
+        order = np.empty(self.length, np.int64)
+        for number, members in enumerate(self.members):
+            places = np.flatnonzero(classes == number)
+            rounds = -(-len(places) // len(members))
+            drawn = [generator.permutation(members) for _ in range(rounds)]
+            order[places] = np.concatenate([*drawn, members[:0]])[: len(places)]
+        return order

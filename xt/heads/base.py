@@ -1,7 +1,7 @@
 """What every head is: tokens of images in, predictions out; it knows its loss and how its predictions read."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ class Head(nn.Module, ABC):
     """Whether the loss compares the images of a step with each other, so that it is no mean over them: all processes'
     predictions are brought together for it, and those of all validation images."""
 
+    can_be_calibrated: ClassVar[bool] = False
+    """Whether its probabilities follow a temperature."""
+
     @classmethod
     def measured(cls, targets: NDArray[Any], given: Mapping[str, Any]) -> dict[str, Any]:
         """Options that are measured on the targets of the training images, such as their mean, and saved with the
@@ -26,6 +29,12 @@ class Head(nn.Module, ABC):
             ConfigError: the given ones do not fit the targets.
         """
         return {}
+
+    @classmethod
+    def needs_class_shares(cls, options: Mapping[str, Any]) -> bool:
+        """Whether with these options it has to be told which share of the training images is of each class, as
+        `class_shares`."""
+        return False
 
     @abstractmethod
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -52,3 +61,24 @@ class Head(nn.Module, ABC):
         """(B, K) what the answer is read from: the probabilities, moved where the head has thresholds so that what is
         above its threshold is above 1/2."""
         return probabilities
+
+    @property
+    def num_thresholds(self) -> int:
+        """How many thresholds its answers may follow."""
+        return 0
+
+    def calibrated(self, logits: Tensor, targets: Tensor) -> dict[str, Any]:
+        """Options of this head with which its probabilities are as often right as they say, for these answers; what is
+        likeliest stays the same."""
+        return {}
+
+    def chosen_thresholds(
+        self, probabilities: Tensor, targets: Tensor, measure: Callable[[Tensor, Tensor], float]
+    ) -> dict[str, Any]:
+        """Options of this head with which its answers to these images are best.
+
+        Args:
+            probabilities: (N, K).
+            measure: how good yes (True) or no is of some images, by whether it is so; larger is better.
+        """
+        return {}

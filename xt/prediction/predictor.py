@@ -34,6 +34,7 @@ class Prediction:
         class_names: K names; of the numbers, for a regression.
         logits: (K,) float64, as the loss takes them.
         probabilities: (K,) float64 in [0, 1]; for a regression the numbers themselves.
+        decisive: (K,) float64, what the answer is read from: the probabilities, moved where the model has thresholds.
         weights: (L,) float64, each token's share in the answer, in the grid's order; they sum to 1.
         grid: the regions that were looked at, in pixels of the image as the model reads it.
         tokens_per_side: L = len(grid) * tokens_per_side ** 2.
@@ -45,6 +46,7 @@ class Prediction:
     class_names: tuple[str, ...]
     logits: NDArray[np.float64]
     probabilities: NDArray[np.float64]
+    decisive: NDArray[np.float64]
     weights: NDArray[np.float64]
     grid: RegionGrid
     tokens_per_side: int
@@ -53,12 +55,12 @@ class Prediction:
     @property
     def label(self) -> str:
         """The likeliest class; all labels of at least 0.5 joined by ";"; or the numbers of a regression."""
-        return self._task.label(self.class_names, self.probabilities)
+        return self._task.label(self.class_names, self.decisive)
 
     @property
     def sentence(self) -> str:
         """The answer for people, as in "predicted: tumour (93.1 %)"."""
-        shown = self._task.said(self.class_names, self.probabilities)
+        shown = self._task.said_of(self.class_names, self.probabilities, self.decisive)
         more = f" and {len(shown) - 4} more" if len(shown) > 4 else ""
         return f"predicted: {', '.join(shown[:4])}{more}"
 
@@ -132,6 +134,7 @@ class Predictor:
         with evaluating(model, streaming), torch.inference_mode():
             logits, relevance = model([read.image], grids=[grid], return_relevance=True)
             probabilities = model.image_head.probabilities(logits)
+            decisive = model.image_head.decisive(probabilities)
         if not bool(torch.isfinite(logits).all()):
             raise PixelError(
                 f"the model's answer for {image.name} is not a number: either the image holds NaN or huge (1e19) "
@@ -144,6 +147,7 @@ class Predictor:
             class_names=class_names(model),
             logits=_array(logits[0]),
             probabilities=_array(probabilities[0]),
+            decisive=_array(decisive[0]),
             weights=weights,
             grid=grid,
             tokens_per_side=model.tokens_per_side,

@@ -67,10 +67,37 @@ class AnswerTask(Task):
     def fitted(self, model: "ModelConfig", table: "ImageTable") -> "ModelConfig":
         from xt.heads import HEADS, Head
 
+        model = self.named(model, table.class_names)
         head = HEADS[model.head]
         assert issubclass(head, Head)
         measured = head.measured(table.targets, model.head_options)
-        return replace(model, head_options={**model.head_options, **measured})
+        options = {**model.head_options, **measured}
+        counts = self.class_counts(table.targets, len(table.class_names))
+        if head.needs_class_shares(options) and counts is not None:
+            options["class_shares"] = (counts / len(table)).tolist()
+        return replace(model, head_options=options)
+
+    def named(self, model: "ModelConfig", names: Sequence[str]) -> "ModelConfig":
+        given = model.head_options.get("class_weights")
+        if not isinstance(given, Mapping):
+            return model
+        from xt.heads.imbalance import weights_in_order
+
+        return replace(
+            model, head_options={**model.head_options, "class_weights": weights_in_order(given, names)}
+        )
+
+    def members(self, table: "ImageTable") -> "list[NDArray[np.int64]]":
+        """The places of the images of each class that there is; of those of none, if some are, likewise."""
+        import numpy as np
+
+        names = table.class_names
+        counts = [
+            self.class_counts(table.targets[place : place + 1], len(names)) for place in range(len(table))
+        ]
+        of = np.array(counts) > 0
+        found = [np.flatnonzero(column) for column in (*of.T, ~of.any(axis=1))]
+        return [places for places in found if len(places)]
 
     def dataset(
         self,
@@ -220,6 +247,16 @@ class AnswerTask(Task):
             names: K of them.
             values: (K,) as of `Head.probabilities`.
         """
+
+    def said_of(
+        self, names: Sequence[str], values: "NDArray[np.float64]", decisive: "NDArray[np.float64]"
+    ) -> list[str]:
+        """See `said`.
+
+        Args:
+            decisive: (K,) as of `Head.decisive`.
+        """
+        return self.said(names, values)
 
     @abstractmethod
     def said(self, names: Sequence[str], values: "NDArray[np.float64]") -> list[str]:

@@ -162,6 +162,14 @@ class Task(ABC):
         """Warn of labels that cannot be measured by with these settings."""
         return
 
+    def named(self, model: "ModelConfig", names: Sequence[str]) -> "ModelConfig":
+        """The model with what its options say of classes by name in the order of the classes.
+
+        Raises:
+            ConfigError: a name is none of a class.
+        """
+        return model
+
     def fitted(self, model: "ModelConfig", table: "ImageTable") -> "ModelConfig":
         """The model with those options of its head that are measured on the labels of training images.
 

@@ -44,8 +44,13 @@ class Classification(AnswerTask):
         return names[int(values.argmax())]
 
     def said(self, names: Sequence[str], values: NDArray[np.float64]) -> list[str]:
-        name, value = max(zip(names, values, strict=True), key=lambda pair: pair[1])
-        return [f"{name} ({value:.1%})"]
+        return self.said_of(names, values, values)
+
+    def said_of(
+        self, names: Sequence[str], values: NDArray[np.float64], decisive: NDArray[np.float64]
+    ) -> list[str]:
+        place = int(decisive.argmax())
+        return [f"{names[place]} ({values[place]:.1%})"]
 
     def measures(self, num_outputs: int, sync: bool) -> "dict[str, Metric | MetricCollection]":
         """Top-1, top-3 and top-5 (with more than three and five classes) and macro F1, the mean over the classes."""

@@ -61,8 +61,13 @@ class MultiLabel(AnswerTask):
         return ";".join(name for name, value in zip(names, values, strict=True) if value >= _SURE)
 
     def said(self, names: Sequence[str], values: NDArray[np.float64]) -> list[str]:
-        pairs = zip(names, values, strict=True)
-        return [f"{name} ({value:.1%})" for name, value in pairs if value >= _SURE] or ["no label"]
+        return self.said_of(names, values, values)
+
+    def said_of(
+        self, names: Sequence[str], values: NDArray[np.float64], decisive: NDArray[np.float64]
+    ) -> list[str]:
+        parts = zip(names, values, decisive, strict=True)
+        return [f"{name} ({value:.1%})" for name, value, moved in parts if moved >= _SURE] or ["no label"]
 
     def measures(self, num_outputs: int, sync: bool) -> "dict[str, Metric | MetricCollection]":
         """Macro F1 at probability 1/2 (or the head's thresholds), over the labels that there are, and the share of

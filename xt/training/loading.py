@@ -1,17 +1,21 @@
 """The images of a run as a trainer takes them: datasets, samplers, loaders."""
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
+from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from xt.config.run import RunConfig
-from xt.data.dataset import EpochSampler, ImageBatch, Reading, TableDataset
+from xt.data.dataset import BalancedSampler, EpochSampler, ImageBatch, Reading, TableDataset
 from xt.data.dense_dataset import DenseBatch
 from xt.data.photo_dataset import PhotoBatch, PhotoDataset, photo_loader
 from xt.data.splits import Splits
 from xt.tasks import task_of
+from xt.tasks.answers import AnswerTask
 from xt.training.resuming import ResumableLoader
 
 AnyDataset = TableDataset | PhotoDataset
@@ -24,6 +28,7 @@ class TrainingData(LightningDataModule):
         batch_size: images of a step.
         workers: processes that read photographs ahead.
         region_parallel: neighbouring processes that are given the same training images.
+        members: the training images of each class, where each is to come equally often; None for each image once.
     """
 
     def __init__(
@@ -35,8 +40,10 @@ class TrainingData(LightningDataModule):
         seed: int,
         workers: int = 0,
         region_parallel: int = 1,
+        members: Sequence[NDArray[np.int64]] | None = None,
     ) -> None:
         super().__init__()
+        self.members = members
         self.region_parallel = region_parallel
         self.training = training
         self.validation = validation
@@ -53,9 +60,11 @@ class TrainingData(LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         rank, processes = self._place()
         same = self.region_parallel
-        sampler = EpochSampler(
-            len(self.training), seed=self.seed, rank=rank // same, processes=processes // same
-        )
+        settings = {"seed": self.seed, "rank": rank // same, "processes": processes // same}
+        if self.members is None:
+            sampler = EpochSampler(len(self.training), **settings)
+        else:
+            sampler = BalancedSampler(len(self.training), self.members, **settings)
         return ResumableLoader(self._loader(self.training, sampler), sampler, self.images_a_step)
 
     def val_dataloader(self) -> DataLoader[Any] | list[Any]:
@@ -92,6 +101,11 @@ class TrainingData(LightningDataModule):
 def training_data(config: RunConfig, splits: Splits, how: Reading) -> TrainingData:
     """The loaders of a run; training images are augmented, the others are as they are."""
     seed, batch_size = config.train.seed, config.train.batch_size
+    task = task_of(config.model.head)
+    members = None
+    if config.train.sampling == "balanced":
+        assert isinstance(task, AnswerTask), "others are refused with the configuration"
+        members = task.members(splits.train)
     if how.image_size is not None:
         photos = config.data.photos
         validation_photos = (
@@ -104,8 +118,8 @@ def training_data(config: RunConfig, splits: Splits, how: Reading) -> TrainingDa
             seed=seed,
             workers=photos.workers,
             region_parallel=config.train.region_parallel,
+            members=members,
         )
-    task = task_of(config.model.head)
     training = task.dataset(splits.train, how, augmentation=config.data.augmentation, seed=seed)
     validation = None if splits.validation is None else task.dataset(splits.validation, how)
     return TrainingData(
@@ -114,4 +128,5 @@ def training_data(config: RunConfig, splits: Splits, how: Reading) -> TrainingDa
         batch_size=batch_size,
         seed=seed,
         region_parallel=config.train.region_parallel,
+        members=members,
     )

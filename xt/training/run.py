@@ -28,6 +28,7 @@ from xt.region_encoders.creation import refuse_without_weights
 from xt.streaming.memory import peak_bytes, peak_device_bytes
 from xt.tasks import evaluate, task_of
 from xt.training.callbacks import CurveWriter, ProgressReport, Report
+from xt.training.certainty import check_certainty, settle
 from xt.training.checkpoints import read_checkpoint
 from xt.training.loading import TrainingData, training_data
 from xt.training.mixing import Mixing
@@ -121,6 +122,7 @@ def train(
                 warnings.simplefilter("ignore", DataWarning)
             quick_check(config, splits, opening(config.data, config.model), report)
         model, config = prepare_model(config, splits.train, report)
+        check_certainty(config, model, splits.validation)
         data = training_data(config, splits, reading(config.data, model))
         module = _module(model, config)
         curves = CurveWriter(out / "curves.csv")
@@ -142,6 +144,9 @@ def train(
         }
         if trainer.is_global_zero:
             model.to(trainer.strategy.root_device)
+            if config.train.calibrate or config.train.thresholds is not None:
+                assert splits.validation is not None, "checked"
+                settle(model, _evaluated(model, splits.validation, config, report, "calibrate"), config)
             parts = {"validation": splits.validation, "test": splits.test if evaluate_test else None}
             metrics |= _measure(model, parts, config, report)
             model.save(out / "model.safetensors", whole=config.train.whole)
@@ -166,23 +171,24 @@ def _both(report: Report | None, progress: Progress | None, settings: TrainConfi
 def _measure(
     model: XT, parts: Mapping[str, ImageTable | None], config: RunConfig, report: Report | None
 ) -> dict[str, Any]:
-    how = reading(config.data, model)
     metrics: dict[str, Any] = {}
     for name, table in parts.items():
         if table is None:
             continue
-        what = f"evaluate {name}"
-        measured = evaluate(
-            model,
-            table,
-            how,
-            config.evaluation,
-            batch_size=_evaluated_together(config),
-            report=report,
-            what=what,
-        )
-        metrics[name] = measured.summary()
+        metrics[name] = _evaluated(model, table, config, report, f"evaluate {name}").summary()
     return metrics | {"peak_bytes": peak_bytes(), "peak_device_bytes": peak_device_bytes()}
+
+
+def _evaluated(model: XT, table: ImageTable, config: RunConfig, report: Report | None, what: str) -> Any:
+    return evaluate(
+        model,
+        table,
+        reading(config.data, model),
+        config.evaluation,
+        batch_size=_evaluated_together(config),
+        report=report,
+        what=what,
+    )
 
 
 def _check_deciding(config: RunConfig, validation: ImageTable | None) -> None:
