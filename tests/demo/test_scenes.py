@@ -8,7 +8,9 @@ import pytest
 import rasterio
 from rasterio.errors import NotGeoreferencedWarning
 
+from xt.demo.clutter import make_stamps
 from xt.demo.digits import load_digits
+from xt.demo.key_scenes import CELL, KeyLayout, make_key_scene
 from xt.demo.scenes import LABELS, NUM_DIGITS, Scene, make_scene, write_scene
 from xt.errors import ConfigError
 
@@ -118,3 +120,26 @@ def test_unknown_pool_label_and_block_are_refused(tmp_path: Path) -> None:
         scene_of(label=3)
     with pytest.raises(ConfigError, match="multiple of 256 rows, got 100"):
         write_scene(scene_of(), tmp_path / "scene.tif", block=100)
+
+
+def test_keys_are_clearly_written_and_nothing_lies_on_them() -> None:
+    pool = load_digits("heldout")
+    rng = np.random.default_rng(0)
+    picked = [pool.pick_clear(label, rng) for label in range(10) for _ in range(5)]
+    assert [int(pool.labels[index]) for index in picked] == [label for label in range(10) for _ in range(5)]
+    assert 0.4 < pool.clear.mean() < 0.9
+    # As a plain search finds it.
+    flat = pool.images.reshape(len(pool.images), -1).astype(float)
+    flat /= np.linalg.norm(flat, axis=1, keepdims=True)
+    for index in picked[::7]:
+        nearest = np.argsort(-(flat @ flat[index]), kind="stable")[1:11]
+        assert (pool.labels[nearest] == pool.labels[index]).sum() >= 9
+    layout = KeyLayout.square(6, kinds=3, of_each=2, clutter=6.0)
+    bare = layout._replace(clutter=0.0)
+    stamps = make_stamps(rng, 40)
+    for seed in range(5):
+        scenes = [make_key_scene(each, pool, np.random.default_rng(seed), stamps) for each in (layout, bare)]
+        key, same = (scene.read(0, 0, CELL, CELL) for scene in scenes)
+        assert len(scenes[0].scene.pieces) > 20
+        # The ground is drawn after the clutter, so that it alone differs.
+        assert np.array_equal(key > 28, same > 28)

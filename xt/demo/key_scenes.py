@@ -2,7 +2,7 @@
 
 The digits elsewhere are of a few kinds, as many of each, and the key is of one of these kinds, each as likely. So
 whoever sees all of a scene but its corner can do no better than chance: of whatever is marked, one in as many as
-there are kinds is right (`chance`).
+there are kinds is right (`chance`). The key itself is no riddle: it is clearly written, and no clutter lies on it.
 """
 
 from dataclasses import dataclass
@@ -121,7 +121,8 @@ def make_key_scene(
         side = int(rng.integers(DIGIT_SIDES[0], DIGIT_SIDES[1] + 1))
         rim = FRAME_MARGIN if place == 0 else 0
         y, x = (int(start) for start in rng.integers(rim, CELL - side - rim + 1, 2))
-        picture = pool.sprite(pool.pick(int(label), rng), side) * rng.uniform(0.75, 1.0)
+        index = pool.pick_clear(int(label), rng) if place == 0 else pool.pick(int(label), rng)
+        picture = pool.sprite(index, side) * rng.uniform(0.75, 1.0)
         row, column = divmod(int(place), columns)
         digits.append(PlacedDigit(int(label), row * CELL + y, column * CELL + x, picture.astype(np.uint8)))
     ground_shape = -(-layout.height // FIELD), -(-layout.width // FIELD)
@@ -130,8 +131,15 @@ def make_key_scene(
         layout.width,
         digits[0].label,
         tuple(digits),
-        scatter(stamps, layout.clutter, layout.height, layout.width, rng),
+        _beside_the_key(scatter(stamps, layout.clutter, layout.height, layout.width, rng), stamps),
         stamps,
         rng.integers(4, 28, ground_shape, dtype=np.uint8),
     )
     return KeyScene(scene)
+
+
+def _beside_the_key(pieces: np.ndarray, stamps: list[np.ndarray]) -> np.ndarray:
+    """The pieces of clutter that do not reach into the first square."""
+    sizes = np.array([stamp.shape for stamp in stamps])[pieces[:, 2]]
+    starts = pieces[:, :2]
+    return pieces[((starts >= CELL) | (starts + sizes <= 0)).any(axis=1)]
