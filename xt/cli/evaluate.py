@@ -62,6 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument("--split-column", help="column of the split's name")
     parser.add_argument(
+        "--case-column", help="column of the case that an image is of, if several have one answer"
+    )
+    parser.add_argument(
         "--features", metavar="FOLDER",
         help="feature files that stand for the images' pixels, or a store of `xt encode`; without it pixels are read, "
         "unless the model takes features alone, whose folder is then that of its training",

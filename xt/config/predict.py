@@ -132,6 +132,8 @@ class EvaluateConfig:
     """Points: folder of xView3 scenes that the source has the labels of."""
     split_column: str | None = None
     """Column of the split's name."""
+    case_column: str | None = None
+    """Column of the case that an image is of, where several images have one answer."""
     features: str | None = None
     """Folder of features that stand for the images' pixels, or a store of `xt encode`; None for pixels, or for the
     run's own where the model takes features alone."""

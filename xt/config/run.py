@@ -257,6 +257,11 @@ class RunConfig:
                 )
             return
         self.model.check_answers(task_of(self.model.head).about_places)
+        if self.data.has_cases:
+            raise ConfigError(
+                "data.case_column makes one sequence of several images, and model.image_size has each resized to stand "
+                "alone: leave one of them out"
+            )
         whole = Source()
         for name in ("augmentation", "view", "crops", "tokens", "features", "nodata"):
             if getattr(self.data, name) != getattr(whole, name):

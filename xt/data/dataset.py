@@ -22,6 +22,7 @@ from xt.images import LargeImage, open_image
 from xt.images.bands import ALPHA, Alpha
 from xt.images.resolution import AsRead, Resolution, say_resolution
 from xt.labels.image_table import ImageTable
+from xt.model.cases import Case
 from xt.regions.encoded import EncodedImage
 
 
@@ -81,9 +82,9 @@ class Reading:
 
 
 class Item(NamedTuple):
-    """One image: its views (one, but for evaluation by several crops), its target, its place in the table."""
+    """One image or case: its views (one, but for evaluation by several crops), its target, its place among them."""
 
-    views: Sequence[LargeImage | EncodedImage]
+    views: Sequence[LargeImage | EncodedImage | Case]
     target: Tensor
     place: int
 
@@ -94,15 +95,15 @@ class ImageBatch(NamedTuple):
     Attributes:
         views: for each image, the views whose predictions are averaged.
         targets: (B,) int64 or (B, K) float32.
-        places: in the table.
+        places: in the table; of cases among these.
     """
 
-    views: list[Sequence[LargeImage | EncodedImage]]
+    views: list[Sequence[LargeImage | EncodedImage | Case]]
     targets: Tensor
     places: tuple[int, ...]
 
     @property
-    def images(self) -> list[LargeImage | EncodedImage]:
+    def images(self) -> list[LargeImage | EncodedImage | Case]:
         """The first view of each image: the only one in training."""
         return [views[0] for views in self.views]
 
@@ -148,22 +149,31 @@ class TableDataset(Dataset[Any], ABC):
 
 
 class ImageDataset(TableDataset):
-    """Images with targets that are numbers; for evaluation, evaluation's views of them."""
+    """Images, or cases of several, with targets that are numbers; for evaluation, evaluation's views of them."""
+
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
+        self.entries = self.table.entries
 
     def __len__(self) -> int:
-        return len(self.table)
+        return len(self.entries)
 
     def __getitem__(self, key: int | tuple[int, int]) -> Item:
-        """The image at an index, or at (epoch, index): augmented as in that epoch."""
+        """The image or case at an index, or at (epoch, index): augmented as in that epoch."""
         index, generator = self.drawn(key)
-        image = self.reading.open(self.table.paths[index], self.table.microns_of(index))
+        places, cases = self.entries[index], self.table.cases
+        opened = [self._views(place, generator) for place in places]
+        views = opened[0] if cases is None else [Case([one for (one,) in opened], cases[places[0]])]
+        return Item(views, torch.as_tensor(self.table.targets[places[0]]), index)
+
+    def _views(self, place: int, generator: np.random.Generator) -> list[Any]:
+        """Those of one image."""
         reading = self.reading
+        image = reading.open(self.table.paths[place], self.table.microns_of(place))
         if self.augmentation is None:
-            views = evaluation_views(reading.view, image, reading.region_size, reading.crops)
-        else:
-            view = training_view(reading.view, image, reading.region_size, generator)
-            views = [self.augmentation(view, generator)]
-        return Item(views, torch.as_tensor(self.table.targets[index]), index)
+            return evaluation_views(reading.view, image, reading.region_size, reading.crops)
+        view = training_view(reading.view, image, reading.region_size, generator)
+        return [self.augmentation(view, generator)]
 
     @staticmethod
     def collate(items: Sequence[Item]) -> ImageBatch:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -27,6 +27,8 @@ class ImageTable:
         rows: the place of every image in what was read, from 0.
         microns_per_pixel: of every image whose file does not say it, if the table does.
         groups: what every image belongs to (a patient, a flight), if the table says: no division parts it.
+        cases: the case that every image is of, where several images have one answer; None where each has its own.
+        counts: of a table of cases (see `by_case`) how many images each has.
     """
 
     source: str
@@ -37,6 +39,8 @@ class ImageTable:
     rows: tuple[int, ...] = ()
     microns_per_pixel: tuple[float | None, ...] | None = None
     groups: tuple[str, ...] | None = None
+    cases: tuple[str, ...] | None = None
+    counts: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.rows) != len(self.paths):
@@ -59,7 +63,28 @@ class ImageTable:
             if self.microns_per_pixel is None
             else tuple(self.microns_per_pixel[index] for index in chosen),
             groups=None if self.groups is None else tuple(self.groups[index] for index in chosen),
+            cases=None if self.cases is None else tuple(self.cases[index] for index in chosen),
+            counts=None if self.counts is None else tuple(self.counts[index] for index in chosen),
         )
+
+    @property
+    def entries(self) -> list[list[int]]:
+        """The places of the images of each case, in the order of their first ones; without cases each image alone."""
+        if self.cases is None:
+            return [[place] for place in range(len(self))]
+        found: dict[str, list[int]] = {}
+        for place, case in enumerate(self.cases):
+            found.setdefault(case, []).append(place)
+        return list(found.values())
+
+    def by_case(self) -> "ImageTable":
+        """A row for each case, in place of whose path stands its name; the table itself where it has none."""
+        if self.cases is None:
+            return self
+        entries = self.entries
+        first = self.subset(places[0] for places in entries)
+        names = tuple(Path(case) for case in first.cases or ())
+        return replace(first, paths=names, cases=None, counts=tuple(map(len, entries)))
 
     def microns_of(self, place: int) -> float | None:
         """What the table says of an image's resolution."""

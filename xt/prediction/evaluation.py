@@ -117,6 +117,7 @@ def _images(
     model: "XT", run: "RunConfig | None", labels: Any, place: str, config: EvaluateConfig
 ) -> tuple["Source", "ImageTable", str]:
     """How images are read, those that are meant, and which these are in words."""
+    from xt.data.case_table import check_whole_cases
     from xt.data.feature_folder import features_at
     from xt.data.sources import INaturalistSource, Source, source_at
     from xt.training.resolutions import check_resolutions
@@ -129,6 +130,7 @@ def _images(
         root=config.root,
         image_column=config.image_column,
         split_column=config.split_column,
+        case_column=config.case_column,
         nodata=config.nodata,
         alpha=config.alpha,
     )
@@ -139,7 +141,10 @@ def _images(
     # Pixels, also where training began with features, unless the model takes nothing else: others were never encoded.
     features = config.features or (None if model.region_encoder.takes_pixels else data.features)
     data = replace(data, tokens=None, features=features)
-    table, which = _select(load_table(data, labels, model.config, names), config.split, data.evaluated_split)
+    table = load_table(data, labels, model.config, names)
+    if table.splits is not None:
+        check_whole_cases({split: table.split(split) for split in sorted(set(table.splits))})
+    table, which = _select(table, config.split, data.evaluated_split)
     if features is None and not model.region_encoder.takes_pixels:
         raise OptionError(
             "the model takes features and no pixels: name the folder that they lie in (<features>)"

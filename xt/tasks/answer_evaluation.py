@@ -111,6 +111,8 @@ class AnswerEvaluation:
         something of."""
         images, names = len(self.table), self.table.class_names
         known: dict[str, Any] = {"images": images, "loss": self.loss}
+        if self.table.counts is not None:
+            known = {"cases": images, "images": sum(self.table.counts), "loss": self.loss}
         of_shares = {} if self.groups is not None and self.intervals else with_intervals(self.metrics, images)
         for name, value in self.metrics.items():
             known[name] = None if math.isnan(value) else value
@@ -143,8 +145,17 @@ class AnswerEvaluation:
         """
         check_writable_folder(folder)
         write_atomically(folder / "metrics.json", json.dumps(self.summary(), indent=2) + "\n")
-        write_atomically(folder / "predictions.csv", as_csv(self.task.table_of(self)))
+        write_atomically(folder / "predictions.csv", as_csv(self.rows))
         self.task.write_more(self, folder)
+
+    @property
+    def rows(self) -> list[list[Any]]:
+        """Of `predictions.csv`, the first of which are the columns' names; of cases also how many images each has."""
+        rows = self.task.table_of(self)
+        if self.table.counts is None:
+            return rows
+        counted = zip(["images", *self.table.counts], rows, strict=True)
+        return [["case" if row is rows[0] else row[0], count, *row[1:]] for count, row in counted]
 
     def columns(self, mark: str) -> list[list[Any]]:
         """A row an image: what is known of it, then what was predicted, in columns of these names behind `mark`."""
@@ -171,6 +182,7 @@ def evaluate(
     Args:
         batch_size: images at a time, >= 1; their files are open together.
     """
+    cases = table.by_case()
     was_training = model.training
     model.eval()
     probabilities, answers, loss = [], [], 0.0
@@ -183,15 +195,15 @@ def evaluate(
             mean_loss = model.image_head.loss(logits.float(), batch.targets.to(logits.device))
             loss += float(mean_loss) * len(batch.images)
             if report is not None:
-                report(what, batch.places[-1] + 1, len(table), {})
+                report(what, batch.places[-1] + 1, len(cases), {})
     finally:
         model.train(was_training)
     found = torch.cat(probabilities)
     return AnswerEvaluation(
         task,
-        table,
+        cases,
         found.numpy(),
-        loss / len(table),
+        loss / len(cases),
         settings,
         model.image_head.decisive(found).numpy(),
         torch.cat(answers).numpy(),

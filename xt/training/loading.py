@@ -105,7 +105,7 @@ def training_data(config: RunConfig, splits: Splits, how: Reading) -> TrainingDa
     members = None
     if config.train.sampling == "balanced":
         assert isinstance(task, AnswerTask), "others are refused with the configuration"
-        members = task.members(splits.train)
+        members = task.members(splits.train.by_case())
     if how.image_size is not None:
         photos = config.data.photos
         validation_photos = (

@@ -10,6 +10,7 @@ import torch
 
 from xt.config.parser import config_from_dict, config_to_dict
 from xt.config.run import RunConfig
+from xt.data.case_table import most_images
 from xt.data.dataset import Reading
 from xt.data.feature_folder import FeatureFolder, features_at
 from xt.data.feature_store import FeatureStore
@@ -69,10 +70,17 @@ def fitted(config: RunConfig, table: ImageTable, stored: Mapping[str, Any] | Non
     """
     model = config.model
     if stored is None:
-        return replace(config, model=task_of(model.head).fitted(model, table))
+        return replace(config, model=task_of(model.head).fitted(model, table.by_case()))
     model = task_of(model.head).named(model, table.class_names)
     options = {**stored.get("head_options", {}), **model.head_options}
     return replace(config, model=replace(model, head_options=options))
+
+
+def with_cases(config: RunConfig, table: ImageTable) -> RunConfig:
+    """The configuration of a run with a vector in the model for each image of a case, where the table has cases."""
+    if config.model.case_images is not None or table.cases is None:
+        return config
+    return replace(config, model=replace(config.model, case_images=most_images(table)))
 
 
 def with_adapter(config: RunConfig) -> RunConfig:

@@ -43,6 +43,7 @@ from xt.training.preparation import (
     refuse_without_features,
     resolve_classes,
     with_adapter,
+    with_cases,
     with_features,
 )
 from xt.training.quick_check import quick_check
@@ -108,7 +109,8 @@ def train(
     with _own_folder(out), _quiet():
         seed_everything(config.train.seed, verbose=False)
         splits = load_splits(config.data, config.labels, config.model)
-        config = with_features(with_adapter(resolve_classes(config, splits.train)), splits.train)
+        config = with_cases(with_adapter(resolve_classes(config, splits.train)), splits.train)
+        config = with_features(config, splits.train)
         _check_deciding(config, splits.validation)
         if resume_from is not None:
             stored = config_to_dict(read_checkpoint(resume_from).config)["model"]

@@ -5,6 +5,7 @@ from dataclasses import replace
 from typing import Any
 
 from xt.data.augmentation import Augmentation
+from xt.data.case_table import check_cases, check_whole_cases
 from xt.data.feature_folder import features_at
 from xt.data.grouping import warn_of_unused
 from xt.data.sources import Source, TableSource
@@ -47,7 +48,11 @@ def load_table(
         rows=rows,
     )
     table = task.read_table(listed, labels, class_names=names, model=model)
-    return replace(table, microns_per_pixel=data.microns(rows), groups=data.groups(rows))
+    table = replace(
+        table, microns_per_pixel=data.microns(rows), groups=data.groups(rows), cases=data.cases(rows)
+    )
+    check_cases(table)
+    return table
 
 
 def _other_labels(data: Source, head: str) -> str:
@@ -68,6 +73,10 @@ def _check_meant(data: Source, task: Task, head: str) -> None:
                 f"data.augmentation.{name} is for the heads {', '.join(fitting)}, but model.head is {head!r}; leave it "
                 "out"
             )
+    if task.about_places and data.has_cases:
+        raise ConfigError(
+            f"model.head {head!r} answers about every place of each image: leave out data.case_column"
+        )
     if task.about_places and (data.encoded is not None or data.view != "whole"):
         raise ConfigError(
             f"model.head {head!r} takes whole images with their pixels: leave out data.tokens, data.features and "
@@ -82,6 +91,7 @@ def load_splits(
     table = load_table(data, labels, model, class_names)
     encoded = None if data.encoded is None else features_at(data.encoded)
     splits = data.divide(table if encoded is None else encoded.of_table(table))
+    check_whole_cases(splits.parts)
     warn_of_doubles(splits)
     warn_of_parted(splits)
     warn_of_unused(splits.parts, data.likely_groups())

@@ -77,6 +77,11 @@ class Source:
         return self.tokens or self.features
 
     @property
+    def has_cases(self) -> bool:
+        """Whether several of its images may have one answer."""
+        return False
+
+    @property
     def place(self) -> str:
         """The file or folder that it was given by, for messages."""
         return str(getattr(self, self.kind)) if self.kind else "nothing"
@@ -128,6 +133,10 @@ class Source:
 
     def groups(self, rows: Sequence[int] | None = None) -> tuple[str, ...] | None:
         """What every image belongs to, where the source says it."""
+        return None
+
+    def cases(self, rows: Sequence[int] | None = None) -> tuple[str, ...] | None:
+        """The case that every image is of, where several images have one answer and the source says it."""
         return None
 
     def likely_groups(self) -> Mapping[str, Sequence[str]]:

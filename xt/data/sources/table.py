@@ -8,6 +8,7 @@ from typing import ClassVar
 from xt.data.grouping import is_called_group
 from xt.data.sources.base import NamedSplits
 from xt.data.table_files import read_columns, read_groups, read_image_paths, read_microns
+from xt.errors import ConfigError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,7 +30,23 @@ class TableSource(NamedSplits):
     say."""
     group_column: str | None = None
     """Column of what an image belongs to, such as its patient, site, flight or orbit: divisions by chance and folds
-    never part a group, and intervals draw whole ones."""
+    never part a group, and intervals draw whole ones. Without it the cases are the groups (`case_column`)."""
+
+    case_column: str | None = None
+    """Column of the case that an image is of, such as its patient, where several images have one answer: their tokens
+    are one sequence. The answers in the rows of a case must agree."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.case_column is not None and self.view != "whole":
+            raise ConfigError(
+                f"data.case_column makes one sequence of several whole images, so data.view must be 'whole', got "
+                f"{self.view!r}"
+            )
+
+    @property
+    def has_cases(self) -> bool:
+        return self.case_column is not None
 
     def count_rows(self) -> int:
         return len(next(iter(read_columns(self.table).values()), ()))
@@ -41,9 +58,13 @@ class TableSource(NamedSplits):
         return read_microns(self.table, self.microns_column, rows)
 
     def groups(self, rows: Sequence[int] | None = None) -> tuple[str, ...] | None:
-        return None if self.group_column is None else read_groups(self.table, self.group_column, rows)
+        column = self.group_column or self.case_column
+        return None if column is None else read_groups(self.table, column, rows)
+
+    def cases(self, rows: Sequence[int] | None = None) -> tuple[str, ...] | None:
+        return None if self.case_column is None else read_groups(self.table, self.case_column, rows)
 
     def likely_groups(self) -> Mapping[str, Sequence[str]]:
-        if self.group_column is not None:
+        if self.group_column is not None or self.case_column is not None:
             return {}
         return {name: words for name, words in read_columns(self.table).items() if is_called_group(name)}
