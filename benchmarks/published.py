@@ -3,6 +3,7 @@
 from typing import Any
 
 import published_context
+import published_encoders
 import published_gpu
 import published_tasks
 import scale
@@ -218,4 +219,5 @@ TABLES: dict[str, Table] = {
     **published_context.TABLES,
     **published_tasks.TABLES,
     **published_gpu.TABLES,
+    **published_encoders.TABLES,
 }

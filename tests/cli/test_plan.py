@@ -139,3 +139,16 @@ def test_a_checkpoint_cannot_be_changed(capsys, tmp_path):
     )
     assert status == 2
     assert "is a trained model: --region-size cannot change it" in shown
+
+
+@pytest.mark.parametrize(("name", "millions"), [("MahmoodLab/UNI", 303), ("bioptimus/H0-mini", 86)])
+def test_what_asks_for_leave_is_planned_without_it(capsys, monkeypatch, name, millions):
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    arguments = ("--image", "448x448", "--model", f"hf-hub:{name}", "--region-size", 224, "--context", "none")
+    status, shown = plan(capsys, *arguments, "--inference", "--device", "40GB", "--json")
+    assert status == 0
+    found = json.loads(shown)
+    # Without the projection and the head.
+    assert found["weights"] / 1e6 == pytest.approx(millions, abs=1.5)
+    # What their cards have tokens made of: one a region.
+    assert found["tokens"] == found["regions"] == 4

@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )  # fmt: skip
     parser.add_argument(
         "--model", required=True, metavar="MODEL",
-        help="a recipe, a configuration, a checkpoint or run folder, or the name of a region encoder in timm",
+        help="a recipe, a configuration, a checkpoint or run folder, or a region encoder of timm or the hub",
     )  # fmt: skip
     parser.add_argument("--context", metavar="NAME", help="context encoder, with a name from timm")
     parser.add_argument(
@@ -164,8 +164,14 @@ def _model(arguments: argparse.Namespace, image: "tuple[int, int] | LargeImage")
 def _made(config: "ModelConfig", schedule: "Schedule") -> "XT":
     """A model without the weights that would be downloaded, of which the costliest part that is trained learns."""
     from xt.model.build import build_model
+    from xt.region_encoders.cards import card_of
+    from xt.region_encoders.hub import repository_of
     from xt.training.encoder_stages import learn_most
 
+    card = card_of(repository_of(config.encoder))
+    if card is not None:
+        # Whether or not it may be fetched from where it lies.
+        config = replace(config, encoder_origin=card.network, readout=config.readout or card.readout)
     adapter = schedule.adapter
     model = build_model(config if adapter is None else replace(config, adapter=str(adapter)))
     if not schedule.is_all:

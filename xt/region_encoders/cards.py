@@ -10,6 +10,7 @@ from typing import Any
 from xt.region_encoders.readout import CLASS, CLASS_AND_MEAN
 
 _SWIGLU = {"mlp_layer": "SwiGLUPacked", "act_layer": "silu"}
+_VIRCHOW = {"init_values": 1e-5, "mlp_ratio": 5.3375}
 _H_OPTIMUS = {"mean": (0.707223, 0.578729, 0.703617), "std": (0.211883, 0.230117, 0.177517)}
 
 
@@ -21,17 +22,29 @@ class Card:
         readout: that the card makes its vector by.
         options: of timm's network, where config.json does not say them.
         statistics: `mean` and `std` of the pixels, likewise.
+        architecture: timm's name of the network, as config.json has it.
+        configuration: what config.json says of it beyond its name.
     """
 
     readout: str
+    architecture: str
+    configuration: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
     statistics: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
+    @property
+    def network(self) -> dict[str, Any]:
+        """What makes a network of this shape where config.json is not here, as a plan wants it; see `source_of`."""
+        return {"architecture": self.architecture, "options": {**self.configuration, **self.options}}
+
 
 CARDS: dict[str, Card] = {
-    "MahmoodLab/UNI": Card(readout=CLASS, options={"init_values": 1e-5}),
+    "MahmoodLab/UNI": Card(
+        readout=CLASS, architecture="vit_large_patch16_224", options={"init_values": 1e-5}
+    ),
     "MahmoodLab/UNI2-h": Card(
         readout=CLASS,
+        architecture="vit_giant_patch14_224",
         options={
             "patch_size": 14,
             "depth": 24,
@@ -44,12 +57,49 @@ CARDS: dict[str, Card] = {
         }
         | _SWIGLU,
     ),
-    "paige-ai/Virchow": Card(readout=CLASS_AND_MEAN, options=_SWIGLU),
-    "paige-ai/Virchow2": Card(readout=CLASS_AND_MEAN, options=_SWIGLU),
-    "bioptimus/H-optimus-0": Card(readout=CLASS, options={"init_values": 1e-5}, statistics=_H_OPTIMUS),
-    "bioptimus/H-optimus-1": Card(readout=CLASS, options={"init_values": 1e-5}, statistics=_H_OPTIMUS),
-    "bioptimus/H0-mini": Card(readout=CLASS_AND_MEAN, options=_SWIGLU, statistics=_H_OPTIMUS),
-    "prov-gigapath/prov-gigapath": Card(readout=CLASS),
+    "paige-ai/Virchow": Card(
+        readout=CLASS_AND_MEAN,
+        architecture="vit_huge_patch14_224",
+        configuration=_VIRCHOW,
+        options=_SWIGLU,
+    ),
+    "paige-ai/Virchow2": Card(
+        readout=CLASS_AND_MEAN,
+        architecture="vit_huge_patch14_224",
+        configuration=_VIRCHOW | {"reg_tokens": 4},
+        options=_SWIGLU,
+    ),
+    "bioptimus/H-optimus-0": Card(
+        readout=CLASS,
+        architecture="vit_giant_patch14_reg4_dinov2",
+        options={"init_values": 1e-5},
+        statistics=_H_OPTIMUS,
+    ),
+    "bioptimus/H-optimus-1": Card(
+        readout=CLASS,
+        architecture="vit_giant_patch14_reg4_dinov2",
+        options={"init_values": 1e-5},
+        statistics=_H_OPTIMUS,
+    ),
+    "bioptimus/H0-mini": Card(
+        readout=CLASS_AND_MEAN,
+        architecture="vit_base_patch14_reg4_dinov2",
+        # With this it has the 86 million weights that its card says.
+        configuration={"mlp_ratio": 5.33334},
+        options=_SWIGLU,
+        statistics=_H_OPTIMUS,
+    ),
+    "prov-gigapath/prov-gigapath": Card(
+        readout=CLASS,
+        architecture="vit_giant_patch14_dinov2",
+        configuration={
+            "patch_size": 16,
+            "embed_dim": 1536,
+            "depth": 40,
+            "num_heads": 24,
+            "mlp_ratio": 5.33334,
+        },
+    ),
 }
 
 
