@@ -131,11 +131,12 @@ def twin_maps(backbone: RegionPyramid, images: Tensor, region_batch: int, seed: 
         pieces.append(encoder.feature_maps(batch))
     maps = [torch.cat(parts) for parts in zip(*pieces, strict=True)]
     tokens = encoder.project(encoder.pooled(maps[-1]))
+    maps = maps if backbone.region_maps.finer is None else backbone.region_maps.finer(maps)
     grids = [grid] * len(images)
     mixed = backbone.context_encoder(*as_sequences(tokens, grids, encoder.tokens_per_side)).flatten(0, 1)
     result = []
     for features, norm, stride, context_map in zip(
-        maps, backbone.region_maps.norms, encoder.strides, backbone.context_maps, strict=True
+        maps, backbone.region_maps.norms, backbone.strides, backbone.context_maps, strict=True
     ):
         rim, side = halo // stride, size // stride
         inner = norm(features[..., rim : rim + side, rim : rim + side])
@@ -157,6 +158,11 @@ def test_maps_and_gradients_equal_those_in_one_piece(keep, halo, order):
     options = {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32), "drop_path_rate": 0.5}
     backbone = small_backbone(halo=halo, order=order, encoder_options=options, tokens_per_region=4).double()
     backbone.streaming = Streaming(region_batch=5, keep=keep)
+    assert_equal_to_one_piece(backbone)
+
+
+def assert_equal_to_one_piece(backbone: RegionPyramid) -> None:
+    """Maps, and the gradients of all that learns, of two images in region batches of 5."""
     images = scaled(2, 3, 150, 200)
     weights = [scaled(*features.shape) for features in backbone(images).values()]
 
@@ -171,7 +177,7 @@ def test_maps_and_gradients_equal_those_in_one_piece(keep, halo, order):
     maps = backbone.maps(images)
     loss, twin = loss_of(maps), loss_of(twin_maps(backbone, images, 5, seed))
     assert loss.item() == pytest.approx(twin.item(), rel=1e-9)
-    parameters = dict(backbone.named_parameters())
+    parameters = {name: each for name, each in backbone.named_parameters() if each.requires_grad}
     ours = torch.autograd.grad(loss, list(parameters.values()))
     theirs = torch.autograd.grad(twin, list(parameters.values()))
     scale = max(float(gradient.abs().max()) for gradient in theirs)
@@ -265,6 +271,58 @@ def test_all_stages_frozen_leave_context_and_pyramid_to_train():
     assert not any(parameter.requires_grad for parameter in backbone.region_encoder.network.parameters())
     backbone(torch.randn(1, 3, 64, 128))["0"].sum().backward()
     assert backbone.region_encoder.projection.weight.grad.any()
+
+
+VIT = {"encoder": "vit_tiny_patch16_224", "encoder_options": {"depth": 2, "embed_dim": 24, "num_heads": 2}}
+
+
+@pytest.mark.parametrize(
+    ("settings", "keep", "features"),
+    [
+        ({}, "none", "auto"),
+        ({"halo": 32}, "all", "host"),
+        (VIT | {"halo": 16}, "none", "device"),
+        (VIT, "auto", "auto"),
+    ],
+)
+def test_a_network_that_does_not_learn_is_run_once_without_a_graph(settings, keep, features):
+    backbone = small_backbone(tokens_per_region=4, **settings).double().train()
+    backbone.region_encoder.freeze()
+    backbone.streaming = Streaming(region_batch=5, keep=keep, features=features)
+    seen = []
+    backbone.region_encoder.network.register_forward_hook(
+        lambda _, inputs, __: seen.append((len(inputs[0]), torch.is_grad_enabled()))
+    )
+    sum((features**2).mean() for features in backbone(scaled(2, 3, 150, 200)).values()).backward()
+    # Two images of 3 x 4 regions.
+    assert seen == [(5, False)] * 4 + [(4, False)]
+    assert backbone.region_maps.norms[0].weight.grad.any()
+    assert_equal_to_one_piece(backbone)
+
+
+def test_what_a_still_network_finds_need_not_be_kept():
+    backbone = small_backbone(tokens_per_region=4).double().train()
+    backbone.region_encoder.freeze()
+    backbone.streaming = Streaming(region_batch=5, features="none")
+    seen = []
+    backbone.region_encoder.network.register_forward_hook(lambda _, inputs, __: seen.append(len(inputs[0])))
+    sum((features**2).mean() for features in backbone(scaled(1, 3, 150, 200)).values()).backward()
+    assert sum(seen) == 2 * 12
+    assert_equal_to_one_piece(backbone)
+
+
+def test_a_still_network_without_context_leaves_norms_and_pyramid_to_learn():
+    backbone = small_backbone(context="none", frozen_stages=4)
+    sum(features.sum() for features in backbone(torch.randn(1, 3, 64, 128)).values()).backward()
+    used = {name for name, parameter in backbone.named_parameters() if parameter.grad is not None}
+    assert used == {name for name, parameter in backbone.named_parameters() if parameter.requires_grad}
+
+
+def test_what_is_kept_of_a_region_is_counted():
+    for settings in ({}, VIT, {"context": "none", "finest_stride": 8}):
+        region_maps = small_backbone(tokens_per_region=4, **settings).region_maps
+        found = region_maps.find(torch.zeros(1, 3, 64, 64))
+        assert region_maps.bytes_found() == sum(each.numel() * each.element_size() for each in found)
 
 
 def test_without_context_every_trainable_parameter_is_used():

@@ -10,13 +10,12 @@ images whose maps do not fit there is the detection head, `create_model(..., hea
 """
 
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import fields
 from itertools import pairwise
 from typing import Any
 
 import torch
-from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 from torchvision.ops import FeaturePyramidNetwork
 from torchvision.ops.feature_pyramid_network import ExtraFPNBlock, LastLevelMaxPool
@@ -27,11 +26,12 @@ from xt.heads.context_map import ContextMap, neighbouring_tokens
 from xt.heads.simple_pyramid import SimplePyramid, needs_pyramid
 from xt.model.build import build_region_encoder
 from xt.model.config import ModelConfig
+from xt.model.frozen import learns_behind_network, place_for
 from xt.model.region_batch import default_region_batch
+from xt.model.region_maps import RegionMaps, behind_network
 from xt.region_encoders.base import RegionEncoder
 from xt.region_encoders.scaling import MISSING, PixelScaling
 from xt.regions.grid import RegionGrid
-from xt.regions.halo import cropped
 from xt.regions.reader import TensorRegions
 from xt.regions.sequences import as_sequences
 from xt.regions.whole_maps import places_of, put_together, without_padding
@@ -104,7 +104,8 @@ class RegionPyramid(nn.Module):
         image_mean: of each channel, and
         image_std: what to give to the detector, which scales the pixels before they come here:
             `MaskRCNN(backbone, num_classes, image_mean=backbone.image_mean, image_std=backbone.image_std)`.
-        streaming: how the regions are gone through; `keep` trades memory for time.
+        streaming: how the regions are gone through; `keep` trades memory for time. Where the network does not learn,
+            `features` says where what it finds lies, and it is run once on each region.
 
     Raises:
         ConfigError: the region size is no multiple of the last stride, or the maps do not get coarser one by one.
@@ -200,9 +201,16 @@ class RegionPyramid(nn.Module):
     def _encode(self, images: Tensor, grids: Sequence[RegionGrid]) -> tuple[Tensor, ...]:
         settings, encoder = self.streaming, self.region_encoder
         region_batch = settings.region_batch or default_region_batch(encoder, self.limits)
+        regions = TensorRegions(images, grids, region_batch, encoder.halo)
+        if learns_behind_network(encoder):
+            total = self.region_maps.bytes_found() * sum(map(len, grids))
+            # No image is shared out among processes here.
+            store = place_for(total, settings.features, encoder.device, agreed=int)
+            if store is not None:
+                return behind_network(self.region_maps, regions, store, settings, self.limits)
         outputs: tuple[Tensor, ...] = streamed_map(
             self.region_maps,
-            TensorRegions(images, grids, region_batch, encoder.halo),
+            regions,
             keep=settings.keep,
             gradient_fraction=settings.gradient_fraction,
             progress=settings.progress,
@@ -231,46 +239,6 @@ class RegionPyramid(nn.Module):
                 f"expected scaled images as floats of shape (images, {channels}, height, width), got "
                 f"{images.dtype} of {tuple(images.shape)}: a detector's own transform makes them"
             )
-
-
-class RegionMaps(nn.Module):
-    """What the streamed map computes: regions -> their maps, normalised over the channels; with tokens before them.
-
-    Args:
-        levels: numbers of the maps that are wanted, and their channels.
-        with_tokens: whether anybody asks for tokens.
-        finer: makes the maps from the region encoder's; None where they are these.
-    """
-
-    def __init__(
-        self,
-        region_encoder: RegionEncoder,
-        levels: Mapping[int, int],
-        with_tokens: bool,
-        finer: SimplePyramid | None = None,
-    ) -> None:
-        super().__init__()
-        self.region_encoder = region_encoder
-        self.levels = list(levels)
-        self.with_tokens = with_tokens
-        self.finer = finer
-        self.strides = region_encoder.strides if finer is None else finer.strides
-        self.norms = nn.ModuleList(LayerNorm2d(dim) for dim in levels.values())
-        if not with_tokens:
-            # Parameters without a gradient that want one would stop DistributedDataParallel.
-            for parameter in region_encoder.projection_parameters():
-                parameter.requires_grad_(False)
-
-    def forward(self, pixels: Tensor, valid: Tensor | None = None) -> tuple[Tensor, ...]:
-        """(regions, N, D) tokens, if asked for, and (regions, channels, S / stride, S / stride) each map."""
-        encoder = self.region_encoder
-        features, maps = encoder.features_and_maps(pixels, valid)
-        tokens = (encoder.project(features),) if self.with_tokens else ()
-        maps = maps if self.finer is None else self.finer(maps)
-        return *tokens, *(
-            norm(cropped(maps[level], encoder.halo // self.strides[level]))
-            for level, norm in zip(self.levels, self.norms, strict=True)
-        )
 
 
 def _context_map(encoder: RegionEncoder, dim: int, width: int, stride: int) -> ContextMap:
@@ -317,6 +285,6 @@ def _freeze(encoder: RegionEncoder, stages: int) -> None:
         size = encoder.window_size
         maps = encoder.feature_maps(torch.zeros(1, encoder.in_channels, size, size))
         reached = torch.autograd.grad(maps[stages - 1].sum(), parameters, allow_unused=True)
-    encoder.train()
     for parameter, gradient in zip(parameters, reached, strict=True):
         parameter.requires_grad_(gradient is None)
+    encoder.train()
