@@ -60,9 +60,8 @@ def main() -> int:
                             | trained(values, start, run, metric, arguments.epochs, seed, weights))  # fmt: skip
                 print(json.dumps(rows[-1]), flush=True)
     print_table(rows)
-    print(
-        f"wrote {write_results('init_encoder', rows, encoder=ENCODER, weights=PACKAGE, images=arguments.images, starts=STARTS)}"
-    )
+    notes = {"encoder": ENCODER, "weights": PACKAGE, "images": arguments.images, "starts": STARTS}
+    print(f"wrote {write_results('init_encoder', rows, **notes)}")
     return 0
 
 
