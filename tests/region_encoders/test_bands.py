@@ -158,6 +158,15 @@ def test_a_model_with_named_channels_is_saved_and_continued(tmp_path: Path) -> N
     same = xt.create_model(name, channels=["nir", "red", "green"], **settings)
     take_file(same.region_encoder, tmp_path / "model.safetensors")
     assert torch.equal(same.region_encoder.network.state_dict()[ours], weights)
+    # So does a checkpoint of its run.
+    state = {f"model.{name}": value for name, value in first.state_dict().items()}
+    torch.save(
+        {"state_dict": state, "xt_config": {"model": {"channels": ["NIR", "Red", "Green"]}}},
+        tmp_path / "last.ckpt",
+    )
+    checkpointed = xt.create_model(name, channels=["nir", "red", "green"], **settings)
+    take_file(checkpointed.region_encoder, tmp_path / "last.ckpt")
+    assert torch.equal(checkpointed.region_encoder.network.state_dict()[ours], weights)
 
 
 @pytest.mark.parametrize(

@@ -69,7 +69,7 @@ def take_file(encoder: RegionEncoder, path: Path) -> Taken:
         ConfigError: they are of another number of channels than is said.
     """
     metadata, content = read_weights(path)
-    taken = take_weights(encoder, content, path, known=_channels_of(metadata))
+    taken = take_weights(encoder, content, path, known=_channels_of(metadata, content))
     encoder.origin = from_file(encoder.origin, path)
     return taken
 
@@ -112,11 +112,12 @@ def take_weights(
     return Taken((_spread(bands, mean), _spread(bands, std)), None)
 
 
-def _channels_of(metadata: Mapping[str, str]) -> tuple[str, ...] | None:
-    """The channels of a model of `xt`, if its file names them."""
+def _channels_of(metadata: Mapping[str, str], content: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """The channels of a model of `xt`, if its file or checkpoint names them."""
     try:
-        names = json.loads(metadata["config"]).get("channels")
-    except (KeyError, AttributeError, ValueError):
+        model = json.loads(metadata["config"]) if metadata else content["xt_config"]["model"]
+        names = model.get("channels")
+    except (KeyError, TypeError, AttributeError, ValueError):
         return None
     return None if names is None else tuple(str(name).strip().lower() for name in names)
 

@@ -256,7 +256,8 @@ def _take_encoder(store: FeatureStore, model: XT, config: RunConfig, has_statist
     store.check_settings(model, config.data.nodata, config.data.alpha)
     state = store.encoder_state()
     if config.train.init_encoder is None:
-        take_weights(model.region_encoder, state, store.path)
+        # Made by this encoder, so that its filters are of these channels.
+        take_weights(model.region_encoder, state, store.path, known=model.region_encoder.bands.names)
     if not has_statistics:
         _set_statistics(model, state["scaling.mean"], state["scaling.std"])
     store.check_encoder(model, config.data.nodata, config.data.alpha)
