@@ -18,22 +18,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from xt.data.feature_names import DATASETS, H5
 from xt.errors import ImageError
 from xt.regions.encoded import EncodedImage
 from xt.regions.scattered import ScatteredRegions, usual_step
 
-H5 = (".h5", ".hdf5")
-SUFFIXES = (*H5, ".pt", ".pth")
-# Where a file holds both, the first is meant.
-_FEATURES = ("features", "feats")
 _COORDINATES = "coords"
 # Side of a patch where neither its file nor its neighbours tell.
 _USUAL_PATCH = 256.0
-
-
-def is_feature_name(path: str | os.PathLike[str]) -> bool:
-    """Whether a file is called as those of features are."""
-    return Path(path).suffix.lower() in SUFFIXES
 
 
 class FeatureFile(EncodedImage):
@@ -210,7 +202,7 @@ class _H5Content:
     def _features(self) -> Any:
         import h5py
 
-        found = next((self.file[name] for name in _FEATURES if name in self.file), None)
+        found = next((self.file[name] for name in DATASETS if name in self.file), None)
         return found if isinstance(found, h5py.Dataset) else None
 
 
@@ -226,7 +218,7 @@ class _TensorContent:
                 f"{path} is not read: expected a tensor (patches, width) as torch.save writes it, and nothing "
                 f"that would have to be executed ({type(error).__name__}); write it again as a tensor or as HDF5"
             ) from error
-        self.content: Mapping[str, Any] = content if isinstance(content, Mapping) else {_FEATURES[0]: content}
+        self.content: Mapping[str, Any] = content if isinstance(content, Mapping) else {DATASETS[0]: content}
 
     def __enter__(self) -> "_TensorContent":
         return self
@@ -239,7 +231,7 @@ class _TensorContent:
 
     @cached_property
     def features(self) -> Any:
-        found = next((self.content[name] for name in _FEATURES if name in self.content), None)
+        found = next((self.content[name] for name in DATASETS if name in self.content), None)
         if not isinstance(found, torch.Tensor):
             return None
         # NumPy has no bfloat16.

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from xt.data.feature_files import H5, FeatureFile, is_feature_name
+from xt.data.feature_files import FeatureFile
+from xt.data.feature_names import H5, is_feature_name
 from xt.data.feature_store import FeatureStore
 from xt.errors import DataWarning, ImageError, TableError
 from xt.images.names import short_name

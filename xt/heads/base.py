@@ -7,6 +7,8 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from xt.heads.pooling import AttentionPooling
+
 
 class Head(nn.Module, ABC):
     """The last box of the figure."""
@@ -48,6 +50,18 @@ class Head(nn.Module, ABC):
             (B, K) predictions as the loss takes them, and (B, L) each token's weight in them: at least 0, with a sum
             of 1 over an image, 0 where masked.
         """
+
+    def embed(self, tokens: Tensor, mask: Tensor | None = None) -> Tensor:
+        """(B, C): what is known of an image before the last layer, its pooled tokens; args as of `forward`.
+
+        Of a head without an attention pooling called `pooling`, the mean of the tokens by their weights.
+        """
+        pooling = getattr(self, "pooling", None)
+        if isinstance(pooling, AttentionPooling):
+            pooled: Tensor = pooling(tokens, mask)[0]
+            return pooled
+        weights = self(tokens, mask)[1]
+        return (weights[..., None] * tokens).sum(dim=1)
 
     @abstractmethod
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
 """The stateful user of the pure model: one image in, one prediction with its relevance out."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from xt.errors import ConfigError, PixelError
 from xt.images import open_image
+from xt.model.cases import Case
 from xt.progress import OnStep
-from xt.regions.grid import RegionGrid
+from xt.regions.encoded import EncodedImage
+from xt.regions.scattered import Regions
 from xt.results.relevance import RelevanceMap, relevance_map
 from xt.tasks import TASKS
 from xt.tasks.answers import AnswerTask
@@ -25,20 +27,40 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Prediction:
-    """What a model said about one image.
+class Seen:
+    """What was looked at of one image.
 
     Attributes:
         name: the image's.
+        weights: (L,) float64, each token's share in the answer, in the grid's order.
+        grid: the regions, in pixels of the image as the model reads it.
+        relevance: the weights as a map on the image's coordinates; of an image of features on those of its grid.
+        step: (y, x), how many pixels of the file one of the grid's spans.
+        tokens: (L, D) float32, behind the context encoder; None where they were not asked for.
+    """
+
+    name: str
+    weights: NDArray[np.float64]
+    grid: Regions
+    relevance: RelevanceMap
+    step: tuple[float, float] = (1.0, 1.0)
+    tokens: NDArray[np.float32] | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prediction:
+    """What a model said about one image, or a case of several.
+
+    Attributes:
+        name: the image's, or the case's.
         task: its name.
         class_names: K names; of the numbers, for a regression.
         logits: (K,) float64, as the loss takes them.
         probabilities: (K,) float64 in [0, 1]; for a regression the numbers themselves.
         decisive: (K,) float64, what the answer is read from: the probabilities, moved where the model has thresholds.
-        weights: (L,) float64, each token's share in the answer, in the grid's order; they sum to 1.
-        grid: the regions that were looked at, in pixels of the image as the model reads it.
-        tokens_per_side: L = len(grid) * tokens_per_side ** 2.
-        relevance: the weights as a map on the image's coordinates.
+        embedding: (C,) float32, what is known before the last layer, see `Head.embed`.
+        images: what was looked at; of a case, of each of its images.
+        tokens_per_side: of an image L = len(grid) * tokens_per_side ** 2.
     """
 
     name: str
@@ -47,10 +69,24 @@ class Prediction:
     logits: NDArray[np.float64]
     probabilities: NDArray[np.float64]
     decisive: NDArray[np.float64]
-    weights: NDArray[np.float64]
-    grid: RegionGrid
+    embedding: NDArray[np.float32]
+    images: tuple[Seen, ...]
     tokens_per_side: int
-    relevance: RelevanceMap
+
+    @property
+    def weights(self) -> NDArray[np.float64]:
+        """All tokens' share in the answer, image by image; they sum to 1."""
+        return np.concatenate([seen.weights for seen in self.images])
+
+    @property
+    def grid(self) -> Regions:
+        """Of the only image, or the first of a case."""
+        return self.images[0].grid
+
+    @property
+    def relevance(self) -> RelevanceMap:
+        """Likewise."""
+        return self.images[0].relevance
 
     @property
     def label(self) -> str:
@@ -95,14 +131,21 @@ class Predictor:
     Args:
         device: "cuda", "cpu", ...; None takes the first GPU if there is one.
         streaming: how to go through the regions; None for the model's own settings.
+        keep_tokens: whether a prediction has the tokens, too.
     Raises:
         ConfigError: there is no such device.
     """
 
     def __init__(
-        self, model: "XT", device: str | torch.device | None = None, streaming: "Streaming | None" = None
+        self,
+        model: "XT",
+        device: str | torch.device | None = None,
+        streaming: "Streaming | None" = None,
+        *,
+        keep_tokens: bool = False,
     ) -> None:
         self.device = choose_device(device)
+        self.keep_tokens = keep_tokens
         self.model = model.to(self.device)
         self.streaming = streaming
 
@@ -110,51 +153,109 @@ class Predictor:
         """Predict one image, whatever its size, in the memory of one region batch and the tokens.
 
         Args:
-            image: a LargeImage, or anything that `xt.open_image` opens.
+            image: a LargeImage, or anything that `xt.open_image` opens; an image that was encoded before; or a `Case`
+                of several.
             progress: called as (regions done, all) after each region batch.
         Raises:
             ImageError: the image cannot be read.
             ShapeError: the image has another number of channels than the model takes.
             PixelError: the model answered with something that is not a number.
         """
-        opened = open_image(image)
+        given = image.images if isinstance(image, Case) else (image,)
+        opened = [one if isinstance(one, EncodedImage) else open_image(one) for one in given]
+        name = image.name if isinstance(image, Case) else opened[0].name
         try:
-            return self._predict(opened, progress)
+            return self._predict(opened, name, progress)
         finally:
-            if opened is not image:
-                opened.close()
+            for one, was in zip(opened, given, strict=True):
+                if one is not was:
+                    one.close()
 
-    def _predict(self, image: "LargeImage", progress: OnStep | None) -> Prediction:
-        model = self.model
-        read = model.as_read(image)
-        grid = model.grid(read.image)
+    def _predict(
+        self, images: "Sequence[LargeImage | EncodedImage]", name: str, progress: OnStep | None
+    ) -> Prediction:
+        model, head = self.model, self.model.image_head
+        reads = [_Read.of(model, image) for image in images]
+        grids = [read.grid for read in reads]
+        given = Case([read.image for read in reads]) if len(reads) > 1 else reads[0].image
         streaming = replace(
-            self.streaming or model.streaming, keep="none", progress=_in_regions(progress, len(grid))
+            self.streaming or model.streaming,
+            keep="none",
+            progress=_in_regions(progress, sum(map(len, grids))),
         )
         with evaluating(model, streaming), torch.inference_mode():
-            logits, relevance = model([read.image], grids=[grid], return_relevance=True)
-            probabilities = model.image_head.probabilities(logits)
-            decisive = model.image_head.decisive(probabilities)
+            tokens, _, mask = model.tokens([given], grids=grids)
+            logits, weights = head(tokens, mask)
+            probabilities = head.probabilities(logits)
+            decisive = head.decisive(probabilities)
+            embedding = head.embed(tokens, mask)
         if not bool(torch.isfinite(logits).all()):
             raise PixelError(
-                f"the model's answer for {image.name} is not a number: either the image holds NaN or huge (1e19) "
+                f"the model's answer for {name} is not a number: either the image holds NaN or huge (1e19) "
                 "pixels that are not declared as nodata, or the checkpoint's weights are damaged"
             )
-        weights = _array(relevance.weights[0])
         return Prediction(
-            name=image.name,
+            name=name,
             task=model.image_head.task,
             class_names=class_names(model),
             logits=_array(logits[0]),
             probabilities=_array(probabilities[0]),
             decisive=_array(decisive[0]),
-            weights=weights,
-            grid=grid,
+            embedding=embedding[0].float().cpu().numpy(),
+            images=self._seen(reads, _array(weights[0]), tokens[0]),
             tokens_per_side=model.tokens_per_side,
-            relevance=relevance_map(
-                weights, grid, model.tokens_per_side, image, read.step if read.image is not image else None
-            ),
         )
+
+    def _seen(
+        self,
+        reads: "Sequence[_Read]",
+        weights: NDArray[np.float64],
+        tokens: torch.Tensor,
+    ) -> tuple[Seen, ...]:
+        """What was looked at of each image, one's tokens behind the other's."""
+        side = self.model.tokens_per_side
+        ends = np.cumsum([len(read.grid) * side**2 for read in reads])
+        kept = tokens.float().cpu().numpy() if self.keep_tokens else None
+        return tuple(
+            Seen(
+                name=read.name,
+                weights=part,
+                grid=read.grid,
+                relevance=relevance_map(
+                    part, read.grid, side, read.file, read.stretch, float(weights.mean())
+                ),
+                step=read.step,
+                tokens=None if kept is None else kept[end - len(part) : end],
+            )
+            for read, part, end in zip(reads, np.split(weights, ends[:-1]), ends, strict=True)
+        )
+
+
+@dataclass(frozen=True)
+class _Read:
+    """An image as the model is given it.
+
+    Attributes:
+        file: whose coordinates count; None where only features are there.
+        stretch: see `RelevanceMap`.
+    """
+
+    name: str
+    image: "LargeImage | EncodedImage"
+    grid: Regions
+    file: "LargeImage | None" = None
+    step: tuple[float, float] = (1.0, 1.0)
+    stretch: tuple[float, float] | None = None
+
+    @classmethod
+    def of(cls, model: "XT", image: "LargeImage | EncodedImage") -> "_Read":
+        if isinstance(image, EncodedImage):
+            return cls(image.name, image, image.grid)
+        read = model.as_read(image)
+        stretch = read.step if read.image is not image else None
+        grid = model.grid(read.image)
+        step = (image.shape[0] / grid.height, image.shape[1] / grid.width)
+        return cls(image.name, read.image, grid, image, stretch or step, stretch)
 
 
 @contextmanager

@@ -56,6 +56,7 @@ def relevance_map(
     tokens_per_side: int,
     image: "LargeImage | None" = None,
     stretch: tuple[float, float] | None = None,
+    mean: float | None = None,
 ) -> RelevanceMap:
     """Lay the tokens' weights out where the tokens lie.
 
@@ -64,6 +65,7 @@ def relevance_map(
             scaled so that their mean is 1.
         image: where the coordinates come from; the map has none without it.
         stretch: see `RelevanceMap`; None where the grid covers the image from edge to edge.
+        mean: of the weights of all that had a part in the answer, as of a case of several images; None for of these.
     Raises:
         ShapeError: there are more or fewer weights than tokens.
     """
@@ -72,7 +74,7 @@ def relevance_map(
         raise ShapeError(
             f"{len(grid)} regions of {tokens_per_side**2} tokens need as many weights, got {weights.shape}"
         )
-    mean = weights.mean()
+    mean = float(weights.mean()) if mean is None else mean
     values = grid.to_map(weights / mean if mean > 0 else weights, tokens_per_side)
     step = grid.cell(tokens_per_side)
     height, width = -int(-grid.height // step), -int(-grid.width // step)
