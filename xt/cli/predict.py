@@ -21,7 +21,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "files", nargs="+", metavar="FILES",
-        help="images, folders of images or of xView3 scenes, quoted globs, or stacks as 'VH.tif|VV.tif'",
+        help="images, folders of images or of xView3 scenes, quoted globs, stacks as 'VH.tif|VV.tif', files of "
+        "features (.h5, .pt), or tables (.csv, .tsv, .parquet) with a row an image",
     )  # fmt: skip
     parser.add_argument(
         "--out", required=True, type=Path, metavar="DIR", help="where the results go; made if missing"
@@ -47,16 +48,43 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--overwrite", action="store_true",
         help="predict these images again, and throw away the folder's results of another checkpoint",
     )  # fmt: skip
+    _add_whole(parser)
     _add_dense(parser)
     _add_workers(parser)
     parser.epilog = (
         "Results: DIR/predictions.csv (one row an image), and for each image, of a model with one answer an image, "
-        "NAME.relevance.tif (a GeoTIFF that lies on the image where it has coordinates) and NAME.overlay.png; of a "
+        "NAME.relevance.tif (a GeoTIFF that lies on the image where it has coordinates) and NAME.overlay.png (of "
+        "features "
+        "NAME.relevance.csv, a row a token; of a case of several images one each, CASE.NUMBER.NAME...); of a "
         "segmentation NAME.mask.tif, of points NAME.points.geojson and NAME.points.csv, of boxes NAME.boxes.geojson, "
         "NAME.boxes.csv and one DIR/detections.json, and NAME.overlay.png. A second run goes on where the first ended, "
         "also in the middle of an image (NAME.partial). "
         "Exit status: 0 all done, 1 some images failed (listed at the end), 2 refused."
     )
+
+
+def _add_whole(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_argument_group("tables, features and whole images")
+    group.add_argument(
+        "--image-column", help="column of the image paths in tables; without it as in training"
+    )
+    group.add_argument(
+        "--case-column", help="column of the case that an image is of, in tables; without it as in training"
+    )
+    group.add_argument("--root", help="folder that relative image paths in tables start from")
+    group.add_argument(
+        "--features", metavar="FOLDER",
+        help="feature files that stand for the pixels of the images that are named, or a store of `xt encode`",
+    )  # fmt: skip
+    group.add_argument(
+        "--embeddings", action="store_true",
+        help="also a vector of each image, pooled before the last layer: DIR/embeddings/NAME.h5, and all in "
+        "DIR/embeddings.parquet",
+    )  # fmt: skip
+    group.add_argument(
+        "--token-embeddings", action="store_true",
+        help="also a vector of each token with its place: DIR/token_embeddings/NAME.h5, as TRIDENT's features are",
+    )  # fmt: skip
 
 
 def _add_dense(parser: argparse.ArgumentParser) -> None:

@@ -11,6 +11,8 @@ from xt.registry import nearest
 # About a minute of a small region encoder on a GPU.
 REGIONS_PER_BAND = 4096
 Options = TypeVar("Options")
+EMBEDDING, TOKENS = "embeddings/.h5", "token_embeddings/.h5"
+"""Files of an image that lie in folders of their own, under its name alone, as programs that read features want it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,10 +25,23 @@ class PredictConfig:
     """What a band is that a file calls alpha; None for what it was in training."""
     microns_per_pixel: float | None = None
     """Resolution of slides whose files do not say it, > 0."""
+    image_column: str | None = None
+    """Column of the image paths in tables; None for that of the model's training."""
+    case_column: str | None = None
+    """Column of the case that an image is of, in tables; None for that of the model's training."""
+    root: str | None = None
+    """Folder that relative image paths in tables start from."""
+    features: str | None = None
+    """Folder of features that stand for the pixels of images that are named, or a store of `xt encode`; None for
+    pixels, and for the run's own folder where the model takes features alone."""
     region_batch: int | None = None
     """Regions on the device at one time, >= 1; None for as many as are fast and fit."""
     device: str | None = None
     """cuda, cuda:1, cpu ...; None for the first GPU if there is one, else the CPU."""
+    embeddings: bool = False
+    """Whole images: also a vector of each image, pooled before the last layer, as HDF5 and in one Parquet table."""
+    token_embeddings: bool = False
+    """Whole images: also a vector of each token, as HDF5."""
     overlay: bool = True
     """Whether a PNG to look at is written for each image."""
     overwrite: bool = False
@@ -88,6 +103,7 @@ class PredictConfig:
             "merge_radius": self.merge_radius,
             "merge_iou": self.merge_iou,
             "least_score": self.chosen_least_score,
+            "features": self.features,
         }
         return {name: value for name, value in given.items() if value is not None}
 
@@ -106,6 +122,8 @@ class PredictConfig:
             ".probabilities.tif": self.probabilities,
             ".outlines.geojson": self.outlines is not None,
             ".overlay.png": self.overlay,
+            EMBEDDING: self.embeddings,
+            TOKENS: self.token_embeddings,
         }
         return {ending for ending, is_wanted in wanted.items() if is_wanted}
 

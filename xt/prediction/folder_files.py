@@ -14,11 +14,24 @@ if TYPE_CHECKING:
 
 # A scene's points in the challenge's own form.
 SCENES = "xview3.csv"
+# Vectors of all images.
+EMBEDDINGS = "embeddings.parquet"
 # Boxes of all images in COCO's form of results, and the images that their numbers mean.
 DETECTIONS = "detections.json"
 DETECTIONS_IMAGES = "detections.images.json"
 
 _BOXES_AT_ONCE = 10_000
+
+
+def write_embeddings(results: "ResultFolder") -> None:
+    """The vectors of all images in the folder in one Parquet table, if there are any."""
+    found = {row["image"]: results.folder / row["embedding"] for row in results.rows if row.get("embedding")}
+    found = {image: path for image, path in found.items() if path.exists()}
+    if not found:
+        return
+    from xt.results.embeddings import read_vector, write_vectors
+
+    write_vectors(results.folder / EMBEDDINGS, list(found), [read_vector(path) for path in found.values()])
 
 
 def write_scenes(results: "ResultFolder") -> None:

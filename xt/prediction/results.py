@@ -25,7 +25,7 @@ _SHARE_OF_WRITES = 20
 _FIRST_FILES = (".relevance.tif", ".overlay.png")
 _SIDE_FILES = (".mask.tif.aux.xml",)
 # What the command line writes of all images together, and would else tell of results that are not there any more.
-TOGETHER = ("manifest.jsonl", "detections.json", "detections.images.json", "xview3.csv")
+TOGETHER = ("manifest.jsonl", "detections.json", "detections.images.json", "xview3.csv", "embeddings.parquet")
 
 
 class ResultFolder:
@@ -120,8 +120,8 @@ class ResultFolder:
         return {key: self._images[key] for key in sorted(self._images, key=lambda key: order.get(key, -1))}
 
     def path(self, image: str, ending: str) -> Path:
-        """An image's file of this kind, as ".mask.tif"."""
-        return self.folder / f"{self._stem(image)}{ending}"
+        """An image's file of this kind, as ".mask.tif", or in a folder of such, as "embeddings/.h5"."""
+        return placed(self.folder, self._stem(image), ending)
 
     def is_done(
         self, image: str, endings: Collection[str] = (), settings: Mapping[str, object] | None = None
@@ -154,7 +154,8 @@ class ResultFolder:
             settings: JSON values; a run with others predicts the image again.
         """
         row = {"image": image, **values} | {
-            column: self.path(image, ending).name for column, ending in files.items()
+            column: self.path(image, ending).relative_to(self.folder).as_posix()
+            for column, ending in files.items()
         }
         self._images[identity(image)] = {
             "stem": self._stem(image),
@@ -218,10 +219,16 @@ class ResultFolder:
     def _discard(self, record: Mapping[str, Any] | None) -> None:
         for entry in (record or {"images": {}})["images"].values():
             for suffix in (*entry.get("files", _FIRST_FILES), *_SIDE_FILES):
-                (self.folder / f"{entry['stem']}{suffix}").unlink(missing_ok=True)
+                placed(self.folder, entry["stem"], suffix).unlink(missing_ok=True)
         # The record last: of a discarding that was cut short it still tells.
         for name in (*TOGETHER, TABLE, RECORD):
             (self.folder / name).unlink(missing_ok=True)
+
+
+def placed(folder: Path, stem: str, ending: str) -> Path:
+    """The file of an image that is called so, in the folder or one below that the ending names."""
+    below, _, last = ending.rpartition("/")
+    return folder / below / f"{stem}{last}"
 
 
 def file_sha256(path: str | os.PathLike[str]) -> str:

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 from xt.config.predict import PredictConfig, with_options
 from xt.errors import ConfigError
-from xt.prediction.given import GivenImages, given_images
+from xt.prediction.given import GivenImages, given_images, wanted_of
 from xt.prediction.inputs import identity
 from xt.prediction.one_by_one import one_by_one
 from xt.prediction.results import ResultFolder
-from xt.prediction.trained import ModelSource, load, model_source
+from xt.prediction.trained import ModelSource, load, model_source, table_of
 from xt.progress import Progress, Quiet
 
 if TYPE_CHECKING:
@@ -83,9 +83,10 @@ def predict(
 
     Args:
         model: a model, or the path of a run folder, a model.safetensors or a .ckpt. With workers a path.
-        images: a path, a folder (of images, or of xView3 scenes), a glob, a stack as "VH.tif|VV.tif", an image from
-            `xt.open_image`, a list of these; or names to open images and arrays, as {"scene": array}. Nobody can tell
-            whether one that was open has changed, so that it is always predicted anew.
+        images: a path, a folder (of images, features or xView3 scenes), a glob, a stack as "VH.tif|VV.tif", a table
+            with a row an image (also of several to a case), an image from `xt.open_image`, a list of these; or names to
+            open images and arrays, as {"scene": array}. Nobody can tell whether one that was open has changed, so that
+            it is always predicted anew.
         out: made if it is not there.
         progress: told how far it is; None for silence.
         options: fields of `PredictConfig`, in place of those in `config`.
@@ -97,7 +98,11 @@ def predict(
     """
     config = with_options(config or PredictConfig(), options)
     source = model_source(model)
-    given = given_images(images, config, Path(out))
+    given = given_images(images, config, Path(out), table_of(source))
+    if config.has_workers and given.cases:
+        raise ConfigError(
+            "cases of several images are predicted in one process: leave workers and cluster out"
+        )
     if config.has_workers and (source.file is None or given.opened):
         what = "the model" if source.file is None else next(iter(given.opened))
         raise ConfigError(
@@ -116,7 +121,12 @@ def _predict(
 ) -> PredictResult:
     from xt.prediction import many
     from xt.prediction.dense_work import left_out
-    from xt.prediction.folder_files import image_numbers, write_detections, write_scenes
+    from xt.prediction.folder_files import (
+        image_numbers,
+        write_detections,
+        write_embeddings,
+        write_scenes,
+    )
 
     instances = _read_instances(config)
     with ResultFolder(out, source.identity, overwrite=config.overwrite) as results:
@@ -127,6 +137,7 @@ def _predict(
         everything = {identity(path): path for path in [*results.images, *todo]}
         image_numbers(list(everything.values()), instances)
         failed = _failures(source, given, todo, config, results, instances, progress) if todo else {}
+        write_embeddings(results)
         write_scenes(results)
         write_detections(results, instances)
         entries = {name: entry for name in given.names if (entry := results.entry(name)) is not None}
@@ -141,7 +152,8 @@ def _predict(
 
 def _is_to_do(name: str, given: GivenImages, config: PredictConfig, results: ResultFolder) -> bool:
     is_file = name not in given.opened
-    return config.overwrite or not (is_file and results.is_done(name, config.endings, config.of_results))
+    endings, settings = wanted_of(name, given, config)
+    return config.overwrite or not (is_file and results.is_done(name, endings, settings))
 
 
 def _failures(
@@ -165,7 +177,7 @@ def _failures(
     trained = load(source, config)
     if instances is not None:
         _check_classes(trained.model, instances)
-    work = image_work(trained, config, given.opened)
+    work = image_work(trained, config, given)
     return one_by_one(todo, lambda name: work.predict(name, results, progress), progress)
 
 
@@ -190,7 +202,8 @@ def _image_result(
     name: str, entry: Mapping[str, Any], results: ResultFolder, *, done_before: bool
 ) -> ImageResult:
     row, endings = dict(entry["row"]), entry.get("files", ())
-    names = {results.path(name, ending).name: results.path(name, ending) for ending in endings}
+    paths = [results.path(name, ending) for ending in endings]
+    names = {path.relative_to(results.folder).as_posix(): path for path in paths}
     files = {column: names[value] for column, value in row.items() if value in names}
     values = {column: value for column, value in row.items() if column not in files}
     return ImageResult(image=name, values=values, files=files, done_before=done_before)

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from xt.config.predict import PredictConfig
 from xt.images.bands import ALPHA, Alpha
+from xt.prediction.given import GivenImages
 from xt.prediction.results import file_sha256
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
-    from xt.images import LargeImage
+    from xt.data.sources import TableSource
     from xt.model.xt import XT
     from xt.prediction.image_work import ImageWork
     from xt.streaming.map import Streaming
@@ -41,6 +40,7 @@ class TrainedModel:
         streaming: how it goes through an image's regions.
         nodata: what images hold where they hold nothing: as given, or as in training.
         alpha: what a band is that they call alpha, likewise.
+        features: where features lie that stand for images' pixels, likewise; None for pixels.
     """
 
     model: "XT"
@@ -48,6 +48,19 @@ class TrainedModel:
     streaming: "Streaming"
     nodata: float | None
     alpha: Alpha
+    features: str | None = None
+
+
+def table_of(source: ModelSource) -> "TableSource | None":
+    """The table that a model was trained from, as its run says; None where there was none, or nobody knows."""
+    from xt.config.parser import load_config
+    from xt.data.sources import TableSource
+
+    beside = None if source.file is None else source.file.parent / "config.yaml"
+    if beside is None or not beside.exists():
+        return None
+    data = load_config(beside).data
+    return data if isinstance(data, TableSource) else None
 
 
 def model_source(model: "XT | str | os.PathLike[str]") -> ModelSource:
@@ -91,16 +104,18 @@ def load(source: ModelSource, config: PredictConfig) -> TrainedModel:
         streaming=streaming,
         nodata=trained[0] if config.nodata is None else config.nodata,
         alpha=config.alpha or trained[1],
+        features=config.features
+        or (None if model.region_encoder.takes_pixels or run is None else run.data.features),
     )
 
 
 def image_work(
-    trained: TrainedModel, config: PredictConfig, opened: "Mapping[str, LargeImage] | None" = None
+    trained: TrainedModel, config: PredictConfig, given: "GivenImages | None" = None
 ) -> "ImageWork":
     """What is done with an image by this model.
 
     Args:
-        opened: see `Opener`.
+        given: the images; None where they are known by their paths alone.
     """
     from xt.prediction.dense_predictor import DensePredictor
     from xt.prediction.dense_work import DenseOpener, DenseWork
@@ -108,8 +123,11 @@ def image_work(
     from xt.prediction.predictor import Predictor
     from xt.tasks import task_of
 
+    given = given or GivenImages([], {})
     if task_of(trained.model.config.head).about_places:
         dense = DensePredictor(trained.model, config.device, trained.streaming, trained.identity)
-        return DenseWork(dense, DenseOpener(trained, config, opened or {}))
-    predictor = Predictor(trained.model, config.device, trained.streaming)
-    return AnswerWork(predictor, Opener(trained, config, opened or {}))
+        return DenseWork(dense, DenseOpener(trained, config, given))
+    predictor = Predictor(
+        trained.model, config.device, trained.streaming, keep_tokens=config.token_embeddings
+    )
+    return AnswerWork(predictor, Opener(trained, config, given))

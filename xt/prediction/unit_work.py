@@ -91,7 +91,9 @@ class _Recorded:
         self.result: dict[str, Any] | None = None
 
     def path(self, _: str, ending: str) -> Path:
-        return self.folder / f"{self.stem}{ending}"
+        from xt.prediction.results import placed
+
+        return placed(self.folder, self.stem, ending)
 
     def add(
         self,

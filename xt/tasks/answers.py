@@ -34,6 +34,7 @@ class AnswerTask(Task):
     Evaluation: ClassVar[type] = NoSettings
     about_places = False
     recipe = "classification"
+    options = ("embeddings", "token_embeddings", "case_column")
     counted = "images"
 
     column: ClassVar[str] = "p"
