@@ -174,7 +174,7 @@ def test_frozen_parts_compute_as_in_evaluation():
 def test_weights_lie_in_half_precision_and_what_learns_does_not(what):
     full = make().eval()
     half = make().eval()
-    half.lay_weights_in(torch.bfloat16)
+    half.lay_weights_in("bfloat16")
     pixels = regions_of(half)
     torch.testing.assert_close(half(pixels), full(pixels), rtol=0.1, atol=0.1)
     train_a_part(half, what)

@@ -35,6 +35,8 @@ def description(path: Path) -> Iterator[tuple[str, str]]:
         f"{sum(tensors.values()) / 1e6:,.1f} million, {encoder / 1e6:,.1f} in the region encoder",
     )
     yield "weights from", _origin(origin)
+    if config.encoder_dtype != "float32":
+        yield "weights in", f"{config.encoder_dtype}, those of the region encoder"
     names = "" if config.class_names is None else f": {', '.join(map(str, config.class_names[:12]))}"
     yield "classes", f"{config.num_classes}{names}{', ...' if len(config.class_names or ()) > 12 else ''}"
     size = "the region encoder's own" if config.region_size is None else f"{config.region_size} pixels"

@@ -56,7 +56,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "lora:RANK, dora:RANK, norm_and_bias (default: a configuration's own, else all)",
     )  # fmt: skip
     parser.add_argument(
-        "--encoder-dtype", choices=("float32", "bfloat16"),
+        "--encoder-dtype", choices=("float32", "bfloat16", "int8", "float8"),
         help="type that the network's weights lie in, where none or adapters are trained",
     )  # fmt: skip
     parser.add_argument(

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 # As the first stores were written, whose features were called tokens.
 FORMAT = "xt tokens 1"
 # Of settings that stores of before did not have.
-_WHERE_ABSENT = {"readout": "last_map"}
+_WHERE_ABSENT = {"readout": "last_map", "encoder_dtype": "float32"}
 # Quarter turns after flips. One view is the image itself, the first four are its flips, all eight are its symmetries.
 VIEWS = tuple(
     (flip_y, flip_x, turns) for turns, flip_y, flip_x in product((0, 1), (False, True), (False, True))

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import fields, replace
 from typing import Any
 
-import torch
 from torch import nn
 
 from xt.context_encoders import ContextEncoder, NoContext, create_context_encoder
@@ -22,7 +21,7 @@ from xt.registry import nearest
 
 # What a region encoder that is there already says, where nobody says it again.
 _SAID_BY_ENCODERS = (
-    "dim", "region_size", "halo", "in_channels", "tokens_per_region", "pooling", "readout", "adapter",
+    "dim", "region_size", "halo", "in_channels", "tokens_per_region", "pooling", "readout", "adapter", "encoder_dtype",
 )  # fmt: skip
 
 
@@ -125,10 +124,7 @@ def build_region_encoder(config: ModelConfig, network: nn.Module | None = None) 
 
 def complete(encoder: RegionEncoder, config: ModelConfig) -> None:
     """Lay a region encoder's weights and put an adapter beside them, as the configuration says; see `ModelConfig`."""
-    dtype = getattr(torch, config.encoder_dtype)
-    if dtype != torch.float32 and encoder.network_dtype != dtype:
-        encoder.lay_weights_in(dtype)
-        if config.adapter is None:
-            encoder.freeze()
+    if config.encoder_dtype not in ("float32", encoder.encoder_dtype):
+        encoder.lay_weights_in(config.encoder_dtype)
     if config.adapter is not None and encoder.adapter is None:
         encoder.adapt(parse_trained(config.adapter))

@@ -28,7 +28,7 @@ _LARGEST = {
     "num_classes": 2**20, "in_channels": 2**12, "dim": 2**14, "region_size": 2**14, "halo": 2**14, "image_size": 2**14,
     "case_images": 2**12,
 }  # fmt: skip
-ENCODER_DTYPES = ("float32", "bfloat16")
+ENCODER_DTYPES = ("float32", "bfloat16", "int8", "float8")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +72,8 @@ class ModelConfig:
         pretrained: start from timm's weights of the region encoder; or from those in the file or folder that is named.
         adapter: low-rank matrices beside the region encoder's frozen weights, "lora:RANK" or "dora:RANK"; None for
             none. A training run sets it by `optim.encoder_train`.
-        encoder_dtype: "float32" or "bfloat16": that the region encoder's weights lie and compute in; half precision is
-            for those that are not trained.
+        encoder_dtype: that the region encoder's weights lie in: "float32"; or, where they are not trained, "bfloat16",
+            "int8" or "float8", see `xt.region_encoders.weight_types`.
         pixel_mean: of each channel in unit scale (see `xt.region_encoders.scaling`); None for the region encoder's own.
         pixel_std: likewise, positive.
         class_names: num_classes of them; None where they have none.

@@ -24,6 +24,7 @@ from xt.region_encoders.layers import NetworkParameter, in_order
 from xt.region_encoders.readout import CLASS, CLASS_AND_MEAN, READOUTS, pooling_of, pooling_to, side_of_tokens
 from xt.region_encoders.scaling import PixelScaling
 from xt.region_encoders.trained import Trained
+from xt.region_encoders.weight_types import coded_as, lay
 from xt.regions.halo import cropped
 
 # Region sizes looked at below and above one that does not fit.
@@ -175,10 +176,17 @@ class RegionEncoder(nn.Module, ABC):
         """Have a part of the network learn, and all else of it stay as it is and compute as in evaluation.
 
         Raises:
-            ConfigError: the network has no such part.
+            ConfigError: the network has no such part, or its weights lie in a type that none can learn in.
         """
+        coded = coded_as(self.network)
+        if coded is not None and trained.kind != "none" and not trained.is_adapter:
+            raise ConfigError(
+                f"the weights of {self.name} lie in {coded}, which is too coarse for weights that are trained: train "
+                f"none or lora:RANK, got {trained}"
+            )
         # Only what learns has a layer.
-        self.network.requires_grad_(True)
+        for parameter in self.network.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())
         choose_trained(self.network, trained, self.layers(), self.name)
         self.train(self.training)
 
@@ -188,12 +196,19 @@ class RegionEncoder(nn.Module, ABC):
         self.adapter = str(adapter)
         self.set_trained(adapter)
 
-    def lay_weights_in(self, dtype: torch.dtype) -> None:
-        """Have the network's weights in another type, and the network compute in it; maps and tokens stay as they are.
+    def lay_weights_in(self, dtype: str) -> None:
+        """Freeze the network with its weights in another type, see `xt.region_encoders.weight_types`; maps and tokens
+        stay in the one that they are in.
 
-        Adapters are to be put in behind it: what learns is not made coarser.
+        Raises:
+            ConfigError: they lie in another one already, the network has none that could, or an adapter stands beside
+                them: it is put in behind this, as what learns is not made coarser.
         """
-        self.network.to(dtype)
+        if self.encoder_dtype != "float32" or self.adapter is not None:
+            what = self.adapter or f"weights in {self.encoder_dtype}"
+            raise ConfigError(f"{self.name} has {what} already: lay weights that are as they were made in {dtype}")
+        lay(self.network, dtype, self.name)
+        self.freeze()
 
     def train(self, mode: bool = True) -> Self:
         """As of every module; but what does not learn draws nothing and counts no statistics."""
@@ -224,7 +239,7 @@ class RegionEncoder(nn.Module, ABC):
         settings |= {"halo": self.halo} if self.halo else {}
         settings |= {"adapter": self.adapter} if self.adapter else {}
         settings |= {"readout": self.readout} if self.readout in (CLASS, CLASS_AND_MEAN) else {}
-        return settings | ({} if self.network_dtype == self.dtype else {"weights": str(self.network_dtype)})
+        return settings | ({} if self.encoder_dtype == "float32" else {"encoder_dtype": self.encoder_dtype})
 
     def feature_weights(self) -> dict[str, Tensor]:
         """The weights that features depend on, on the CPU; with `settings` they are the encoder's identity."""
@@ -245,8 +260,14 @@ class RegionEncoder(nn.Module, ABC):
 
     @property
     def network_dtype(self) -> torch.dtype:
-        """That the network's weights are in, see `lay_weights_in`."""
-        return next((parameter.dtype for parameter in self.network.parameters()), self.dtype)
+        """That the network computes in."""
+        return _first_number(self.network, self.scaling.mean).dtype
+
+    @property
+    def encoder_dtype(self) -> str:
+        """That the network's weights lie in, as a configuration says it; "float32" where it is that of all else."""
+        own = "float32" if self.network_dtype == self.dtype else str(self.network_dtype).removeprefix("torch.")
+        return coded_as(self.network) or own
 
     @property
     def dim(self) -> int:
@@ -417,7 +438,7 @@ class RegionEncoder(nn.Module, ABC):
 
     def _look(self, network: nn.Module, size: int) -> Any:
         """What a network makes of a region of zeros whose last pixel is not a number; no statistics are counted."""
-        like = next(network.parameters(), self.scaling.mean)
+        like = _first_number(network, self.scaling.mean)
         region = torch.zeros(1, self.in_channels, size, size, device=like.device, dtype=like.dtype)
         region[..., -1, -1] = torch.nan
         was_training = network.training
@@ -435,6 +456,11 @@ def _see_the_end(maps: Sequence[Tensor]) -> bool:
     that does not divide the region leaves out lies at its end.
     """
     return all(features.is_meta or bool(features.isnan().any()) for features in maps)
+
+
+def _first_number(network: nn.Module, otherwise: Tensor) -> Tensor:
+    """A weight of a network that is no code, which says where it is and what it computes in."""
+    return next((weight for weight in network.parameters() if weight.is_floating_point()), otherwise)
 
 
 def _memory_format(network: nn.Module) -> torch.memory_format:

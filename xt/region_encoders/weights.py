@@ -22,6 +22,7 @@ from xt.region_encoders.first_layer import Naming
 from xt.region_encoders.origin import from_file
 from xt.region_encoders.recognised import what_it_seems
 from xt.region_encoders.weight_files import Part, parts_of, read_weights
+from xt.region_encoders.weight_types import coded_as, plain
 
 _MOST_NAMED = 4
 _DEPTH = 4
@@ -98,7 +99,10 @@ def take_weights(
     if not wanted:
         raise ConfigError(f"{encoder.name} has no weights that {source} could be put in place of")
     bands = encoder.bands if known is None else Bands(encoder.bands.names, encoder.bands.count, known)
-    best = _best(encoder, parts_of(content), wanted, bands)
+    parts = parts_of(content)
+    if coded_as(encoder.network) is None:
+        parts = [part._replace(tensors=plain(part.tensors)) for part in parts]
+    best = _best(encoder, parts, wanted, bands)
     needed = [name for name in wanted if not name.endswith(_COUNTER) or best is None or name in best.tensors]
     if best is None or len(best.fitting) < len(needed):
         raise CheckpointError(_does_not_fill(encoder, content, source, best, wanted))

@@ -143,8 +143,10 @@ def prepare_model(config: RunConfig, table: ImageTable, report: Report | None = 
     if encoded is None and config.model.image_size is None:
         _check_channels(config, table)
     # A store has the weights, so that the pretrained ones need not be fetched.
-    # Adapters come behind the weights that they stand beside; in a store they have been put in before.
-    changed: dict[str, Any] = {"adapter": None} if store is None else {"pretrained": False}
+    # Weights are laid, and adapters put beside them, when they have come; in a store that has been done before.
+    changed: dict[str, Any] = {"pretrained": False}
+    if store is None:
+        changed = {"adapter": None, "encoder_dtype": "float32"}
     model = build_model(replace(config.model, **changed))
     has_statistics = config.model.pixel_mean is not None or (bool(config.model.pretrained) and store is None)
     if config.train.init_encoder is not None:
