@@ -1,3 +1,4 @@
+import argparse
 import json
 
 import numpy as np
@@ -6,6 +7,8 @@ from PIL import Image
 
 from tests.small_model import small_model
 from xt.cli.main import main
+from xt.cli.plan import add_arguments
+from xt.model.config import ENCODER_DTYPES
 
 SMALL = ("--model", "convnext_atto", "--context", "none", "--region-size", 64, "--dim", 32)
 
@@ -94,6 +97,16 @@ def test_what_is_trained_by_a_name_a_configuration_and_a_model(capsys, tmp_path)
     status, shown = plan(capsys, "--image", "640x900", *SMALL, "--encoder-train", "lora")
     assert status == 2
     assert "--encoder-train must be one of all, none," in shown
+
+
+def test_types_of_weights_are_those_of_models(capsys):
+    parser = argparse.ArgumentParser()
+    add_arguments(parser)
+    choices = next(action.choices for action in parser._actions if action.dest == "encoder_dtype")
+    assert choices == ENCODER_DTYPES
+    status, shown = plan(capsys, "--image", "64x64", *SMALL, "--encoder-dtype", "int8")
+    assert status == 2
+    assert "convnext_atto has no linear layers, which are what encoder_dtype int8 is for" in shown
 
 
 def test_a_share_of_the_regions(capsys):

@@ -14,6 +14,7 @@ import torch
 
 from tests.data.images import CountingImage
 from tests.small_model import small_model
+from tests.small_models import small_model as small_of
 from xt.data import encoding
 from xt.data.encoding import encode_image, encoded_batches, open_for_encoding, oriented
 from xt.data.feature_store import FeatureStore, identity_of, pack_grid, unpack_grid, version_of
@@ -197,6 +198,7 @@ import os, signal
 from pathlib import Path
 from xt.data import encoding
 from tests.small_model import small_model
+from tests.small_models import small_model as small_of
 from dataclasses import replace
 encoding._CHUNK_BYTES = 1
 model = small_model().eval()
@@ -253,6 +255,12 @@ def test_another_region_encoder_is_refused(model: XT, images: list[Path], tmp_pa
         encode(tmp_path / "s.zarr", other, images)
     with pytest.raises(CheckpointError, match="another pixel_mean"):
         store.check_encoder(small_model(pixel_mean=[0.1, 0.2, 0.3]))
+    swin = "swinv2_tiny_window8_256"
+    few = small_of(swin, encoder_dtype="int8")
+    laid = encode(tmp_path / "few.zarr", few, [])
+    laid.check_encoder(few)
+    with pytest.raises(CheckpointError, match=r"its model\.encoder_dtype is int8, here it is float32; set it to"):
+        laid.check_encoder(small_of(swin))
     state = store.encoder_state()
     for name, value in model.region_encoder.network.state_dict().items():
         assert torch.equal(state[f"backbone.{name}"], value), name

@@ -14,10 +14,12 @@ import xt.planning.costs
 from tests.small_models import SMALL_ENCODERS, small_model
 from xt.context_encoders import CONTEXT_ENCODERS
 from xt.errors import ConfigError, ShapeError
+from xt.model.build import create_model
 from xt.model.region_batch import default_region_batch, one_region, power_of_two
 from xt.planning.costs import Costs, encoder_footprints, mixing_footprint, of_regions, passes
 from xt.planning.frozen import FrozenCosts, found_bytes, kept_on_device
 from xt.region_encoders.trained import Schedule
+from xt.region_encoders.weight_types import CodedLinear
 from xt.streaming.footprint import Footprint, footprint
 from xt.streaming.limits import RegionLimits
 from xt.streaming.memory import SavedBytes
@@ -200,6 +202,25 @@ def test_measuring_leaves_the_model_as_it_was():
     assert model.training
     assert not model.head.training
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+def test_weights_of_few_digits_take_what_they_take():
+    options = {"depth": 2, "embed_dim": 384, "num_heads": 6}
+    settings = {"encoder_options": options, "region_size": 64, "context": "none", "adapter": "lora:4"}
+    full, few = (
+        create_model("vit_tiny_patch16_224", encoder_dtype=dtype, **settings).train()
+        for dtype in ("float32", "int8")
+    )
+    layers = [module for module in few.modules() if isinstance(module, CodedLinear)]
+    saved = 3 * sum(layer.weight_codes.nbytes for layer in layers)
+    # A layer's weights are decoded while it computes; no graph holds them so.
+    decoded = 4 * max(layer.weight_codes.nbytes for layer in layers)
+    before, after = (xt.plan(model, (256, 256), "2GB", region_batch=2) for model in (full, few))
+    assert after.graph_bytes == before.graph_bytes
+    assert after.trained == before.trained
+    for name in ("none", "all"):
+        less = before.training(name).peak_bytes - after.training(name).peak_bytes
+        assert saved - 2 * decoded < less < saved
 
 
 def test_an_image_is_planned_with_its_foreground():

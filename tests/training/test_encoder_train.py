@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ import safetensors
 import safetensors.torch
 import torch
 
+from tests.distributed.processes import run_processes
 from tests.training.toy import MODEL, toy_config, toy_table
 from xt import load_model, open_image
-from xt.config.parser import config_from_dict
+from xt.cli.info_model import description
+from xt.config.parser import config_from_dict, config_to_yaml
 from xt.errors import CheckpointError, ConfigError
 from xt.model.build import create_model
 from xt.training.checkpoints import load_trained
@@ -44,12 +47,17 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(
-    table: Path, out: Path, weights: Path | None, encoder_train: object, **train_settings: object
+    table: Path,
+    out: Path,
+    weights: Path | None,
+    encoder_train: object,
+    dtype: str = "float32",
+    **train_settings: object,
 ) -> RunResult:
     config = toy_config(
         table,
         out,
-        model=ENCODER,
+        model={**ENCODER, "encoder_dtype": dtype},
         train={"init_encoder": None if weights is None else str(weights), **train_settings},
         optim={"encoder_train": encoder_train},
     )
@@ -198,18 +206,41 @@ def _killed(table: Path, out: Path, weights: Path, what: object) -> None:
     train(config, callbacks=[Kill()], evaluate_test=False)
 
 
-def test_half_precision_is_loaded_as_it_was_trained(table: Path, weights: Path, tmp_path: Path) -> None:
-    config = toy_config(
-        table,
-        tmp_path / "run",
-        model={**ENCODER, "encoder_dtype": "bfloat16"},
-        train={"init_encoder": str(weights), "epochs": 1},
-        optim={"encoder_train": "lora:2"},
-    )
-    result = train(config, evaluate_test=False)
-    again = load_model(tmp_path / "run" / "model.safetensors")
-    assert again.region_encoder.network_dtype == torch.bfloat16
-    assert torch.equal(answers(again, table), answers(result.model, table))
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8", "float8"])
+def test_weights_of_few_digits_are_loaded_as_they_were_trained(
+    table: Path, weights: Path, tmp_path: Path, dtype: str
+) -> None:
+    result = run(table, tmp_path / "run", weights, "lora:2", dtype, epochs=1)
+    expected, file = answers(result.model, table), tmp_path / "run" / "model.safetensors"
+    assert not any(name.startswith(PREFIX) and ".lora_" not in name for name in held(file)[0])
+    again = load_model(file)
+    assert again.region_encoder.encoder_dtype == dtype
+    assert torch.equal(answers(again, table), expected)
+    again.save(tmp_path / "whole.safetensors", whole=True)
+    for path in (tmp_path / "whole.safetensors", tmp_path / "run" / "checkpoints" / "last.ckpt"):
+        other = load_trained(path)[0] if path.suffix == ".ckpt" else load_model(path)
+        assert torch.equal(answers(other, table), expected)
+    assert dict(description(file))["weights in"] == f"{dtype}, those of the region encoder"
+    resumed = run(table, tmp_path / "run", weights, "lora:2", dtype, epochs=2, resume="auto").model
+    laid = load_model(file).region_encoder
+    for name, value in resumed.region_encoder.network.state_dict().items():
+        assert torch.equal(value, laid.network.state_dict()[name]), name
+        assert ".lora_" in name or torch.equal(value, again.region_encoder.network.state_dict()[name]), name
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["int8", "float8"])
+def test_two_processes_share_weights_of_few_digits(
+    table: Path, weights: Path, tmp_path: Path, dtype: str
+) -> None:
+    one = run(table, tmp_path / "one", weights, "lora:2", dtype, epochs=1, batch_size=2)
+    config = tmp_path / "config.yaml"
+    settings = {"devices": 2, "strategy": "ddp", "batch_size": 1, "out": str(tmp_path / "two")}
+    changed = replace(one.config.train, **settings)
+    config.write_text(config_to_yaml(replace(one.config, train=changed)))
+    run_processes(2, "-m", "tests.training.resuming_worker", str(config))
+    alone, shared = (load_model(tmp_path / name / "model.safetensors") for name in ("one", "two"))
+    torch.testing.assert_close(answers(shared, table), answers(alone, table), rtol=1e-4, atol=1e-4)
 
 
 def test_activations_computed_again_change_nothing(table: Path, weights: Path, tmp_path: Path) -> None:
@@ -232,7 +263,8 @@ def _config(**sections: dict[str, object]) -> object:
         ({"optim": {"encoder_train": {3: "none"}}}, "must say what is trained from epoch 0 on"),
         ({"optim": {"encoder_train": "lora:2", "encoder_lr_factor": 0}}, "leave one of them out"),
         ({"model": {**MODEL, "encoder_dtype": "bfloat16"}}, "too coarse for weights that are trained"),
-        ({"model": {**MODEL, "encoder_dtype": "int3"}}, "encoder_dtype must be one of float32, bfloat16"),
+        ({"model": {**MODEL, "encoder_dtype": "int8"}}, "encoder_dtype is int8, which is too coarse for weights that"),
+        ({"model": {**MODEL, "encoder_dtype": "int3"}}, "one of float32, bfloat16, int8, float8, got 'int3'"),
         ({"model": {**MODEL, "adapter": "last:1"}}, "adapter must be lora:RANK or dora:RANK"),
         ({"model": {**MODEL, "adapter": "lora:2"}}, "model.adapter is lora:2, and optim.encoder_train 'all'"),
         (

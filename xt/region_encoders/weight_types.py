@@ -122,7 +122,7 @@ def _coded(weight: Tensor, dtype: str) -> tuple[Tensor, Tensor]:
 
 def _decoded(codes: Tensor, scale: Tensor) -> Tensor:
     numbers = codes if codes.dtype == torch.int8 else codes.view(torch.float8_e4m3fn)
-    return numbers.to(scale.dtype) * scale
+    return numbers.to(scale.dtype).mul_(scale)
 
 
 def _can_lie(module: nn.Module) -> bool:
