@@ -259,7 +259,9 @@ def test_another_region_encoder_is_refused(model: XT, images: list[Path], tmp_pa
     few = small_of(swin, encoder_dtype="int8")
     laid = encode(tmp_path / "few.zarr", few, [])
     laid.check_encoder(few)
-    with pytest.raises(CheckpointError, match=r"its model\.encoder_dtype is int8, here it is float32; set it to"):
+    with pytest.raises(
+        CheckpointError, match=r"its model\.encoder_dtype is int8, here it is float32; set it to"
+    ):
         laid.check_encoder(small_of(swin))
     state = store.encoder_state()
     for name, value in model.region_encoder.network.state_dict().items():

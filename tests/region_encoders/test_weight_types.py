@@ -176,6 +176,11 @@ def test_a_network_of_all_digits_takes_what_codes_stand_for(dtype):
     take_weights(full, few.feature_weights(), "a file")
     pixels = regions_of(few)
     torch.testing.assert_close(full.features(pixels), few.features(pixels), rtol=1e-5, atol=1e-6)
+    other = laid(dtype)
+    with torch.no_grad():
+        other.network.model.blocks[0].attn.qkv.weight_codes.zero_()
+    take_weights(other, few.feature_weights(), "a file")
+    assert torch.equal(other.features(pixels), few.features(pixels))
     assert full.settings() != few.settings()
     assert few.settings()["encoder_dtype"] == dtype
 
@@ -226,13 +231,19 @@ def test_a_module_of_ones_own(dtype):
 
 def test_what_does_not_fit_is_refused():
     convolutions = make("resnet10t")
-    with pytest.raises(ConfigError, match=r"resnet10t has no linear layers, which are what encoder_dtype int8 is for"):
+    with pytest.raises(
+        ConfigError, match=r"resnet10t has no linear layers, which are what encoder_dtype int8 is for"
+    ):
         convolutions.lay_weights_in("int8")
     few = laid("int8")
     for trained in ("all", "last:1", "norm_and_bias"):
-        with pytest.raises(ConfigError, match=rf"lie in int8, which is too coarse .* lora:RANK, got {trained}"):
+        with pytest.raises(
+            ConfigError, match=rf"lie in int8, which is too coarse .* lora:RANK, got {trained}"
+        ):
             few.set_trained(parse_trained(trained))
-    with pytest.raises(ConfigError, match=r"has weights in int8 already: lay weights that are as they were made"):
+    with pytest.raises(
+        ConfigError, match=r"has weights in int8 already: lay weights that are as they were made"
+    ):
         few.lay_weights_in("bfloat16")
     with pytest.raises(ConfigError, match=r"has lora:2 already"):
         adapted(make(), "lora:2").lay_weights_in("int8")

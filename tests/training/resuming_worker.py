@@ -30,7 +30,7 @@ class TellSteps(Callback):
 def main() -> None:
     torch.set_num_threads(1)
     kills = [argument for argument in sys.argv[1:] if argument.startswith("--kill-at=")]
-    config = config_of([argument for argument in sys.argv[1:] if argument not in kills], "")
+    config = config_of("train", [argument for argument in sys.argv[1:] if argument not in kills], "")
     assert config is not None
     kill_at = int(kills[0].removeprefix("--kill-at=")) if kills else -1
     train(config, callbacks=[TellSteps(kill_at)], evaluate_test=False)

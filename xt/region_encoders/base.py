@@ -206,7 +206,9 @@ class RegionEncoder(nn.Module, ABC):
         """
         if self.encoder_dtype != "float32" or self.adapter is not None:
             what = self.adapter or f"weights in {self.encoder_dtype}"
-            raise ConfigError(f"{self.name} has {what} already: lay weights that are as they were made in {dtype}")
+            raise ConfigError(
+                f"{self.name} has {what} already: lay weights that are as they were made in {dtype}"
+            )
         lay(self.network, dtype, self.name)
         self.freeze()
 
@@ -266,7 +268,9 @@ class RegionEncoder(nn.Module, ABC):
     @property
     def encoder_dtype(self) -> str:
         """That the network's weights lie in, as a configuration says it; "float32" where it is that of all else."""
-        own = "float32" if self.network_dtype == self.dtype else str(self.network_dtype).removeprefix("torch.")
+        own = (
+            "float32" if self.network_dtype == self.dtype else str(self.network_dtype).removeprefix("torch.")
+        )
         return coded_as(self.network) or own
 
     @property
