@@ -75,7 +75,8 @@ def files(out: Path) -> set[str]:
 def test_one_row_a_map_and_a_picture_for_each_image(checkpoint, images, out, capsys):
     assert predict(checkpoint, images, "--out", out) == 0
     rows = table(out)
-    assert list(rows[0]) == ["image", "predicted", "p(cat)", "p(dog)", "p(eel)", "relevance", "overlay"]
+    answer = ["image", "predicted", "p(cat)", "p(dog)", "p(eel)", "probability", "in_doubt"]
+    assert list(rows[0]) == [*answer, "relevance", "overlay"]
     assert [row["image"] for row in rows] == [
         str(images / name) for name in ("a/slide.png", "b/slide.png", "photo.png")
     ]
@@ -83,6 +84,8 @@ def test_one_row_a_map_and_a_picture_for_each_image(checkpoint, images, out, cap
         scores = {name: float(row[f"p({name})"]) for name in ("cat", "dog", "eel")}
         assert sum(scores.values()) == pytest.approx(1, abs=1e-5)
         assert row["predicted"] == max(scores, key=scores.__getitem__)
+        first, second = sorted(scores.values())[:0:-1]
+        assert (float(row["probability"]), int(row["in_doubt"])) == (first, int(first - second < 0.2))
         with rasterio.open(out / row["relevance"]) as file:
             assert file.shape == (5, 5)
         with Image.open(out / row["overlay"]) as picture:

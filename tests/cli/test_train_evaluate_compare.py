@@ -110,7 +110,11 @@ def test_evaluate(run: Path, table: Path, tmp_path: Path, capsys: pytest.Capture
     assert f"the 9 images of the split 'test' of {table}" in printed
     assert re.search(r"top1 \d[\d.]* \(95 % interval 0\.\d+ to [01]\.\d+\)", printed)
     names = {path.name for path in (tmp_path / "e").iterdir()}
-    assert names == {"metrics.json", "predictions.csv", "confusion.csv", "confusion.png"}
+    assert names == {"metrics.json", "predictions.csv", "confusion.csv", "confusion.png", "evaluation.html"}
+    page = (tmp_path / "e" / "evaluation.html").read_text()
+    assert all(
+        f"<h2>{title}</h2>" in page for title in ("ROC", "Precision and recall", "Calibration", "Confusion")
+    )
     with (tmp_path / "e" / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     right = sum(int(row["correct"]) for row in rows)

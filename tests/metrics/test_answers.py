@@ -99,6 +99,28 @@ def test_of_labels_they_are_scikit_learn_s(seed):
     assert found["exact_match"] == pytest.approx(known.accuracy_score(targets, said))
 
 
+@pytest.mark.parametrize("said", [0, 1])
+@pytest.mark.parametrize("rare", [1, 3])
+def test_a_model_that_always_says_the_same_is_measured_as_scikit_learn_does(said, rare):
+    targets = np.array([0] * 20 + [1] * rare)
+    probabilities = np.where(np.arange(2) == said, 0.9, 0.1) * np.ones((len(targets), 1))
+    guesses = np.full(len(targets), said)
+    expected = {
+        "balanced_accuracy": known.balanced_accuracy_score(targets, guesses),
+        "matthews": known.matthews_corrcoef(targets, guesses),
+        "quadratic_kappa": known.cohen_kappa_score(targets, guesses, weights="quadratic"),
+        "auroc": 0.5,
+        "macro_f1": known.f1_score(targets, guesses, average="macro"),
+    }
+    found = of_classes(probabilities, targets, NAMES[:2])
+    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-6)
+    labels = of_labels(probabilities[:, 1:], targets[:, None], NAMES[:1])
+    alike = ("balanced_accuracy", "matthews", "auroc")
+    assert {name: labels[name] for name in alike} == pytest.approx(
+        {name: expected[name] for name in alike}, abs=1e-6
+    )
+
+
 def test_where_there_is_one_class_nothing_is_told_apart():
     found = of_classes(np.array([[0.9, 0.1], [0.3, 0.7]]), np.array([0, 0]), NAMES[:2])
     why = undefined(found, [2, 0], NAMES[:2], 2)

@@ -16,6 +16,7 @@ from xt.checking.text import TITLES, class_rows, row_name, short, summary, verdi
 from xt.checking.workers import look_at_all
 from xt.machine import usable_cores
 from xt.output import write_atomically
+from xt.results.page import head
 from xt.tasks import Task, task_of
 
 # More take long to draw, and nobody looks at them; those that something was said about come first.
@@ -70,10 +71,7 @@ def _chosen(result: CheckResult) -> list[Job]:
 def _page(
     result: CheckResult, jobs: list[Job], pictures: Mapping[int, bytes], how: Looking | None
 ) -> Iterator[str]:
-    css = (Path(__file__).parent / "page.css").read_text(encoding="utf-8")
-    title = escape(f"xt check {result.source}")
-    yield f'<!DOCTYPE html><html lang="en"><head><meta charset="utf-8"><title>{title}</title>'
-    yield f"<style>{css}</style></head><body><main><h1>{title}</h1>"
+    yield head(f"xt check {result.source}")
     for sentence in verdict(result):
         yield f"<p>{escape(sentence)}</p>"
     yield "<table>"

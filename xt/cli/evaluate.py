@@ -82,7 +82,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = (
         "Columns and views are those the model was trained with (config.yaml beside it) unless given here. "
         "Writes "
-        "metrics.json and predictions.csv (for masks, points and boxes images.csv: the metrics of each image; for "
+        "metrics.json, the page evaluation.html and predictions.csv (for masks, points and boxes images.csv: "
+        "the metrics of each image; for "
         "boxes detections.json) and, for classes, confusion.csv and confusion.png to DIR."
     )
 

@@ -41,6 +41,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--microns-per-pixel", type=float, metavar="SIZE",
         help="resolution of slides whose files do not say it, which a model with model.microns_per_pixel needs",
     )  # fmt: skip
+    parser.add_argument(
+        "--views", type=int, metavar="N",
+        help="of answers about whole images: the mean over 4 (flips) or 8 (also turns) views of each, and "
+        "how far they disagree",
+    )  # fmt: skip
     parser.add_argument("--region-batch", type=int, metavar="N", help="regions on the device at one time")
     parser.add_argument("--device", help="cuda, cuda:1, cpu ...; the first GPU if there is one, else the CPU")
     parser.add_argument("--no-overlay", dest="overlay", action="store_false", help="write no PNG overlays")

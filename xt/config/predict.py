@@ -47,6 +47,9 @@ class PredictConfig:
     overwrite: bool = False
     """Predict these images again, and throw away the folder's results of another model."""
 
+    views: Literal[1, 4, 8] | None = None
+    """Answers about whole images: the mean over the image as it is (1, None), also flipped (4), also turned (8)."""
+
     probabilities: bool = False
     """Segmentation: also a GeoTIFF of 8 bits for each class."""
     outlines: tuple[str, ...] | None = None
@@ -78,6 +81,10 @@ class PredictConfig:
     def __post_init__(self) -> None:
         if self.workers is not None and self.workers < 1:
             raise OptionError(f"<workers> must be at least 1, got {self.workers}")
+        if self.views not in (None, 1, 4, 8):
+            raise OptionError(
+                f"<views> must be 1, 4 (flips) or 8 (flips and quarter turns), got {self.views}"
+            )
         if self.band_regions < 1:
             raise OptionError(f"<band_regions> must be at least 1, got {self.band_regions}")
         if self.cluster is not None and self.device not in (None, "cpu", "cuda"):
@@ -98,6 +105,7 @@ class PredictConfig:
             "nodata": self.nodata,
             "alpha": self.alpha,
             "microns_per_pixel": self.microns_per_pixel,
+            "views": self.views,
             "outlines": sorted(self.outlines or ()) or None,
             "least_area": self.least_area,
             "merge_radius": self.merge_radius,

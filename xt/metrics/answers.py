@@ -128,14 +128,13 @@ class ClassNumbers(AnswerNumbers):
             probabilities, targets, classes, validate_args=False
         )
         several = len(targets.unique()) > 1
-        matthews = measured.multiclass_matthews_corrcoef(said, targets, classes, validate_args=False)
         kappa = measured.multiclass_cohen_kappa(
             said, targets, classes, weights="quadratic", validate_args=False
         )
         recalls = measured.multiclass_recall(said, targets, classes, average=None, validate_args=False)
         return {
             "balanced_accuracy": float(recalls[targets.unique()].mean()) if several else _NOTHING,
-            "matthews": float(matthews) if several else _NOTHING,
+            "matthews": _matthews(said, targets, classes) if several else _NOTHING,
             "quadratic_kappa": float(kappa) if several else _NOTHING,
             "brier": float(brier) * (1 if classes == 2 else classes),
             "calibration_error": float(calibration),
@@ -161,9 +160,8 @@ class LabelNumbers(AnswerNumbers):
             one, yes = ones[:, label].long(), said[:, label].long()
             can_be_told = bool(one.any()) and not bool(one.all())
             recalls = measured.multiclass_recall(yes, one, 2, average="macro", validate_args=False)
-            matthews = measured.binary_matthews_corrcoef(yes, one, validate_args=False)
             found["balanced_accuracy"].append(float(recalls) if can_be_told else _NOTHING)
-            found["matthews"].append(float(matthews) if can_be_told else _NOTHING)
+            found["matthews"].append(_matthews(yes, one, 2) if can_be_told else _NOTHING)
             found["brier"].append(float(mean_squared_error(values, one.float())))
             calibration = measured.binary_calibration_error(values, one, validate_args=False)
             found["calibration_error"].append(float(calibration))
@@ -192,6 +190,16 @@ def undefined(
         else:
             why[name] = f"no image is of {of!r}"
     return why
+
+
+def _matthews(said: Tensor, targets: Tensor, classes: int) -> float:
+    """The correlation of what is said with what is so, 0 where always the same is said.
+
+    There torchmetrics 1.9 gives a limit of two classes that is neither scikit-learn's nor what chance would reach.
+    """
+    if len(said.unique()) == 1:
+        return 0.0
+    return float(measured.multiclass_matthews_corrcoef(said, targets, classes, validate_args=False))
 
 
 def _mean(values: Sequence[float]) -> float:

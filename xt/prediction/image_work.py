@@ -145,7 +145,7 @@ class AnswerWork(ImageWork):
                 files |= self._write_embedding(path, prediction, results)
             scores = {column: f"{score:.6g}" for column, score in prediction.columns.items()}
             counted = {} if case is None else {"images": len(case)}
-            values = {**counted, "predicted": prediction.label, **scores}
+            values = {**counted, "predicted": prediction.label, **scores, **prediction.certainty}
             results.add(path, files, values, self.opened.settings(path))
         finally:
             bar.remove()

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from xt.data.encoding import oriented
 from xt.errors import ConfigError, PixelError
 from xt.images import open_image
 from xt.model.cases import Case
@@ -61,6 +62,8 @@ class Prediction:
         embedding: (C,) float32, what is known before the last layer, see `Head.embed`.
         images: what was looked at; of a case, of each of its images.
         tokens_per_side: of an image L = len(grid) * tokens_per_side ** 2.
+        spread: (K,) float64, the standard deviation of the probabilities over several views of the image, or several
+            models; None of one.
     """
 
     name: str
@@ -72,6 +75,7 @@ class Prediction:
     embedding: NDArray[np.float32]
     images: tuple[Seen, ...]
     tokens_per_side: int
+    spread: NDArray[np.float64] | None = None
 
     @property
     def weights(self) -> NDArray[np.float64]:
@@ -106,6 +110,11 @@ class Prediction:
         return self._task.cells(self.class_names, self.probabilities)
 
     @property
+    def certainty(self) -> dict[str, object]:
+        """How sure the answer is, by the columns of a table: see `AnswerTask.certainty`."""
+        return self._task.certainty(self.probabilities, self.decisive, self.spread)
+
+    @property
     def bars(self) -> dict[str, float] | None:
         """The numbers to be drawn as shares of one; None where they are none."""
         return self.scores if self._task.are_shares else None
@@ -132,8 +141,9 @@ class Predictor:
         device: "cuda", "cpu", ...; None takes the first GPU if there is one.
         streaming: how to go through the regions; None for the model's own settings.
         keep_tokens: whether a prediction has the tokens, too.
+        views: of each image, whose probabilities are averaged: 1, 4 (also flipped) or 8 (also turned).
     Raises:
-        ConfigError: there is no such device.
+        ConfigError: there is no such device, or no such number of views.
     """
 
     def __init__(
@@ -143,7 +153,11 @@ class Predictor:
         streaming: "Streaming | None" = None,
         *,
         keep_tokens: bool = False,
+        views: int = 1,
     ) -> None:
+        if views not in (1, 4, 8):
+            raise ConfigError(f"views must be 1, 4 (flips) or 8 (flips and quarter turns), got {views}")
+        self.views = views
         self.device = choose_device(device)
         self.keep_tokens = keep_tokens
         self.model = model.to(self.device)
@@ -151,6 +165,8 @@ class Predictor:
 
     def predict(self, image: Any, progress: OnStep | None = None) -> Prediction:
         """Predict one image, whatever its size, in the memory of one region batch and the tokens.
+
+        Of several views the probabilities are means; logits, weights and relevance are those of the image as it is.
 
         Args:
             image: a LargeImage, or anything that `xt.open_image` opens; an image that was encoded before; or a `Case`
@@ -177,19 +193,26 @@ class Predictor:
         model, head = self.model, self.model.image_head
         reads = [_Read.of(model, image) for image in images]
         grids = [read.grid for read in reads]
-        given = Case([read.image for read in reads]) if len(reads) > 1 else reads[0].image
-        streaming = replace(
-            self.streaming or model.streaming,
-            keep="none",
-            progress=_in_regions(progress, sum(map(len, grids))),
-        )
-        with evaluating(model, streaming), torch.inference_mode():
-            tokens, _, mask = model.tokens([given], grids=grids)
-            logits, weights = head(tokens, mask)
-            probabilities = head.probabilities(logits)
+        streaming = replace(self.streaming or model.streaming, keep="none")
+        regions, found = sum(map(len, grids)), []
+        for view in range(self.views):
+            told = replace(streaming, progress=_in_regions(progress, regions, view, self.views))
+            with evaluating(model, told), torch.inference_mode():
+                if view == 0:
+                    tokens, _, mask = model.tokens([_together([read.image for read in reads])], grids=grids)
+                    logits, weights = head(tokens, mask)
+                    embedding = head.embed(tokens, mask)
+                    found.append(head.probabilities(logits))
+                else:
+                    turned = [oriented(read.image, view) for read in reads]
+                    found.append(
+                        head.probabilities(model([_together(turned)], grids=list(map(model.grid, turned))))
+                    )
+        with torch.inference_mode():
+            each = torch.cat(found).double()
+            probabilities = each.mean(dim=0, keepdim=True).to(found[0].dtype)
             decisive = head.decisive(probabilities)
-            embedding = head.embed(tokens, mask)
-        if not bool(torch.isfinite(logits).all()):
+        if not bool(torch.isfinite(logits).all() and torch.isfinite(each).all()):
             raise PixelError(
                 f"the model's answer for {name} is not a number: either the image holds NaN or huge (1e19) "
                 "pixels that are not declared as nodata, or the checkpoint's weights are damaged"
@@ -204,6 +227,7 @@ class Predictor:
             embedding=embedding[0].float().cpu().numpy(),
             images=self._seen(reads, _array(weights[0]), tokens[0]),
             tokens_per_side=model.tokens_per_side,
+            spread=_array(each.std(dim=0, correction=0)) if self.views > 1 else None,
         )
 
     def _seen(
@@ -229,6 +253,11 @@ class Predictor:
             )
             for read, part, end in zip(reads, np.split(weights, ends[:-1]), ends, strict=True)
         )
+
+
+def _together(images: "Sequence[LargeImage | EncodedImage]") -> Any:
+    """One image, or the images of a case."""
+    return Case(images) if len(images) > 1 else images[0]
 
 
 @dataclass(frozen=True)
@@ -291,13 +320,16 @@ def choose_device(wanted: str | torch.device | None) -> torch.device:
     return device
 
 
-def _in_regions(progress: OnStep | None, num_regions: int) -> Callable[[str, int, int], None] | None:
-    """The model counts region batches; people count regions."""
+def _in_regions(
+    progress: OnStep | None, num_regions: int, view: int = 0, views: int = 1
+) -> Callable[[str, int, int], None] | None:
+    """The model counts region batches of a view; people count regions."""
     if progress is None:
         return None
 
     def report(_: str, done: int, total: int) -> None:
-        progress(num_regions if done == total else done * num_regions // total, num_regions)
+        regions = num_regions if done == total else done * num_regions // total
+        progress(view * num_regions + regions, views * num_regions)
 
     return report
 

@@ -128,6 +128,10 @@ def image_work(
         dense = DensePredictor(trained.model, config.device, trained.streaming, trained.identity)
         return DenseWork(dense, DenseOpener(trained, config, given))
     predictor = Predictor(
-        trained.model, config.device, trained.streaming, keep_tokens=config.token_embeddings
+        trained.model,
+        config.device,
+        trained.streaming,
+        keep_tokens=config.token_embeddings,
+        views=config.views or 1,
     )
     return AnswerWork(predictor, Opener(trained, config, given))

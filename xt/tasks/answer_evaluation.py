@@ -24,6 +24,7 @@ from xt.metrics.summaries import coverage, with_intervals
 from xt.model.xt import XT
 from xt.output import check_writable_folder, write_atomically
 from xt.progress import Progress
+from xt.results.page import write_page
 from xt.tasks.base import Report
 from xt.tasks.csv_rows import as_csv
 
@@ -135,7 +136,8 @@ class AnswerEvaluation:
         return self.metrics[self.task.metric]
 
     def write(self, folder: Path) -> None:
-        """Write `metrics.json`, `predictions.csv` (one row an image) and, for classes, `confusion.csv` and `.png`.
+        """Write `metrics.json`, `predictions.csv` (one row an image), the page `evaluation.html` and, for classes,
+        `confusion.csv` and `.png`.
 
         With more than 1,000 classes `predictions.csv` has the five most probable ones, `confusion.csv` a row for each
         pair of classes that occurs, and there is no picture: as tables of all classes they would be gigabytes.
@@ -147,6 +149,8 @@ class AnswerEvaluation:
         write_atomically(folder / "metrics.json", json.dumps(self.summary(), indent=2) + "\n")
         write_atomically(folder / "predictions.csv", as_csv(self.rows))
         self.task.write_more(self, folder)
+        title = f"xt evaluate: {self.task.name}, {self.table.source}"
+        write_page(folder / "evaluation.html", title, self.summary(), self.task.drawings(self))
 
     @property
     def rows(self) -> list[list[Any]]:

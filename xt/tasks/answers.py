@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from xt.labels.image_table import ImageTable
     from xt.model.config import ModelConfig
     from xt.model.xt import XT
+    from xt.results.figures import Drawing
     from xt.tasks.answer_evaluation import AnswerEvaluation
     from xt.tasks.base import Report
     from xt.tasks.validation import Validation
@@ -34,7 +35,7 @@ class AnswerTask(Task):
     Evaluation: ClassVar[type] = NoSettings
     about_places = False
     recipe = "classification"
-    options = ("embeddings", "token_embeddings", "case_column")
+    options = ("embeddings", "token_embeddings", "case_column", "views")
     counted = "images"
 
     column: ClassVar[str] = "p"
@@ -207,6 +208,10 @@ class AnswerTask(Task):
     def table_of(self, evaluation: "AnswerEvaluation") -> list[list[Any]]:
         """The rows of `predictions.csv`, the first of which are the columns' names."""
 
+    def drawings(self, evaluation: "AnswerEvaluation") -> "list[Drawing]":
+        """What the page of an evaluation shows besides its metrics."""
+        return []
+
     def write_more(self, evaluation: "AnswerEvaluation", folder: Path) -> None:
         """Write what belongs beside metrics and predictions.
 
@@ -239,6 +244,21 @@ class AnswerTask(Task):
     def cells(self, names: Sequence[str], values: "NDArray[np.float64]") -> dict[str, float]:
         """The answer's numbers by the columns that they have in a table; args as of `label`."""
         return {f"{self.column}({name})": float(value) for name, value in zip(names, values, strict=True)}
+
+    def certainty(
+        self,
+        values: "NDArray[np.float64]",
+        decisive: "NDArray[np.float64]",
+        spread: "NDArray[np.float64] | None" = None,
+    ) -> dict[str, object]:
+        """How sure an answer is, by columns of a table: of numbers only how far views or models are apart.
+
+        Args:
+            values: (K,) as of `Head.probabilities`.
+            decisive: (K,) as of `Head.decisive`.
+            spread: (K,) the standard deviation of the values over several views or models.
+        """
+        return {} if spread is None else {"spread": f"{spread.max():.6g}"}
 
     @abstractmethod
     def label(self, names: Sequence[str], values: "NDArray[np.float64]") -> str:

@@ -12,11 +12,13 @@ from xt.data.label_columns import ReadLabels, classes
 from xt.errors import ConfigError
 from xt.labels.image_table import ImageTable
 from xt.tasks.answers import AnswerTask
+from xt.tasks.certainty import certain_columns
 from xt.tasks.label_fields import ClassEvaluation, ClassLabels
 
 if TYPE_CHECKING:
     from torchmetrics import Metric, MetricCollection
 
+    from xt.results.figures import Drawing
     from xt.tasks.answer_evaluation import AnswerEvaluation
 
 
@@ -52,6 +54,17 @@ class Classification(AnswerTask):
         place = int(decisive.argmax())
         return [f"{names[place]} ({values[place]:.1%})"]
 
+    def certainty(
+        self,
+        values: NDArray[np.float64],
+        decisive: NDArray[np.float64],
+        spread: NDArray[np.float64] | None = None,
+    ) -> dict[str, object]:
+        """The probability of the class that is said; in doubt by its lead over the next one."""
+        said = int(decisive.argmax())
+        lead = float(decisive[said] - np.delete(decisive, said).max(initial=0.0))
+        return certain_columns(values[said], lead, None if spread is None else spread[said])
+
     def measures(self, num_outputs: int, sync: bool) -> "dict[str, Metric | MetricCollection]":
         """Top-1, top-3 and top-5 (with more than three and five classes) and macro F1, the mean over the classes."""
         from torchmetrics.classification import MulticlassAccuracy
@@ -74,6 +87,16 @@ class Classification(AnswerTask):
 
     def class_counts(self, targets: NDArray[Any], num_classes: int) -> NDArray[np.int64]:
         return np.bincount(targets, minlength=num_classes)
+
+    def drawings(self, evaluation: "AnswerEvaluation") -> "list[Drawing]":
+        """ROC, precision and recall, calibration, confusion."""
+        from xt.results.confusion import confusion_drawing
+        from xt.tasks.class_drawings import MOST_DRAWN, answers_of_classes, curves
+        from xt.tasks.class_tables import confusion_of
+
+        names = evaluation.table.class_names
+        confusion = [confusion_drawing(confusion_of(evaluation), names)] if len(names) <= MOST_DRAWN else []
+        return [*curves(answers_of_classes(evaluation)), *confusion]
 
     def table_of(self, evaluation: "AnswerEvaluation") -> list[list[Any]]:
         from xt.tasks.class_tables import predicted_classes

@@ -12,12 +12,14 @@ from xt.data.label_columns import ReadLabels, joined_labels, zeros_and_ones
 from xt.errors import ConfigError
 from xt.tasks.answers import AnswerTask
 from xt.tasks.base import Guess
+from xt.tasks.certainty import certain_columns
 from xt.tasks.label_fields import ClassEvaluation, ClassLabels
 
 if TYPE_CHECKING:
     from torch import Tensor
     from torchmetrics import Metric, MetricCollection
 
+    from xt.results.figures import Drawing
     from xt.tasks.answer_evaluation import AnswerEvaluation
 
 
@@ -69,6 +71,18 @@ class MultiLabel(AnswerTask):
         parts = zip(names, values, decisive, strict=True)
         return [f"{name} ({value:.1%})" for name, value, moved in parts if moved >= _SURE] or ["no label"]
 
+    def certainty(
+        self,
+        values: NDArray[np.float64],
+        decisive: NDArray[np.float64],
+        spread: NDArray[np.float64] | None = None,
+    ) -> dict[str, object]:
+        """Of the label that is least sure: the probability of what is said of it, that it is there or not."""
+        least = int(abs(decisive - _SURE).argmin())
+        value = values[least] if decisive[least] >= _SURE else 1 - values[least]
+        lead = 2 * float(abs(decisive[least] - _SURE))
+        return certain_columns(value, lead, None if spread is None else spread[least])
+
     def measures(self, num_outputs: int, sync: bool) -> "dict[str, Metric | MetricCollection]":
         """Macro F1 at probability 1/2 (or the head's thresholds), over the labels that there are, and the share of
         images with every label right."""
@@ -102,6 +116,12 @@ class MultiLabel(AnswerTask):
 
     def class_counts(self, targets: NDArray[Any], num_classes: int) -> NDArray[np.int64]:
         return targets.sum(axis=0).astype(np.int64)
+
+    def drawings(self, evaluation: "AnswerEvaluation") -> "list[Drawing]":
+        """ROC, precision and recall, calibration."""
+        from xt.tasks.class_drawings import answers_of_labels, curves
+
+        return curves(answers_of_labels(evaluation))
 
     def table_of(self, evaluation: "AnswerEvaluation") -> list[list[Any]]:
         return evaluation.columns("p_")

@@ -17,6 +17,7 @@ from xt.metrics.summaries import coverage
 from xt.model.xt import XT
 from xt.output import check_writable_folder, write_atomically
 from xt.progress import Progress
+from xt.results.page import write_page
 from xt.tasks.base import Report
 from xt.tasks.csv_rows import as_csv
 from xt.tasks.place_scores import PlaceScores
@@ -63,7 +64,8 @@ class PlaceEvaluation:
         return self
 
     def write(self, folder: Path) -> None:
-        """Write `metrics.json` and `images.csv`: a row an image, empty where there was nothing to count.
+        """Write `metrics.json`, the page `evaluation.html`, and `images.csv`: a row an image, empty where there was
+        nothing to count.
 
         Of boxes also `detections.json`, COCO's form of results, with the image and category numbers of the labels: what
         pycocotools' `loadRes` reads.
@@ -78,6 +80,8 @@ class PlaceEvaluation:
             rows.append([path, *("" if math.isnan(value) else value for value in row.values())])
         write_atomically(folder / "images.csv", as_csv(rows))
         self.task.write_more(self, folder)
+        title = f"xt evaluate: {self.task.name}, {self.table.source}"
+        write_page(folder / "evaluation.html", title, self.summary(), [])
 
 
 @torch.inference_mode()
