@@ -11,7 +11,7 @@ are, without being coded anew.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from torch import Tensor, nn
@@ -125,7 +125,7 @@ def _decoded(codes: Tensor, scale: Tensor) -> Tensor:
     return numbers.to(scale.dtype).mul_(scale)
 
 
-def _can_lie(module: nn.Module) -> bool:
+def _can_lie(module: nn.Module) -> TypeGuard[nn.Linear]:
     """A linear layer that does nothing but multiply by a weight of its own."""
     return (
         isinstance(module, nn.Linear)
