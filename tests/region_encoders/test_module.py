@@ -11,7 +11,7 @@ from torch import nn
 
 import xt
 from tests.region_encoders.networks import Maps, Tokens
-from xt.errors import ConfigError
+from xt.errors import CheckpointError, ConfigError
 from xt.region_encoders.creation import REGION_ENCODERS
 from xt.region_encoders.module import ModuleEncoder
 
@@ -156,6 +156,47 @@ def test_only_what_has_a_name_is_saved(tmp_path: Any, monkeypatch: pytest.Monkey
     loaded = xt.load_model(tmp_path / "b.safetensors").eval()
     image = xt.open_image(np.arange(5000, dtype=np.uint8).reshape(50, 100)[:, :99].reshape(50, 33, 3))
     assert torch.equal(loaded(image), model(image))
+
+
+def test_a_maker_takes_its_options_and_is_told_of_channels(
+    tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(REGION_ENCODERS, "my tokens", Tokens)
+    settings: dict[str, Any] = {"region_size": 32, "dim": 16, "context": "none", "in_channels": 5}
+    # What the maker does not take is said of the tokens it makes.
+    options = {"extra": 4, "extra_tokens": 4, "has_class_token": False}
+    model = xt.create_model("my tokens", encoder_options=options, **settings).eval()
+    assert model.region_encoder.network.patches.in_channels == 5
+    with pytest.raises(ConfigError, match="takes the class token, and Tokens has none"):
+        xt.create_model("my tokens", encoder_options=options, readout="class", **settings)
+    model.save(tmp_path / "model.safetensors")
+    image = xt.open_image(np.zeros((50, 33, 5), np.uint8))
+    assert torch.equal(xt.load_model(tmp_path / "model.safetensors").eval()(image), model(image))
+    with pytest.raises(
+        ConfigError, match=r"'my tokens' has no option 'extr' \(did you mean 'extra'\?\); it takes "
+    ):
+        xt.create_model("my tokens", encoder_options={"extr": 4}, **settings)
+    monkeypatch.undo()
+    with pytest.raises(CheckpointError, match=r"has no model 'my tokens'.* by --import FILE"):
+        xt.load_model(tmp_path / "model.safetensors")
+
+
+def test_backbones_of_the_transformers_library_wrap_their_maps() -> None:
+    def maps(seen: torch.Tensor) -> Any:
+        return SimpleNamespace(
+            feature_maps=tuple(seen[:, None, None, None].expand(-1, 3, n, n) for n in (8, 4))
+        )
+
+    assert answering(maps).strides == [4, 8]
+
+
+def test_one_vector_a_region_is_one_token() -> None:
+    with pytest.raises(
+        ConfigError, match=r"one vector a region is one token: give it as \(regions, 1, channels\)"
+    ):
+        answering(lambda seen: seen[:, None].expand(-1, 384))
+    encoder = answering(lambda seen: seen[:, None, None].expand(-1, 1, 384))
+    assert (encoder.tokens_per_region, encoder.feature_dims) == (1, [384])
 
 
 def test_a_model_of_parts_alone_has_no_description() -> None:

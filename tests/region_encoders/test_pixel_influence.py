@@ -45,12 +45,11 @@ THOROUGH = [
 REGIONS = 6
 
 
-def pixels_without_influence(name, size, **settings):
+def pixels_without_influence(name, size, options=None, **settings):
     """How many there are, by the gradient of the tokens and of each feature map."""
     torch.manual_seed(0)
-    encoder = TimmEncoder(
-        name, 16, region_size=size, options=SMALL.get(name), pooling="mean", **settings
-    ).eval()
+    options = SMALL.get(name) if options is None else options
+    encoder = TimmEncoder(name, 16, region_size=size, options=options, pooling="mean", **settings).eval()
     with torch.no_grad():
         for parameter in encoder.parameters():
             # Many a residual branch begins with a zero scale, which hides what it looks at.

@@ -183,7 +183,7 @@ def test_cards_say_the_readout_and_what_config_json_does_not(name: str, cache: P
         ("{}", "its config.json is not one of timm's, as it names no architecture"),
         (
             '{"model_type": "dinov2"}',
-            r"a model of the transformers library \(dinov2\), .* give it as a module",
+            r"a model of the transformers library \(dinov2\), not one of timm's: call it transformers:/",
         ),
         (
             '{"architecture": "vit_of_2031", "pretrained_cfg": {}}',

@@ -28,8 +28,8 @@ def description(path: Path) -> Iterator[tuple[str, str]]:
     tensors = {name: _count(shape) for name, shape in shapes.items()}
     encoder = sum(count for name, count in tensors.items() if name.startswith("region_encoder."))
     origin = config.encoder_origin or {}
-    kind = f" ({origin['architecture']})" if "architecture" in origin else ""
-    yield "model", f"{config.encoder}{kind}, {config.context}, {config.head}"
+    kind = origin.get("architecture") or origin.get("transformers", {}).get("model_type")
+    yield "model", f"{config.encoder}{f' ({kind})' if kind else ''}, {config.context}, {config.head}"
     yield (
         "parameters",
         f"{sum(tensors.values()) / 1e6:,.1f} million, {encoder / 1e6:,.1f} in the region encoder",

@@ -65,7 +65,10 @@ def build_model(config: ModelConfig, network: nn.Module | None = None) -> XT:
         geometry=feature_geometry(region_encoder, context_encoder),
         **config.head_options,
     )
-    config.check_answers(about_places=as_dense(head) is not None)
+    about_places = as_dense(head) is not None
+    config.check_answers(about_places)
+    if about_places:
+        region_encoder.check_places()
     reading = ImageReading(
         resolution=config.resolution,
         image_size=config.image_size,
@@ -81,6 +84,7 @@ def _as_made(config: ModelConfig, region_encoder: RegionEncoder) -> ModelConfig:
     """The configuration with what the region encoder has decided: a file says it, whatever is decided later on."""
     return replace(
         config,
+        encoder=region_encoder.registered_as or config.encoder,
         readout=region_encoder.readout,
         pooling=region_encoder.pooling,
         encoder_origin=region_encoder.origin,

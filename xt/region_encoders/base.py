@@ -59,6 +59,7 @@ class RegionEncoder(nn.Module, ABC):
         readout: what a token is made of, see `xt.region_encoders.readout`.
         origin: where the network's weights are from, as `xt.region_encoders.origin` says it; None for nowhere.
         takes_pixels: whether it has a network at all; where not, images have been encoded before.
+        made_for: the region size that the network is known to take; None where none is.
         registered_as: the name under which it can be made again; None for one that only its maker can make.
         bands: the channels it sees, and those that weights from elsewhere know.
     """
@@ -73,6 +74,7 @@ class RegionEncoder(nn.Module, ABC):
     registered_as: str | None = None
     adapter: str | None = None
     bands: Bands
+    made_for: int | None = None
 
     def __init__(
         self,
@@ -132,6 +134,7 @@ class RegionEncoder(nn.Module, ABC):
             raise ConfigError(f"readout must be one of {', '.join(READOUTS)}, got {self.readout!r}")
         maps, class_token = self._maps_of_a_region()
         self.feature_dims = [features.shape[1] for features in maps]
+        self._sides = [features.shape[-1] for features in maps]
         self.strides = self._strides_of(maps) if strides is None else self.strides
         side = maps[-1].shape[-1] - 2 * self._halo_cells()
         self._check_readout(class_token, tokens_per_region)
@@ -346,6 +349,20 @@ class RegionEncoder(nn.Module, ABC):
         """
         return self.project(self.features(pixels, valid))
 
+    def check_places(self) -> None:
+        """Refuse answers about places from maps whose cells do not lie at their strides.
+
+        Raises:
+            ConfigError: there is one, of a network whose convolutions leave a rim out.
+        """
+        for side, stride in zip(self._sides, self.strides, strict=True):
+            cells = -(-self.window_size // stride)
+            if side != cells:
+                raise ConfigError(
+                    f"the map of {self.name} at stride {stride} has {side} cells along {self.window_size} pixels, not "
+                    f"{cells}, so that nobody knows where they lie: take another encoder for answers about places"
+                )
+
     def network_for(self, window_size: int) -> nn.Module:
         """A network for regions of another size, to say which sizes would fit; here the one that is there."""
         return self.network
@@ -431,6 +448,8 @@ class RegionEncoder(nn.Module, ABC):
             for sizes in (range(below, max(0, below - _TRIES), -1), range(above, above + _TRIES))
         ]
         sizes = [str(size) for size in found if size]
+        if not sizes and self.made_for and self._would_take(self.made_for):
+            sizes = [str(self.made_for)]
         return f": set region_size to {' or '.join(sizes)}" if sizes else ""
 
     def _would_take(self, region_size: int) -> bool:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from xt.region_encoders.readout import CLASS, CLASS_AND_MEAN
+from xt.region_encoders.readout import CLASS, CLASS_AND_MEAN, PATCHES
 
 _SWIGLU = {"mlp_layer": "SwiGLUPacked", "act_layer": "silu"}
 _VIRCHOW = {"init_values": 1e-5, "mlp_ratio": 5.3375}
@@ -107,3 +107,12 @@ def card_of(repository: str | None) -> Card | None:
     """The card of "owner/name" or "owner/name@revision", whatever its capitals."""
     wanted = (repository or "").partition("@")[0].lower()
     return next((card for name, card in CARDS.items() if name.lower() == wanted), None)
+
+
+def readout_of(card: Card | None, tokens_per_region: int | None, pooling: str | None) -> str:
+    """By the card of the weights, where it goes with what else is asked for."""
+    if card is None:
+        return PATCHES
+    if card.readout == CLASS:
+        return CLASS if tokens_per_region in (None, 1) else PATCHES
+    return card.readout if pooling in (None, "mean") else PATCHES

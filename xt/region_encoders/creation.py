@@ -1,5 +1,6 @@
 """Region encoders by name, or around a module that is given."""
 
+import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -9,16 +10,19 @@ from xt.errors import ConfigError
 from xt.region_encoders import features
 from xt.region_encoders.bands import Bands
 from xt.region_encoders.base import RegionEncoder
+from xt.region_encoders.hub import TRANSFORMERS
 from xt.region_encoders.module import ModuleEncoder
 from xt.region_encoders.pretrained import weights_for
 from xt.region_encoders.sources import source_of
 from xt.region_encoders.timm import TimmEncoder
-from xt.registry import Registry
+from xt.region_encoders.transformers import TransformersEncoder, whole_model_in
+from xt.region_encoders.transformers_source import transformers_source, weights_of
+from xt.registry import Registry, nearest
 
 Maker = Callable[..., nn.Module]
 
 # Of `ModuleEncoder`, beside the settings that every region encoder has.
-_OPTIONS = ("channels", "extra_tokens")
+_OPTIONS = ("channels", "extra_tokens", "has_class_token")
 
 
 def _maker(part: Any) -> Maker:
@@ -41,7 +45,8 @@ def create_region_encoder(
     """Make a region encoder by name.
 
     Args:
-        name: a key of `REGION_ENCODERS`, or of any timm model that has feature maps.
+        name: a key of `REGION_ENCODERS`, or of any timm model that has feature maps, or "transformers:" and what
+            `xt.region_encoders.transformers_source` takes.
         dim: width of the tokens, D.
         options: of the network, as keywords of what makes it.
         settings: of `TimmEncoder`, as region_size, halo and in_channels are.
@@ -52,9 +57,11 @@ def create_region_encoder(
     if name == features.NAME:
         return _of_features(dim, options or {}, settings)
     if name not in REGION_ENCODERS:
-        return TimmEncoder(name, dim, options=options, **settings)
+        library = TransformersEncoder if name.startswith(TRANSFORMERS) else TimmEncoder
+        return library(name, dim, options=options, **settings)
     origin = settings.pop("origin", None)
-    encoder = wrapped(REGION_ENCODERS[name](**(options or {})), dim, **settings)
+    module, own = _made(name, options or {}, settings.get("in_channels", 3))
+    encoder = wrapped(module, dim, options=own, **settings)
     encoder.registered_as = name
     encoder.origin = origin
     return encoder
@@ -77,13 +84,39 @@ def _of_features(dim: int, options: Mapping[str, Any], settings: Mapping[str, An
     return features.FeatureEncoder(dim, **options)
 
 
+def _made(name: str, options: Mapping[str, Any], in_channels: int) -> tuple[nn.Module, dict[str, Any]]:
+    """What a registered maker makes, and those of the options that it does not take, but `ModuleEncoder` does.
+
+    A maker that takes `in_channels` is told of the images' channels.
+    """
+    maker = REGION_ENCODERS[name]
+    taken = inspect.signature(maker).parameters
+    takes_all = any(parameter.kind is parameter.VAR_KEYWORD for parameter in taken.values())
+    own = {key: value for key, value in options.items() if key in _OPTIONS and key not in taken}
+    given = {key: value for key, value in options.items() if key not in own}
+    for option in given:
+        if option not in taken and not takes_all:
+            there = [*taken, *_OPTIONS]
+            raise ConfigError(
+                f"the region encoder {name!r} has no option {option!r}{nearest(option, there)}; it takes "
+                f"{', '.join(there)}"
+            )
+    if "in_channels" in taken:
+        given.setdefault("in_channels", in_channels)
+    return maker(**given), own
+
+
 def refuse_without_weights(name: str, pretrained: bool | str) -> None:
     """Say before anything else is done that the weights of a region encoder are neither here nor to be had.
 
     Raises:
         ConfigError: they are not.
     """
-    if pretrained and name not in (features.NAME, *REGION_ENCODERS):
+    if not pretrained or name in (features.NAME, *REGION_ENCODERS):
+        return
+    if name.startswith(TRANSFORMERS):
+        weights_of(transformers_source(name, {}, 3), pretrained)
+    else:
         weights_for(source_of(name), pretrained)
 
 
@@ -120,6 +153,9 @@ def wrapped(
         _check_settings(module, given | {"dim": dim} | dict(options or {}))
         module.bands = bands or module.bands
         return module
+    model = None if options else whole_model_in(module)
+    if model is not None:
+        return TransformersEncoder(model, dim, bands=bands, **given)
     if "region_size" not in given:
         raise ConfigError(
             f"region_size is missing: {type(module).__name__} does not say which regions it was made for"

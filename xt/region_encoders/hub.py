@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from huggingface_hub import constants, get_token, hf_hub_download, try_to_load_from_cache
+from huggingface_hub import _CACHED_NO_EXIST, constants, get_token, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.errors import (
     EntryNotFoundError,
     GatedRepoError,
@@ -26,6 +26,8 @@ _SECONDS = 1.5
 _MOST_WORDS = 200
 # As timm looks for them.
 FILES = ("model.safetensors", "pytorch_model.bin")
+TRANSFORMERS = "transformers:"
+"""What names of networks of the transformers library begin with."""
 _PREFIXES = ("hf-hub:", "hf_hub:")
 # All weights of these, the recipes' families, timm keeps in repositories that are called as they are.
 CALLED_ALIKE = ("convnext", "swinv2_")
@@ -40,6 +42,8 @@ def refuse_what_cannot_be_fetched(name: str) -> None:
         ConfigError: they are not in the hub's cache, and the hub cannot be reached.
     """
     repository = repository_of(name)
+    if name.startswith(TRANSFORMERS):
+        repository = repository_in(name.removeprefix(TRANSFORMERS))
     if repository is None:
         if not name.startswith(CALLED_ALIKE) or "." not in name:
             return
@@ -67,6 +71,18 @@ def repository_of(name: str) -> str | None:
         if name.lower().startswith(prefix):
             return name[len(prefix) :]
     return None
+
+
+def repository_in(place: str) -> str | None:
+    """What stands behind "transformers:", if it is a repository, "owner/name", and no folder."""
+    is_path = place.startswith((".", "~", "/")) or Path(place).is_dir() or place.count("/") != 1
+    return None if is_path else place
+
+
+def known_to_be_missing(repository: str, filename: str) -> bool:
+    """Whether the hub has said that a repository has no such file."""
+    owner_and_name, _, revision = repository.partition("@")
+    return try_to_load_from_cache(owner_and_name, filename, revision=revision or None) is _CACHED_NO_EXIST
 
 
 def revision_of(file: Path) -> tuple[str, str] | None:

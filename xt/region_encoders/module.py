@@ -11,6 +11,7 @@ from xt.region_encoders.base import RegionEncoder
 
 # Beyond a class token and so many registers, what is left over of a square is a slip.
 _MOST_EXTRA_TOKENS = 16
+_ONE_VECTOR = "; one vector a region is one token: give it as (regions, 1, channels)"
 
 
 class ModuleEncoder(RegionEncoder):
@@ -28,6 +29,7 @@ class ModuleEncoder(RegionEncoder):
         name: for messages; None for the module's class.
         channels: where they stand in the maps, "first" or "last"; None where the maps' shapes tell.
         extra_tokens: class and register tokens before the others; None where their number tells.
+        has_class_token: whether the first of these is one; None for yes.
         halo: see `RegionEncoder`, as what is not said here.
         pixel_mean: None for 0.5, in unit scale; the next for 0.5, too.
 
@@ -44,6 +46,7 @@ class ModuleEncoder(RegionEncoder):
         name: str | None = None,
         channels: Literal["first", "last"] | None = None,
         extra_tokens: int | None = None,
+        has_class_token: bool | None = None,
         halo: int = 0,
         in_channels: int = 3,
         tokens_per_region: int | None = None,
@@ -62,6 +65,7 @@ class ModuleEncoder(RegionEncoder):
         )
         self.channels = channels
         self.extra_tokens = extra_tokens
+        self.has_class_token = has_class_token
         self.set_network(module, dim, tokens_per_region=tokens_per_region, pooling=pooling, readout=readout)
 
     def as_maps(self, result: Any) -> list[Tensor]:
@@ -69,7 +73,8 @@ class ModuleEncoder(RegionEncoder):
         if not parts or any(not isinstance(part, Tensor) or part.dim() not in (3, 4) for part in parts):
             found = ", ".join(str(tuple(getattr(part, "shape", ()))) for part in parts) or "nothing"
             raise ConfigError(
-                f"expected maps (regions, channels, side, side) or tokens (regions, length, channels), got {found}"
+                "expected maps (regions, channels, side, side) or tokens (regions, length, channels), got "
+                f"{found}{_ONE_VECTOR if [part.dim() for part in parts if isinstance(part, Tensor)] == [2] else ''}"
             )
         maps = [part if part.dim() == 4 else self._laid_out(part) for part in parts]
         if self._are_channels_last([part for part in parts if part.dim() == 4]):
@@ -83,15 +88,16 @@ class ModuleEncoder(RegionEncoder):
 
     def class_token(self, result: Any) -> Tensor | None:
         parts = _parts(result)
-        if parts[-1].dim() != 3 or self._extra(parts[-1].shape[1]) == 0:
+        if self.has_class_token is False or parts[-1].dim() != 3 or self._extra(parts[-1].shape[1]) == 0:
             return None
         token: Tensor = parts[-1][:, 0]
         return token
 
     def settings(self) -> dict[str, Any]:
-        return super().settings() | {
-            "encoder_options": {"channels": self.channels, "extra_tokens": self.extra_tokens}
-        }
+        options = {"channels": self.channels, "extra_tokens": self.extra_tokens}
+        # Only then, so that stores of before keep their identity.
+        said = {} if self.has_class_token is None else {"has_class_token": self.has_class_token}
+        return super().settings() | {"encoder_options": options | said}
 
     def _are_channels_last(self, maps: Sequence[Tensor]) -> bool:
         """Of two equal sides next to each other where they stand is told by those maps that leave no doubt."""
@@ -116,8 +122,8 @@ class ModuleEncoder(RegionEncoder):
 
 def _parts(result: Any) -> list[Any]:
     """The maps or tokens in whatever they come."""
-    # What networks of the transformers library wrap their tokens in.
-    result = getattr(result, "last_hidden_state", result)
+    # What networks of the transformers library wrap their tokens in, and its backbones their maps.
+    result = getattr(result, "feature_maps", getattr(result, "last_hidden_state", result))
     if isinstance(result, Tensor):
         return [result]
     return list(result.values() if isinstance(result, Mapping) else result)

@@ -151,8 +151,8 @@ def _of_something_else(name: str, config: Path) -> str:
     if kind is None:
         return f"{name}: its config.json is not one of timm's, as it names no architecture"
     return (
-        f"{name} holds a model of the transformers library ({kind}), not one of timm's: make it in Python and give it "
-        "as a module, xt.create_model(transformers.AutoModel.from_pretrained(...), region_size=224)"
+        f"{name} holds a model of the transformers library ({kind}), not one of timm's: call it transformers:"
+        f"{repository_of(name) or name.removeprefix(_FOLDER)}"
     )
 
 
@@ -163,5 +163,11 @@ def _check_architecture(name: str) -> None:
     near = nearest_names(base, timm.list_models(), count=3)
     hint = f"; the nearest are {', '.join(near)}" if near else ""
     if "/" in name or ":" in name:
-        hint = "; of the hub it is hf-hub:OWNER/NAME, of a folder local-dir:PATH"
-    raise ConfigError(f"timm {timm.__version__} has no model {name!r}{hint}")
+        hint = (
+            "; of the hub it is hf-hub:OWNER/NAME, of a folder local-dir:PATH, and transformers:OWNER/NAME or "
+            "transformers:PATH where the transformers library saved it"
+        )
+    raise ConfigError(
+        f"timm {timm.__version__} has no model {name!r}{hint}. One of your own comes in by installing its package or "
+        "by --import FILE"
+    )

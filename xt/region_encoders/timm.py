@@ -7,12 +7,12 @@ from torch import Tensor, nn
 
 from xt.region_encoders.bands import RGB, Bands
 from xt.region_encoders.base import RegionEncoder
+from xt.region_encoders.cards import readout_of
 from xt.region_encoders.first_layer import Naming, filters_for
 from xt.region_encoders.layers import NetworkParameter
 from xt.region_encoders.origin import origin_of, warn_of_others
 from xt.region_encoders.pretrained import weights_file, weights_for
-from xt.region_encoders.readout import CLASS, PATCHES
-from xt.region_encoders.sources import Source, source_of
+from xt.region_encoders.sources import source_of
 from xt.region_encoders.timm_names import layers_by_timm
 from xt.region_encoders.timm_networks import create_network, whole_model
 from xt.region_encoders.timm_weights import as_timm_has_them, first_layers, names_in_network
@@ -71,8 +71,9 @@ class TimmEncoder(RegionEncoder):
         )
         self.registered_as = name
         self.bands = bands
+        self.made_for = native["input_size"][-1] - 2 * halo
         self.options = dict(options or {})
-        readout = readout or _readout_of(self._source, tokens_per_region, pooling)
+        readout = readout or readout_of(self._source.card, tokens_per_region, pooling)
         weights = weights_for(self._source, pretrained) if pretrained else None
         network: Any = self._made(readout, weights)
         self.set_network(
@@ -170,3 +171,4 @@ def _readout_of(source: Source, tokens_per_region: int | None, pooling: str | No
     if source.card.readout == CLASS:
         return CLASS if tokens_per_region in (None, 1) else PATCHES
     return source.card.readout if pooling in (None, "mean") else PATCHES
+        self.made_for = native["input_size"][-1] - 2 * halo

@@ -1,5 +1,6 @@
 """Parameters of timm's networks under the names of timm's whole models, which its rules and its weights are for."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -48,9 +49,9 @@ def original_name(name: str, modules: set[str]) -> str:
     name = name.removeprefix("model.")
     first, dot, rest = name.partition(".")
     parts = first.split("_")
-    # "stages_0" was flattened from "stages.0"; "patch_embed" was not flattened.
-    for cut in range(len(parts) - 1, 0, -1):
-        original = ".".join(["_".join(parts[:cut]), *parts[cut:]])
+    # "stages_0" was flattened from "stages.0", "stem_in_conv" from "stem.in_conv"; "patch_embed" was not flattened.
+    for joints in itertools.product("_.", repeat=len(parts) - 1):
+        original = "".join([parts[0], *map("".join, zip(joints, parts[1:], strict=True))])
         if original in modules:
             return original + dot + rest
     return name

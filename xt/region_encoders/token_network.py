@@ -36,7 +36,7 @@ class TokenNetwork(nn.Module):
             if isinstance(getattr(model, name, None), nn.Module):
                 setattr(model, name, nn.Identity())
         self.model = model
-        self.num_prefix_tokens: int = getattr(model, "num_prefix_tokens", 0)
+        self.class_tokens = 2 if hasattr(model, "head_dist") else 1
         self.channels_last: bool = getattr(model, "output_fmt", "NCHW") == "NHWC"
         strides = [info["reduction"] for info in model.feature_info]
         if indices is None:
@@ -48,21 +48,22 @@ class TokenNetwork(nn.Module):
 
     def forward(self, pixels: Tensor) -> Found:
         last, maps = self.model.forward_intermediates(pixels, indices=self.indices, output_fmt="NCHW")
-        class_token = last[:, 0] if last.dim() == 3 and self.num_prefix_tokens else None
-        return Found([*maps[:-1], self._laid_out(last, maps[-1])], class_token)
+        if last.dim() == 4:
+            return Found([*maps[:-1], last.permute(0, 3, 1, 2) if self.channels_last else last], None)
+        height, width = maps[-1].shape[2:]
+        others = last.shape[1] - height * width
+        if others < 0:
+            # Of some nothing but the class token comes out.
+            return Found(maps, last[:, : self.class_tokens].mean(1))
+        # Of two class tokens, one of them distilled, timm takes the mean.
+        class_token = last[:, : self.class_tokens].mean(1) if others else None
+        cells = last[:, others:].transpose(1, 2).unflatten(2, (height, width))
+        return Found([*maps[:-1], cells], class_token)
 
     def after_pooling(self, features: Tensor) -> Tensor:
         """The norm of networks that were trained on the mean of their cells, which stands behind it."""
         norm = getattr(self.model, "fc_norm", None)
         return features if norm is None else norm(features)
-
-    def _laid_out(self, last: Tensor, like: Tensor) -> Tensor:
-        """What comes out of the whole network as a map such as the last one on the way."""
-        if last.dim() == 3:
-            last = last[:, self.num_prefix_tokens :].transpose(1, 2).unflatten(2, like.shape[2:])
-        elif self.channels_last:
-            last = last.permute(0, 3, 1, 2)
-        return last
 
 
 def has_own_norm_or_class_token(model: Any) -> bool:

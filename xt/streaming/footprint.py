@@ -7,7 +7,8 @@ for itself while it runs, and what an allocator loses between blocks, is not see
 """
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -66,7 +67,12 @@ def footprint(
         RuntimeError: what the module does depends on values, not on shapes alone.
     """
     step = _Step(module, graph if backward is None else backward)
-    with torch.inference_mode(False), FakeTensorMode() as fakes, torch.compiler.set_stance("force_eager"):
+    with (
+        _empty_caches(module),
+        torch.inference_mode(False),
+        FakeTensorMode() as fakes,
+        torch.compiler.set_stance("force_eager"),
+    ):
         state: dict[str, Tensor] = {
             name: fakes.from_tensor(tensor)
             for name, tensor in (*step.named_parameters(), *step.named_buffers())
@@ -81,6 +87,24 @@ def footprint(
         flops=tracker.flops,
         moved_bytes=tracker.moved_bytes,
     )
+
+
+@contextmanager
+def _empty_caches(module: nn.Module) -> Iterator[None]:
+    """Modules keep tensors of their own from call to call (timm's attention biases): none of them gets in or out."""
+    kept = [
+        (part, name, value)
+        for part in module.modules()
+        for name, value in vars(part).items()
+        if name.endswith("cache") and isinstance(value, dict)
+    ]
+    for part, name, _ in kept:
+        setattr(part, name, {})
+    try:
+        yield
+    finally:
+        for part, name, value in kept:
+            setattr(part, name, value)
 
 
 class _Step(nn.Module):
