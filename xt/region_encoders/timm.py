@@ -162,13 +162,3 @@ class TimmEncoder(RegionEncoder):
 
     def _is_whole(self) -> bool:
         return isinstance(self.network, TokenNetwork)
-
-
-def _readout_of(source: Source, tokens_per_region: int | None, pooling: str | None) -> str:
-    """By the card of the weights, where it goes with what else is asked for."""
-    if source.card is None:
-        return PATCHES
-    if source.card.readout == CLASS:
-        return CLASS if tokens_per_region in (None, 1) else PATCHES
-    return source.card.readout if pooling in (None, "mean") else PATCHES
-        self.made_for = native["input_size"][-1] - 2 * halo
