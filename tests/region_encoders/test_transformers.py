@@ -430,3 +430,43 @@ def test_without_the_library_it_is_said_what_to_install(monkeypatch: pytest.Monk
         TransformersEncoder("transformers:dinov2", 8)
     # Other modules do not need it.
     assert xt.create_model(nn.Conv2d(3, 8, 8, 8), region_size=32, dim=8).region_encoder.strides == [8]
+
+
+def test_it_trains_from_yaml_with_an_adapter_and_its_base_is_found_again(
+    folder: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("peft")
+    from PIL import Image
+
+    from xt.cli.main import main
+
+    generator = np.random.default_rng(0)
+    for label in ("dark", "light"):
+        (tmp_path / "images" / label).mkdir(parents=True)
+        for number in range(4):
+            pixels = generator.integers(0, 100, (60, 80, 3), np.uint8) + (150 if label == "light" else 0)
+            Image.fromarray(pixels.astype(np.uint8)).save(tmp_path / "images" / label / f"{number}.png")
+    (tmp_path / "run.yaml").write_text(
+        f"data: {{folder: {tmp_path / 'images'}}}\n"
+        f"model: {{encoder: 'transformers:{folder}', pretrained: true, region_size: 56, context: none, dim: 8, "
+        "tokens_per_region: 1, readout: class}\n"
+        "optim: {encoder_train: 'lora:2'}\n"
+        f"train: {{out: {tmp_path / 'run'}, epochs: 1}}\n"
+    )
+    assert main(["train", str(tmp_path / "run.yaml")]) == 0
+    model = xt.load_model(tmp_path / "run" / "model.safetensors")
+    assert model.region_encoder.adapter == "lora:2"
+    assert model.config.encoder_origin is not None
+    assert model.config.encoder_origin["file"] == "model.safetensors"
+    assert (
+        main(
+            [
+                "predict",
+                str(tmp_path / "run"),
+                str(tmp_path / "images/dark"),
+                "--out",
+                str(tmp_path / "found"),
+            ]
+        )
+        == 0
+    )
