@@ -234,8 +234,10 @@ def _harmless(said: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in said.items() if not key.startswith("_") and key not in _NEVER}
 
 
-def _configuration(name: str, said: Mapping[str, Any], options: Mapping[str, Any], in_channels: int) -> Any:
-    """The library's configuration of a network that looks at pixels."""
+def _configuration(
+    name: str, said: Mapping[str, Any], options: Mapping[str, Any], in_channels: int | None
+) -> Any:
+    """The library's configuration of a network that looks at pixels, of as many channels as it says if none are."""
     kinds, kind = _kinds(name), said.get("model_type")
     if kind not in kinds:
         why = (
