@@ -280,6 +280,16 @@ def test_the_hubs_cache_is_enough(cache: Path) -> None:  # noqa: F811
     )
 
 
+def test_a_card_says_the_readout(cache: Path) -> None:  # noqa: F811
+    saved_in(in_cache(cache, "owkin/phikon-v2"))
+    settings: dict[str, Any] = {"region_size": 56, "pretrained": True}
+    assert TransformersEncoder("transformers:owkin/phikon-v2", 8, **settings).readout == "class"
+    assert (
+        TransformersEncoder("transformers:owkin/phikon-v2", 8, tokens_per_region=4, **settings).readout
+        == "patches"
+    )
+
+
 def test_a_model_says_where_it_is_from_and_is_made_again_without_it(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
