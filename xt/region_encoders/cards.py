@@ -103,16 +103,26 @@ CARDS: dict[str, Card] = {
 }
 
 
+# Of models of the transformers library, whose config.json says all else.
+_READ = {"owkin/phikon": CLASS, "owkin/phikon-v2": CLASS}
+
+
+def card_readout(repository: str | None) -> str | None:
+    """What the card of "owner/name" says that its vector is, whatever its capitals."""
+    card = card_of(repository)
+    return card.readout if card else _READ.get((repository or "").partition("@")[0].lower())
+
+
 def card_of(repository: str | None) -> Card | None:
     """The card of "owner/name" or "owner/name@revision", whatever its capitals."""
     wanted = (repository or "").partition("@")[0].lower()
     return next((card for name, card in CARDS.items() if name.lower() == wanted), None)
 
 
-def readout_of(card: Card | None, tokens_per_region: int | None, pooling: str | None) -> str:
-    """By the card of the weights, where it goes with what else is asked for."""
-    if card is None:
+def readout_of(said: str | None, tokens_per_region: int | None, pooling: str | None) -> str:
+    """By what the card of the weights has said, where it goes with what else is asked for."""
+    if said is None:
         return PATCHES
-    if card.readout == CLASS:
+    if said == CLASS:
         return CLASS if tokens_per_region in (None, 1) else PATCHES
-    return card.readout if pooling in (None, "mean") else PATCHES
+    return said if pooling in (None, "mean") else PATCHES

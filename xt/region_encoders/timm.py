@@ -73,7 +73,8 @@ class TimmEncoder(RegionEncoder):
         self.bands = bands
         self.made_for = native["input_size"][-1] - 2 * halo
         self.options = dict(options or {})
-        readout = readout or readout_of(self._source.card, tokens_per_region, pooling)
+        card = self._source.card
+        readout = readout or readout_of(card and card.readout, tokens_per_region, pooling)
         weights = weights_for(self._source, pretrained) if pretrained else None
         network: Any = self._made(readout, weights)
         self.set_network(

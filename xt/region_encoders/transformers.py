@@ -83,7 +83,7 @@ class TransformersEncoder(RegionEncoder):
             dim,
             tokens_per_region=tokens_per_region,
             pooling=pooling,
-            readout=readout or readout_of(source.card, tokens_per_region, pooling),
+            readout=readout or readout_of(source.readout, tokens_per_region, pooling),
         )
         self.origin = source.description
         if file is not None:

@@ -17,7 +17,7 @@ from warnings import warn
 
 from xt.errors import ConfigError, DataWarning
 from xt.option_types import check_numbers
-from xt.region_encoders.cards import Card, card_of
+from xt.region_encoders.cards import card_readout
 from xt.region_encoders.hub import TRANSFORMERS, cached, closed, fetch, known_to_be_missing, repository_in
 from xt.registry import nearest
 
@@ -43,7 +43,7 @@ class TransformersSource:
         channels: that the weights have learned from; None where there are none.
         repository: of the hub, with a revision if one was given.
         folder: that holds the weights.
-        card: what else is known of them.
+        readout: that their card makes its vector by; None where nothing is known.
     """
 
     name: str
@@ -53,7 +53,7 @@ class TransformersSource:
     channels: int | None = None
     repository: str | None = None
     folder: Path | None = None
-    card: Card | None = None
+    readout: str | None = None
 
     @property
     def description(self) -> dict[str, Any]:
@@ -116,7 +116,7 @@ def transformers_source(
         channels=getattr(_configuration(name, said, options, None), "num_channels", None),
         repository=repository,
         folder=folder,
-        card=card_of(repository),
+        readout=card_readout(repository),
         **_pixels(name, folder, repository),
     )
 
