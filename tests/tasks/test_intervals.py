@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from sklearn.metrics import roc_auc_score
 
-from xt.cli.words import in_words
+from xt.cli.words import against_in_words, in_words
+from xt.errors import ConfigError
 from xt.labels.image_table import ImageTable
 from xt.metrics.bootstrap import bootstrap
 from xt.progress import Quiet
@@ -60,3 +61,34 @@ def test_what_cannot_be_told_is_none_with_a_sentence():
     one = evaluated(*some(), tuple("a" * 40)).with_intervals(20, Quiet()).summary()
     assert one["auroc"] > 0.5
     assert "auroc_interval" not in one
+
+
+def test_two_models_are_measured_on_the_same_resamples():
+    targets, better = some(60)
+    generator = np.random.default_rng(1)
+    ones = np.clip(better[:, 1] + 0.6 * generator.standard_normal(60), 0, 1)
+    worse = np.stack([1 - ones, ones], axis=1)
+    first, second = evaluated(targets, better), evaluated(targets, worse)
+    compared = first.against(second, "runs/other", 100, Quiet()).summary()["against"]
+    auroc = compared["differences"]["auroc"]
+    assert auroc["value"] == pytest.approx(first.metrics["auroc"] - second.metrics["auroc"])
+    assert auroc["low"] < auroc["value"] < auroc["high"]
+    assert auroc["p"] < 0.2
+    back = second.against(first, "runs/this", 100, Quiet()).summary()["against"]["differences"]["auroc"]
+    assert (back["low"], back["high"], back["p"]) == pytest.approx(
+        (-auroc["high"], -auroc["low"], auroc["p"])
+    )
+    itself = first.against(first, "itself", 20, Quiet()).summary()["against"]
+    assert {one["value"] for one in itself["differences"].values()} == {0.0}
+    assert itself["mcnemar_p"] == 1.0
+    lines = against_in_words({"against": compared})
+    assert lines[0] == "against runs/other:"
+    assert any(line.startswith("auroc +0.") and "p = 0." in line for line in lines)
+
+
+def test_what_cannot_be_compared_is_refused():
+    targets, p = some(6)
+    with pytest.raises(ConfigError, match="was measured on other images or classes"):
+        evaluated(targets, p).against(evaluated(*some(7)), "b", 5, Quiet())
+    with pytest.raises(ConfigError, match="was measured on other images or classes"):
+        evaluated(targets, p).against(evaluated(targets, p, names=("a", "c")), "b", 5, Quiet())

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from xt.cli.progress import ProgressBars
 from xt.cli.screen import fitted
-from xt.cli.words import in_words
+from xt.cli.words import against_in_words, in_words
 from xt.config.predict import EvaluateConfig
 from xt.images.bands import ALPHAS
 
 EXAMPLES = (
     "xt evaluate runs/first slides.csv --out measured",
     "xt evaluate runs/first slides.csv --split val",
+    "xt evaluate runs/first slides.csv --against runs/second --out compared",
 )
 
 
@@ -57,6 +58,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="at which sensitivity_at_specificity is given (default: 0.95)",
     )
     parser.add_argument(
+        "--against", metavar="MODEL",
+        help="another model, measured on the same images: how much better the first one is, by a paired bootstrap",
+    )  # fmt: skip
+    parser.add_argument(
         "--resamples", type=int, default=1000, metavar="N",
         help="of the images, or of their groups, by which intervals are found; 0 for none (default: 1000)",
     )  # fmt: skip
@@ -98,6 +103,8 @@ def run(arguments: argparse.Namespace) -> int:
         result = evaluate(arguments.checkpoint, arguments.table, arguments.out, config, progress=bars)
     print(result.images)
     print(fitted(in_words(result.metrics), sys.stdout))
+    for line in against_in_words(result.metrics):
+        print(line)
     if arguments.out is not None:
         print(f"wrote {arguments.out}")
     return 0

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 _MANY = 27
 _MOST_INTERVALS_OF_A_LINE = 3
@@ -73,3 +74,21 @@ def _not_measured(summary: dict[str, object]) -> list[str]:
         names.setdefault(reason, []).append(name)
     shown = [f"no {', '.join(some)}: {reason}" for reason, some in names.items()]
     return shown[:_MOST_REASONS]
+
+
+def against_in_words(summary: dict[str, Any]) -> list[str]:
+    """A line a metric of the difference to another model; of single classes none, which the files have."""
+    compared = summary.get("against")
+    if not compared:
+        return []
+    lines = [f"against {compared['model']}:"]
+    for name, one in compared["differences"].items():
+        if "(" in name:
+            continue
+        line = f"{name} {one['value']:+.4g}"
+        if one["p"] is not None:
+            line += f" (95 % interval {one['low']:+.3f} to {one['high']:+.3f}, p = {one['p']:.3g})"
+        lines.append(line)
+    if "mcnemar_p" in compared:
+        lines.append(f"right equally often (McNemar): p = {compared['mcnemar_p']:.3g}")
+    return lines

@@ -173,6 +173,9 @@ class EvaluateConfig:
     """Detection: three rising caps on the boxes of an image, COCO's are 1, 10, 100."""
     specificity: float | None = None
     """Classification and multilabel: at which `sensitivity_at_specificity` is given, in (0, 1)."""
+    against: str | None = None
+    """Another model, a run folder or a file, that is measured on the same images: how much better the first one is, by
+    a paired bootstrap."""
     resamples: int = 1000
     """Of the images, or of their groups, by which intervals are found; 0 for none."""
     nodata: float | None = None
@@ -191,6 +194,8 @@ class EvaluateConfig:
             raise OptionError(f"<batch_size> must be at least 1, got {self.batch_size}")
         if self.resamples < 0:
             raise OptionError(f"<resamples> must be at least 0, got {self.resamples}")
+        if self.against is not None and not self.resamples:
+            raise OptionError("<against> compares by resamples, and <resamples> is 0: leave one of them out")
         _check_alpha(self.alpha)
         _make_tuples(self, "label_columns", "max_detections")
 

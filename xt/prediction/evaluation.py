@@ -62,6 +62,10 @@ def evaluate(
     from xt.training.preparation import reading
 
     config = with_options(config or EvaluateConfig(), options)
+    other = None
+    if config.against is not None:
+        alone = replace(config, against=None, resamples=0)
+        other = evaluate(config.against, source, config=alone, progress=progress).evaluation
     device = choose_device(config.device)
     folder = None if out is None else check_writable_folder(out)
     loaded, run = load_trained(Path(model)) if isinstance(model, str | os.PathLike) else (model, None)
@@ -73,7 +77,7 @@ def evaluate(
         streaming = replace(streaming, region_batch=config.region_batch)
     how = reading(data, loaded)
     with evaluating(loaded, streaming):
-        found = _measure(loaded, table, how, evaluation, config, folder, progress or Quiet())
+        found = _measure(loaded, table, how, evaluation, config, folder, progress or Quiet(), other)
     seen = "" if data.view == "whole" else f", as '{data.view}' sees them"
     return EvaluateResult(
         metrics=found.summary(), evaluation=found, images=f"{which} of {table.source}{seen}"
@@ -168,6 +172,7 @@ def _measure(
     config: EvaluateConfig,
     folder: Path | None,
     progress: Progress,
+    other: "Evaluated | None",
 ) -> "Evaluated":
     """The metrics, which are also written with all that belongs to them if a folder was given."""
     from xt.tasks import task_of
@@ -179,6 +184,8 @@ def _measure(
         model, table, how, settings, batch_size=config.batch_size, report=StageBars(progress)
     )
     found = found.with_intervals(config.resamples, progress)
+    if other is not None and config.against is not None:
+        found = found.against(other, config.against, config.resamples, progress)
     if folder is not None:
         found.write(folder)
     return found

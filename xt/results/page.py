@@ -35,6 +35,8 @@ def _page(title: str, summary: Mapping[str, Any], drawings: Sequence[Drawing]) -
     for reason in dict.fromkeys(summary.get("undefined", {}).values()):
         names = [name for name, why in summary["undefined"].items() if why == reason]
         yield f'<p class="soft">not measured: {escape(", ".join(names))}: {escape(reason)}</p>'
+    if "against" in summary:
+        yield from _against(summary["against"])
     yield '<div class="drawings">'
     for drawing in drawings:
         yield f"<figure><h2>{escape(drawing.title)}</h2>{drawing.svg}"
@@ -64,6 +66,20 @@ def _metrics(summary: Mapping[str, Any]) -> Iterator[str]:
         cells = [f"{value:.4g}", _interval(summary, name), *each]
         yield f"<tr><td>{escape(name)}</td>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
     yield "</table>"
+
+
+def _against(compared: Mapping[str, Any]) -> Iterator[str]:
+    """A row a metric of the difference to another model."""
+    yield f"<h2>against {escape(compared['model'])}</h2>"
+    yield "<table><tr><th>metric</th><th>difference</th><th>95 % interval</th><th>p</th></tr>"
+    for name, one in compared["differences"].items():
+        sure = one["p"] is not None
+        interval = f"{one['low']:+.3f} to {one['high']:+.3f}" if sure else ""
+        cells = (escape(name), f"{one['value']:+.4g}", interval, f"{one['p']:.3g}" if sure else "")
+        yield "<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>"
+    yield "</table>"
+    if "mcnemar_p" in compared:
+        yield f'<p class="soft">Right equally often, by McNemar\'s exact test: p = {compared["mcnemar_p"]:.3g}</p>'
 
 
 def _with_interval(summary: Mapping[str, Any], name: str) -> str:

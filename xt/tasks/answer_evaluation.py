@@ -17,15 +17,17 @@ from torch.utils.data import DataLoader
 
 from xt.data.dataset import ImageBatch, ImageDataset, Reading
 from xt.data.photo_dataset import PhotoBatch, PhotoDataset, photo_loader
+from xt.errors import ConfigError
 from xt.labels.image_table import ImageTable
 from xt.metrics.answers import undefined
 from xt.metrics.bootstrap import Interval, interval_of, resampled
+from xt.metrics.paired import difference, mcnemar
 from xt.metrics.summaries import coverage, with_intervals
 from xt.model.xt import XT
 from xt.output import check_writable_folder, write_atomically
 from xt.progress import Progress
 from xt.results.page import write_page
-from xt.tasks.base import Report
+from xt.tasks.base import Evaluated, Report
 from xt.tasks.csv_rows import as_csv
 
 if TYPE_CHECKING:
@@ -45,6 +47,7 @@ class AnswerEvaluation:
         decisive: (N, K) what the answers are read from, see `Head.decisive`; None for the probabilities.
         logits: (N, K) of each image's first view, as the loss takes them.
         intervals: of metrics, by resamples of the images.
+        compared: with another model, see `against`.
     """
 
     task: "AnswerTask"
@@ -55,6 +58,7 @@ class AnswerEvaluation:
     decisive: np.ndarray = None  # type: ignore[assignment]
     logits: np.ndarray | None = None
     intervals: Mapping[str, Interval] = field(default_factory=dict)
+    compared: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.decisive is None:
@@ -106,6 +110,36 @@ class AnswerEvaluation:
         values = {name: [one[name] for one in found] for name in names}
         return replace(self, intervals={name: interval_of(values[name], resamples) for name in names})
 
+    def against(
+        self, other: "Evaluated", name: str, resamples: int, progress: Progress
+    ) -> "AnswerEvaluation":
+        if not isinstance(other, AnswerEvaluation) or other.task.name != self.task.name:
+            raise ConfigError(f"{name} is no model of a {self.task.name}, so that the two cannot be compared")
+        if other.table.paths != self.table.paths or other.table.class_names != self.table.class_names:
+            raise ConfigError(
+                f"{name} was measured on other images or classes than the first model: name the same --split, and "
+                "columns that both have"
+            )
+        bar = progress.add("compare", resamples, "resamples")
+        found: list[dict[str, float]] = []
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for rows in resampled(len(self.table), self.groups, resamples=resamples):
+                others = other.measured(rows)
+                found.append({key: value - others[key] for key, value in self.measured(rows).items()})
+                bar.update(len(found))
+        bar.remove()
+        differences = {
+            key: difference(value - other.metrics[key], [one[key] for one in found]).as_dict()
+            for key, value in self.metrics.items()
+            if not math.isnan(value - other.metrics[key])
+        }
+        compared: dict[str, Any] = {"model": name, "differences": differences}
+        rights = [self.task.right(one) for one in (self, other)]
+        if rights[0] is not None and rights[1] is not None:
+            compared["mcnemar_p"] = mcnemar(rights[0], rights[1])
+        return replace(self, compared=compared)
+
     def summary(self) -> dict[str, Any]:
         """The metrics with 95 % confidence intervals, of each accuracy Wilson's where no group and no bootstrap says
         otherwise, fit for JSON: None where there was nothing to measure, and why; and how many of the classes there was
@@ -124,6 +158,8 @@ class AnswerEvaluation:
                 known[f"{name}_interval"] = [interval.low, interval.high]
         if self.intervals and self.groups is not None:
             known["groups"] = len(set(self.groups))
+        if self.compared:
+            known["against"] = dict(self.compared)
         counts = self.task.class_counts(self.table.targets, len(names))
         if counts is None:
             return known

@@ -208,6 +208,10 @@ class AnswerTask(Task):
     def table_of(self, evaluation: "AnswerEvaluation") -> list[list[Any]]:
         """The rows of `predictions.csv`, the first of which are the columns' names."""
 
+    def right(self, evaluation: "AnswerEvaluation") -> "NDArray[np.bool_] | None":
+        """Which answers are right; None where they are more or less so."""
+        return None
+
     def drawings(self, evaluation: "AnswerEvaluation") -> "list[Drawing]":
         """What the page of an evaluation shows besides its metrics."""
         return []

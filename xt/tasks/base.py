@@ -79,6 +79,15 @@ class Evaluated(Protocol):
             resamples: 0 for none.
         """
 
+    def against(self, other: "Evaluated", name: str, resamples: int, progress: Progress) -> "Evaluated":
+        """The same with how much better it is than another model on the same images, by a paired bootstrap.
+
+        Args:
+            name: of the other model.
+        Raises:
+            ConfigError: they cannot be compared.
+        """
+
     def write(self, folder: Path) -> None:
         """Write metrics, and what they were taken from, to a folder.
 

@@ -88,6 +88,10 @@ class Classification(AnswerTask):
     def class_counts(self, targets: NDArray[Any], num_classes: int) -> NDArray[np.int64]:
         return np.bincount(targets, minlength=num_classes)
 
+    def right(self, evaluation: "AnswerEvaluation") -> NDArray[np.bool_]:
+        found: NDArray[np.bool_] = evaluation.decisive.argmax(axis=1) == evaluation.table.targets
+        return found
+
     def drawings(self, evaluation: "AnswerEvaluation") -> "list[Drawing]":
         """ROC, precision and recall, calibration, confusion."""
         from xt.results.confusion import confusion_drawing

@@ -117,6 +117,13 @@ class MultiLabel(AnswerTask):
     def class_counts(self, targets: NDArray[Any], num_classes: int) -> NDArray[np.int64]:
         return targets.sum(axis=0).astype(np.int64)
 
+    def right(self, evaluation: "AnswerEvaluation") -> NDArray[np.bool_]:
+        """Those with every label right."""
+        found: NDArray[np.bool_] = ((evaluation.decisive >= _SURE) == (evaluation.table.targets > 0)).all(
+            axis=1
+        )
+        return found
+
     def drawings(self, evaluation: "AnswerEvaluation") -> "list[Drawing]":
         """ROC, precision and recall, calibration."""
         from xt.tasks.class_drawings import answers_of_labels, curves

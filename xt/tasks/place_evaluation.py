@@ -12,13 +12,14 @@ import torch
 
 from xt.data.dataset import Reading
 from xt.data.dense_dataset import open_labelled
+from xt.errors import ConfigError
 from xt.labels.image_table import ImageTable
 from xt.metrics.summaries import coverage
 from xt.model.xt import XT
 from xt.output import check_writable_folder, write_atomically
 from xt.progress import Progress
 from xt.results.page import write_page
-from xt.tasks.base import Report
+from xt.tasks.base import Evaluated, Report
 from xt.tasks.csv_rows import as_csv
 from xt.tasks.place_scores import PlaceScores
 
@@ -62,6 +63,12 @@ class PlaceEvaluation:
     def with_intervals(self, resamples: int, progress: Progress) -> "PlaceEvaluation":
         """As it is: of all images together only counts are kept."""
         return self
+
+    def against(self, other: Evaluated, name: str, resamples: int, progress: Progress) -> "PlaceEvaluation":
+        raise ConfigError(
+            f"two models are compared where they answer about whole images, not by a {self.task.name}: evaluate {name} "
+            "alone, and put their images.csv beside each other"
+        )
 
     def write(self, folder: Path) -> None:
         """Write `metrics.json`, the page `evaluation.html`, and `images.csv`: a row an image, empty where there was
