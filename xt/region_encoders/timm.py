@@ -74,7 +74,7 @@ class TimmEncoder(RegionEncoder):
         self.made_for = native["input_size"][-1] - 2 * halo
         self.options = dict(options or {})
         card = self._source.card
-        readout = readout or readout_of(card and card.readout, tokens_per_region, pooling)
+        readout = readout or readout_of(None if card is None else card.readout, tokens_per_region, pooling)
         weights = weights_for(self._source, pretrained) if pretrained else None
         network: Any = self._made(readout, weights)
         self.set_network(
