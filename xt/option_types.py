@@ -16,6 +16,9 @@ LARGEST = 2**24
 Measures = Annotated[Sequence[float] | None, "of any size"]
 """Numbers that are measured on data, whatever its unit: nothing is made in their number or size."""
 
+Descriptions = Annotated[Mapping[str, Any] | None, "of any size"]
+"""Descriptions in which such numbers are; whoever makes something of them checks them once more."""
+
 
 def check_option(name: str, value: Any, kind: Any) -> None:
     """Refuse a value that is not of the type in a signature.

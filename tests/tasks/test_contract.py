@@ -43,6 +43,66 @@ class TestRegression(TaskContract):
         return {"age": number / 2, "size": 1 - number}
 
 
+class TestOrdinal(TaskContract):
+    task = TASKS["ordinal"]
+    outputs = ("low", "high")
+    labels: ClassVar = {"class_names": ("low", "high")}
+
+    def cells(self, folder, number, shape):
+        return {"label": ("low", "high")[number % 2]}
+
+
+class TestSurvival(TaskContract):
+    task = TASKS["survival"]
+    outputs = ("risk",)
+
+    def cells(self, folder, number, shape):
+        return {"time": 1.5 * number + number % 2, "event": 1 - number % 2}
+
+
+class TestSurvivalInIntervals(TestSurvival):
+    outputs = ("risk", "survival(2)", "survival(4.5)")
+    head = "survival_intervals"
+    head_options: ClassVar = {"cuts": [1.0, 3.0, 5.0], "times": [2, 4.5]}
+    labels: ClassVar = {"label_columns": ("months", "died")}
+
+    def cells(self, folder, number, shape):
+        return {"months": 1 + number, "died": ("yes", "false")[number % 2]}
+
+
+class TestMultiTask(TaskContract):
+    task = TASKS["multitask"]
+    outputs = ("grade.low", "grade.high", "age", "os.risk", "marks.er", "marks.pr")
+    answers: ClassVar = {
+        "grade": {"kind": "ordinal", "class_names": ["low", "high"]},
+        "age": "regression",
+        "os": {
+            "kind": "survival",
+            "head": "survival_intervals",
+            "options": {"cuts": [2.0, 9.0]},
+            "weight": 0.5,
+        },
+        "marks": {"kind": "multilabel", "label_separator": "+"},
+    }
+    labels: ClassVar = {"answers": answers}
+
+    @property
+    def head_options(self):
+        return {"answers": self.task.described(self.answers, self.outputs), "weighting": "uncertainty"}
+
+    def cells(self, folder, number, shape):
+        known = {"grade": ("low", "high")[number % 2], "age": 50 + number}
+        known |= {
+            "time": 1.5 * number + number % 2,
+            "event": 1 - number % 2,
+            "marks": ("er", "er+pr")[number % 2],
+        }
+        # Any may be missing.
+        return known | {2: {"grade": ""}, 4: {"time": "", "event": ""}, 5: {"age": "", "marks": ""}}.get(
+            number, {}
+        )
+
+
 class TestSegmentation(TaskContract):
     task = TASKS["segmentation"]
     outputs = ("ground", "square")

@@ -3,6 +3,7 @@
 A class becomes its place in `class_names`, labels that are there or not a row of 0 and 1, numbers a row of numbers.
 """
 
+import re
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,19 @@ def classes(
     labels = filled(classes_of(frame, columns[0]), frame, columns[0], path)
     names = names_of_labels(labels, class_names)
     return class_indices(labels, names, str(path), list(frame.index)), names
+
+
+def grades(
+    frame: pd.DataFrame, path: Path, columns: Sequence[str], class_names: Sequence[str] | None
+) -> Targets:
+    """One class in one column, of classes that have an order: that of `class_names`, or of whole numbers."""
+    targets, names = classes(frame, path, columns, class_names)
+    if class_names is None and not all(re.fullmatch(r"-?\d+", name) for name in names):
+        raise TableError(
+            f"{path}: the order of the grades {in_short(names)} is not known; name them from the lowest to the "
+            f"highest in labels.class_names, such as [{', '.join(names[:3])}]"
+        )
+    return targets, names
 
 
 def measures(

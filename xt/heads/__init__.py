@@ -7,9 +7,12 @@ from xt.heads.base import Head
 from xt.heads.classification import ClassificationHead, MultiLabelHead
 from xt.heads.dense import DenseHead, FeatureGeometry
 from xt.heads.detection import DetectionHead
+from xt.heads.multitask import MultiTaskHead
+from xt.heads.ordinal import OrdinalHead
 from xt.heads.points import PointHead
 from xt.heads.regression import RegressionHead
 from xt.heads.segmentation import SegmentationHead
+from xt.heads.survival import CoxHead, HazardHead
 from xt.labels.box_table import BoxTable
 from xt.labels.point_table import PointTable
 from xt.registry import Registry, create
@@ -27,6 +30,10 @@ HEADS: Registry[type[Head | DenseHead]] = Registry(
         "classification": ClassificationHead,
         "multilabel": MultiLabelHead,
         "regression": RegressionHead,
+        "ordinal": OrdinalHead,
+        "survival": CoxHead,
+        "survival_intervals": HazardHead,
+        "multitask": MultiTaskHead,
         "segmentation": SegmentationHead,
         "points": PointHead,
         "detection": DetectionHead,
@@ -52,6 +59,8 @@ def create_head(
     place = {"geometry": geometry} if issubclass(HEADS[name], DenseHead) else {"dim": dim}
     return create(HEADS, name, num_classes=num_classes, **place, **options)
 
+
+MultiTaskHead.create = staticmethod(create_head)
 
 __all__ = [
     "HEADS",

@@ -19,6 +19,10 @@ class Head(nn.Module, ABC):
     """Whether the loss compares the images of a step with each other, so that it is no mean over them: all processes'
     predictions are brought together for it, and those of all validation images."""
 
+    target_columns: ClassVar[int | None] = None
+    """How many numbers a target has: None for one for each output, 0 for a class number alone."""
+    num_logits: int | None = None
+    """How many numbers `forward` predicts of an image; None for one for each output."""
     can_be_calibrated: ClassVar[bool] = False
     """Whether its probabilities follow a temperature."""
 

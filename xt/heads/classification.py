@@ -40,6 +40,7 @@ class ClassificationHead(Head):
     """
 
     task = "classification"
+    target_columns = 0
     can_be_calibrated = True
     Loss: ClassVar[type[ClassLoss]] = CrossEntropy
 
@@ -145,6 +146,7 @@ class MultiLabelHead(ClassificationHead):
     """Any of K labels at once: a sigmoid and binary cross-entropy each."""
 
     task = "multilabel"
+    target_columns = None
     Loss = LabelCrossEntropy
 
     @property

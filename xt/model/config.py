@@ -39,8 +39,8 @@ class ModelConfig:
         encoder: region encoder, any timm name that has feature maps; hf-hub:OWNER/NAME for a repository of the Hugging
             Face hub, local-dir:PATH for a folder with its files.
         context: context encoder, a key of `xt.context_encoders.CONTEXT_ENCODERS`, such as "transformer_xl".
-        head: "classification", "multilabel" or "regression" of whole images; "segmentation", "points" or "detection" of
-            what is where in them.
+        head: "classification", "multilabel", "regression", "ordinal", "survival" or "multitask" of whole images;
+            "segmentation", "points" or "detection" of what is where in them.
         num_classes: classes, labels or numbers to predict, at least 1.
         in_channels: of the images, at least 1; left out where `channels` are named.
         channels: names of the images' channels in their order, such as [red, green, blue, nir]: those that weights from

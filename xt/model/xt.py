@@ -1,6 +1,6 @@
 """xT: region encoder, context encoder and head put together (Gupta et al. 2024, arXiv:2403.01915, figure 2)."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from os import PathLike
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -19,6 +19,7 @@ from xt.model.base_weights import Base, without_base
 from xt.model.cases import Case, WhichImage, counts_of, each_image
 from xt.model.config import ModelConfig
 from xt.model.dense import DecodedRegions, DensePass, OnPredictions
+from xt.model.each_image import answer_each
 from xt.model.encoded import project_features
 from xt.model.frozen import Find, learns_behind_network, place_for, tokens_of
 from xt.model.inputs import ImageReading, as_images, check_inputs, check_tensor
@@ -34,7 +35,7 @@ from xt.regions.sequences import as_sequences
 from xt.streaming.keep import Keep
 from xt.streaming.limits import RegionLimits
 from xt.streaming.map import Streaming, streamed_map
-from xt.streaming.parallel import agree, share_of
+from xt.streaming.parallel import agree, of_all_images, share_of
 from xt.streaming.room import with_room
 
 if TYPE_CHECKING:
@@ -217,14 +218,16 @@ class XT(nn.Module):
                 f"a {self.dense_head.task} model answers about every place of an image, which does not fit into one "
                 "tensor: call model.loss(images, targets) to train it, model.decode(image) or `xt predict` to use it"
             )
-        tokens, positions, mask = self.tokens(
-            images,
-            grids=grids,
-            region_batch=region_batch,
-            keep=keep,
-            progress=progress,
-            region_parallel=region_parallel,
-        )
+        streaming = {
+            "region_batch": region_batch,
+            "keep": keep,
+            "progress": progress,
+            "region_parallel": region_parallel,
+        }
+        if self.image_head.ties_images and torch.is_grad_enabled() and not return_relevance:
+            regions = self._region_tokens(images, grids, streaming)
+            return answer_each(self.context_encoder, self.image_head, *regions, self.tokens_per_side)
+        tokens, positions, mask = self.tokens(images, grids=grids, **streaming)
         logits, weights = self.head(tokens, mask)
         return (logits, Relevance(weights, positions, mask)) if return_relevance else logits
 
@@ -236,12 +239,7 @@ class XT(nn.Module):
         **streaming: Any,
     ) -> Tokens:
         """What the head answers from: all tokens of whole images behind the context encoder; args as of `forward`."""
-        counts = counts_of(images, self.which_image is not None)
-        images, grids = self._prepare(each_image(images), grids)
-        settings = self._streaming(**streaming)
-        tokens = self._encode(images, grids, settings)
-        if self.which_image is not None:
-            tokens = self.which_image.added(tokens, grids, counts or [1] * len(grids))
+        tokens, grids, counts = self._region_tokens(images, grids, streaming)
         sequences, positions, mask = as_sequences(tokens, grids, self.tokens_per_side, counts)
         return Tokens(with_room(self.context_encoder, sequences, positions, mask), positions, mask)
 
@@ -251,6 +249,7 @@ class XT(nn.Module):
         targets: Any,
         *,
         grids: Sequence[Regions] | None = None,
+        data_parallel: "DeviceMesh | None" = None,
         **streaming: Any,
     ) -> Tensor:
         """How wrong the model is about images, a scalar; gradients are exact.
@@ -259,10 +258,15 @@ class XT(nn.Module):
             images: see `forward`.
             targets: as the head's loss takes them; for dense heads one for each image, see `region_target` of the head,
                 in pixels of the image as it is given.
+            data_parallel: ranks with images of their own, one dimension of a device mesh: a loss that compares images
+                with each other (`Head.ties_images`) is that of all ranks' images, on every rank.
             streaming: settings of `Streaming` that differ from those of `self.streaming`.
         """
         if self.dense_head is None:
-            return self.image_head.loss(self(images, grids=grids, **streaming), targets)
+            logits = self(images, grids=grids, **streaming)
+            if self.image_head.ties_images:
+                logits, targets = (of_all_images(values, data_parallel) for values in (logits, targets))
+            return self.image_head.loss(logits, targets)
         images, targets = self._with_labels(images, targets)
         images, grids = self._prepare(images, grids)
         return DensePass(self, images, grids, self._streaming(**streaming)).loss(targets)
@@ -321,6 +325,18 @@ class XT(nn.Module):
             )
         weights, base = without_base(self.state_dict(), None if whole else self.base)
         write_model(path, asdict(self.config), weights, base)
+
+    def _region_tokens(
+        self, images: Any, grids: Sequence[Regions] | None, streaming: Mapping[str, Any]
+    ) -> tuple[Tensor, Sequence[Regions], Sequence[int] | None]:
+        """(regions, N, D) tokens before the context encoder; the grid of each image; how many images each answer is
+        about, None for one."""
+        counts = counts_of(images, self.which_image is not None)
+        images, grids = self._prepare(each_image(images), grids)
+        tokens = self._encode(images, grids, self._streaming(**streaming))
+        if self.which_image is not None:
+            tokens = self.which_image.added(tokens, grids, counts or [1] * len(grids))
+        return tokens, grids, counts
 
     def _prepare(
         self, images: Any, grids: Sequence[Regions] | None

@@ -54,7 +54,7 @@ class Prediction:
 
     Attributes:
         name: the image's, or the case's.
-        task: its name.
+        answering: the task, as the model knows it.
         class_names: K names; of the numbers, for a regression.
         logits: (K,) float64, as the loss takes them.
         probabilities: (K,) float64 in [0, 1]; for a regression the numbers themselves.
@@ -67,7 +67,7 @@ class Prediction:
     """
 
     name: str
-    task: str
+    answering: AnswerTask
     class_names: tuple[str, ...]
     logits: NDArray[np.float64]
     probabilities: NDArray[np.float64]
@@ -93,37 +93,36 @@ class Prediction:
         return self.images[0].relevance
 
     @property
+    def task(self) -> str:
+        """The name of the task."""
+        return self.answering.name
+
+    @property
     def label(self) -> str:
         """The likeliest class; all labels of at least 0.5 joined by ";"; or the numbers of a regression."""
-        return self._task.label(self.class_names, self.decisive)
+        return self.answering.label(self.class_names, self.decisive)
 
     @property
     def sentence(self) -> str:
         """The answer for people, as in "predicted: tumour (93.1 %)"."""
-        shown = self._task.said_of(self.class_names, self.probabilities, self.decisive)
+        shown = self.answering.said_of(self.class_names, self.probabilities, self.decisive)
         more = f" and {len(shown) - 4} more" if len(shown) > 4 else ""
         return f"predicted: {', '.join(shown[:4])}{more}"
 
     @property
     def columns(self) -> dict[str, float]:
         """The numbers by the names that they have in a table."""
-        return self._task.cells(self.class_names, self.probabilities)
+        return self.answering.cells(self.class_names, self.probabilities)
 
     @property
     def certainty(self) -> dict[str, object]:
         """How sure the answer is, by the columns of a table: see `AnswerTask.certainty`."""
-        return self._task.certainty(self.probabilities, self.decisive, self.spread)
+        return self.answering.certainty(self.probabilities, self.decisive, self.spread)
 
     @property
     def bars(self) -> dict[str, float] | None:
         """The numbers to be drawn as shares of one; None where they are none."""
-        return self.scores if self._task.are_shares else None
-
-    @property
-    def _task(self) -> AnswerTask:
-        task = TASKS[self.task]
-        assert isinstance(task, AnswerTask)
-        return task
+        return self.scores if self.answering.are_shares else None
 
     @property
     def scores(self) -> dict[str, float]:
@@ -219,7 +218,7 @@ class Predictor:
             )
         return Prediction(
             name=name,
-            task=model.image_head.task,
+            answering=answer_task(model),
             class_names=class_names(model),
             logits=_array(logits[0]),
             probabilities=_array(probabilities[0]),
@@ -285,6 +284,13 @@ class _Read:
         grid = model.grid(read.image)
         step = (image.shape[0] / grid.height, image.shape[1] / grid.width)
         return cls(image.name, read.image, grid, image, stretch or step, stretch)
+
+
+def answer_task(model: "XT") -> AnswerTask:
+    """What a model that answers about whole images does, as it knows it."""
+    task = TASKS[model.image_head.task]
+    assert isinstance(task, AnswerTask)
+    return task.of(model.config)
 
 
 @contextmanager

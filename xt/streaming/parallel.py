@@ -117,6 +117,25 @@ def share_of(
     )
 
 
+def of_all_images(values: Tensor, mesh: "DeviceMesh | None") -> Tensor:
+    """(images of all ranks, ...) from this rank's own (images, ...), on every rank; gradients flow.
+
+    The mean over the ranks of what flows back is the gradient of one process that has all images, if all ranks compute
+    the same loss of them.
+
+    Args:
+        mesh: of one dimension, of ranks with images of their own; None for one process.
+    """
+    if mesh is None or mesh.size() == 1:
+        return values
+    group = mesh.get_group()
+    counts = torch.zeros(mesh.size(), dtype=torch.int64, device=values.device)
+    counts[mesh.get_local_rank()] = len(values)
+    dist.all_reduce(counts, group=group)
+    gathered: Tensor = _Gather.apply(values, tuple(counts.tolist()), group)
+    return gathered
+
+
 def agree(
     mesh: "DeviceMesh | None", grids: Sequence[RegionGrid], region_batch: int, device: torch.device
 ) -> int:

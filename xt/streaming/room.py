@@ -13,17 +13,18 @@ from xt.streaming.graphs import let_go_of_graphs
 from xt.streaming.memory import unless_out_of_memory
 
 
-def with_room(module: nn.Module, values: Tensor, *arguments: Any) -> Tensor:
+def with_room(module: nn.Module, values: Tensor, *arguments: Any, keep_graph: bool = True) -> Tensor:
     """What a module makes of tokens; if memory runs out, forward or backward, again without the graphs that maps keep.
 
     Args:
         values: the first argument, (images, tokens, ...); its device is where the module computes. Gradients reach it
             and the module's parameters.
+        keep_graph: from forward to backward; else it is made again then, so that of many calls one graph is alive.
 
     Raises:
         DeviceMemoryError: it does not fit without them, either; also out of the backward pass.
     """
-    behind = _Behind(module, values, arguments)
+    behind = _Behind(module, values, arguments, keep_graph)
     parameters = [parameter for parameter in module.parameters() if parameter.requires_grad]
     if torch.is_grad_enabled() and (values.requires_grad or parameters):
         result: Tensor = _WithRoom.apply(behind, values, *parameters)
@@ -39,7 +40,8 @@ class _WithRoom(torch.autograd.Function):
         ctx.behind = behind
         # Saved for their version counters: see `xt.streaming.map`.
         ctx.save_for_backward(values, *parameters)
-        return behind.if_need_be_without_graphs(behind.result_with_graph, values)
+        compute = behind.result_with_graph if behind.keep_graph else behind.result
+        return behind.if_need_be_without_graphs(compute, values)
 
     @staticmethod
     @once_differentiable
@@ -51,8 +53,10 @@ class _WithRoom(torch.autograd.Function):
 class _Behind:
     """One call of a module, with what it takes to make the same call again."""
 
-    def __init__(self, module: nn.Module, values: Tensor, arguments: Sequence[Any]) -> None:
-        self.module, self.arguments = module, arguments
+    def __init__(
+        self, module: nn.Module, values: Tensor, arguments: Sequence[Any], keep_graph: bool = True
+    ) -> None:
+        self.module, self.arguments, self.keep_graph = module, arguments, keep_graph
         self.device, self.num_tokens = values.device, values.shape[1]
         self.autocast = autocast_state(values.device)
         self.generators = Generators(values.device)

@@ -9,9 +9,13 @@ from xt.tasks.base import Evaluated, Task
 from xt.tasks.classification import Classification
 from xt.tasks.detection import Detection
 from xt.tasks.multilabel import MultiLabel
+from xt.tasks.multitask import MultiTask
+from xt.tasks.ordinal import Ordinal
 from xt.tasks.points import Points
 from xt.tasks.regression import Regression
 from xt.tasks.segmentation import Segmentation
+from xt.tasks.several_answers import KINDS
+from xt.tasks.survival import Survival
 
 if TYPE_CHECKING:
     from xt.data.dataset import Reading
@@ -29,10 +33,22 @@ TASKS: Registry[Task] = Registry(
     "tasks",
     {
         task.name: task
-        for task in (Classification(), MultiLabel(), Regression(), Segmentation(), Points(), Detection())
+        for task in (
+            Classification(),
+            MultiLabel(),
+            Regression(),
+            Ordinal(),
+            Survival(),
+            MultiTask(),
+            Segmentation(),
+            Points(),
+            Detection(),
+        )
     },
     _task,
 )
+
+KINDS.tasks = TASKS
 
 
 def task_of(head: str) -> Task:

@@ -21,6 +21,7 @@ from xt.errors import ConfigError
 from xt.labels.image_table import ImageTable
 from xt.metrics.answers import undefined
 from xt.metrics.bootstrap import Interval, interval_of, resampled
+from xt.metrics.losses import loss_metric
 from xt.metrics.paired import difference, mcnemar
 from xt.metrics.summaries import coverage, with_intervals
 from xt.model.xt import XT
@@ -42,7 +43,7 @@ class AnswerEvaluation:
 
     Attributes:
         probabilities: (N, K) in the table's order; for regression the numbers themselves.
-        loss: mean of the head's loss over the images (of each image's first view).
+        loss: the head's loss of all images (of each image's first view): the mean, where it does not tie them.
         settings: the task's `Evaluation`; None for the defaults.
         decisive: (N, K) what the answers are read from, see `Head.decisive`; None for the probabilities.
         logits: (N, K) of each image's first view, as the loss takes them.
@@ -169,7 +170,7 @@ class AnswerEvaluation:
     @property
     def score(self) -> float:
         """The metric that decides, see `Task.metric`."""
-        return self.metrics[self.task.metric]
+        return {"loss": self.loss, **self.metrics}[self.task.metric]
 
     def write(self, folder: Path) -> None:
         """Write `metrics.json`, `predictions.csv` (one row an image), the page `evaluation.html` and, for classes,
@@ -225,15 +226,15 @@ def evaluate(
     cases = table.by_case()
     was_training = model.training
     model.eval()
-    probabilities, answers, loss = [], [], 0.0
+    probabilities, answers = [], []
+    loss = loss_metric(model.image_head, sync=False).to(model.device)
     try:
         for batch in evaluation_batches(table, reading, batch_size):
             with closing(batch):
                 logits = model(batch.images)
                 probabilities.append(predict_views(model, batch, logits).cpu())
                 answers.append(logits.float().cpu())
-            mean_loss = model.image_head.loss(logits.float(), batch.targets.to(logits.device))
-            loss += float(mean_loss) * len(batch.images)
+            loss.update(logits.float(), batch.targets.to(logits.device))
             if report is not None:
                 report(what, batch.places[-1] + 1, len(cases), {})
     finally:
@@ -243,7 +244,7 @@ def evaluate(
         task,
         cases,
         found.numpy(),
-        loss / len(cases),
+        float(loss.compute()),
         settings,
         model.image_head.decisive(found).numpy(),
         torch.cat(answers).numpy(),

@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Self
 
 from xt.data.table_files import read_table
 from xt.tasks.base import TableRows, Task
@@ -40,8 +40,22 @@ class AnswerTask(Task):
 
     column: ClassVar[str] = "p"
     """How a table's columns of the answer's numbers are called, before the name of each."""
+    is_one: ClassVar[bool] = True
+    """Whether it is one answer, and may be one of several."""
     are_shares: ClassVar[bool] = True
     """Whether the answer's numbers are probabilities, which are drawn as bars."""
+
+    def of(self, model: "ModelConfig") -> Self:
+        return self.of_options(model.head_options)
+
+    def of_options(self, options: Mapping[str, Any]) -> Self:
+        """The task as a model whose head has these options knows it."""
+        return self
+
+    @property
+    def output_names(self) -> tuple[str, ...] | None:
+        """Of a model, where they follow from its head's options alone."""
+        return None
 
     @abstractmethod
     def label_reader(self, labels: Any) -> "ReadLabels":
@@ -66,7 +80,7 @@ class AnswerTask(Task):
             rows=table.rows,
         )
 
-    def fitted(self, model: "ModelConfig", table: "ImageTable") -> "ModelConfig":
+    def fitted(self, model: "ModelConfig", table: "ImageTable", labels: Any = None) -> "ModelConfig":
         from xt.heads import HEADS, Head
 
         model = self.named(model, table.class_names)
@@ -237,13 +251,20 @@ class AnswerTask(Task):
         from xt.tasks.answer_evaluation import evaluate
 
         return evaluate(
-            self, model, table, reading, settings, batch_size=batch_size, report=report, what=what
+            self.of(model.config),
+            model,
+            table,
+            reading,
+            settings,
+            batch_size=batch_size,
+            report=report,
+            what=what,
         )
 
     def validation(self, model: "XT", settings: Any) -> "Validation":
         from xt.tasks.validation import AnswerValidation
 
-        return AnswerValidation(self, model, settings)
+        return AnswerValidation(self.of(model.config), model, settings)
 
     def cells(self, names: Sequence[str], values: "NDArray[np.float64]") -> dict[str, float]:
         """The answer's numbers by the columns that they have in a table; args as of `label`."""

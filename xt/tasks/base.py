@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, Self
 
 from xt.progress import Progress
 
@@ -179,9 +179,15 @@ class Task(ABC):
         """
         return model
 
-    def fitted(self, model: "ModelConfig", table: "ImageTable") -> "ModelConfig":
+    def of(self, model: "ModelConfig") -> Self:
+        """The task as a model of it knows it, where that says more than its name."""
+        return self
+
+    def fitted(self, model: "ModelConfig", table: "ImageTable", labels: Any = None) -> "ModelConfig":
         """The model with those options of its head that are measured on the labels of training images.
 
+        Args:
+            labels: a `Labels` of this task, by which the table was read.
         Raises:
             ConfigError: options that are given do not fit the labels.
         """

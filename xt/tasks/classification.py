@@ -33,9 +33,9 @@ class Classification(AnswerTask):
     name = "classification"
     Labels: ClassVar[type] = ClassificationLabels
     Evaluation: ClassVar[type] = ClassEvaluation
-    takes = "classes"
+    takes: ClassVar[str | None] = "classes"
     can_mix = True
-    columns = ("label",)
+    columns: ClassVar[tuple[str, ...]] = ("label",)
     metric = "top1"
 
     def label_reader(self, labels: Any) -> ReadLabels:

@@ -9,6 +9,7 @@ from torchmetrics import MeanMetric
 from xt.data.dataset import ImageBatch
 from xt.data.dense_dataset import DenseBatch
 from xt.data.photo_dataset import PhotoBatch
+from xt.metrics.losses import loss_metric
 from xt.model.xt import XT
 from xt.tasks.answer_evaluation import predict_views
 from xt.tasks.base import class_names
@@ -40,17 +41,14 @@ class AnswerValidation(Validation):
         self.task = task
         names = class_names(model)
         self.metrics = task.metrics(len(names), names=names, settings=settings)
-        # Not left to Lightning, which divides by whole numbers where processes have different numbers of images.
-        self.loss = MeanMetric(nan_strategy="disable")
+        self.loss = loss_metric(model.image_head)
 
     def step(self, module: "LightningModule", model: XT, batch: ImageBatch | PhotoBatch) -> None:
         logits = model(batch.images)
-        loss = model.image_head.loss(logits, batch.targets)
         probabilities = predict_views(model, batch, logits)
         targets = self.task.metric_targets(batch.targets)
         self.metrics.update(model.image_head.decisive(probabilities), targets, certainty=probabilities)
-        # Once for each image: torchmetrics 1.9 leaves weights aside where NaN is to be let through.
-        self.loss.update(loss.expand(len(batch.images)))
+        self.loss.update(logits, batch.targets)
 
     def end(self, module: "LightningModule") -> None:
         # Each metric has put together what all processes counted.

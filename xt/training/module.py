@@ -58,6 +58,7 @@ class TrainingModule(LightningModule):
         super().__init__()
         self.region_parallel = region_parallel
         self.region_ranks: DeviceMesh | None = None
+        self.data_ranks: DeviceMesh | None = None
         self.epoch_loss = EpochMean()
         self.model = model
         self.mixing = mixing
@@ -92,10 +93,12 @@ class TrainingModule(LightningModule):
                 "optim.encoder_train changes from epoch to epoch, which several processes cannot follow: train in one "
                 "process (train.devices 1), or go on in a second run from the first one's weights (train.init_encoder)"
             )
-        if self.region_parallel > 1:
+        ties_images = self.model.dense_head is None and self.model.image_head.ties_images
+        if processes > 1 and (self.region_parallel > 1 or ties_images):
             shape = (processes // self.region_parallel, self.region_parallel)
             mesh = init_device_mesh(self.device.type, shape, mesh_dim_names=("data", "region"))
-            self.region_ranks = mesh["region"]
+            self.data_ranks = mesh["data"]
+            self.region_ranks = mesh["region"] if self.region_parallel > 1 else None
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         # At every step, not at every epoch: loaders draw, too, and when they do differs in a resumed run.
@@ -113,7 +116,9 @@ class TrainingModule(LightningModule):
         if self.mixing is not None and isinstance(batch, PhotoBatch):
             draw = (self.seed, self.current_epoch, batch_idx, self.data_rank)
             images, targets = self.mixing(batch.images, batch.targets, draw)
-        loss = self.model.loss(images, targets, region_parallel=self.region_ranks)
+        loss = self.model.loss(
+            images, targets, region_parallel=self.region_ranks, data_parallel=self.data_ranks
+        )
         size = len(batch.images)
         # A copy, as it is averaged over the processes in place.
         everywhere = self.trainer.strategy.reduce(loss.detach().clone(), reduce_op="mean")

@@ -70,7 +70,7 @@ def fitted(config: RunConfig, table: ImageTable, stored: Mapping[str, Any] | Non
     """
     model = config.model
     if stored is None:
-        return replace(config, model=task_of(model.head).fitted(model, table.by_case()))
+        return replace(config, model=task_of(model.head).fitted(model, table.by_case(), config.labels))
     model = task_of(model.head).named(model, table.class_names)
     options = {**stored.get("head_options", {}), **model.head_options}
     return replace(config, model=replace(model, head_options=options))

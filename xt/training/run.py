@@ -111,13 +111,13 @@ def train(
         splits = load_splits(config.data, config.labels, config.model)
         config = with_cases(with_adapter(resolve_classes(config, splits.train)), splits.train)
         config = with_features(config, splits.train)
-        _check_deciding(config, splits.validation)
         if resume_from is not None:
             stored = config_to_dict(read_checkpoint(resume_from).config)["model"]
             config = fitted(_with_what_was_decided(stored, config), splits.train, stored)
             _check_same_model(stored, config, resume_from)
         else:
             config = fitted(config, splits.train)
+        _check_deciding(config, splits.validation)
         with warnings.catch_warnings():
             if _rank() != 0:
                 # The main process says it.
@@ -198,7 +198,7 @@ def _check_deciding(config: RunConfig, validation: ImageTable | None) -> None:
     name, _ = deciding_metric(config)
     if validation is None or config.train.best is None:
         return
-    why = task_of(config.model.head).not_measured(validation, config.evaluation).get(name)
+    why = task_of(config.model.head).of(config.model).not_measured(validation, config.evaluation).get(name)
     if why is not None:
         raise ConfigError(
             f"train.best is {name}, which the validation images cannot tell: {why}; choose another metric, or other "

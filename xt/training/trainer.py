@@ -102,7 +102,7 @@ def deciding_metric(config: RunConfig) -> tuple[str, str]:
     Raises:
         ConfigError: the model's task has no such metric.
     """
-    task = task_of(config.model.head)
+    task = task_of(config.model.head).of(config.model)
     name = config.train.best
     if name is None:
         return task.metric, task.best
