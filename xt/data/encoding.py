@@ -11,6 +11,7 @@ import safetensors.torch
 import torch
 from numpy.typing import NDArray
 
+from xt.data.augmentation import Turning
 from xt.data.feature_store import (
     FORMAT,
     VIEWS,
@@ -156,7 +157,7 @@ def encoded_batches(model: XT, image: LargeImage, grid: RegionGrid) -> Iterator[
         yield streamed_map(encoder.features, [batch], parameters, limit=limit).float().cpu().numpy()
 
 
-def oriented(image: LargeImage, view: int) -> LargeImage:
+def oriented(image: Turning, view: int) -> Turning:
     """One of the `VIEWS` of an image, lazily."""
     flip_y, flip_x, turns = VIEWS[view]
     image = image.flip("y") if flip_y else image

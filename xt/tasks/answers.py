@@ -185,7 +185,10 @@ class AnswerTask(Task):
 
     def deciding(self, names: Sequence[str], settings: Any) -> "dict[str, Literal['max', 'min']]":
         found: dict[str, Any] = {self.metric: self.best}
-        for name, metric in self.metrics(len(names), names=names, settings=settings, sync=False).items():
+        metrics: dict[str, Any] = dict(
+            self.metrics(len(names), names=names, settings=settings, sync=False).items()
+        )
+        for name, metric in metrics.items():
             if hasattr(metric, "directions"):
                 found |= {key: way for key, way in metric.directions().items() if key not in found}
             elif metric.higher_is_better is not None:

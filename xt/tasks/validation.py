@@ -52,10 +52,9 @@ class AnswerValidation(Validation):
 
     def end(self, module: "LightningModule") -> None:
         # Each metric has put together what all processes counted.
-        for name, value in {
-            "loss": self.loss.compute(),
-            **self.task.in_order(self.metrics.compute()),
-        }.items():
+        metrics = self.task.in_order(self.metrics.compute())
+        values: dict[str, Any] = {"loss": self.loss.compute(), **metrics}
+        for name, value in values.items():
             module.log(f"val/{name}", value, rank_zero_only=False)
         self.metrics.reset()
         self.loss.reset()

@@ -60,7 +60,8 @@ class TrainingData(LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         rank, processes = self._place()
         same = self.region_parallel
-        settings = {"seed": self.seed, "rank": rank // same, "processes": processes // same}
+        sampler: EpochSampler
+        settings: dict[str, Any] = {"seed": self.seed, "rank": rank // same, "processes": processes // same}
         if self.members is None:
             sampler = EpochSampler(len(self.training), **settings)
         else:
