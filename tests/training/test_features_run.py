@@ -13,9 +13,9 @@ from tests.data.features_of_others import some_features, write_trident
 from tests.training.toy import MODEL, toy_config, toy_model, toy_table
 from xt.context_encoders import CONTEXT_ENCODERS
 from xt.data.encoding import encoded_batches
-from xt.errors import ConfigError, DataWarning, ImageError
+from xt.errors import ConfigError, DataWarning, ImageError, TableError
 from xt.images import open_image
-from xt.training.checkpoints import load_trained
+from xt.training.checkpoints import load_trained, read_checkpoint
 from xt.training.run import train
 
 STILL = {"augmentation": {"flips": False, "quarter_turns": False}}
@@ -200,3 +200,74 @@ def test_the_encoder_need_not_be_named() -> None:
     assert config.model.encoder == "features"
     with pytest.raises(ConfigError, match=r"model\.encoder is missing"):
         config_from_dict({"model": {"context": "none"}})
+
+
+def last(run: Path) -> Mapping[str, torch.Tensor]:
+    """The weights of the last epoch."""
+    return read_checkpoint(run / "checkpoints" / "last.ckpt").weights
+
+
+def test_a_run_goes_on_from_pixels_where_the_features_left_off(
+    table: Path, features: Path, weights: Path, tmp_path: Path
+) -> None:
+    """From a store and from files of a stated encoder: as with pixels and a network that rests for an epoch."""
+    from xt.data.encoding import encode_image, open_for_encoding
+    from xt.model.files import load_model
+
+    model = load_model(weights).eval()
+    with open_for_encoding(tmp_path / "s.zarr", model, dtype="float32") as store:
+        for path in sorted(table.parent.glob("*.tif")):
+            encode_image(store, model, path)
+    common: Mapping[str, Any] = {"model": {**MODEL, **KNOWN}}
+    rest = {"lr": 3e-3, "encoder_train": {0: "none", 1: "all"}}
+    given = {
+        "pixels": ({}, rest),
+        "store": ({"features": str(tmp_path / "s.zarr")}, {"lr": 3e-3, "unfreeze_at": 1}),
+        "files": ({"features": str(features)}, {"lr": 3e-3, "unfreeze_at": 1}),
+    }
+    runs = {
+        name: train(
+            toy_config(
+                table,
+                tmp_path / name,
+                **common,
+                optim=optim,
+                data={**STILL, **data},
+                train={"epochs": 3, "init_encoder": str(weights), "out": str(tmp_path / name)},
+            )
+        )
+        for name, (data, optim) in given.items()
+    }
+    expected = runs["pixels"]
+    for name in ("store", "files"):
+        for ours, theirs in zip(runs[name].curves, expected.curves, strict=True):
+            for key in ("train/loss", "val/loss"):
+                assert ours[key] == pytest.approx(theirs[key], rel=1e-3), (name, key)
+        for key, value in last(tmp_path / "pixels").items():
+            torch.testing.assert_close(last(tmp_path / name)[key], value, rtol=1e-2, atol=1e-3)
+        assert runs[name].metrics["test"]["loss"] == pytest.approx(expected.metrics["test"]["loss"], rel=1e-3)
+    before = load_model(weights).state_dict()
+    learned = [
+        name for name, value in last(tmp_path / "store").items() if not torch.equal(before[name], value)
+    ]
+    assert any("backbone" in name for name in learned)
+
+
+def test_when_nothing_could_go_on_it_is_said(tmp_path: Path) -> None:
+    table = cohort(tmp_path / "cohort")
+    with pytest.raises(TableError, match="10 of 10 images are not on disk"):
+        train(of_features(table, tmp_path / "run", optim={"unfreeze_at": 1}))
+    for optim, sentence in (
+        (
+            {"unfreeze_at": 1, "encoder_train": "none"},
+            r"what of it then: all, last:N or norm_and_bias, got 'none'",
+        ),
+        ({"unfreeze_at": 1, "encoder_train": "lora:4"}, r"got 'lora:4'"),
+        ({"unfreeze_at": 0}, r"optim\.unfreeze_at must be"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            of_features(table, tmp_path / "run", optim=optim)
+    with pytest.raises(
+        ConfigError, match=r"ends the epochs in which features stand for pixels, and there are none"
+    ):
+        of_features(table, tmp_path / "run", data={"features": None}, optim={"unfreeze_at": 1})

@@ -33,6 +33,9 @@ class OptimConfig:
     encoder_train: str | dict[int, str] = "all"
     """What of the region encoder's network is trained: all, none, last:N (layers), lora:RANK, dora:RANK or
     norm_and_bias; or from which epoch on, counted from 0: {0: none, 5: last:4}."""
+    unfreeze_at: int | None = None
+    """With `data.features` or `data.tokens`: the epoch, counted from 0, from which on pixels are read and the region
+    encoder is trained as `encoder_train` says, >= 1; until then features stand for them. Without it they always do."""
     layer_decay: float = 0.75
     """Each layer of the region encoder learns at this factor of the rate of the layer after it, in (0, 1]."""
     weight_decay: float = 0.05
@@ -48,6 +51,17 @@ class OptimConfig:
         in_range("optim.lr", self.lr, 0, lower_open=True)
         in_range("optim.encoder_lr_factor", self.encoder_lr_factor, 0)
         schedule = Schedule.parse(self.encoder_train)
+        if self.unfreeze_at is not None:
+            in_range("optim.unfreeze_at", self.unfreeze_at, 1)
+            if isinstance(self.encoder_train, dict) or schedule.is_frozen or schedule.adapter is not None:
+                raise ConfigError(
+                    "optim.unfreeze_at says from which epoch on the region encoder is trained, and optim.encoder_train "
+                    f"what of it then: all, last:N or norm_and_bias, got {self.encoder_train!r}"
+                )
+            if self.encoder_lr_factor == 0:
+                raise ConfigError(
+                    "optim.encoder_lr_factor is 0, so optim.unfreeze_at has no meaning: leave one out"
+                )
         if self.encoder_lr_factor == 0 and not (schedule.is_all or schedule.is_frozen):
             raise ConfigError(
                 f"optim.encoder_lr_factor is 0, by which the region encoder is not trained, and optim.encoder_train is "
@@ -63,6 +77,8 @@ class OptimConfig:
     @property
     def schedule(self) -> Schedule:
         """What of the region encoder's network is trained in which epoch."""
+        if self.unfreeze_at is not None and isinstance(self.encoder_train, str):
+            return Schedule.parse({0: "none", self.unfreeze_at: self.encoder_train})
         return Schedule.parse("none" if self.encoder_lr_factor == 0 else self.encoder_train)
 
 
@@ -294,6 +310,13 @@ class RunConfig:
                 f"model.encoder_dtype is {self.model.encoder_dtype}, which is too coarse for weights that are trained: "
                 "set optim.encoder_train to none or lora:RANK, or leave model.encoder_dtype out"
             )
+        if self.optim.unfreeze_at is not None:
+            if self.data.encoded is None:
+                raise ConfigError(
+                    "optim.unfreeze_at ends the epochs in which features stand for pixels, and there are none: give "
+                    "data.features or data.tokens, or set optim.encoder_train to {0: none, EPOCH: all}"
+                )
+            return
         if self.data.encoded is not None and not (schedule.is_all or schedule.is_frozen):
             raise ConfigError(
                 f"{self.data.encoded} holds what the region encoder has found, so that nothing of it can be "

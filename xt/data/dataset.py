@@ -37,6 +37,7 @@ class Reading:
         nodata: the value of pixels that hold nothing, for files that do not say.
         alpha: what a band is that a file calls alpha, see `open_image`.
         features: what stands for the images instead of their pixels; view is "whole" then.
+        pixels_from: the epoch from which on the pixels are read after all; None for never.
         image_size: of photographs, which are read whole and resized to it; the rest but `workers` does not matter then.
         workers: processes that read photographs ahead.
         channels: of the model, where grey images stand among coloured ones; None to take them as they are.
@@ -49,19 +50,21 @@ class Reading:
     nodata: float | None = None
     alpha: Alpha = ALPHA
     features: FeatureStore | FeatureFolder | None = None
+    pixels_from: int | None = None
     image_size: int | None = None
     workers: int = 0
     channels: int | None = None
     resolution: Resolution = field(default_factory=Resolution)
 
-    def open(self, path: Path, microns_per_pixel: float | None = None) -> Any:
+    def open(self, path: Path, microns_per_pixel: float | None = None, epoch: int = 0) -> Any:
         """The image as the model reads it, or what stands for it: that flips and turns alike, which is all that is
         asked of it.
 
         Args:
             microns_per_pixel: for a file that does not say.
+            epoch: of training, from 0.
         """
-        if self.features is not None:
+        if self.features is not None and (self.pixels_from is None or epoch < self.pixels_from):
             return self.features.image(path)
         return self.as_read(path, microns_per_pixel).image
 
@@ -162,14 +165,15 @@ class ImageDataset(TableDataset):
         """The image or case at an index, or at (epoch, index): augmented as in that epoch."""
         index, generator = self.drawn(key)
         places, cases = self.entries[index], self.table.cases
-        opened = [self._views(place, generator) for place in places]
+        epoch = key[0] if isinstance(key, tuple) else 0
+        opened = [self._views(place, generator, epoch) for place in places]
         views = opened[0] if cases is None else [Case([one for (one,) in opened], cases[places[0]])]
         return Item(views, torch.as_tensor(self.table.targets[places[0]]), index)
 
-    def _views(self, place: int, generator: np.random.Generator) -> list[Any]:
+    def _views(self, place: int, generator: np.random.Generator, epoch: int) -> list[Any]:
         """Those of one image."""
         reading = self.reading
-        image = reading.open(self.table.paths[place], self.table.microns_of(place))
+        image = reading.open(self.table.paths[place], self.table.microns_of(place), epoch)
         if self.augmentation is None:
             return evaluation_views(reading.view, image, reading.region_size, reading.crops)
         view = training_view(reading.view, image, reading.region_size, generator)

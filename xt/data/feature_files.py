@@ -46,6 +46,7 @@ class FeatureFile(EncodedImage):
     """
 
     channels = None
+    grid: ScatteredRegions
 
     def __init__(
         self, path: str | os.PathLike[str], beside: Path | None = None, name: str | None = None

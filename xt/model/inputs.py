@@ -12,7 +12,7 @@ from xt.images import LargeImage, open_image
 from xt.images.alpha import alpha_hint
 from xt.images.resolution import Resolution
 from xt.regions.encoded import EncodedImage
-from xt.regions.grid import RegionGrid
+from xt.regions.scattered import Regions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,7 @@ def check_tensor(images: Tensor) -> None:
 
 
 def check_inputs(
-    images: list[Any] | Tensor, grids: Sequence[RegionGrid], in_channels: int, foreground: str | None
+    images: list[Any] | Tensor, grids: Sequence[Regions], in_channels: int, foreground: str | None
 ) -> None:
     """Refuse images that a model cannot take.
 

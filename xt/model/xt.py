@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -166,6 +166,12 @@ class XT(nn.Module):
             ConfigError: the model has a resolution, and the image does not say its own.
         """
         return self.reading.resolution.as_read(image)
+
+    @overload
+    def grid(self, image: LargeImage) -> RegionGrid: ...
+
+    @overload
+    def grid(self, image: LargeImage | EncodedImage) -> Regions: ...
 
     def grid(self, image: LargeImage | EncodedImage) -> Regions:
         """The regions of an image that this model looks at, in pixels as it reads them."""
@@ -422,6 +428,8 @@ class XT(nn.Module):
             settings.region_parallel, grids, settings.region_batch or self.region_batch, self.device
         )
         halo = self.region_encoder.halo
+        # Regions that are scattered have been encoded before, and are refused next.
+        grids = cast(Sequence[RegionGrid], grids)
         if isinstance(images, Tensor):
             return TensorRegions(images.to(self.device), grids, region_batch, halo)
         if any(isinstance(image, EncodedImage) for image in images):

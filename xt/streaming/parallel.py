@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from xt.errors import ConfigError, ShapeError
-from xt.regions.grid import RegionGrid
+from xt.regions.scattered import Regions
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
@@ -137,7 +137,7 @@ def of_all_images(values: Tensor, mesh: "DeviceMesh | None") -> Tensor:
 
 
 def agree(
-    mesh: "DeviceMesh | None", grids: Sequence[RegionGrid], region_batch: int, device: torch.device
+    mesh: "DeviceMesh | None", grids: Sequence[Regions], region_batch: int, device: torch.device
 ) -> int:
     """Make sure that all ranks are about to do the same work, and draw the same random numbers in it.
 

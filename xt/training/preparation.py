@@ -112,6 +112,11 @@ def with_features(config: RunConfig, table: ImageTable) -> RunConfig:
     if model.encoder != features.NAME:
         return config
     assert encoded is not None, "refused before the table is read"
+    if config.optim.unfreeze_at is not None:
+        raise ConfigError(
+            f"optim.unfreeze_at is {config.optim.unfreeze_at}, and nothing is known that finds such features in "
+            "pixels: name the region encoder that made them (model.encoder), or leave it out"
+        )
     place = features_at(encoded)
     if isinstance(place, FeatureStore):
         made = ", ".join(f"model.{name}={value}" for name, value in place.settings.items() if value)
@@ -140,7 +145,8 @@ def prepare_model(config: RunConfig, table: ImageTable, report: Report | None = 
     """
     encoded = None if config.data.encoded is None else features_at(config.data.encoded)
     store = encoded if isinstance(encoded, FeatureStore) else None
-    if encoded is None and config.model.image_size is None:
+    reads_pixels = encoded is None or config.optim.unfreeze_at is not None
+    if reads_pixels and config.model.image_size is None:
         _check_channels(config, table)
     # A store has the weights, so that the pretrained ones need not be fetched.
     # Weights are laid, and adapters put beside them, when they have come; in a store that has been done before.
@@ -156,6 +162,8 @@ def prepare_model(config: RunConfig, table: ImageTable, report: Report | None = 
     elif isinstance(encoded, FeatureFolder):
         _check_kind(encoded, model, table)
         model.region_encoder.freeze()
+        if reads_pixels:
+            _warn_of_sizes(encoded, model, table)
     elif not has_statistics:
         _set_statistics(model, *_measured_statistics(model, config, table, report))
     if store is None:
@@ -275,6 +283,20 @@ def _check_kind(folder: FeatureFolder, model: XT, table: ImageTable) -> None:
             f"patch{f' of {kind.made_by}' if kind.made_by else ''}; "
             f"{encoder.name} finds {encoder.feature_width} for each of {encoder.tokens_per_region} tokens a "
             "region: set model.tokens_per_region to 1 and model.readout to what it was, or leave model.encoder out"
+        )
+
+
+def _warn_of_sizes(folder: FeatureFolder, model: XT, table: ImageTable) -> None:
+    """Say where patches are of another size than the regions that will be read in their place."""
+    size, region = folder.image(table.paths[0]).grid.region_size, model.region_encoder.region_size
+    if size != region and not model.reading.resolution.is_set:
+        warnings.warn(
+            f"the features in {folder.path} are of patches of {size:g} pixels of level 0, and from epoch "
+            "unfreeze_at on the "
+            f"model reads regions of {region}: set model.microns_per_pixel to the resolution that the patches "
+            "were read at",
+            DataWarning,
+            stacklevel=2,
         )
 
 

@@ -109,6 +109,9 @@ def train(
     with _own_folder(out), _quiet():
         seed_everything(config.train.seed, verbose=False)
         splits = load_splits(config.data, config.labels, config.model)
+        if config.optim.unfreeze_at is not None:
+            for part in splits.parts.values():
+                part.check_files()
         config = with_cases(with_adapter(resolve_classes(config, splits.train)), splits.train)
         config = with_features(config, splits.train)
         if resume_from is not None:
@@ -125,7 +128,8 @@ def train(
             quick_check(config, splits, opening(config.data, config.model), report)
         model, config = prepare_model(config, splits.train, report)
         check_certainty(config, model, splits.validation)
-        data = training_data(config, splits, reading(config.data, model))
+        how = replace(reading(config.data, model), pixels_from=config.optim.unfreeze_at)
+        data = training_data(config, splits, how)
         module = _module(model, config)
         curves = CurveWriter(out / "curves.csv")
         reports = [] if report is None else [ProgressReport(report)]
@@ -182,10 +186,14 @@ def _measure(
 
 
 def _evaluated(model: XT, table: ImageTable, config: RunConfig, report: Report | None, what: str) -> Any:
+    how = reading(config.data, model)
+    if config.optim.unfreeze_at is not None:
+        # The region encoder may be another than that of the features.
+        how = replace(how, features=None)
     return evaluate(
         model,
         table,
-        reading(config.data, model),
+        how,
         config.evaluation,
         batch_size=_evaluated_together(config),
         report=report,
@@ -235,10 +243,17 @@ def _module(model: XT, config: RunConfig) -> TrainingModule:
         resolved_config=config_to_dict(config),
         evaluation=config.evaluation,
         # Where everything is trained, what a network of one's own has frozen stays so.
-        schedule=None if config.data.encoded is not None or optim.schedule.is_all else optim.schedule,
+        schedule=optim.schedule if _follows_schedule(config) else None,
         region_parallel=config.train.region_parallel,
         mixing=Mixing(config.data.photos, model.config.num_classes) if config.data.photos.mixes else None,
     )
+
+
+def _follows_schedule(config: RunConfig) -> bool:
+    """Whether what is trained of the region encoder is chosen here; features stand for one that stays as it is."""
+    if config.data.encoded is not None:
+        return config.optim.unfreeze_at is not None
+    return not config.optim.schedule.is_all
 
 
 class _Started(Callback):
