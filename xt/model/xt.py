@@ -275,7 +275,7 @@ class XT(nn.Module):
             return self.image_head.loss(logits, targets)
         images, targets = self._with_labels(images, targets)
         images, grids = self._prepare(images, grids)
-        return DensePass(self, images, grids, self._streaming(**streaming)).loss(targets)
+        return DensePass(self, images, _of_pixels(grids), self._streaming(**streaming)).loss(targets)
 
     def context(
         self, image: LargeImage, *, grid: RegionGrid | None = None, progress: OnStage | None = None
@@ -375,9 +375,9 @@ class XT(nn.Module):
 
     def _dense_pass(self, image: LargeImage, grid: RegionGrid | None, progress: OnStage | None) -> DensePass:
         images, grids = self._prepare(image, None if grid is None else [grid])
-        return DensePass(self, images, grids, self._streaming(progress=progress))
+        return DensePass(self, images, _of_pixels(grids), self._streaming(progress=progress))
 
-    def _grids(self, images: list[Any] | Tensor) -> list[RegionGrid]:
+    def _grids(self, images: list[Any] | Tensor) -> Sequence[Regions]:
         if not isinstance(images, Tensor):
             return [self.grid(image) for image in images]
         if self.reading.foreground is not None:
@@ -428,15 +428,13 @@ class XT(nn.Module):
             settings.region_parallel, grids, settings.region_batch or self.region_batch, self.device
         )
         halo = self.region_encoder.halo
-        # Regions that are scattered have been encoded before, and are refused next.
-        grids = cast(Sequence[RegionGrid], grids)
         if isinstance(images, Tensor):
-            return TensorRegions(images.to(self.device), grids, region_batch, halo)
+            return TensorRegions(images.to(self.device), _of_pixels(grids), region_batch, halo)
         if any(isinstance(image, EncodedImage) for image in images):
             raise ConfigError("images that were encoded before hold no pixels, which this model needs")
         return RegionReader(
             images,
-            grids,
+            _of_pixels(grids),
             region_batch=region_batch,
             halo=halo,
             device=self.device,
@@ -451,3 +449,8 @@ class XT(nn.Module):
     def check(self, images: list[Any] | Tensor, grids: Sequence[Regions]) -> None:
         """Refuse images that the model cannot take; errors as in `forward`."""
         check_inputs(images, grids, self.region_encoder.in_channels, self.reading.foreground)
+
+
+def _of_pixels(grids: Sequence[Regions]) -> Sequence[RegionGrid]:
+    """As which images with pixels have them: scattered regions have been encoded before, and are refused."""
+    return cast(Sequence[RegionGrid], grids)
