@@ -151,10 +151,7 @@ def best_threshold(model: XT, task: KeyTask) -> float:
         for number in range(task.choosing_images)
     )
     found = {threshold: PointScores(distance=DISTANCE, threshold=threshold) for threshold in _THRESHOLDS}
-    with far_apart(model, REGION_SIZE, torch.Generator().manual_seed(task.seed)) as apart:
-        # A score that is sure next to the key may be less so far from it.
-        apart.distance = max(stage.distance for stage in task.stages)
-        _count(model, scenes, found)
+    _count(model, scenes, found)
     return max(_THRESHOLDS, key=lambda threshold: _f1(found[threshold]))
 
 

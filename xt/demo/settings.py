@@ -52,8 +52,8 @@ _GIANT = KeyLayout(29_000, 25_000, kinds=4, of_each=900)
 # By turns, as what is far apart is learned at a high learning rate, too.
 _STAGES = (
     Stage(_SMALL, 3000, 32, 200),
-    Stage(_MIDDLE, 800, 8, 120),
-    *4 * (Stage(_CLUTTERED, 400, 4, 50, distance=256), Stage(_LARGE, 80, 1, 22, distance=24_000)),
+    Stage(_MIDDLE, 800, 8, 140),
+    *4 * (Stage(_CLUTTERED, 400, 4, 60, distance=256), Stage(_LARGE, 80, 1, 50, distance=8192)),
 )
 
 
@@ -64,8 +64,7 @@ class KeyTask:
     Attributes:
         stages: first small scenes, of which each step sees many; then larger ones.
         evaluation: what held-out scenes are like, and how many there are.
-        choosing: what scenes of training digits are like on which the lowest score that counts is chosen, as far apart
-            as in training.
+        choosing: what scenes of training digits are like on which the lowest score that counts is chosen.
         lr: the highest learning rate.
     """
 
@@ -73,7 +72,7 @@ class KeyTask:
     evaluation: KeyLayout = _MIDDLE
     evaluation_images: int = 60
     choosing: KeyLayout = _SPARSE
-    choosing_images: int = 10
+    choosing_images: int = 16
     lr: float = 6e-3
     seed: int = 0
 
@@ -95,9 +94,9 @@ class DemoSettings:
     """
 
     scene_side: int = 768
-    train_images: int = 400
+    train_images: int = 450
     validation_images: int = 60
-    test_images: int = 240
+    test_images: int = 300
     passes: int = 3
     encoder_lr_factor: float = 0.0
     giant: KeyLayout = _GIANT
