@@ -37,7 +37,7 @@ _EXPORTS = {
     "EvaluateConfig": "xt.config.predict",
     "encode": "xt.prediction.encode",
     "EncodeConfig": "xt.config.predict",
-    "train": "xt.training.run",
+    "train": "xt.training.folds",
     "load_config": "xt.config.parser",
     "ProgressLines": "xt.progress",
     "plan": "xt.planning.plan",
@@ -86,7 +86,7 @@ if TYPE_CHECKING:
     from xt.streaming.map import Streaming as Streaming
     from xt.streaming.map import streamed_map as streamed_map
     from xt.tasks import Task as Task
-    from xt.training.run import train as train
+    from xt.training.folds import train as train
 
 
 def __getattr__(name: str) -> Any:

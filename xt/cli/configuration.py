@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 _SOURCES = (*TABLES, ".json")
 _FLAGS = {"--resume": "--train.resume=auto", "--whole": "--train.whole=true"}
 _SHORT = {
+    "--folds": "--train.folds",
+    "--repeats": "--train.repeats",
     "--devices": "--train.devices",
     "--nodes": "--train.nodes",
     "--region-parallel": "--train.region_parallel",

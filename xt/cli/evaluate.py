@@ -19,7 +19,9 @@ EXAMPLES = (
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("checkpoint", help="a run folder, its model.safetensors, or a .ckpt")
+    parser.add_argument(
+        "checkpoint", help="a run folder (of folds: all models together), its model.safetensors, or a .ckpt"
+    )
     parser.add_argument(
         "table",
         help="CSV or Parquet file with one row an image, a folder per class, a JSON file of COCO instances, the folder "

@@ -4,9 +4,10 @@ import argparse
 import math
 import os
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from xt.cli.info_model import description, file_of_model
+from xt.cli.info_model import description, description_of_folds, file_of_model
 from xt.errors import ConfigError
 from xt.images.bands import ALPHA, ALPHAS
 
@@ -64,6 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from xt.images import open_image
     from xt.images.resolution import Resolution
+    from xt.training.fold_files import models_of
 
     resolution = Resolution(
         microns_per_pixel=arguments.microns_per_pixel, map_units_per_pixel=arguments.map_units_per_pixel
@@ -74,6 +76,10 @@ def run(arguments: argparse.Namespace) -> int:
     if tokens is not None and (tokens < 1 or math.isqrt(tokens) ** 2 != tokens):
         raise ConfigError(f"--tokens-per-region must be a square number (1, 4, 16 ...), got {tokens}")
     for number, path in enumerate(arguments.images):
+        folds = models_of(Path(path))
+        if folds:
+            _print(number, path, list(description_of_folds(Path(path), folds)))
+            continue
         model = file_of_model(path)
         if model is not None:
             _print(number, path, list(description(model)))

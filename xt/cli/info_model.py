@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from xt.errors import CheckpointError
+from xt.training.fold_files import SUMMARY
 
 _WEIGHTS = "model.safetensors"
 
@@ -57,6 +58,24 @@ def description(path: Path) -> Iterator[tuple[str, str]]:
 
 def _names(channels: Any) -> str:
     return "" if channels is None else f" ({', '.join(channels)})"
+
+
+def description_of_folds(path: Path, folders: list[Path]) -> Iterator[tuple[str, str]]:
+    """What a run of folds found, then what each of its models is."""
+    found = json.loads((path / SUMMARY).read_text(encoding="utf-8"))
+    groups = "" if found["groups"] is None else f" of {found['groups']} groups"
+    repeats = f", {found['repeats']} times" if found["repeats"] > 1 else ""
+    yield "folds", f"{found['folds']}{repeats}, of {found['images']} images{groups}"
+    yield "models", f"{len(folders)}: {', '.join(folder.name for folder in folders[:12])}"
+    for name, one in found["metrics"].items():
+        if "(" in name or one["mean"] is None:
+            continue
+        deviation = "" if one["std"] is None else f", deviation {one['std']:.4g}"
+        interval = one.get("interval")
+        over_all = "" if one.get("out_of_fold") is None else f"; all images {one['out_of_fold']:.4g}"
+        known = "" if interval is None else f" (95 % interval {interval[0]:.3f} to {interval[1]:.3f})"
+        yield name, f"mean {one['mean']:.4g}{deviation}{over_all}{known}"
+    yield from description(folders[0] / _WEIGHTS)
 
 
 def _origin(origin: Any) -> str:

@@ -17,7 +17,9 @@ EXAMPLES = (
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "checkpoint", help="a run folder, its model.safetensors, or a .ckpt of a run that is not finished"
+        "checkpoint",
+        help="a run folder (of folds: the mean of all), its model.safetensors, or a .ckpt of a run that is not "
+        "finished",
     )
     parser.add_argument(
         "files", nargs="+", metavar="FILES",

@@ -9,6 +9,7 @@ from datetime import timedelta
 from math import inf
 from typing import Any, Literal
 
+from xt.data.folds import Fold
 from xt.data.photos import Photos
 from xt.data.sources import Source
 from xt.errors import ConfigError
@@ -153,6 +154,15 @@ class TrainConfig:
     validation images; null for the likeliest class, and for 1/2."""
     validate_every: int = 1
     """Epochs between two validations, >= 1."""
+    folds: int | None = None
+    """Train so many models, >= 2, each in a folder of its own below `out`: the images are divided into as many folds,
+    each model holds one out and is measured on it. null for one model."""
+    repeats: int = 1
+    """With `folds`, how many such divisions there are, >= 1, each by another seed and with models of its own."""
+    fold: int | None = None
+    """With `folds`, the one model to be trained, to `out` itself: the fold that it holds out, from 1; null for all."""
+    repeat: int = 1
+    """With `fold`, of which division, from 1."""
     progress: bool = True
     """Whether a progress bar is shown."""
 
@@ -169,6 +179,31 @@ class TrainConfig:
             in_range("train.max_seconds", self.max_seconds, 0, lower_open=True)
         if isinstance(self.devices, int):
             in_range("train.devices", self.devices, 1)
+        self._check_folds()
+
+    def _check_folds(self) -> None:
+        in_range("train.repeats", self.repeats, 1)
+        in_range("train.repeat", self.repeat, 1, self.repeats)
+        if self.folds is not None:
+            in_range("train.folds", self.folds, 2)
+            if self.fold is not None:
+                in_range("train.fold", self.fold, 1, self.folds)
+        elif self.fold is not None or self.repeats > 1:
+            name = "fold" if self.fold is not None else "repeats"
+            raise ConfigError(f"train.{name} is one of train.folds: say how many there are, or leave it out")
+
+    @property
+    def held_out(self) -> Fold | None:
+        """The fold that this one model holds out, if any."""
+        return None if self.folds is None or self.fold is None else Fold(self.fold, self.folds, self.repeat)
+
+    @property
+    def all_folds(self) -> list[Fold]:
+        """Of the models that are trained one after the other; none where there is one model only."""
+        if self.folds is None or self.fold is not None:
+            return []
+        numbers = range(1, self.folds + 1)
+        return [Fold(number, self.folds, repeat + 1) for repeat in range(self.repeats) for number in numbers]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from xt.prediction.dense_predictor import DensePredictor as DensePredictor
+    from xt.prediction.ensemble import Ensemble as Ensemble
     from xt.prediction.predictor import Prediction as Prediction
     from xt.prediction.predictor import Predictor as Predictor
     from xt.tasks.place_results import DenseOptions as DenseOptions
@@ -14,11 +15,12 @@ _PARTS = {
     "DenseOptions": "xt.tasks.place_results",
     "DensePredictor": "xt.prediction.dense_predictor",
     "DenseResult": "xt.tasks.place_results",
+    "Ensemble": "xt.prediction.ensemble",
     "Prediction": "xt.prediction.predictor",
     "Predictor": "xt.prediction.predictor",
 }
 
-__all__ = ["DenseOptions", "DensePredictor", "DenseResult", "Prediction", "Predictor"]
+__all__ = ["DenseOptions", "DensePredictor", "DenseResult", "Ensemble", "Prediction", "Predictor"]
 
 
 def __getattr__(name: str) -> Any:

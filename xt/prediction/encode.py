@@ -186,7 +186,7 @@ def _untrained(run: "RunConfig", images: Mapping[str, float | None], progress: P
     torch.manual_seed(run.train.seed)
     if run.data.kind:
         # Pixels are measured on the training images, as `xt train` does.
-        table = load_splits(run.data, run.labels, run.model).train
+        table = load_splits(run.data, run.labels, run.model, fold=run.train.held_out).train
         run = resolve_classes(run, table)
     else:
         paths = tuple(Path(path) for path in images)

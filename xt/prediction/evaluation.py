@@ -1,12 +1,14 @@
 """`xt.evaluate`: a model and labelled images; metrics, and the files that show them."""
 
 import os
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from xt.config.predict import EvaluateConfig, with_options
-from xt.errors import OptionError
+from xt.errors import DataWarning, OptionError
 from xt.progress import Progress, Quiet
 
 if TYPE_CHECKING:
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from xt.data.sources import Source
     from xt.labels.image_table import ImageTable
     from xt.model.xt import XT
-    from xt.tasks.base import Evaluated
+    from xt.tasks.base import Evaluated, Report
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ def evaluate(
     """Measure a model on labelled images, as it was measured in training where nothing else is said.
 
     Args:
-        model: a model, or the path of a run folder, a model.safetensors or a .ckpt.
+        model: a model, or the path of a run folder (of folds: their models together), a model.safetensors or a .ckpt.
         source: a table with a row an image, a folder per class, a JSON file of COCO instances, the folder of
             iNaturalist 2018, or with `scenes` xView3's CSV of labels.
         out: a folder for metrics.json, predictions.csv or images.csv, and pictures; None writes nothing.
@@ -58,8 +60,11 @@ def evaluate(
     """
     from xt.output import check_writable_folder
     from xt.prediction.predictor import choose_device, evaluating
+    from xt.prediction.trained import refuse_places
     from xt.training.checkpoints import load_trained
+    from xt.training.fold_files import models_of
     from xt.training.preparation import reading
+    from xt.training.stages import StageBars
 
     config = with_options(config or EvaluateConfig(), options)
     other = None
@@ -68,19 +73,38 @@ def evaluate(
         other = evaluate(config.against, source, config=alone, progress=progress).evaluation
     device = choose_device(config.device)
     folder = None if out is None else check_writable_folder(out)
-    loaded, run = load_trained(Path(model)) if isinstance(model, str | os.PathLike) else (model, None)
+    others: Sequence[XT] = ()
+    if isinstance(model, str | os.PathLike):
+        first, *more = models_of(Path(model)) or [Path(model)]
+        loaded, run = load_trained(first)
+        if more:
+            refuse_places(loaded.config.head, Path(model))
+            others = [load_trained(folder)[0] for folder in more]
+    else:
+        loaded, run = model, None
     labels, evaluation = _of_task(loaded.config.head, run, config)
     data, table, which = _images(loaded, run, labels, os.fspath(source), config)
-    loaded.to(device)
+    if others and isinstance(model, str | os.PathLike):
+        _warn_of_learned(table, Path(model))
     streaming = loaded.streaming
     if config.region_batch is not None:
         streaming = replace(streaming, region_batch=config.region_batch)
     how = reading(data, loaded)
-    with evaluating(loaded, streaming):
-        found = _measure(loaded, table, how, evaluation, config, folder, progress or Quiet(), other)
+    progress = progress or Quiet()
+    found = []
+    for number, one in enumerate([loaded, *others], 1):
+        with evaluating(one.to(device), streaming):
+            which_one = f"model {number} of {1 + len(others)}: " if others else ""
+            found.append(_measure(one, table, how, evaluation, config, StageBars(progress, which_one)))
+    together = found[0].averaged(found[1:]) if others else found[0]
+    together = together.with_intervals(config.resamples, progress)
+    if other is not None and config.against is not None:
+        together = together.against(other, config.against, config.resamples, progress)
+    if folder is not None:
+        together.write(folder)
     seen = "" if data.view == "whole" else f", as '{data.view}' sees them"
     return EvaluateResult(
-        metrics=found.summary(), evaluation=found, images=f"{which} of {table.source}{seen}"
+        metrics=together.summary(), evaluation=together, images=f"{which} of {table.source}{seen}"
     )
 
 
@@ -170,25 +194,28 @@ def _measure(
     how: "Reading",
     settings: Any,
     config: EvaluateConfig,
-    folder: Path | None,
-    progress: Progress,
-    other: "Evaluated | None",
+    report: "Report",
 ) -> "Evaluated":
-    """The metrics, which are also written with all that belongs to them if a folder was given."""
     from xt.tasks import task_of
-    from xt.training.stages import StageBars
 
     task = task_of(model.config.head)
     task.check_measured(table, settings)
-    found = task.evaluate(
-        model, table, how, settings, batch_size=config.batch_size, report=StageBars(progress)
-    )
-    found = found.with_intervals(config.resamples, progress)
-    if other is not None and config.against is not None:
-        found = found.against(other, config.against, config.resamples, progress)
-    if folder is not None:
-        found.write(folder)
-    return found
+    return task.evaluate(model, table, how, settings, batch_size=config.batch_size, report=report)
+
+
+def _warn_of_learned(table: "ImageTable", folds: Path) -> None:
+    """Say that models are measured together on images that all but one of them have learned from."""
+    from xt.training.fold_files import OUT_OF_FOLD, images_of
+
+    learned = images_of(folds)
+    count = sum(str(path) in learned for path in table.paths)
+    if count:
+        warnings.warn(
+            f"{count} of the {len(table)} images were learned from by models of {folds}, so that what is measured is "
+            f"too good: {folds / OUT_OF_FOLD} has of each the answer of a model that has not seen it",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 def _select(table: "ImageTable", split: str | None, default: str) -> tuple["ImageTable", str]:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xt.data.feature_folder import FeatureFolder
     from xt.data.feature_store import FeatureStore
     from xt.images import LargeImage
+    from xt.prediction.ensemble import Ensemble
     from xt.prediction.predictor import Prediction, Predictor, Seen
     from xt.prediction.trained import TrainedModel
     from xt.regions.encoded import EncodedImage
@@ -121,7 +122,7 @@ class Opener:
 class AnswerWork(ImageWork):
     """One answer about an image or a case, with the relevance maps of what was looked at."""
 
-    def __init__(self, predictor: "Predictor", opened: Opener) -> None:
+    def __init__(self, predictor: "Predictor | Ensemble", opened: Opener) -> None:
         self.predictor = predictor
         self.opened = opened
 

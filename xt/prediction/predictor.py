@@ -112,7 +112,12 @@ class Prediction:
     @property
     def columns(self) -> dict[str, float]:
         """The numbers by the names that they have in a table."""
-        return self.answering.cells(self.class_names, self.probabilities)
+        found = self.answering.cells(self.class_names, self.probabilities)
+        if self.spread is None:
+            return found
+        return found | {
+            f"spread({name})": float(value) for name, value in zip(self.class_names, self.spread, strict=True)
+        }
 
     @property
     def certainty(self) -> dict[str, object]:

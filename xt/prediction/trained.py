@@ -1,14 +1,17 @@
 """A trained model as it comes, from a file or as it is, with what of its training matters for new images."""
 
+import hashlib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xt.config.predict import PredictConfig
+from xt.errors import ConfigError, OptionError
 from xt.images.bands import ALPHA, Alpha
 from xt.prediction.given import GivenImages
 from xt.prediction.results import file_sha256
+from xt.training.fold_files import WEIGHTS, models_of
 
 if TYPE_CHECKING:
     from xt.data.sources import TableSource
@@ -22,8 +25,8 @@ class ModelSource:
     """Where a model comes from; it is loaded only when something is left to predict.
 
     Attributes:
-        file: of the checkpoint; None for a model that is here already.
-        identity: sha256 of the file, or of configuration and weights.
+        file: of the checkpoint, or the folder of the models of folds; None for a model that is here already.
+        identity: sha256 of the file, of all files, or of configuration and weights.
     """
 
     identity: str
@@ -41,6 +44,7 @@ class TrainedModel:
         nodata: what images hold where they hold nothing: as given, or as in training.
         alpha: what a band is that they call alpha, likewise.
         features: where features lie that stand for images' pixels, likewise; None for pixels.
+        others: models of the other folds, with which it answers together.
     """
 
     model: "XT"
@@ -49,6 +53,7 @@ class TrainedModel:
     nodata: float | None
     alpha: Alpha
     features: str | None = None
+    others: "tuple[XT, ...]" = ()
 
 
 def table_of(source: ModelSource) -> "TableSource | None":
@@ -56,15 +61,18 @@ def table_of(source: ModelSource) -> "TableSource | None":
     from xt.config.parser import load_config
     from xt.data.sources import TableSource
 
-    beside = None if source.file is None else source.file.parent / "config.yaml"
-    if beside is None or not beside.exists():
+    if source.file is None:
+        return None
+    folder = source.file if source.file.is_dir() else source.file.parent
+    beside = folder / "config.yaml"
+    if not beside.exists():
         return None
     data = load_config(beside).data
     return data if isinstance(data, TableSource) else None
 
 
 def model_source(model: "XT | str | os.PathLike[str]") -> ModelSource:
-    """Of a model, or of the path of a run folder, a model.safetensors or a .ckpt.
+    """Of a model, or of the path of a run folder (of one model or of folds), a model.safetensors or a .ckpt.
 
     Raises:
         CheckpointError: there is no such file or it cannot be read.
@@ -74,8 +82,12 @@ def model_source(model: "XT | str | os.PathLike[str]") -> ModelSource:
 
         return ModelSource(model_identity(model), model=model)
     file = Path(model)
+    folds = models_of(file)
+    if folds:
+        together = "".join(file_sha256(folder / WEIGHTS) for folder in folds)
+        return ModelSource(hashlib.sha256(together.encode()).hexdigest(), file=file)
     if file.is_dir():
-        file = file / "model.safetensors"
+        file = file / WEIGHTS
     return ModelSource(file_sha256(file), file=file)
 
 
@@ -90,7 +102,19 @@ def load(source: ModelSource, config: PredictConfig) -> TrainedModel:
     from xt.prediction.dense_work import check_options
     from xt.training.checkpoints import load_trained
 
-    model, run = (source.model, None) if source.file is None else load_trained(source.file)
+    others: tuple[XT, ...] = ()
+    if source.file is None:
+        model, run = source.model, None
+    else:
+        first, *more = models_of(source.file) or [source.file]
+        model, run = load_trained(first)
+        if more:
+            refuse_places(model.config.head, source.file)
+            if config.embeddings or config.token_embeddings:
+                raise OptionError(
+                    f"<embeddings> of several models have nothing in common: name one of {source.file}, such as {first}"
+                )
+        others = tuple(load_trained(folder)[0] for folder in more)
     assert model is not None
     streaming = model.streaming
     if config.region_batch is not None:
@@ -106,7 +130,23 @@ def load(source: ModelSource, config: PredictConfig) -> TrainedModel:
         alpha=config.alpha or trained[1],
         features=config.features
         or (None if model.region_encoder.takes_pixels or run is None else run.data.features),
+        others=others,
     )
+
+
+def refuse_places(head: str, folds: Path) -> None:
+    """Refuse to put answers about every place together.
+
+    Raises:
+        ConfigError: models with this head give such.
+    """
+    from xt.tasks import task_of
+
+    if task_of(head).about_places:
+        raise ConfigError(
+            f"{folds} holds several models that answer about every place (model.head {head!r}), whose masks, points "
+            f"and boxes are not put together: name one of them, such as {models_of(folds)[0]}"
+        )
 
 
 def image_work(
@@ -119,6 +159,7 @@ def image_work(
     """
     from xt.prediction.dense_predictor import DensePredictor
     from xt.prediction.dense_work import DenseOpener, DenseWork
+    from xt.prediction.ensemble import Ensemble
     from xt.prediction.image_work import AnswerWork, Opener
     from xt.prediction.predictor import Predictor
     from xt.tasks import task_of
@@ -127,11 +168,15 @@ def image_work(
     if task_of(trained.model.config.head).about_places:
         dense = DensePredictor(trained.model, config.device, trained.streaming, trained.identity)
         return DenseWork(dense, DenseOpener(trained, config, given))
-    predictor = Predictor(
-        trained.model,
-        config.device,
-        trained.streaming,
-        keep_tokens=config.token_embeddings,
-        views=config.views or 1,
-    )
+    predictors = [
+        Predictor(
+            model,
+            config.device,
+            trained.streaming,
+            keep_tokens=config.token_embeddings,
+            views=config.views or 1,
+        )
+        for model in (trained.model, *trained.others)
+    ]
+    predictor = Ensemble(predictors) if trained.others else predictors[0]
     return AnswerWork(predictor, Opener(trained, config, given))

@@ -42,8 +42,7 @@ class WorkMaker:
         Raises:
             XTError: this machine does not see what it needs, or the model cannot be used.
         """
-        from xt.prediction.results import file_sha256
-        from xt.prediction.trained import ModelSource, image_work, load
+        from xt.prediction.trained import image_work, load, model_source
 
         if os.path.isdir(self.start):
             os.chdir(self.start)
@@ -52,10 +51,11 @@ class WorkMaker:
                 f"a worker on {platform.node()} does not see {self.folder}: --out must be a folder that all "
                 "machines share under one name"
             )
-        if file_sha256(self.checkpoint) != self.identity:
+        source = model_source(self.checkpoint)
+        if source.identity != self.identity:
             raise CheckpointError(f"{self.checkpoint} is another file on {platform.node()}")
         config = replace(self.config, device=device)
-        trained = load(ModelSource(self.identity, self.checkpoint), config)
+        trained = load(source, config)
         return UnitWork(image_work(trained, config), self.folder, self.identity)
 
 

@@ -3,9 +3,9 @@
 import json
 import math
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -171,6 +171,29 @@ class AnswerEvaluation:
     def score(self) -> float:
         """The metric that decides, see `Task.metric`."""
         return {"loss": self.loss, **self.metrics}[self.task.metric]
+
+    @property
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Those attributes that have a row for each image."""
+        values = {item.name: getattr(self, item.name) for item in fields(self)}
+        return {name: value for name, value in values.items() if isinstance(value, np.ndarray)}
+
+    def of_each(self) -> list[dict[str, Any]]:
+        """Of each image its label, the answer and its numbers, as `xt predict` writes them."""
+        names, task = self.table.class_names, self.task
+        return [
+            {"label": task.labelled(names, np.asarray(target)), "predicted": task.label(names, decisive)}
+            | {column: f"{value:.6g}" for column, value in task.cells(names, values).items()}
+            for target, decisive, values in zip(
+                self.table.targets, self.decisive, self.probabilities, strict=True
+            )
+        ]
+
+    def averaged(self, others: Sequence["AnswerEvaluation"]) -> "AnswerEvaluation":
+        """What several models find together: the mean of what each found about the same images."""
+        everyone = [self, *others]
+        means = {name: np.mean([one.arrays[name] for one in everyone], axis=0) for name in self.arrays}
+        return replace(self, loss=float(np.mean([one.loss for one in everyone])), **means)
 
     def write(self, folder: Path) -> None:
         """Write `metrics.json`, `predictions.csv` (one row an image), the page `evaluation.html` and, for classes,

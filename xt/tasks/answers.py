@@ -264,6 +264,14 @@ class AnswerTask(Task):
             what=what,
         )
 
+    def pooled(
+        self, table: "ImageTable", arrays: "Mapping[str, NDArray[Any]]", settings: Any
+    ) -> "AnswerEvaluation":
+        from xt.tasks.answer_evaluation import AnswerEvaluation
+
+        known: dict[str, Any] = dict(arrays)
+        return AnswerEvaluation(self, table, loss=float("nan"), settings=settings, **known)
+
     def validation(self, model: "XT", settings: Any) -> "Validation":
         from xt.tasks.validation import AnswerValidation
 
@@ -287,6 +295,16 @@ class AnswerTask(Task):
             spread: (K,) the standard deviation of the values over several views or models.
         """
         return {} if spread is None else {"spread": f"{spread.max():.6g}"}
+
+    def labelled(self, names: Sequence[str], target: "NDArray[Any]") -> str:
+        """What the table says of an image, in a cell: a class by its name, numbers joined by ";".
+
+        Args:
+            target: its row of the table's targets.
+        """
+        if target.ndim == 0 and target.dtype.kind in "iu":
+            return names[int(target)]
+        return ";".join(f"{value:.6g}" for value in target.reshape(-1))
 
     @abstractmethod
     def label(self, names: Sequence[str], values: "NDArray[np.float64]") -> str:

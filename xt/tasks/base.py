@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple, Protocol, 
 from xt.progress import Progress
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
     from xt.data.augmentation import Augmentation
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from xt.images import LargeImage
     from xt.labels.image_table import ImageTable
     from xt.labels.targets import Target
+    from xt.metrics.bootstrap import Interval
     from xt.model.config import ModelConfig
     from xt.model.xt import XT
     from xt.results.colours import Colour
@@ -65,8 +67,30 @@ class Evaluated(Protocol):
     """How good a model was on the images of a table."""
 
     @property
+    def table(self) -> "ImageTable":
+        """What was measured on: of cases a row each, see `ImageTable.by_case`."""
+
+    @property
     def score(self) -> float:
         """The metric that decides, see `Task.metric`."""
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """All of them by name; NaN where there was nothing to measure."""
+
+    @property
+    def arrays(self) -> "dict[str, NDArray[Any]]":
+        """What was predicted, with a row for each image, by what it is; empty for answers about every place."""
+
+    def of_each(self) -> list[dict[str, Any]]:
+        """Of each row of the table its label and what was predicted, by column; of places its own metrics."""
+
+    @property
+    def intervals(self) -> "Mapping[str, Interval]":
+        """Of metrics, by `with_intervals`."""
+
+    def averaged(self, others: "Sequence[Any]") -> "Evaluated":
+        """What several models found together about the same images: the mean; only where there are `arrays`."""
 
     def summary(self) -> dict[str, Any]:
         """The metrics, fit for JSON: None where there was nothing to measure."""
@@ -234,6 +258,17 @@ class Task(ABC):
     def not_measured(self, table: "ImageTable", settings: Any) -> dict[str, str]:
         """The metrics that the labels of these images cannot tell, with why, as far as that is known beforehand."""
         return {}
+
+    def pooled(
+        self, table: "ImageTable", arrays: "Mapping[str, NDArray[Any]]", settings: Any
+    ) -> "Evaluated | None":
+        """What several models found, each for some images, as if one had; None where answers cannot be put together.
+
+        Args:
+            arrays: theirs, as of `Evaluated.arrays`, joined in the table's order.
+            settings: as of `evaluate`.
+        """
+        return None
 
     @abstractmethod
     def validation(self, model: "XT", settings: Any) -> "Validation":

@@ -62,6 +62,9 @@ class MultiLabel(AnswerTask):
         """All labels of at least 0.5, joined by ";"."""
         return ";".join(name for name, value in zip(names, values, strict=True) if value >= _SURE)
 
+    def labelled(self, names: Sequence[str], target: NDArray[Any]) -> str:
+        return self.label(names, target)
+
     def said(self, names: Sequence[str], values: NDArray[np.float64]) -> list[str]:
         return self.said_of(names, values, values)
 

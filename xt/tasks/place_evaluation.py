@@ -2,6 +2,7 @@
 
 import json
 import math
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from copy import deepcopy
 from dataclasses import dataclass
@@ -9,11 +10,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import torch
+from numpy.typing import NDArray
 
 from xt.data.dataset import Reading
 from xt.data.dense_dataset import open_labelled
 from xt.errors import ConfigError
 from xt.labels.image_table import ImageTable
+from xt.metrics.bootstrap import Interval
 from xt.metrics.summaries import coverage
 from xt.model.xt import XT
 from xt.output import check_writable_folder, write_atomically
@@ -33,7 +36,7 @@ class PlaceEvaluation:
 
     Attributes:
         metrics: over all pixels, points or boxes of all images together; NaN where there was nothing to count.
-        rows: of each image alone, in the table's order.
+        of_images: those of each image alone, in the table's order.
         found: the points or boxes of each image, in pixels of its file, of which boxes are best first; None for masks.
         settings: what belongs to the metrics, such as how many boxes counted.
     """
@@ -41,7 +44,7 @@ class PlaceEvaluation:
     task: "PlaceTask"
     table: ImageTable
     metrics: dict[str, float]
-    rows: list[dict[str, float]]
+    of_images: list[dict[str, float]]
     found: list[Any]
     settings: dict[str, Any]
 
@@ -54,6 +57,26 @@ class PlaceEvaluation:
         kind = self.task.metric_of_class
         measured = [known.get(f"{kind}({name})" if len(names) > 1 else kind) is not None for name in names]
         return {"images": len(self.table), **known, **self.settings, **coverage(names, measured)}
+
+    @property
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """None: what is found differs from image to image."""
+        return {}
+
+    def of_each(self) -> list[dict[str, Any]]:
+        """The metrics of each image alone; "" where there was nothing to count."""
+        return [
+            {name: "" if math.isnan(value) else f"{value:.6g}" for name, value in row.items()}
+            for row in self.of_images
+        ]
+
+    @property
+    def intervals(self) -> Mapping[str, Interval]:
+        """None: images alone do not tell the metrics of several."""
+        return {}
+
+    def averaged(self, others: Sequence["PlaceEvaluation"]) -> "PlaceEvaluation":
+        raise NotImplementedError("answers about every place are not averaged")
 
     @property
     def score(self) -> float:
@@ -83,7 +106,7 @@ class PlaceEvaluation:
         check_writable_folder(folder)
         write_atomically(folder / "metrics.json", json.dumps(self.summary(), indent=2) + "\n")
         rows: list[list[Any]] = [["image", *self.metrics]]
-        for path, row in zip(self.table.paths, self.rows, strict=True):
+        for path, row in zip(self.table.paths, self.of_images, strict=True):
             rows.append([path, *("" if math.isnan(value) else value for value in row.values())])
         write_atomically(folder / "images.csv", as_csv(rows))
         self.task.write_more(self, folder)

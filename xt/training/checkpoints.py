@@ -12,6 +12,7 @@ from xt.config.run import RunConfig
 from xt.errors import CheckpointError, ConfigError
 from xt.model.files import as_of_then, load_model, model_with_weights, unknown_model
 from xt.model.xt import XT
+from xt.training.fold_files import models_of
 
 # Of the model's weights among those that Lightning stores.
 _PREFIX = "model."
@@ -39,6 +40,11 @@ def load_trained(path: str | Path) -> tuple[XT, RunConfig | None]:
     """
     path = Path(path)
     if path.is_dir():
+        models = models_of(path)
+        if models:
+            raise CheckpointError(
+                f"{path} holds {len(models)} models of folds; name one of them, such as {models[0]}"
+            )
         if not (path / "model.safetensors").exists():
             raise CheckpointError(
                 f"{path} has no model.safetensors; is it the folder of a finished `xt train`?"

@@ -27,9 +27,11 @@ from xt.region_encoders.adapters import checkpoint_activations
 from xt.region_encoders.creation import refuse_without_weights
 from xt.streaming.memory import peak_bytes, peak_device_bytes
 from xt.tasks import evaluate, task_of
+from xt.tasks.base import Evaluated
 from xt.training.callbacks import CurveWriter, ProgressReport, Report
 from xt.training.certainty import check_certainty, settle
 from xt.training.checkpoints import read_checkpoint
+from xt.training.fold_files import write_held_out
 from xt.training.loading import TrainingData, training_data
 from xt.training.mixing import Mixing
 from xt.training.module import TrainingModule
@@ -99,6 +101,10 @@ def train(
     Raises:
         XTError: whatever does not fit, before the first step where possible.
     """
+    if config.train.all_folds:
+        raise ConfigError(
+            "train.folds is for several models: xt.train and `xt train` train them all, train.fold says which one alone"
+        )
     out = Path(config.train.out)
     resume_from = _resume_from(config.train, out)
     report = None if _rank() != 0 else _both(report, progress, config.train)
@@ -108,7 +114,7 @@ def train(
         refuse_without_weights(config.model.encoder, config.model.pretrained)
     with _own_folder(out), _quiet():
         seed_everything(config.train.seed, verbose=False)
-        splits = load_splits(config.data, config.labels, config.model)
+        splits = load_splits(config.data, config.labels, config.model, fold=config.train.held_out)
         if config.optim.unfreeze_at is not None:
             for part in splits.parts.values():
                 part.check_files()
@@ -152,18 +158,24 @@ def train(
             model.to(trainer.strategy.root_device)
             if config.train.calibrate or config.train.thresholds is not None:
                 assert splits.validation is not None, "checked"
-                settle(model, _evaluated(model, splits.validation, config, report, "calibrate"), config)
+                settle(model, evaluated(model, splits.validation, config, report, "calibrate"), config)
             parts = {"validation": splits.validation, "test": splits.test if evaluate_test else None}
-            metrics |= _measure(model, parts, config, report)
+            measured = _measure(model, parts, config, report)
+            metrics |= {name: found.summary() for name, found in measured.items()}
+            metrics |= {"peak_bytes": peak_bytes(), "peak_device_bytes": peak_device_bytes()}
             model.save(out / "model.safetensors", whole=config.train.whole)
             write_atomically(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+            if config.train.held_out is not None and "test" in measured:
+                write_held_out(out, config.train.held_out, measured["test"], splits)
     return RunResult(out, model, config, metrics, curves.rows, trainer.is_global_zero)
 
 
 def _both(report: Report | None, progress: Progress | None, settings: TrainConfig) -> Report | None:
     if progress is None:
         return report
-    shown = StageBars(progress, steps="steps" if settings.max_seconds is None else "s")
+    fold = settings.held_out
+    prefix = "" if fold is None else f"{fold.name}: "
+    shown = StageBars(progress, prefix, "steps" if settings.max_seconds is None else "s")
     if report is None:
         return shown
 
@@ -176,16 +188,23 @@ def _both(report: Report | None, progress: Progress | None, settings: TrainConfi
 
 def _measure(
     model: XT, parts: Mapping[str, ImageTable | None], config: RunConfig, report: Report | None
-) -> dict[str, Any]:
-    metrics: dict[str, Any] = {}
-    for name, table in parts.items():
-        if table is None:
-            continue
-        metrics[name] = _evaluated(model, table, config, report, f"evaluate {name}").summary()
-    return metrics | {"peak_bytes": peak_bytes(), "peak_device_bytes": peak_device_bytes()}
+) -> dict[str, Evaluated]:
+    return {
+        name: evaluated(model, table, config, report, f"evaluate {name}")
+        for name, table in parts.items()
+        if table is not None
+    }
 
 
-def _evaluated(model: XT, table: ImageTable, config: RunConfig, report: Report | None, what: str) -> Any:
+def evaluated(
+    model: XT, table: ImageTable, config: RunConfig, report: Report | None = None, what: str = "evaluate"
+) -> Any:
+    """A model measured as at the end of its run: an `Evaluated` of its task.
+
+    Args:
+        report: told how far it is.
+        what: it calls this.
+    """
     how = reading(config.data, model)
     if config.optim.unfreeze_at is not None:
         # The region encoder may be another than that of the features.

@@ -7,6 +7,7 @@ from typing import Any
 from xt.data.augmentation import Augmentation
 from xt.data.case_table import check_cases, check_whole_cases
 from xt.data.feature_folder import features_at
+from xt.data.folds import Fold
 from xt.data.grouping import warn_of_unused
 from xt.data.sources import Source, TableSource
 from xt.data.splits import Splits, warn_of_doubles, warn_of_parted
@@ -84,20 +85,37 @@ def _check_meant(data: Source, task: Task, head: str) -> None:
         )
 
 
-def load_splits(
+def load_images(
     data: Source, labels: Any, model: ModelConfig, class_names: Sequence[str] | None = None
-) -> Splits:
-    """The table's three parts, all their files being there; arguments as of `load_table`."""
+) -> ImageTable:
+    """All images that a run is about, of features those that have some; arguments as of `load_table`."""
     table = load_table(data, labels, model, class_names)
-    encoded = None if data.encoded is None else features_at(data.encoded)
-    splits = data.divide(table if encoded is None else encoded.of_table(table))
+    return table if data.encoded is None else features_at(data.encoded).of_table(table)
+
+
+def load_splits(
+    data: Source,
+    labels: Any,
+    model: ModelConfig,
+    class_names: Sequence[str] | None = None,
+    fold: Fold | None = None,
+) -> Splits:
+    """The table's three parts, all their files being there; arguments else as of `load_table`.
+
+    Args:
+        fold: which is held out for testing; None where the table itself or chance divides once.
+    """
+    table = load_images(data, labels, model, class_names)
+    splits = data.divide(table) if fold is None else data.hold_out(table, fold)
     check_whole_cases(splits.parts)
     warn_of_doubles(splits)
-    warn_of_parted(splits)
-    warn_of_unused(splits.parts, data.likely_groups())
+    if fold is None:
+        # Of folds it is said once of all.
+        warn_of_parted(splits)
+        warn_of_unused(splits.parts, data.likely_groups())
     parts = splits.parts.values()
-    if encoded is not None:
-        encoded.check_images([path for part in parts for path in part.paths], table.source)
+    if data.encoded is not None:
+        features_at(data.encoded).check_images([path for part in parts for path in part.paths], table.source)
         return splits
     for part in parts:
         part.check_files()

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 from xt.data.augmentation import Augmentation
+from xt.data.folds import Fold, hold_out, pool
 from xt.data.photos import Photos
 from xt.data.splits import Splits, divide
 from xt.errors import ConfigError
@@ -108,6 +109,15 @@ class Source:
             test_fraction=self.test_fraction,
             seed=self.split_seed,
         )
+
+    def pool(self, table: ImageTable) -> tuple[ImageTable, ImageTable | None]:
+        """Of a table of its images those that folds are made of, and those for testing that no fold has."""
+        return pool(table, self.split_names)
+
+    def hold_out(self, table: ImageTable, fold: Fold) -> Splits:
+        """The three parts where a fold is held out."""
+        images, _ = self.pool(table)
+        return hold_out(images, fold, validation_fraction=self.validation_fraction, seed=self.split_seed)
 
     def read(self, class_names: Sequence[str] | None) -> ImageTable:
         """Its images with the labels that it gives.

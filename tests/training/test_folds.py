@@ -1,0 +1,200 @@
+"""A model for each fold: what is written, what goes on after a kill, and what all models answer together."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from lightning.pytorch import Callback
+
+import xt
+from tests.training.marked_patients import SMALLEST, marked_patients
+from tests.training.toy import toy_config
+from xt.cli.main import main
+from xt.errors import CheckpointError, ConfigError, DataWarning, OutputError
+from xt.prediction import Ensemble, Predictor
+from xt.training.checkpoints import load_trained
+from xt.training.folds import FoldsResult, train_folds
+
+
+@pytest.fixture(autouse=True, scope="module")
+def few_resamples():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("xt.training.folds.RESAMPLES", 50)
+        yield
+
+
+@pytest.fixture(scope="module")
+def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight patients of two images each, of whom two are for testing alone."""
+    path = marked_patients(tmp_path_factory.mktemp("cohort"), patients=8, images=2)
+    rows = path.read_text().splitlines()
+    splits = ["split", *["train"] * 8, *["val"] * 4, *["test"] * 4]
+    path.write_text("\n".join(f"{row},{split}" for row, split in zip(rows, splits, strict=True)))
+    return path
+
+
+def config_of(table: Path, out: Path, **train: Any):
+    return toy_config(
+        table,
+        out,
+        model={**SMALLEST, "tokens_per_region": None},
+        data={"validation_fraction": 0.3, "group_column": "patient"},
+        train={"epochs": 2, "folds": 2, "checkpoint_every": "epoch", "progress": False, **train},
+    )
+
+
+@pytest.fixture(scope="module")
+def found(table: Path, tmp_path_factory: pytest.TempPathFactory) -> FoldsResult:
+    result = xt.train(config_of(table, tmp_path_factory.mktemp("runs") / "folds"))
+    assert isinstance(result, FoldsResult)
+    return result
+
+
+def test_every_image_has_the_answer_of_a_model_that_has_not_seen_its_patient(found, table) -> None:
+    rows = pd.read_csv(found.table)
+    assert list(rows.columns) == [
+        "image", "group", "fold", "repeat", "label", "predicted", "p(healthy)", "p(ill)",
+    ]  # fmt: skip
+    known = pd.read_csv(table).set_index("image")
+    known = known[known["split"] != "test"]
+    names = [Path(image).name for image in rows["image"]]
+    assert sorted(names) == sorted(known.index)
+    assert rows["label"].tolist() == known.loc[names, "label"].tolist()
+    assert rows.groupby("group")["fold"].nunique().max() == 1
+    assert (rows["predicted"] == np.where(rows["p(ill)"] > 0.5, "ill", "healthy")).all()
+    for fold, folder in enumerate(found.models, 1):
+        mine = rows[rows["fold"] == fold]
+        model, _ = load_trained(folder)
+        for image, score in zip(mine["image"], mine["p(ill)"], strict=True):
+            assert Predictor(model, "cpu").predict(image).scores["ill"] == pytest.approx(score, rel=1e-4)
+
+
+def test_metrics_are_those_of_the_folds_and_of_all_images(found) -> None:
+    rows, told = pd.read_csv(found.table), json.loads((found.folder / "folds.json").read_text())
+    assert told == found.metrics
+    assert (told["folds"], told["repeats"], told["images"], told["groups"]) == (2, 1, 12, 6)
+    right = rows["label"] == rows["predicted"]
+    top1 = told["metrics"]["top1"]
+    of_folds = [float(right[rows["fold"] == fold].mean()) for fold in (1, 2)]
+    assert top1["folds"] == pytest.approx(of_folds)
+    assert top1["mean"] == pytest.approx(np.mean(of_folds))
+    assert top1["std"] == pytest.approx(np.std(of_folds, ddof=1))
+    assert top1["out_of_fold"] == pytest.approx(right.mean())
+    assert top1["interval"][0] <= right.mean() <= top1["interval"][1]
+    assert told["models"][1] == {
+        "folder": "fold-2", "fold": 2, "repeat": 1, "images": {"training": 4, "validation": 2, "held_out": 6},
+    }  # fmt: skip
+    # The table's own test images were learned from by none, and all models answer together.
+    assert told["test"]["images"] == 4
+    assert len(set(pd.read_csv(found.folder / "folds.csv")["image"])) == 12
+
+
+class Kill(Callback):
+    """Interrupts the second model in its second epoch."""
+
+    def on_train_epoch_start(self, trainer, pl_module) -> None:
+        if (
+            "fold-2" in str(trainer.default_root_dir) + str(trainer.checkpoint_callback.dirpath)
+            and trainer.current_epoch
+        ):
+            raise KeyboardInterrupt
+
+
+def test_killed_in_a_fold_it_goes_on_there_and_nothing_is_another(found, table, tmp_path) -> None:
+    out = tmp_path / "folds"
+    with pytest.raises(KeyboardInterrupt):
+        train_folds(config_of(table, out), callbacks=[Kill()])
+    assert not (out / "folds.json").exists()
+    assert (out / "fold-2" / "checkpoints" / "last.ckpt").exists()
+    with pytest.raises(CheckpointError, match=r"holds folds that are not all trained.*or name one.*: fold-1"):
+        xt.predict(out, str(table.parent / "p0_0.tif"), tmp_path / "none")
+    first = (out / "fold-1" / "model.safetensors").stat().st_mtime_ns
+    with pytest.raises(OutputError, match=r"holds folds already; go on with them \(--resume\)"):
+        train_folds(config_of(table, out))
+    told = []
+    train_folds(
+        config_of(table, out, resume="auto"),
+        report=lambda what, done, total, values: told.append(values["epoch"]) if "epoch" in values else None,
+    )
+    assert told == [2]
+    assert (out / "fold-1" / "model.safetensors").stat().st_mtime_ns == first
+    assert (out / "out_of_fold.csv").read_text() == found.table.read_text()
+    assert (out / "folds.csv").read_text() == (found.folder / "folds.csv").read_text()
+
+
+def test_other_folds_are_not_mixed_with_those_that_there_are(found, table) -> None:
+    with pytest.raises(
+        CheckpointError, match=r"folds.csv is of other images, or of the same ones divided otherwise"
+    ):
+        train_folds(config_of(table, found.folder, folds=3, resume="auto"))
+
+
+@pytest.mark.parametrize(
+    ("train", "error", "said"),
+    [
+        (
+            {"devices": 2},
+            ConfigError,
+            r"one model after the other on one device, got train.devices 2.*--train.fold 1",
+        ),
+        ({"resume": "last.ckpt"}, ConfigError, "train.resume must be 'auto' or 'none' with train.folds"),
+    ],
+)
+def test_what_folds_cannot_do(table, tmp_path, train, error, said) -> None:
+    with pytest.raises(error, match=said):
+        train_folds(config_of(table, tmp_path / "folds", **train))
+
+
+def test_all_models_answer_with_their_mean_and_how_far_they_disagree(found, table, tmp_path, capsys) -> None:
+    image = table.parent / "p7_1.tif"
+    assert (
+        main(["predict", str(found.folder), str(image), "--out", str(tmp_path / "all"), "--device", "cpu"])
+        == 0
+    )
+    [row] = csv.DictReader((tmp_path / "all" / "predictions.csv").read_text().splitlines())
+    models = [load_trained(folder)[0] for folder in found.models]
+    each = [Predictor(model, "cpu").predict(image) for model in models]
+    scores = np.array([one.scores["ill"] for one in each])
+    assert float(row["p(ill)"]) == pytest.approx(scores.mean(), rel=1e-4)
+    assert float(row["spread(ill)"]) == pytest.approx(scores.std(), rel=1e-3, abs=1e-7)
+    assert (tmp_path / "all" / row["relevance"]).exists()
+    together = Ensemble([Predictor(model, "cpu") for model in models]).predict(image)
+    assert together.weights.sum() == pytest.approx(1)
+    assert together.columns["p(ill)"] == pytest.approx(scores.mean())
+    # Done again, nothing is computed; one model alone is another checkpoint.
+    assert xt.predict(found.folder, str(image), tmp_path / "all").images[0].done_before
+    with pytest.raises(OutputError, match="results of another checkpoint"):
+        xt.predict(found.models[0], str(image), tmp_path / "all")
+    alone = xt.predict(found.models[0], str(image), tmp_path / "one", overlay=False)
+    assert not any(name.startswith("spread") for name in alone.images[0].values)
+
+
+def test_all_models_are_measured_together(found, table, tmp_path) -> None:
+    measured = xt.evaluate(found.folder, str(table), tmp_path / "seen", resamples=0, device="cpu")
+    assert measured.metrics["images"] == 4
+    assert measured.metrics["auroc"] == found.metrics["test"]["auroc"]
+    assert (tmp_path / "seen" / "predictions.csv").exists()
+    with pytest.warns(
+        DataWarning, match=r"12 of the 16 images were learned from by models of .*out_of_fold.csv has"
+    ):
+        xt.evaluate(found.folder, str(table), split="all", resamples=0, device="cpu")
+
+
+def test_what_the_folder_is(found, capsys) -> None:
+    assert main(["info", str(found.folder)]) == 0
+    told = capsys.readouterr().out
+    assert "2, of 12 images of 6 groups" in told
+    assert "2: fold-1, fold-2" in told
+    assert "top1" in told
+    assert "convnext_atto, none, classification" in told
+
+
+def test_one_model_of_them_is_a_run_like_others(found) -> None:
+    model = xt.load_model(found.models[1] / "model.safetensors")
+    assert list(model.config.class_names) == ["healthy", "ill"]
+    with pytest.raises(CheckpointError, match=r"holds 2 models of folds; name one of them, such as .*fold-1"):
+        load_trained(found.folder)

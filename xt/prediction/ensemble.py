@@ -1,0 +1,84 @@
+"""Several models that answer together: the mean of what they say, and how far they disagree."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xt.errors import ConfigError
+from xt.prediction.predictor import Prediction, Predictor, Seen
+from xt.progress import OnStep
+from xt.tasks.base import class_names
+
+
+class Ensemble:
+    """Models of one kind, such as those of `xt train --folds`, ready for one image after the other.
+
+    Each looks at the image in its turn, in the memory of one.
+
+    Args:
+        predictors: of answers about whole images.
+    Raises:
+        ConfigError: there are none, or they answer with other classes.
+    """
+
+    def __init__(self, predictors: Sequence[Predictor]) -> None:
+        kinds = {(one.model.head.task, class_names(one.model)) for one in predictors}
+        if len(kinds) != 1:
+            raise ConfigError(
+                f"models that answer together must be of one task and know the same classes, got {len(predictors)} "
+                f"models of {len(kinds)} kinds"
+            )
+        self.predictors = tuple(predictors)
+
+    def predict(self, image: Any, progress: OnStep | None = None) -> Prediction:
+        """The mean of the models' numbers, weights and relevance maps, with the standard deviation of their
+        probabilities (of a regression of the numbers) as `spread`; the embedding is the first model's.
+
+        Args:
+            image: as of `Predictor.predict`.
+            progress: called as (regions done, all), of all models.
+        Raises:
+            XTError: as of `Predictor.predict`.
+        """
+        number = len(self.predictors)
+
+        def of_all(before: int) -> OnStep | None:
+            if progress is None:
+                return None
+            return lambda done, total: progress(before * total + done, number * total)
+
+        found = [one.predict(image, of_all(before)) for before, one in enumerate(self.predictors)]
+        first = found[0]
+        return replace(
+            first,
+            logits=_mean([one.logits for one in found]),
+            probabilities=_mean([one.probabilities for one in found]),
+            decisive=_mean([one.decisive for one in found]),
+            images=tuple(_seen(together) for together in zip(*(one.images for one in found), strict=True)),
+            spread=_spread(found),
+        )
+
+
+def _seen(together: Sequence[Seen]) -> Seen:
+    """What several models looked at of one image."""
+    first = together[0]
+    values = np.mean([one.relevance.values for one in together], axis=0)
+    return replace(
+        first,
+        weights=_mean([one.weights for one in together]),
+        relevance=replace(first.relevance, values=values),
+    )
+
+
+def _spread(found: Sequence[Prediction]) -> NDArray[np.float64]:
+    """(K,) the standard deviation over all models, and over all views of each."""
+    between = np.var([one.probabilities for one in found], axis=0)
+    within = [np.zeros_like(one.probabilities) if one.spread is None else one.spread**2 for one in found]
+    return np.asarray(np.sqrt(between + np.mean(within, axis=0)), dtype=np.float64)
+
+
+def _mean(arrays: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
+    return np.asarray(np.mean(arrays, axis=0), dtype=np.float64)
