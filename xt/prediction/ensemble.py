@@ -32,6 +32,7 @@ class Ensemble:
                 f"models of {len(kinds)} kinds"
             )
         self.predictors = tuple(predictors)
+        self.model = self.predictors[0].model
 
     def predict(self, image: Any, progress: OnStep | None = None) -> Prediction:
         """The mean of the models' numbers, weights and relevance maps, with the standard deviation of their
