@@ -129,13 +129,14 @@ def read_arrays(folders: Sequence[Path]) -> dict[str, NDArray[Any]]:
 
 def write_out_of_fold(out: Path, folders: Iterable[Path]) -> None:
     """Put the rows of all folds into one table."""
-    head: list[str] = []
-    rows: list[list[str]] = []
+    rows: list[dict[str, str]] = []
     for folder in folders:
         with (folder / _ROWS).open(newline="", encoding="utf-8") as file:
-            head, *more = csv.reader(file)
-        rows += more
-    write_atomically(out / OUT_OF_FOLD, as_csv([head, *rows]))
+            rows += csv.DictReader(file)
+    head = list(dict.fromkeys(name for row in rows for name in row))
+    write_atomically(
+        out / OUT_OF_FOLD, as_csv([head, *([row.get(name, "") for name in head] for row in rows)])
+    )
 
 
 def division_text(table: ImageTable, numbers: Mapping[int, NDArray[np.intp]]) -> str:

@@ -14,12 +14,12 @@ import torch
 from lightning.pytorch import Callback
 from numpy.typing import NDArray
 
-from xt.config.parser import config_to_yaml
+from xt.config.parser import config_to_yaml, load_config
 from xt.config.run import RunConfig
 from xt.data.folds import Fold, fold_numbers
 from xt.data.grouping import warn_of_few, warn_of_unused
 from xt.data.splits import Splits, warn_of_parted
-from xt.errors import CheckpointError, ConfigError, OutputError
+from xt.errors import CheckpointError, ConfigError, DataWarning, OutputError
 from xt.labels.image_table import ImageTable
 from xt.metrics.bootstrap import RESAMPLES
 from xt.output import check_writable_folder, lock_folder, remove_leftovers, write_atomically
@@ -232,7 +232,9 @@ def _summary(
     folds, task = config.train.all_folds, task_of(config.model.head)
     done = [read_done(folder) for folder in folders]
     metrics = metrics_of_folds(done)
-    pooled = _out_of_fold(config, division.held_out(folds), read_arrays(folders), progress)
+    pooled = _out_of_fold(
+        _as_learned(config, folders), division.held_out(folds), read_arrays(folders), progress
+    )
     for name, over_all in pooled.items():
         metrics[name] |= over_all
     groups = division.images.groups
@@ -248,9 +250,25 @@ def _summary(
             for folder, one in zip(folders, done, strict=True)
         ],
     }
-    if division.test is not None and not task.about_places:
+    if division.test is not None and not task.about_places and learned is not config:
         found["test"] = averaged_on(folders, division.test, config).summary()
     return found
+
+
+def _as_learned(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
+    """The configuration with the model as its runs have fitted it to their images, if all to the same answers."""
+    models = [load_config(folder / "config.yaml").model for folder in folders]
+    names = [tuple(model.class_names or ()) for model in models]
+    if len(set(names)) == 1:
+        return replace(config, model=models[0])
+    other = next((name for one in names[1:] for name in one if name not in names[0]), "")
+    warnings.warn(
+        f"models of the folds answer otherwise, as by {other!r}, which is no answer of {folders[0]}: only what they have "
+        "in common is measured over all images, and they cannot answer together; set it by model.head_options",
+        DataWarning,
+        stacklevel=2,
+    )
+    return config
 
 
 def _out_of_fold(
@@ -261,7 +279,9 @@ def _out_of_fold(
     if table.groups is None:
         # An image in several repeats is one thing that is drawn or not.
         table = replace(table, groups=tuple(map(str, table.rows)))
-    found = task_of(config.model.head).pooled(table, arrays, config.evaluation)
+    if config.model.class_names is not None:
+        table = replace(table, class_names=tuple(config.model.class_names))
+    found = task_of(config.model.head).of(config.model).pooled(table, arrays, config.evaluation)
     if found is None:
         return {}
     intervals = found.with_intervals(RESAMPLES, progress).intervals
