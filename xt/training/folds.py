@@ -232,11 +232,11 @@ def _summary(
     folds, task = config.train.all_folds, task_of(config.model.head)
     done = [read_done(folder) for folder in folders]
     metrics = metrics_of_folds(done)
-    pooled = _out_of_fold(
-        _as_learned(config, folders), division.held_out(folds), read_arrays(folders), progress
-    )
-    for name, over_all in pooled.items():
-        metrics[name] |= over_all
+    learned = _as_learned(config, folders)
+    if learned is not None:
+        table, arrays = division.held_out(folds), read_arrays(folders)
+        for name, over_all in _out_of_fold(learned, table, arrays, progress).items():
+            metrics[name] |= over_all
     groups = division.images.groups
     found: dict[str, Any] = {
         "folds": config.train.folds,
@@ -250,25 +250,25 @@ def _summary(
             for folder, one in zip(folders, done, strict=True)
         ],
     }
-    if division.test is not None and not task.about_places and learned is not config:
+    if division.test is not None and not task.about_places and learned is not None:
         found["test"] = averaged_on(folders, division.test, config).summary()
     return found
 
 
-def _as_learned(config: RunConfig, folders: Sequence[Path]) -> RunConfig:
-    """The configuration with the model as its runs have fitted it to their images, if all to the same answers."""
+def _as_learned(config: RunConfig, folders: Sequence[Path]) -> RunConfig | None:
+    """The configuration with the model as its runs have fitted it to their images; None if not all to the same
+    answers."""
     models = [load_config(folder / "config.yaml").model for folder in folders]
     names = [tuple(model.class_names or ()) for model in models]
     if len(set(names)) == 1:
         return replace(config, model=models[0])
-    other = next((name for one in names[1:] for name in one if name not in names[0]), "")
     warnings.warn(
-        f"models of the folds answer otherwise, as by {other!r}, which is no answer of {folders[0]}: only what they have "
-        "in common is measured over all images, and they cannot answer together; set it by model.head_options",
+        f"the models of the folds give other answers ({', '.join(names[0])} and {', '.join(names[-1])}), so that they "
+        "are not put together: say which in model.head_options",
         DataWarning,
         stacklevel=2,
     )
-    return config
+    return None
 
 
 def _out_of_fold(
