@@ -8,6 +8,7 @@ import pytest
 
 from xt.labels.image_table import ImageTable
 from xt.progress import Quiet
+from xt.results.survival_curves import kaplan_meier
 from xt.tasks import TASKS
 from xt.tasks.answer_evaluation import AnswerEvaluation
 
@@ -66,3 +67,19 @@ def test_of_very_many_classes_some_are_drawn(tmp_path):
     names = tuple(f"class {number}" for number in range(120))
     page = page_of("classification", np.arange(120), generator.dirichlet(np.ones(120), 120), names, tmp_path)
     assert titles(page) == ["ROC", "Precision and recall", "Calibration"]
+
+
+def test_of_survival_it_shows_who_has_it_sooner(tmp_path):
+    generator = np.random.default_rng(1)
+    times = generator.exponential(5, 60).round(1)
+    targets = np.stack([times, generator.integers(0, 2, 60)], axis=1)
+    page = page_of("survival", targets, -times[:, None], ("risk",), tmp_path)
+    assert titles(page) == ["Kaplan-Meier"]
+    assert re.search(r"Log-rank test: p = \d\.?\d*e-\d+", page)
+    # Nothing happens to anybody, or all have one risk: there is nothing to draw.
+    assert kaplan_meier(times, np.zeros(60, bool), -times) is None
+    assert kaplan_meier(times, np.ones(60, bool), np.zeros(60)) is None
+    # Whoever has it not at all within one half is drawn without a test.
+    shown = kaplan_meier(times, times < np.median(times), -times)
+    assert shown is not None
+    assert "Log-rank" not in shown.note

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from xt.data.splits import Splits
     from xt.labels.image_table import ImageTable
     from xt.model.config import ModelConfig
+    from xt.results.figures import Drawing
     from xt.tasks.answer_evaluation import AnswerEvaluation
     from xt.tasks.base import Report
 
@@ -129,6 +130,14 @@ class Survival(AnswerTask):
 
     def class_counts(self, targets: NDArray[Any], num_classes: int) -> None:
         return None
+
+    def drawings(self, evaluation: "AnswerEvaluation") -> "list[Drawing]":
+        """Kaplan-Meier by predicted risk."""
+        from xt.results.survival_curves import kaplan_meier
+
+        times, events = np.asarray(evaluation.table.targets, np.float64).T
+        drawing = kaplan_meier(times, events == 1, np.asarray(evaluation.probabilities[:, 0], np.float64))
+        return [] if drawing is None else [drawing]
 
     def table_of(self, evaluation: "AnswerEvaluation") -> list[list[Any]]:
         """A row an image: time and event, then what was predicted."""
