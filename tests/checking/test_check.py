@@ -322,3 +322,19 @@ def test_every_row_without_its_patient_is_named(tmp_path):
     found = [finding for finding in result.findings if "says no group" in finding.sentence]
     assert [finding.rows for finding in found] == [(1,)]
     assert found[0].severity is Severity.ERROR
+
+
+def test_folds_are_checked_as_they_are_made(tmp_path):
+    rows = rows_of_patients(tmp_path, "AABBCCDD", ["train"] * 6 + ["test"] * 2)
+    source = table(tmp_path, "image,label,patient,split", *rows)
+    result = checked(source, "--data.group_column=patient", "--train.folds=3")
+    assert result.how == "by 3 folds"
+    assert [result.parts[row] for row in range(8)] == ["training"] * 6 + ["test"] * 2
+    result = checked(source, "--data.group_column=patient", "--train.folds=4")
+    assert any("3 groups (data.group_column) to learn from are too few" in line for line in sentences(result))
+
+
+def test_patients_that_nobody_named_are_said(tmp_path):
+    rows = rows_of_patients(tmp_path, "AABBCCDD", ["train", "val"] * 4)
+    result = checked(table(tmp_path, "image,label,patient,split", *rows))
+    assert any("4 values of column 'patient' are in more than one of" in line for line in sentences(result))

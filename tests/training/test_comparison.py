@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from tests.training.toy import toy_config, toy_table
 from xt.cli.compare import as_table
@@ -89,3 +90,32 @@ def test_a_comparison_needs_test_images(tmp_path: Path) -> None:
     table = toy_table(tmp_path / "data", train=6, val=3, test=0)
     with pytest.raises(TableError, match="has no test images to compare on; add rows with the split 'test'"):
         compare(toy_config(table, tmp_path / "out"), tmp_path / "out")
+
+
+def test_a_comparison_in_folds(table: Path, tmp_path: Path) -> None:
+    config = toy_config(
+        table,
+        tmp_path / "out",
+        data={"validation_fraction": 0},
+        train={"epochs": 1, "folds": 2, "checkpoint_every": "epoch"},
+        compare={"contestants": ["downsample", "crop"]},
+    )
+    heard: set[tuple[str, str]] = set()
+    results = compare(config, tmp_path / "out", lambda name, what, *_: heard.add((name, what)))
+    assert results["split"] == "by folds: 2, the same for all"
+    divided = [(tmp_path / "out" / name / "folds.csv").read_text() for name in ("downsample", "crop")]
+    assert divided[0] == divided[1]
+    for name in ("downsample", "crop"):
+        row = results[name]
+        assert row["score"] == pytest.approx(sum(row["folds"]) / 2)
+        assert row["interval"][0] <= row["out_of_fold"] <= row["interval"][1]
+        # The table's own test images are in no fold.
+        assert row["images"] == 30
+        assert (name, "fold-2: train") in heard
+    printed = Console(width=160)
+    with printed.capture() as captured:
+        printed.print(as_table(results, config))
+    assert f"{results['crop']['score']:.4f} ± {results['crop']['std']:.4f}" in captured.get()
+    assert "30 images in 2 folds" in captured.get()
+    with pytest.raises(OutputError, match="holds a run of an earlier comparison"):
+        compare(config, tmp_path / "out")

@@ -16,6 +16,8 @@ from xt.checking.result import CheckResult
 from xt.checking.rows import read_rows
 from xt.checking.workers import look_at_all
 from xt.config.run import RunConfig
+from xt.data.folds import fold_numbers
+from xt.data.grouping import warn_of_few, warn_of_unused
 from xt.data.splits import Splits
 from xt.errors import ConfigError, XTError
 from xt.labels.image_table import ImageTable
@@ -216,7 +218,8 @@ class _Check:
             except XTError as error:
                 self._add(Severity.ERROR, str(error))
             try:
-                splits = self.config.data.divide(table)
+                splits = self._splits(table)
+                warn_of_unused(splits.parts, self.config.data.likely_groups())
             except XTError as error:
                 self._add(Severity.ERROR, str(error))
                 return
@@ -225,6 +228,15 @@ class _Check:
         self.splits = splits
         parts = {TRAINING: splits.train, VALIDATION: splits.validation, TEST: splits.test}
         self.parts = {row: name for name, part in parts.items() if part is not None for row in part.rows}
+
+    def _splits(self, table: ImageTable) -> Splits:
+        data, folds = self.config.data, self.config.train.folds
+        if folds is None:
+            return data.divide(table)
+        images, test = data.pool(table)
+        fold_numbers(images, folds, data.split_seed)
+        warn_of_few(images, folds, f"{folds} folds")
+        return Splits(train=images, validation=None, test=test, how=f"by {folds} folds")
 
     def _classes(self) -> Iterator[tuple[int, Mapping[str, int]]]:
         """Of each row, how much of each class its label shows."""

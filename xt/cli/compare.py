@@ -16,9 +16,10 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "xt compare classification --data.table slides.csv --train.out runs/compared",
+    "xt compare mine.yaml --folds 5 --train.out runs/folds",
     "xt compare mine.yaml --compare.contestants '[downsample, xt]' --train.out runs/two",
 )
-USAGE = "xt compare CONFIG [--section.key=value ...]   (results go to train.out)"
+USAGE = "xt compare CONFIG [--folds K] [--section.key=value ...]   (results go to train.out)"
 
 
 def run_raw(argv: Sequence[str]) -> int:
@@ -56,10 +57,10 @@ def as_table(results: Mapping[str, Any], config: "RunConfig") -> Table:
         table.add_column(column, justify="left" if column == "contestant" else "right")
     for name in config.compare.contestants:
         row = results[name]
-        low, high = row.get("accuracy_interval", (None, None))
+        low, high = row.get("accuracy_interval") or row.get("interval") or (None, None)
         table.add_row(
             name,
-            f"{row['score']:.4f}",
+            f"{row['score']:.4f}" + (f" ± {row['std']:.4f}" if row.get("std") is not None else ""),
             "" if low is None else f"{low:.3f} to {high:.3f}",
             f"{(row['peak_device_bytes'] or row['peak_bytes']) / 1e6:,.0f} MB",
             f"{row['seconds']:.1f}",
@@ -67,5 +68,8 @@ def as_table(results: Mapping[str, Any], config: "RunConfig") -> Table:
         )
     images = results[config.compare.contestants[0]]["images"]
     where = "device" if results[config.compare.contestants[0]]["peak_device_bytes"] else "process"
-    table.caption = f"{images} test images; peak memory of the {where}; {results['budget']}"
+    measured = f"{images} test images"
+    if config.train.all_folds:
+        measured = f"{images} images in {config.train.folds} folds: their mean and deviation, and an interval over all images"
+    table.caption = f"{measured}; peak memory of the {where}; {results['budget']}"
     return table

@@ -23,6 +23,7 @@ from xt.errors import ConfigError, XTError
 from xt.output import check_writable_folder, write_atomically
 from xt.tasks import task_of
 from xt.training.callbacks import write_curves
+from xt.training.fold_files import DIVISION
 from xt.training.preparation import LAST
 from xt.training.tables import load_splits
 
@@ -43,7 +44,8 @@ def compare(config: RunConfig, out: str | Path, progress: Progress | None = None
         `cpu_seconds` (of processors, beginning with the imports), `training_seconds`, `epochs`, `images`; and
         `budget`, `metric`, `split`.
         Each contestant's run folder is `out/NAME`, its test predictions lie in `out/NAME/test`, its curves in
-        `out/NAME.csv`.
+        `out/NAME.csv`. With `train.folds` it is a folder of folds, `score` is the mean of the folds, with `std`, `folds`
+        (each alone), and `out_of_fold` with `interval`: over all images, each by a model that has not seen it.
     Raises:
         TableError: there are no test images.
         OutputError: the folder holds a comparison already.
@@ -56,23 +58,26 @@ def compare(config: RunConfig, out: str | Path, progress: Progress | None = None
             "`xt compare` compares answers about whole images"
         )
     out = check_writable_folder(out)
-    splits = load_splits(config.data, config.labels, config.model)
+    folds = config.train.all_folds
+    splits = load_splits(config.data, config.labels, config.model, fold=folds[0] if folds else None)
     if splits.test is None:
         raise errors.TableError(
             f"{config.data.place} has no test images to compare on; add rows with the split "
             f"{config.data.split_names[2]!r}, or set data.test_fraction"
         )
     for name in config.compare.contestants:
-        if (out / name / LAST).exists():
+        if (out / name / LAST).exists() or (out / name / DIVISION).exists():
             raise errors.OutputError(
                 f"{out / name} holds a run of an earlier comparison; remove it, or choose another folder "
                 "with train.out"
             )
-    results: dict[str, Any] = {"budget": budget_in_words(config), "split": splits.how}
+    how = f"by folds: {len(folds)}, the same for all" if folds else splits.how
+    results: dict[str, Any] = {"budget": budget_in_words(config), "split": how}
     for name in config.compare.contestants:
         found = _run(name, contestant_config(config, name, out), out, progress)
         results["metric"] = found.pop("metric")
-        write_curves(out / f"{name}.csv", found.pop("curves"))
+        if not folds:
+            write_curves(out / f"{name}.csv", found.pop("curves"))
         results[name] = found
     write_atomically(out / "results.json", json.dumps(results, indent=2) + "\n")
     return results

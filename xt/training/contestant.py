@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from xt.config.parser import load_config
+from xt.config.run import RunConfig
 from xt.errors import XTError
 from xt.metrics.summaries import ACCURACIES
 from xt.streaming.memory import peak_bytes, peak_device_bytes
@@ -46,6 +47,8 @@ def run(path: Path) -> dict[str, Any] | None:
     started = time.perf_counter()
     config = load_config(path)
     speaker = Speaker()
+    if config.train.all_folds:
+        return _run_folds(config, speaker, started)
     trained = train(config, report=speaker, evaluate_test=False)
     if not trained.is_main:
         return None
@@ -69,6 +72,29 @@ def run(path: Path) -> dict[str, Any] | None:
         "steps": trained.metrics["steps"],
         "images": summary["images"],
         "curves": trained.curves,
+    }
+
+
+def _run_folds(config: RunConfig, speaker: Speaker, started: float) -> dict[str, Any]:
+    """As `run`, of a model for each fold: the mean of the folds, and all images together with their interval."""
+    from xt.training.folds import train_folds
+
+    trained = train_folds(config, report=speaker)
+    metric = trained.metrics["metric"]
+    found = trained.metrics["metrics"][metric]
+    runs = [json.loads((folder / "metrics.json").read_text(encoding="utf-8")) for folder in trained.models]
+    return {
+        "metric": metric,
+        "score": found["mean"],
+        **{name: found[name] for name in ("std", "folds", "out_of_fold", "interval")},
+        "peak_bytes": peak_bytes(),
+        "peak_device_bytes": peak_device_bytes(),
+        "seconds": time.perf_counter() - started,
+        "cpu_seconds": time.process_time(),
+        "training_seconds": sum(run["training_seconds"] for run in runs),
+        "epochs": max(run["epochs"] for run in runs),
+        "steps": sum(run["steps"] for run in runs),
+        "images": trained.metrics["images"],
     }
 
 

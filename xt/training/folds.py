@@ -222,7 +222,8 @@ def _train_one(
     settings = replace(
         config.train, out=str(folder), fold=fold.number, repeat=fold.repeat, resume="auto", devices=1
     )
-    run.train(replace(config, train=settings), progress=progress, report=report, callbacks=callbacks)
+    told = None if report is None else lambda what, *how_far: report(f"{fold.name}: {what}", *how_far)
+    run.train(replace(config, train=settings), progress=progress, report=told, callbacks=callbacks)
 
 
 def _summary(

@@ -23,7 +23,7 @@ class StageBars:
 
     def __call__(self, what: str, done: int, total: int, values: dict[str, float]) -> None:
         if what not in self.stages:
-            unit = self.steps if what == "train" else "images"
+            unit = self.steps if what.endswith("train") else "images"
             self.stages[what] = self.progress.add(f"{self.prefix}{what}", total=total, unit=unit)
         if "epoch" in values:
             self._print_epoch(values)
