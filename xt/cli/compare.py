@@ -70,6 +70,8 @@ def as_table(results: Mapping[str, Any], config: "RunConfig") -> Table:
     where = "device" if results[config.compare.contestants[0]]["peak_device_bytes"] else "process"
     measured = f"{images} test images"
     if config.train.all_folds:
-        measured = f"{images} images in {config.train.folds} folds: their mean and deviation, and an interval over all images"
+        measured = (
+            f"{images} images in {config.train.folds} folds: mean and deviation, and an interval over all"
+        )
     table.caption = f"{measured}; peak memory of the {where}; {results['budget']}"
     return table

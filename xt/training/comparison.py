@@ -44,8 +44,8 @@ def compare(config: RunConfig, out: str | Path, progress: Progress | None = None
         `cpu_seconds` (of processors, beginning with the imports), `training_seconds`, `epochs`, `images`; and
         `budget`, `metric`, `split`.
         Each contestant's run folder is `out/NAME`, its test predictions lie in `out/NAME/test`, its curves in
-        `out/NAME.csv`. With `train.folds` it is a folder of folds, `score` is the mean of the folds, with `std`, `folds`
-        (each alone), and `out_of_fold` with `interval`: over all images, each by a model that has not seen it.
+        `out/NAME.csv`. With `train.folds` it is a folder of folds, `score` is their mean, with `std`, `folds` (each
+        alone), and `out_of_fold` with `interval`: over all images, each by a model that has not seen it.
     Raises:
         TableError: there are no test images.
         OutputError: the folder holds a comparison already.
