@@ -61,13 +61,13 @@ def _draw(
     share = np.concatenate([[1.0], curve.probabilities])
     axes.step(at, share, where="post", color=colour, label=label, linewidth=1.6)
     with warnings.catch_warnings():
-        # At its ends an interval is not defined: it is as wide as can be then.
+        # At its ends, where all or nobody is left, an interval is not defined.
         warnings.simplefilter("ignore", RuntimeWarning)
         between = curve.confidence_interval(method="log-log")
     low, top = (
-        np.concatenate([[1.0], np.nan_to_num(each.probabilities, nan=end)])
-        for each, end in ((between.low, 0.0), (between.high, 1.0))
+        np.where(np.isnan(each.probabilities), curve.probabilities, each.probabilities)
+        for each in (between.low, between.high)
     )
-    axes.fill_between(at, low, top, step="post", color=colour, alpha=0.12, linewidth=0)
+    axes.fill_between(curve.quantiles, low, top, step="post", color=colour, alpha=0.12, linewidth=0)
     ended = times[~happened]
     axes.plot(ended, curve.evaluate(ended), "|", color=colour, markersize=6)
