@@ -182,7 +182,8 @@ class AnswerEvaluation:
         """Of each image its label, the answer and its numbers, as `xt predict` writes them."""
         names, task = self.table.class_names, self.task
         return [
-            {"label": task.labelled(names, np.asarray(target)), "predicted": task.label(names, decisive)}
+            task.label_cells(names, np.asarray(target))
+            | {"predicted": task.label(names, decisive)}
             | {column: f"{value:.6g}" for column, value in task.cells(names, values).items()}
             for target, decisive, values in zip(
                 self.table.targets, self.decisive, self.probabilities, strict=True

@@ -296,6 +296,10 @@ class AnswerTask(Task):
         """
         return {} if spread is None else {"spread": f"{spread.max():.6g}"}
 
+    def label_cells(self, names: Sequence[str], target: "NDArray[Any]") -> dict[str, str]:
+        """What the table says of an image, as cells by column; see `labelled`."""
+        return {"label": self.labelled(names, target)}
+
     def labelled(self, names: Sequence[str], target: "NDArray[Any]") -> str:
         """What the table says of an image, in a cell: a class by its name, numbers joined by ";".
 

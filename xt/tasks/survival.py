@@ -102,6 +102,9 @@ class Survival(AnswerTask):
         metric.update(torch.zeros(2, 1), torch.tensor([[1.0, 1.0], [2.0, 0.0]]))
         metric.compute()
 
+    def label_cells(self, names: Sequence[str], target: NDArray[Any]) -> dict[str, str]:
+        return {"time": f"{target[0]:.6g}", "event": f"{target[1]:.0f}"}
+
     def label(self, names: Sequence[str], values: NDArray[np.float64]) -> str:
         """The risk."""
         return f"{values[0]:.6g}"
