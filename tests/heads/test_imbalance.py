@@ -8,9 +8,9 @@ from sklearn.metrics import balanced_accuracy_score, f1_score, matthews_corrcoef
 from torchvision.ops import sigmoid_focal_loss
 
 from xt.errors import ConfigError
-from xt.heads import create_head
+from xt.heads import HEADS, create_head
 from xt.heads.classification import best_threshold
-from xt.heads.imbalance import CrossEntropy, LabelCrossEntropy, weights_in_order
+from xt.heads.imbalance import CrossEntropy, GradeCrossEntropy, LabelCrossEntropy, weights_in_order
 
 
 def some(images=40, classes=3, seed=0):
@@ -186,3 +186,43 @@ def test_answers_follow_thresholds_and_probabilities_stay():
         [False, True],
         [False, True],
     ]
+
+
+def grades_one_by_one(logits, targets, weights, gamma):
+    """What `GradeCrossEntropy` is, question by question."""
+    total, questions = 0.0, 0
+    for row, target in zip(logits.tolist(), targets.tolist(), strict=True):
+        for grade, logit in enumerate(row[: target + 1]):
+            p = 1 / (1 + np.exp(-logit if target > grade else logit))
+            total += weights[target] * (1 - p) ** gamma * -np.log(p)
+            questions += 1
+    return total / questions
+
+
+@pytest.mark.parametrize("gamma", [0.0, 2.0])
+def test_grades_are_weighed_question_by_question(gamma):
+    logits, targets, shares = some(classes=4)
+    logits = logits[:, :3]
+    loss = GradeCrossEntropy(4, class_weights=[1.0, 2.0, 0.5, 8.0], class_shares=shares.tolist(), focal=gamma)
+    weights = torch.tensor([1.0, 2.0, 0.5, 8.0]) / (torch.tensor([1.0, 2.0, 0.5, 8.0]) * shares).sum()
+    known = grades_one_by_one(logits, targets, weights.tolist(), gamma)
+    assert float(loss(logits, targets)) == pytest.approx(known)
+    plain = grades_one_by_one(logits, targets, [1.0] * 4, 0.0)
+    assert float(GradeCrossEntropy(4)(logits, targets)) == pytest.approx(plain)
+
+
+def test_what_is_added_for_grades_is_what_who_knows_their_shares_alone_would_say():
+    _, targets, shares = some(classes=4)
+    nothing = torch.zeros(len(targets), 3, dtype=torch.float64, requires_grad=True)
+    GradeCrossEntropy(4, logit_adjustment=1.0, class_shares=shares.tolist())(nothing, targets).backward()
+    assert nothing.grad.abs().max() > 1e-3
+    assert nothing.grad.sum(dim=0).abs().max() < 1e-8
+
+
+def test_the_head_of_grades_takes_them():
+    options = {"class_weights": "balanced"}
+    assert HEADS["ordinal"].needs_class_shares(options)
+    head = create_head("ordinal", dim=8, num_classes=3, **options, class_shares=[0.9, 0.08, 0.02])
+    assert head.criterion.weights.tolist() == pytest.approx([0.3704, 4.1667, 16.6667], rel=1e-3)
+    with pytest.raises(ConfigError, match="both correct for rare classes"):
+        create_head("ordinal", dim=8, num_classes=3, **options, logit_adjustment=1.0)

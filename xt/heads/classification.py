@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from xt.errors import ConfigError
 from xt.heads.base import Head
-from xt.heads.imbalance import ClassLoss, ClassWeights, CrossEntropy, LabelCrossEntropy
+from xt.heads.imbalance import ClassLoss, ClassWeights, CrossEntropy, LabelCrossEntropy, needs_shares
 from xt.heads.pooling import AttentionPooling
 from xt.option_types import Measures
 
@@ -84,8 +84,7 @@ class ClassificationHead(Head):
 
     @classmethod
     def needs_class_shares(cls, options: Mapping[str, Any]) -> bool:
-        asked = options.get("class_weights") is not None or bool(options.get("logit_adjustment"))
-        return asked and options.get("class_shares") is None
+        return needs_shares(options)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         pooled, weights = self.pooling(tokens, mask)

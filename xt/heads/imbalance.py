@@ -161,6 +161,42 @@ class LabelCrossEntropy(ClassLoss):
         return (targets * (1 - self.label_smoothing) + self.label_smoothing / 2).to(logits.dtype)
 
 
+class GradeCrossEntropy(CrossEntropy):
+    """Of K grades: whether each but the highest is exceeded, asked of those images that reach it; targets (B,).
+
+    A weight is that of an image in all its questions.
+    """
+
+    def prior(self, shares: Tensor) -> Tensor:
+        above = shares.flip(0).cumsum(dim=0).flip(0)[1:]
+        return above.log() - shares[:-1].log()
+
+    def plain(self, logits: Tensor, targets: Tensor) -> Tensor:
+        each, comes_up = self._questions(logits, targets)
+        return (each * comes_up).sum() / comes_up.sum().clamp(min=1)
+
+    def weighed(self, logits: Tensor, targets: Tensor) -> Tensor:
+        each, comes_up = self._questions(logits, targets)
+        if self.focal:
+            each = each * (1 - (-each).exp()).clamp(min=0) ** self.focal
+        if self.weights is not None:
+            each = each * self.weights.to(logits.dtype)[targets][:, None]
+        return (each * comes_up).sum() / comes_up.sum().clamp(min=1)
+
+    def _questions(self, logits: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, K - 1) the loss of each question, and whether it comes up."""
+        grade = torch.arange(logits.shape[1], device=logits.device)
+        exceeded = (targets[:, None] > grade).to(logits.dtype)
+        each = F.binary_cross_entropy_with_logits(logits, exceeded, reduction="none")
+        return each, targets[:, None] >= grade
+
+
+def needs_shares(options: Mapping[str, Any]) -> bool:
+    """Whether a head with these options has to be told the shares of the classes, and is not."""
+    asked = options.get("class_weights") is not None or bool(options.get("logit_adjustment"))
+    return asked and options.get("class_shares") is None
+
+
 def weights_in_order(given: Any, class_names: Sequence[str]) -> Any:
     """Class weights that are given by name in the order of the classes, 1 for those that are not named; others as they
     are.

@@ -1,12 +1,17 @@
 """Grades: classes that have an order."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xt.errors import ConfigError
 from xt.heads.base import Head
+from xt.heads.imbalance import ClassWeights, GradeCrossEntropy, needs_shares
 from xt.heads.pooling import AttentionPooling
+from xt.option_types import Measures
 
 
 class OrdinalHead(Head):
@@ -20,12 +25,29 @@ class OrdinalHead(Head):
         num_classes: K, at least 2.
         num_heads: of the attention pooling.
         dropout: share of the pooled values dropped in training, in [0, 1).
+        class_weights: 'balanced', or how much images of each grade count, by name or in order; see `ClassLoss`.
+        focal: gamma of the focal loss, >= 0, in each question; see there.
+        logit_adjustment: tau, >= 0; see there.
+        class_shares: K shares of the training images that are of each grade, measured where they are needed.
+
+    Raises:
+        ConfigError: a value is out of range, or does not fit the others.
     """
 
     task = "ordinal"
     target_columns = 0
 
-    def __init__(self, dim: int, num_classes: int, num_heads: int = 4, dropout: float = 0.0) -> None:
+    def __init__(
+        self,
+        dim: int,
+        num_classes: int,
+        num_heads: int = 4,
+        dropout: float = 0.0,
+        class_weights: ClassWeights = None,
+        focal: float = 0.0,
+        logit_adjustment: float = 0.0,
+        class_shares: Measures = None,
+    ) -> None:
         super().__init__()
         if num_classes < 2:
             raise ConfigError(
@@ -35,6 +57,17 @@ class OrdinalHead(Head):
         self.dropout = nn.Dropout(dropout)
         self.num_logits = num_classes - 1
         self.exceeded = nn.Linear(dim, num_classes - 1)
+        self.criterion = GradeCrossEntropy(
+            num_classes,
+            class_weights=class_weights,
+            focal=focal,
+            logit_adjustment=logit_adjustment,
+            class_shares=class_shares,
+        )
+
+    @classmethod
+    def needs_class_shares(cls, options: Mapping[str, Any]) -> bool:
+        return needs_shares(options)
 
     def forward(self, tokens: Tensor, mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """(B, K - 1) logits, and each token's weight."""
@@ -43,12 +76,8 @@ class OrdinalHead(Head):
 
     def loss(self, logits: Tensor, targets: Tensor) -> Tensor:
         """Targets: (B,) class numbers."""
-        grade = torch.arange(logits.shape[1], device=logits.device)
-        comes_up = targets[:, None] >= grade
-        each = F.binary_cross_entropy_with_logits(
-            logits, (targets[:, None] > grade).to(logits.dtype), reduction="none"
-        )
-        return (each * comes_up).sum() / comes_up.sum().clamp(min=1)
+        loss: Tensor = self.criterion(logits, targets)
+        return loss
 
     def probabilities(self, logits: Tensor) -> Tensor:
         """(B, K), a distribution over the classes."""
