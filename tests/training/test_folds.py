@@ -11,11 +11,13 @@ import pytest
 from lightning.pytorch import Callback
 
 import xt
+from tests.training.dense_toy import dense_config, dense_table
 from tests.training.marked_patients import SMALLEST, marked_patients
 from tests.training.toy import toy_config
 from xt.cli.main import main
 from xt.errors import CheckpointError, ConfigError, DataWarning, OutputError
 from xt.prediction import Ensemble, Predictor
+from xt.training import run
 from xt.training.checkpoints import load_trained
 from xt.training.folds import FoldsResult, train_folds
 
@@ -198,3 +200,67 @@ def test_one_model_of_them_is_a_run_like_others(found) -> None:
     assert list(model.config.class_names) == ["healthy", "ill"]
     with pytest.raises(CheckpointError, match=r"holds 2 models of folds; name one of them, such as .*fold-1"):
         load_trained(found.folder)
+
+
+def test_folds_trained_as_runs_of_their_own_are_put_together(found, table, tmp_path) -> None:
+    out = tmp_path / "folds"
+    run.train(config_of(table, out / "fold-2", fold=2))
+    assert not (out / "folds.csv").exists()
+    trained = []
+    train_folds(
+        config_of(table, out), report=lambda what, done, total, values: trained.append(what.split(":")[0])
+    )
+    assert set(trained) == {"fold-1"}
+    assert (out / "out_of_fold.csv").read_text() == found.table.read_text()
+    with pytest.raises(ConfigError, match=r"train.folds is for several models"):
+        run.train(config_of(table, tmp_path / "one"))
+
+
+def test_a_model_that_held_out_other_images_is_not_taken(table, tmp_path) -> None:
+    out = tmp_path / "folds"
+    run.train(config_of(table, out / "fold-1", epochs=1, fold=1))
+    rows = (out / "fold-1" / "held_out.csv").read_text().splitlines()
+    (out / "fold-1" / "held_out.csv").write_text("\n".join(rows[:-1]) + "\n")
+    with pytest.raises(CheckpointError, match=r"fold-1 is of other images"):
+        train_folds(config_of(table, out, epochs=1))
+
+
+def test_workers_answer_together(found, table, tmp_path) -> None:
+    images = [str(table.parent / f"p{number}_0.tif") for number in (6, 7)]
+    here = xt.predict(found.folder, images, tmp_path / "here", overlay=False, device="cpu")
+    there = xt.predict(found.folder, images, tmp_path / "there", overlay=False, device="cpu", workers=1)
+    assert not there.failed
+    assert [one.values for one in there.images] == [one.values for one in here.images]
+
+
+def test_embeddings_are_of_one_model(found, table, tmp_path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"embeddings of several models have nothing in common: name one of .*fold-1"
+    ):
+        xt.predict(found.folder, str(table.parent / "p6_0.tif"), tmp_path, embeddings=True)
+
+
+def test_masks_are_measured_in_folds_and_not_put_together(tmp_path) -> None:
+    scenes = dense_table(tmp_path / "scenes", train=3, val=1, test=1)
+    config = dense_config(
+        scenes,
+        tmp_path / "folds",
+        data={"validation_fraction": 0},
+        train={"epochs": 1, "folds": 2, "checkpoint_every": "epoch"},
+    )
+    result = train_folds(config)
+    rows = pd.read_csv(result.table)
+    assert list(rows.columns[:3]) == ["image", "fold", "repeat"]
+    assert (len(rows), rows["fold"].nunique()) == (4, 2)
+    miou = result.metrics["metrics"]["mean_iou"]
+    assert miou["mean"] == pytest.approx(np.mean(miou["folds"]))
+    assert "out_of_fold" not in miou
+    assert "mean_iou" in rows
+    for refused in (
+        lambda: xt.predict(result.folder, str(scenes.parent / "test_0.tif"), tmp_path / "found"),
+        lambda: xt.evaluate(result.folder, str(scenes)),
+    ):
+        with pytest.raises(
+            ConfigError, match=r"answer about every place.*not put together: name one.*fold-1"
+        ):
+            refused()

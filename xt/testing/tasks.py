@@ -191,6 +191,23 @@ class TaskContract:
         assert written == json.loads(json.dumps(summary, allow_nan=False))
         assert not any(isinstance(value, float) and math.isnan(value) for value in summary.values())
 
+    def test_what_several_models_found_is_put_together(self, table: ImageTable) -> None:
+        model = self.model()
+        found = self.task.evaluate(model, table, self.reading)
+        told = found.of_each()
+        assert len(told) == len(found.table) == len(table)
+        assert all(row.keys() == told[0].keys() for row in told)
+        order = np.array([3, 4, 5, 0, 1, 2])
+        arrays = {name: array[order] for name, array in found.arrays.items()}
+        pooled = self.task.of(model.config).pooled(found.table.subset(order), arrays, None)
+        assert (pooled is None) == self.task.about_places
+        if pooled is not None:
+            assert pooled.metrics == pytest.approx(found.metrics, nan_ok=True)
+            assert [row["label"] for row in pooled.of_each()] == [told[place]["label"] for place in order]
+            together = found.averaged([found])
+            assert together.metrics == pytest.approx(found.metrics, nan_ok=True)
+            assert together.summary().keys() == found.summary().keys()
+
     def test_validation_is_evaluation(self, table: ImageTable) -> None:
         model, settings, logged = self.model().eval(), self.task.Evaluation(), Logged()
         dataset = self.task.dataset(table, self.reading)
