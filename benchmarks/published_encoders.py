@@ -1,6 +1,6 @@
 """The tables of docs/encoders.md: what region encoders take, and what training a part of one takes."""
 
-from tables import Measured, Row, Table, rows, words
+from tables import Measured, Row, Table, lines, rows, words
 
 PAGE = "docs/encoders.md"
 CODE = ("xt/region_encoders", "xt/streaming/map.py", "xt/streaming/replay.py", "xt/model/frozen.py")
@@ -27,19 +27,17 @@ def training(measured: Measured) -> str:
     )
 
 
-def nuclei(measured: Measured) -> str:
-    """Of each network the mean over seeds, and how far it is behind the convolutional one."""
-    found = averages(measured, "model", "dice")
-    best = found.pop("convnext_atto")
-    others = "; ".join(
-        f"{name} {dice:.3f} ({abs(dice - best):.3f} {'less' if dice < best else 'more'})"
-        for name, dice in found.items()
-    )
-    seeds = len({row["seed"] for row in measured.rows})
-    return (
-        f"Dice of all held-out pixels after {measured.content['cpu_seconds']:.0f} processor seconds each, from chance "
-        f"(seeds: {seeds}): convnext_atto {best:.3f}; {others} ({measured.origin})."
-    )
+def nuclei(measured: Measured) -> list[list[str]]:
+    """A line for each network: every seed's figures."""
+    table = []
+    for model in dict.fromkeys(row["model"] for row in measured.rows):
+        found = [row for row in measured.rows if row["model"] == model]
+        shown = [
+            ", ".join(f"{row[key]:.{digits}f}" for row in found)
+            for key, digits in (("dice", 3), ("mean_dice", 3), ("steps", 0))
+        ]
+        table.append([model, *shown])
+    return table
 
 
 def pooling(measured: Measured) -> str:
@@ -57,13 +55,6 @@ def pooling(measured: Measured) -> str:
     return (
         f"Accuracy over {seeds} seeds, lowest to highest in brackets: {'; '.join(parts)} ({measured.origin})."
     )
-
-
-def averages(measured: Measured, group: str, value: str) -> dict[str, float]:
-    groups: dict[str, list[float]] = {}
-    for row in measured.rows:
-        groups.setdefault(row[group], []).append(row[value])
-    return {name: sum(values) / len(values) for name, values in groups.items()}
 
 
 TABLES = {
@@ -87,7 +78,7 @@ TABLES = {
         page=PAGE,
         results="encoders_nuclei",
         code=(*CODE, "xt/heads", "xt/model/dense.py"),
-        write=words(nuclei),
+        write=lines(["", "Dice of all pixels, by seed", "mean Dice of the images", "steps"], nuclei),
     ),
     "pooling": Table(page=PAGE, results="pooling", code=CODE, write=words(pooling)),
 }
