@@ -346,7 +346,7 @@ class XT(nn.Module):
 
     def _prepare(
         self, images: Any, grids: Sequence[Regions] | None
-    ) -> tuple[list[Any] | Tensor, Sequence[RegionGrid]]:
+    ) -> tuple[list[Any] | Tensor, Sequence[Regions]]:
         """The images opened, with their grids; refused if the model cannot take them."""
         if isinstance(images, Tensor):
             check_tensor(images)
