@@ -2,9 +2,10 @@
 
     python benchmarks/encoders_training.py                      both, on two cores
     python benchmarks/encoders_training.py --only lora          ViT-L/16 with LoRA on 2,048 x 2,048
+    python benchmarks/encoders_training.py --only plan          what xt plan says of that step, and of larger images
     python benchmarks/encoders_training.py --only frozen        a frozen ViT-S/16 beside its bare forward passes
 
-Weights are random: they change neither.
+Weights are random: they change neither. With --only, the day's other rows are kept.
 """
 
 import argparse
@@ -13,9 +14,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from datetime import date
 from typing import Any
 
-from common import peak_bytes, print_table, write_results
+from common import RESULTS, peak_bytes, print_table, write_results
 
 THREADS = 2
 
@@ -36,6 +38,10 @@ def main() -> int:
         found = subprocess.run(command, check=True, capture_output=True, text=True).stdout
         rows.append({"step": name, **json.loads(found.splitlines()[-1])})
         print_table(rows[-1:])
+    path = RESULTS / f"encoders_training-{date.today()}.json"
+    if path.is_file():
+        done = {row["step"] for row in rows}
+        rows += [row for row in json.loads(path.read_text())["rows"] if row["step"] not in done]
     print(f"wrote {write_results('encoders_training', rows, threads=THREADS)}")
     return 0
 
@@ -53,6 +59,19 @@ def lora() -> dict[str, Any]:
         "wall_s": round(wall, 1),
         "trained_share": learning / sum(p.numel() for p in model.parameters()),
     }
+
+
+def plan() -> dict[str, Any]:
+    """What is planned for the step of `lora`, a larger image, and a slide of which a fifth is tissue."""
+    import xt
+
+    model = _model("vit_large_patch16_224", 256, adapter="lora:8")
+    images = {"2,048": ((2048, 2048), 1.0), "8,192": ((8192, 8192), 1.0), "slide": ((100_000, 80_000), 0.2)}
+    found: dict[str, Any] = {}
+    for name, (size, share) in images.items():
+        step = xt.plan(model, size, share=share).training()
+        found |= {f"{name} GB": round(step.peak_bytes / 1e9, 2), f"{name} s": round(step.seconds or 0)}
+    return found
 
 
 def frozen() -> dict[str, Any]:
@@ -117,7 +136,7 @@ def _timed(work: Callable[[], None]) -> tuple[float, float]:
     return time.process_time() - processor, time.perf_counter() - wall
 
 
-MEASURES: dict[str, Callable[[], dict[str, Any]]] = {"lora": lora, "frozen": frozen}
+MEASURES: dict[str, Callable[[], dict[str, Any]]] = {"lora": lora, "plan": plan, "frozen": frozen}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -17,11 +17,13 @@ def _of(mode: str) -> object:
 
 def training(measured: Measured) -> str:
     found = {row["step"]: row for row in measured.rows}
-    lora, frozen = found["lora"], found["frozen"]
+    lora, plan, frozen = found["lora"], found["plan"], found["frozen"]
     return (
         f"One step of `{lora['encoder']}` with LoRA of rank 8 on {lora['image']:,} x {lora['image']:,} pixels: "
         f"{lora['peak_gb']:.2f} GB of process memory, {lora['cpu_s']:.0f} processor seconds; "
-        f"{100 * lora['trained_share']:.2f} % of the weights learn. A frozen `{frozen['encoder']}` on "
+        f"{100 * lora['trained_share']:.2f} % of the weights learn. `xt plan` says "
+        f"{plan['2,048 GB']:.2f} GB for it, {plan['8,192 GB']:.2f} GB for 8,192 x 8,192, and {plan['slide GB']:.2f} GB "
+        f"for a slide of 100,000 x 80,000 of which a fifth is tissue. A frozen `{frozen['encoder']}` on "
         f"{frozen['image']:,} x {frozen['image']:,}: {frozen['median_ratio']:.3f} times its bare forward passes, "
         f"median of five rounds by turns ({measured.origin})."
     )
