@@ -40,7 +40,7 @@ class ClassificationHead(Head):
     """
 
     task = "classification"
-    target_columns = 0
+    target_columns: ClassVar[int | None] = 0
     can_be_calibrated = True
     Loss: ClassVar[type[ClassLoss]] = CrossEntropy
 
