@@ -6,7 +6,7 @@ import dataclasses
 import inspect
 import re
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import cache
 from typing import Any, Literal, NamedTuple, get_args, get_origin
 
@@ -75,10 +75,21 @@ def _groups() -> dict[str, list[_Line]]:
         if section == "data":
             lines[section, ""] = _Line("data.kind", all_keys()["data.kind"].type, _KIND, tuple(found))
         for line in sorted(lines.values(), key=lambda line: len(line.owners)):
-            of = f"of {', '.join(line.owners)}" if len(line.owners) < len(found) else "of all"
-            title = f"{section} {of}" if len(found) > 1 else f"{section}: {about[section].rstrip('.')}"
+            title = (
+                f"{section} {_of(line.owners, list(found))}"
+                if len(found) > 1
+                else f"{section}: {about[section].rstrip('.')}"
+            )
             groups.setdefault(title, []).append(line)
     return groups
+
+
+def _of(owners: Sequence[str], everyone: Sequence[str]) -> str:
+    """Whose some keys are, in few words."""
+    others = [name for name in everyone if name not in owners]
+    if not others:
+        return "of all"
+    return f"of all but {', '.join(others)}" if len(others) < len(owners) else f"of {', '.join(owners)}"
 
 
 def _lines(cls: type, prefix: str) -> Iterator[tuple[str, Any, str]]:
