@@ -443,3 +443,13 @@ def test_a_task_of_one_s_own_brings_its_keys(tmp_path: Path, monkeypatch: pytest
     assert load_config(_yaml(tmp_path, MODEL)).model.head == "classification"
     with pytest.raises(ConfigError, match="a task is a class derived from"):
         load_config(_yaml(tmp_path, MODEL), ["--model.head=broken"])
+
+
+def test_what_is_missing_is_named_whatever_else_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("data: {table: slides.csv}\nlabels: {label_columns: [grade]}\n")
+    with pytest.raises(ConfigError, match=r"model\.encoder is missing"):
+        load_config(path)
+    path.write_text("data: {table: slides.csv}\nmodel: {encodr: convnext_atto}\n")
+    with pytest.raises(ConfigError, match=r"unknown key 'model\.encodr'; did you mean 'model\.encoder'"):
+        load_config(path)

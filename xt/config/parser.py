@@ -117,7 +117,13 @@ class _Given:
 
     def check_keys(self, kind: str, task: str) -> None:
         """Refuse keys that a configuration with this kind of source and this task does not have."""
-        known = keys_here(kind, task) | self.not_meant
+        self._check(keys_here(kind, task) | self.not_meant, kind, task)
+
+    def check_names(self) -> None:
+        """Refuse keys that no configuration has."""
+        self._check(set(all_keys()) | self.not_meant, "", "")
+
+    def _check(self, known: set[str], kind: str, task: str) -> None:
         parts = {name.rpartition(".")[0] for name in known} | set(sections())
         free = tuple(f"{name}." for name in known if is_mapping(all_keys()[name].type))
         typed = [name for name, _ in self.typed]
@@ -139,7 +145,7 @@ def _build(values: Mapping[str, Any], overrides: Sequence[str], source: str) -> 
         # Where only features are there, nothing finds them.
         of_model.setdefault("encoder", "features")
     if not of_model.get("encoder"):
-        given.check_keys("", "")
+        given.check_names()
         raise ConfigError(
             f"{source}: model.encoder is missing; name a region encoder, any timm model with feature maps such as "
             "convnext_atto"
