@@ -155,9 +155,13 @@ def test_another_checkpoint_is_refused(checkpoint, images, out, tmp_path, capsys
     assert f"{out} holds results of another checkpoint" in capsys.readouterr().err
     assert len(table(out)) == 3
     # A folder's own records tell of nothing that is thrown away, nor bring it back.
-    assert {MANIFEST, folder_files.SCENES, folder_files.DETECTIONS, folder_files.DETECTIONS_IMAGES} == set(
-        TOGETHER
-    )
+    assert set(TOGETHER) == {
+        MANIFEST,
+        folder_files.SCENES,
+        folder_files.DETECTIONS,
+        folder_files.DETECTIONS_IMAGES,
+        folder_files.EMBEDDINGS,
+    }
     with Manifest(out, file_sha256(other)) as manifest:
         entry = {"stem": "gone", "version": [], "row": {"image": "gone.tif", "predicted": "x"}}
         manifest.add(Outcome(unit=WorkUnit(image="gone.tif", stem="gone")), entry)

@@ -195,9 +195,11 @@ def test_groups_in_two_spellings_are_said(tmp_path) -> None:
 def test_splits_of_the_table_that_part_a_group_are_said(tmp_path) -> None:
     rows = ["a.tif,x,P1,train", "b.tif,y,P1,test", "c.tif,x,P2,train", "d.tif,y,P3,val", "e.tif,y,P3,other"]
     source = files(tmp_path, "\n".join(["image,label,patient,split", *rows]))
-    with pytest.warns(UserWarning, match="parts") as caught:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         load_splits(source, ClassificationLabels(), ModelConfig(encoder="none"))
     said = [str(one.message) for one in caught if "parts" in str(one.message)]
+    assert any("images of the splits 'other' (1) are left out" in str(one.message) for one in caught)
     assert len(said) == 1
     assert "parts 1 group of data.group_column, such as 'P1' (in training and test)" in said[0]
 

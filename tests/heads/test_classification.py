@@ -9,6 +9,10 @@ from xt.errors import ConfigError
 from xt.heads import HEADS, Head, create_head
 
 OF_WHOLE_IMAGES = [name for name, head in HEADS.items() if issubclass(head, Head)]
+ANSWERS = {
+    "grade": {"head": "ordinal", "class_names": ["low", "high"], "options": {"num_heads": 2}},
+    "size": {"head": "regression", "class_names": ["size"], "options": {"num_heads": 2}},
+}
 
 
 # Those whose loss takes class numbers, and times with events.
@@ -18,6 +22,10 @@ CLASSES, TIMES = ("classification", "ordinal"), ("survival", "survival_intervals
 def head_of(name="classification", **options):
     torch.manual_seed(0)
     usual = {"dim": 8, "num_classes": 1 if name in TIMES else 3, "num_heads": 2}
+    if name == "multitask":
+        # Its answers have heads of their own.
+        del usual["num_heads"]
+        usual["answers"] = ANSWERS
     return create_head(name, **(usual | options)).double()
 
 
@@ -78,6 +86,7 @@ def test_every_parameter_gets_a_gradient(name):
     head = head_of(name)
     targets = torch.tensor([0, 2]) if name in CLASSES else torch.rand(2, 3)
     targets = torch.tensor([[1.0, 1], [2, 1]]) if name in TIMES else targets
+    targets = torch.tensor([[0, 1.5], [1, -0.5]]) if name == "multitask" else targets
     head.loss(head(tokens_of(2, 5, 8))[0], targets).backward()
     # What moves all risks alike does not matter to Cox.
     moves = {key for key, _ in head.named_parameters()} - (

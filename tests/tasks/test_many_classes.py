@@ -62,8 +62,16 @@ def test_files_of_8142_classes(tmp_path: Path) -> None:
     probabilities[:3, 17] = 2
     table = ImageTable("t", tuple(Path(f"{row}.jpg") for row in range(6)), targets, names)
     AnswerEvaluation(TASKS["classification"], table, probabilities, 1.0).write(tmp_path)
-    assert {path.name for path in tmp_path.iterdir()} == {"metrics.json", "predictions.csv", "confusion.csv"}
-    assert sum(path.stat().st_size for path in tmp_path.iterdir()) < 8000
+    assert {path.name for path in tmp_path.iterdir()} == {
+        "metrics.json",
+        "predictions.csv",
+        "confusion.csv",
+        "evaluation.html",
+    }
+    written = {path.name: path.stat().st_size for path in tmp_path.iterdir()}
+    page = written.pop("evaluation.html")
+    assert sum(written.values()) < 8000
+    assert page < 200_000
     with (tmp_path / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["correct"] for row in rows] == ["0", "1", "1", "0", "0", "0"]

@@ -60,7 +60,7 @@ def test_biases_norms_and_scales_have_no_weight_decay() -> None:
 @pytest.mark.parametrize(
     ("encoder", "region_size", "first", "last", "layers"),
     [
-        ("swin_tiny_patch4_window7_224", 224, "patch_embed.proj.weight", "layers_3.blocks.1.mlp", 13),
+        ("swin_tiny_patch4_window7_224", 224, "model.patch_embed.proj.weight", "model.norm", 13),
         ("hiera_tiny_224", 224, "model.patch_embed.proj.weight", "model.blocks.11.mlp", 13),
         ("resnet18", 64, "conv1.weight", "layer4.1.conv2.weight", 9),
     ],

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "xt compare classification --data.table slides.csv --train.out runs/compared",
-    "xt compare mine.yaml --folds 5 --train.out runs/folds",
     "xt compare mine.yaml --compare.contestants '[downsample, xt]' --train.out runs/two",
 )
 USAGE = "xt compare CONFIG [--folds K] [--section.key=value ...]   (results go to train.out)"

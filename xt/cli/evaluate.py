@@ -14,7 +14,6 @@ from xt.images.bands import ALPHAS
 EXAMPLES = (
     "xt evaluate runs/first slides.csv --out measured",
     "xt evaluate runs/first slides.csv --split val",
-    "xt evaluate runs/first slides.csv --against runs/second --out compared",
 )
 
 

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 EXAMPLES = (
     "xt info slides/one.tif",
-    "xt info runs/slides/model.safetensors",
     "xt info slides/one.tif --region-size 512 --foreground tissue",
 )
 # Every supported region encoder's last feature map has one cell for 32 x 32 pixels.

@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "xt train classification --data.table slides.csv --train.out runs/first",
     "xt train mine.yaml --optim.lr 1e-4 --train.out runs/second",
-    "xt train mine.yaml --folds 5 --data.group_column patient --train.out runs/folds",
 )
 USAGE = (
     "xt train CONFIG [--resume] [--folds K [--repeats R]] [--whole] [--devices N] [--nodes M] [--region-parallel R] "

@@ -203,7 +203,7 @@ class TaskContract:
         assert (pooled is None) == self.task.about_places
         if pooled is not None:
             assert pooled.metrics == pytest.approx(found.metrics, nan_ok=True)
-            assert [row["label"] for row in pooled.of_each()] == [told[place]["label"] for place in order]
+            assert pooled.of_each() == [told[place] for place in order]
             together = found.averaged([found])
             assert together.metrics == pytest.approx(found.metrics, nan_ok=True)
             assert together.summary().keys() == found.summary().keys()

@@ -1,6 +1,7 @@
 """A trained model and its run's configuration, from whatever a run left."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -57,8 +58,13 @@ def load_trained(path: str | Path) -> tuple[XT, RunConfig | None]:
         model = model_with_weights(config.model, weights, path)
         model.config = config.model
         return model, config
-    beside = path.parent / "config.yaml"
-    return load_model(path), load_config(beside) if beside.exists() else None
+    model, beside = load_model(path), path.parent / "config.yaml"
+    if not beside.exists():
+        return model, None
+    config = load_config(beside)
+    # A run of before there were readouts does not say which it has; its model does.
+    made = replace(config.model, readout=config.model.readout or model.config.readout)
+    return model, replace(config, model=made)
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
