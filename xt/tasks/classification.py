@@ -54,6 +54,10 @@ class Classification(AnswerTask):
         place = int(decisive.argmax())
         return [f"{names[place]} ({values[place]:.1%})"]
 
+    def leading(self, values: NDArray[np.float64], decisive: NDArray[np.float64]) -> NDArray[np.float64]:
+        """By which of the two a class leads over the next one."""
+        return decisive
+
     def certainty(
         self,
         values: NDArray[np.float64],
@@ -61,8 +65,8 @@ class Classification(AnswerTask):
         spread: NDArray[np.float64] | None = None,
     ) -> dict[str, object]:
         """The probability of the class that is said; in doubt by its lead over the next one."""
-        said = int(decisive.argmax())
-        lead = float(decisive[said] - np.delete(decisive, said).max(initial=0.0))
+        said, sure = int(decisive.argmax()), self.leading(values, decisive)
+        lead = float(sure[said] - np.delete(sure, said).max(initial=0.0))
         return certain_columns(values[said], lead, None if spread is None else spread[said])
 
     def measures(self, num_outputs: int, sync: bool) -> "dict[str, Metric | MetricCollection]":

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xt.data.label_columns import ReadLabels, grades
-from xt.tasks.certainty import certain_columns
 from xt.tasks.classification import Classification
 from xt.tasks.label_fields import ClassLabels
 
@@ -41,16 +40,9 @@ class Ordinal(Classification):
     def label_reader(self, labels: Any) -> ReadLabels:
         return grades
 
-    def certainty(
-        self,
-        values: NDArray[np.float64],
-        decisive: NDArray[np.float64],
-        spread: NDArray[np.float64] | None = None,
-    ) -> dict[str, object]:
-        """As of classes, the lead being that of probabilities: what is decisive of a grade is all or nothing."""
-        said = int(decisive.argmax())
-        lead = float(values[said] - np.delete(values, said).max(initial=0.0))
-        return certain_columns(values[said], lead, None if spread is None else spread[said])
+    def leading(self, values: NDArray[np.float64], decisive: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Probabilities: what is decisive of a grade is all or nothing."""
+        return values
 
     def cells(self, names: Sequence[str], values: NDArray[np.float64]) -> dict[str, float]:
         """The probabilities, and the expected rank, which counts from 0."""
