@@ -63,6 +63,10 @@ MAY_IMPORT = {
         "machine", "output", "progress", "images", "regions", "labels", "model", "data", "config", "results", "tasks",
         "prediction", "training", "planning",
     },
+    "viewer": {
+        "machine", "output", "progress", "images", "regions", "labels", "heads", "model", "data", "config", "results",
+        "tasks", "prediction",
+    },
     "authors": {"output"},
     "doctor": {"machine", "images", "streaming", "region_encoders", "recipes", "config"},
     "testing": {

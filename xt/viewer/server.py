@@ -1,0 +1,129 @@
+"""The viewer's server: uvicorn in a thread of its own, so that a notebook or a command goes on."""
+
+from __future__ import annotations
+
+import socket
+import threading
+from types import TracebackType
+from typing import Any, Self
+
+from starlette.types import ASGIApp
+
+from xt.errors import ConfigError, MissingPackageError, OptionError
+from xt.viewer.guard import LOOPBACK
+
+HOST = "127.0.0.1"
+_SECONDS_TO_START = 30
+_SECONDS_TO_STOP = 5
+
+
+class Server:
+    """Answers until it is closed.
+
+        with Server(application(viewer, secret=secret), secret) as server:
+            print(server.address)
+
+    Args:
+        app: behind a guard with this secret.
+        host: the name or address that it listens at; another than this machine's own opens it to others.
+        port: 0 for any that is free.
+    Raises:
+        ConfigError: the port is taken, or the host is not of this machine.
+    """
+
+    def __init__(self, app: ASGIApp, secret: str, host: str = HOST, port: int = 0) -> None:
+        uvicorn = import_uvicorn()
+        self.host, self._secret = host, secret
+        self._socket = _listening(host, port)
+        self.port: int = self._socket.getsockname()[1]
+        settings = uvicorn.Config(
+            app, log_level="warning", access_log=False, ws="auto", timeout_graceful_shutdown=2
+        )
+        self._server = uvicorn.Server(settings)
+        self._thread = threading.Thread(target=self._run, name="xt-view-server", daemon=True)
+
+    @property
+    def is_open_to_others(self) -> bool:
+        return self.host not in LOOPBACK
+
+    @property
+    def address(self) -> str:
+        """To be opened in a browser, with the secret."""
+        name = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{name}:{self.port}/?secret={self._secret}"
+
+    def start(self) -> Self:
+        self._thread.start()
+        waited = threading.Event()
+        for _ in range(_SECONDS_TO_START * 100):
+            if self._server.started or not self._thread.is_alive():
+                break
+            waited.wait(0.01)
+        if not self._server.started:
+            raise ConfigError(f"the viewer's server at {self.host}:{self.port} did not start")
+        return self
+
+    def wait(self) -> None:
+        """Until it is stopped, as by an interrupt."""
+        while self._thread.is_alive():
+            self._thread.join(0.5)
+
+    def close(self) -> None:
+        self._server.should_exit = True
+        if self._thread.is_alive():
+            self._thread.join(_SECONDS_TO_STOP)
+        self._socket.close()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self) -> None:
+        self._server.run(sockets=[self._socket])
+
+
+def hosts_of(host: str) -> tuple[str, ...]:
+    """The names that a server listening at this host may be asked by; for `Guard`."""
+    everywhere = ("0.0.0.0", "::")
+    own = (socket.gethostname(), socket.getfqdn(), *_addresses()) if host in everywhere else (host,)
+    return tuple(dict.fromkeys((*LOOPBACK, *own)))
+
+
+def import_uvicorn() -> Any:
+    """The server's package.
+
+    Raises:
+        MissingPackageError: it is not installed.
+    """
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise MissingPackageError(
+            'the viewer needs further packages: pip install "xt-vision[viewer]"'
+        ) from error
+    return uvicorn
+
+
+def _addresses() -> list[str]:
+    try:
+        return [str(found[4][0]) for found in socket.getaddrinfo(socket.gethostname(), None)]
+    except OSError:
+        return []
+
+
+def _listening(host: str, port: int) -> socket.socket:
+    try:
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+    except OSError as error:
+        raise OptionError(
+            f"the viewer cannot listen at {host}, port {port} ({error.strerror}): choose another <port>, or leave it "
+            "out for any that is free"
+        ) from error
+    return listening

@@ -1,0 +1,138 @@
+"""One image as it is looked at: its facts, tiles, and what stands at a place."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from xt.errors import ConfigError
+from xt.images import LargeImage
+from xt.viewer.cache import PictureCache
+from xt.viewer.looks import COLOUR_MAPS, Look, band_limits, default_look
+from xt.viewer.pictures import Picture, encode
+from xt.viewer.pyramid import TILE, Pyramid
+from xt.viewer.scale import metres_per_pixel
+
+_THUMBNAIL = 256
+
+
+class ViewedImage:
+    """An open image with its tiles; safe to use from many threads.
+
+    Attributes:
+        number: by which the browser asks for it.
+        name: to be shown; text, never markup.
+        look: how it is shown at first.
+    """
+
+    def __init__(self, number: int, name: str, image: LargeImage, cache: PictureCache) -> None:
+        self.number, self.name, self.image = number, name, image
+        self.pyramid = Pyramid(image)
+        self.limits = _limits(image, self.pyramid)
+        self.look = default_look(image, self.limits)
+        self._cache = cache
+
+    def facts(self) -> dict[str, Any]:
+        """What the page has to know, fit for JSON."""
+        image = self.image
+        names = image.channel_names or [""] * image.channels
+        return {
+            "number": self.number,
+            "name": self.name,
+            "height": image.shape[0],
+            "width": image.shape[1],
+            "deepest": self.pyramid.deepest,
+            "tile": TILE,
+            "dtype": str(image.dtype),
+            "channels": [
+                {"number": number, "name": name or f"band {number + 1}", "low": low, "high": high}
+                for number, (name, (low, high)) in enumerate(zip(names, self.limits, strict=True))
+            ],
+            "microns_per_pixel": image.microns_per_pixel,
+            "metres_per_pixel": metres_per_pixel(image),
+            "crs": image.crs,
+            "look": self.look.as_json,
+            "colour_maps": list(COLOUR_MAPS),
+        }
+
+    def tile(self, zoom: int, y: int, x: int, look: Look | None = None) -> Picture:
+        """A tile of 256 x 256 pixels.
+
+        Raises:
+            ShapeError: there is no such tile.
+            ConfigError: the look is not for this image.
+            ImageError: the file is damaged there.
+        """
+        look = look or self.look
+        self.pyramid.window(zoom, y, x)
+        return self._cache.get(
+            (self.number, "image", look, zoom, y, x), lambda: self._drawn(zoom, y, x, look)
+        )
+
+    def thumbnail(self) -> Picture:
+        """The whole image, at most 256 pixels a side."""
+
+        def draw() -> Picture:
+            from PIL import Image
+
+            colours = self.look.colour(*self.pyramid.whole(2 * _THUMBNAIL))
+            picture = Image.fromarray(colours)
+            picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
+            return encode(np.asarray(picture), exact=not self._is_photo(self.look))
+
+        return self._cache.get((self.number, "thumbnail"), draw)
+
+    def value(self, y: float, x: float) -> dict[str, Any]:
+        """What the image holds at a place of level 0, as `LargeImage.read` gives it, and where that is on the map.
+
+        Raises:
+            ConfigError: the place is not in the image.
+        """
+        row, column = place_in(self.image, y, x)
+        pixels, valid = self.image.read_valid(row, column, 1, 1)
+        return {
+            "y": row,
+            "x": column,
+            "values": [number_or_none(value) for value in pixels[0, 0]],
+            "there": [bool(there) for there in valid[0, 0]],
+            "map": self._on_map(y, x),
+        }
+
+    def _on_map(self, y: float, x: float) -> list[float] | None:
+        location = self.image.location
+        if location is None:
+            return None
+        across, down = location.to_map(np.array([y]), np.array([x]))
+        place = [float(across[0]), float(down[0])]
+        return place if all(map(math.isfinite, place)) else None
+
+    def _is_photo(self, look: Look) -> bool:
+        """Whether it loses nothing that people measure by if its tiles are JPEG."""
+        return look.is_plain(self.image.dtype) and len(look.bands) == 3
+
+    def _drawn(self, zoom: int, y: int, x: int, look: Look) -> Picture:
+        colours = look.colour(*self.pyramid.read(zoom, y, x))
+        return encode(colours, exact=not self._is_photo(look))
+
+
+def place_in(image: LargeImage, y: float, x: float) -> tuple[int, int]:
+    """The pixel that a place lies in.
+
+    Raises:
+        ConfigError: it is not in the image.
+    """
+    if not (0 <= y < image.shape[0] and 0 <= x < image.shape[1]):
+        raise ConfigError(f"({y:g}, {x:g}) is not in the image of {image.shape[0]} x {image.shape[1]} pixels")
+    return int(y), int(x)
+
+
+def number_or_none(value: Any) -> float | int | None:
+    """As JSON has it, which has no NaN."""
+    plain = value.item() if isinstance(value, np.generic) else value
+    return plain if not isinstance(plain, float) or math.isfinite(plain) else None
+
+
+def _limits(image: LargeImage, pyramid: Pyramid) -> list[tuple[float, float]]:
+    return [(0.0, 255.0)] * image.channels if image.dtype == np.uint8 else band_limits(image, pyramid)
