@@ -64,8 +64,8 @@ MAY_IMPORT = {
         "prediction", "training", "planning",
     },
     "viewer": {
-        "machine", "output", "progress", "images", "regions", "labels", "heads", "model", "data", "config", "results",
-        "tasks", "prediction",
+        "machine", "output", "progress", "images", "regions", "streaming", "labels", "heads", "model", "data",
+        "metrics", "config", "results", "tasks", "prediction", "training", "checking",
     },
     "authors": {"output"},
     "doctor": {"machine", "images", "streaming", "region_encoders", "recipes", "config"},

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from xt.results.overlay import _colour_limit, write_overlay
+from xt.results.overlay import colour_limit, write_overlay
 from xt.results.relevance import RelevanceMap
 
 
@@ -84,8 +84,8 @@ def test_nodata_and_skipped_regions_and_no_scores(tmp_path):
     assert draw(tmp_path, values=values).shape[0] > without.shape[0], "room for the bars of scores"
 
 
-def test_the_colour_limit_does_not_blow_up_noise():
-    assert _colour_limit(np.full((10, 10), 1.0, np.float32)) == (2.0, False)
+def test_thecolour_limit_does_not_blow_up_noise():
+    assert colour_limit(np.full((10, 10), 1.0, np.float32)) == (2.0, False)
     values = np.ones(10_000, np.float32)
     values[0] = 5000
-    assert _colour_limit(values) == (2.0, True)
+    assert colour_limit(values) == (2.0, True)

@@ -5,6 +5,7 @@ import json
 import os
 import time
 from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
@@ -223,6 +224,39 @@ class ResultFolder:
         # The record last: of a discarding that was cut short it still tells.
         for name in (*TOGETHER, TABLE, RECORD):
             (self.folder / name).unlink(missing_ok=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FoundImage:
+    """What a folder of results has of one image.
+
+    Attributes:
+        image: as it was named when it was predicted.
+        row: of the table.
+        files: by their endings, those that are there.
+    """
+
+    image: str
+    row: Mapping[str, Any]
+    files: Mapping[str, Path]
+
+
+def read_results(folder: str | os.PathLike[str]) -> list[FoundImage]:
+    """What was predicted into a folder, in the order of its table; nobody is kept from writing to it meanwhile.
+
+    Raises:
+        OutputError: the folder holds no results of `xt predict`.
+    """
+    folder = Path(folder)
+    record = _read_record(folder / RECORD)
+    if record is None:
+        raise OutputError(f"{folder} holds no results of xt predict: it has no {RECORD} that can be read")
+    found = []
+    for entry in record["images"].values():
+        paths = {ending: placed(folder, entry["stem"], ending) for ending in entry.get("files", _FIRST_FILES)}
+        there = {ending: path for ending, path in paths.items() if path.exists()}
+        found.append(FoundImage(image=entry["row"]["image"], row=entry["row"], files=there))
+    return found
 
 
 def placed(folder: Path, stem: str, ending: str) -> Path:

@@ -55,16 +55,12 @@ def write_overlay(
 
 
 def _draw_relevance(axes: "Axes", picture: NDArray[np.float32], relevance: RelevanceMap) -> None:
-    import matplotlib
     from matplotlib.cm import ScalarMappable
     from matplotlib.colors import Normalize
 
     draw_grey(axes, picture, relevance.image_shape)
-    top, beyond = _colour_limit(relevance.values)
-    share = np.clip(relevance.values / top, 0, 1)
-    colours = matplotlib.colormaps[_COLOURS](np.nan_to_num(share))
-    colours[..., 3] = 0.15 + 0.65 * np.nan_to_num(share)
-    colours[np.isnan(share)] = _SKIPPED
+    top, beyond = colour_limit(relevance.values)
+    colours = relevance_colours(relevance.values, top)
     sides = zip(relevance.values.shape, relevance.pixel_shape, strict=True)
     rows, columns = (count * side for count, side in sides)
     axes.imshow(colours, extent=(0, columns, rows, 0), interpolation="nearest")
@@ -72,6 +68,21 @@ def _draw_relevance(axes: "Axes", picture: NDArray[np.float32], relevance: Relev
     axes.set_title(f"relevance of each token{skipped}", fontsize=9)
     frame(axes, relevance.image_shape)
     _draw_colour_bar(axes, ScalarMappable(Normalize(0, top), _COLOURS), beyond)
+
+
+def relevance_colours(values: NDArray[np.floating], top: float) -> NDArray[np.float64]:
+    """(height, width, 4) in [0, 1] of relevances, NaN where regions were skipped.
+
+    Args:
+        top: what the brightest colour means, see `colour_limit`.
+    """
+    import matplotlib
+
+    share = np.clip(values / top, 0, 1)
+    colours: NDArray[np.float64] = matplotlib.colormaps[_COLOURS](np.nan_to_num(share))
+    colours[..., 3] = 0.15 + 0.65 * np.nan_to_num(share)
+    colours[np.isnan(share)] = _SKIPPED
+    return colours
 
 
 def _draw_colour_bar(axes: "Axes", colours: "ScalarMappable", beyond: bool) -> None:
@@ -82,7 +93,7 @@ def _draw_colour_bar(axes: "Axes", colours: "ScalarMappable", beyond: bool) -> N
     bar.ax.tick_params(labelsize=8)
 
 
-def _colour_limit(values: NDArray[np.float32]) -> tuple[float, bool]:
+def colour_limit(values: NDArray[np.float32]) -> tuple[float, bool]:
     """What the brightest colour means, and whether values lie beyond.
 
     A few tokens may outshine the rest by orders of magnitude, so the limit is the 99.5th percentile; where

@@ -13,6 +13,9 @@ from xt.regions.scattered import Regions
 if TYPE_CHECKING:
     from xt.images import LargeImage
 
+PIXEL_TAG = "XT_PIXEL_SHAPE"
+"""Of a file of a map: height and width of one of its pixels in pixels of the image, with a blank between."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RelevanceMap:

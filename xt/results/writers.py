@@ -9,7 +9,7 @@ from pathlib import Path
 
 from xt import __version__
 from xt.output import write_atomically
-from xt.results.relevance import RelevanceMap
+from xt.results.relevance import PIXEL_TAG, RelevanceMap
 
 _BLOCK = 256
 
@@ -55,7 +55,8 @@ def _as_tiff(relevance: RelevanceMap, tags: Mapping[str, str]) -> bytes:
             file.set_band_description(1, "relevance (1 = average token)")
             if relevance.control is not None:
                 relevance.control.write_to(file)
-            file.update_tags(TIFFTAG_SOFTWARE=f"xt {__version__}", **tags)
+            sides = " ".join(f"{side:.12g}" for side in relevance.pixel_shape)
+            file.update_tags(TIFFTAG_SOFTWARE=f"xt {__version__}", **{PIXEL_TAG: sides}, **tags)
             if relevance.microns_per_pixel is not None:
                 y, x = (f"{10_000 / mpp:.9g}" for mpp in relevance.microns_per_pixel)
                 file.update_tags(TIFFTAG_YRESOLUTION=y, TIFFTAG_XRESOLUTION=x, TIFFTAG_RESOLUTIONUNIT="3")

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from xt.model.config import ModelConfig
     from xt.model.xt import XT
     from xt.results.colours import Colour
+    from xt.results.shown import Shown
     from xt.tasks.label_facts import LabelFacts, LabelLook
     from xt.tasks.place_results import PlaceResults
     from xt.tasks.validation import Validation
@@ -313,6 +314,12 @@ class Task(ABC):
     ) -> "Image":
         """A small picture of an image with its labels on it; args else as of `label_facts`."""
         return picture
+
+    def shown_labels(
+        self, target: "Target", image: "LargeImage", class_names: Sequence[str]
+    ) -> "list[Shown]":
+        """Labels that are in a file of their own, as layers on the image; args and errors as of `label_facts`."""
+        return []
 
     def colours(self, num_classes: int) -> "list[Colour]":
         """In which labels of the classes are drawn; none where they are not."""

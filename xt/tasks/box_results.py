@@ -10,9 +10,11 @@ from xt.labels.box_table import BoxTable
 from xt.labels.merge_boxes import boxes_of_image
 from xt.regions.grid import Region, RegionGrid
 from xt.results.box_writers import read_boxes, write_box_table, write_boxes
+from xt.results.colours import point_colours
 from xt.results.dense_overlay import write_boxes_overlay
 from xt.results.on_data import boxes_on_data
 from xt.results.region_store import RegionStore
+from xt.results.shown import Shown, shown_boxes
 from xt.results.thumbnail import thumbnail
 from xt.tasks.place_results import DenseOptions, DenseResult, PlaceResults, Rows, stored_columns
 
@@ -79,3 +81,14 @@ class BoxResults(PlaceResults):
             title=title,
             microns_per_pixel=image.microns_per_pixel[1] if image.microns_per_pixel else None,
         )
+
+    @classmethod
+    def shown(
+        cls, files: Mapping[str, Path], image: "LargeImage", class_names: Sequence[str]
+    ) -> "list[Shown]":
+        if "table" not in files:
+            return []
+        boxes = read_boxes(files["table"])
+        return [
+            shown_boxes(boxes, "boxes", "boxes", class_names, point_colours(len(class_names)), found=True)
+        ]

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from xt.labels.targets import Target
     from xt.model.config import ModelConfig
     from xt.model.xt import XT
+    from xt.results.shown import Shown
     from xt.tasks.label_facts import LabelFacts, LabelLook
     from xt.tasks.place_evaluation import PlaceEvaluation
     from xt.tasks.place_results import PlaceResults
@@ -135,3 +136,13 @@ class Detection(PlaceTask):
 
         labels: Any = target.on(image)
         return with_boxes(picture, labels, image.shape, class_names)
+
+    def shown_labels(
+        self, target: "Target", image: "LargeImage", class_names: Sequence[str]
+    ) -> "list[Shown]":
+        from xt.results.shown import LABELS, shown_boxes
+
+        labels: Any = target.on(image)
+        return [
+            shown_boxes(labels, LABELS, "labels", class_names, self.colours(len(class_names)), found=False)
+        ]

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from xt.images import LargeImage
     from xt.images.resolution import AsRead
     from xt.model.xt import XT
+    from xt.results.shown import Shown
 
 Rows = NDArray[np.float64]
 
@@ -158,6 +159,21 @@ class PlaceResults(ABC):
 
         Raises:
             OutputError: it could not be written; nothing half-written stays.
+        """
+
+    @classmethod
+    @abstractmethod
+    def shown(
+        cls, files: Mapping[str, Path], image: "LargeImage", class_names: Sequence[str]
+    ) -> "list[Shown]":
+        """What was written, as layers on the image.
+
+        Args:
+            files: those that are there, by keys of `endings`.
+            image: as it is on disk.
+            class_names: of the model.
+        Raises:
+            XTError: a file is not as it was written.
         """
 
     @classmethod

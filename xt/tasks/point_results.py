@@ -8,18 +8,20 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 
 from xt.labels.merge_points import merge_points
+from xt.labels.point_table import PointTable
 from xt.regions.grid import Region, RegionGrid
+from xt.results.colours import point_colours
 from xt.results.dense_overlay import write_points_overlay
 from xt.results.dense_writers import read_columns, write_point_table, write_points
 from xt.results.on_data import on_data
 from xt.results.region_store import RegionStore
+from xt.results.shown import Shown, shown_points
 from xt.results.thumbnail import thumbnail
 from xt.tasks.place_results import DenseOptions, DenseResult, PlaceResults, Rows, stored_columns
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
     from xt.images.resolution import AsRead
-    from xt.labels.point_table import PointTable
     from xt.model.xt import XT
 
 
@@ -42,7 +44,7 @@ class PointResults(PlaceResults):
         return self.columns
 
     def stored(
-        self, predictions: Sequence["PointTable"], regions: Sequence[Region], image: "LargeImage"
+        self, predictions: Sequence[PointTable], regions: Sequence[Region], image: "LargeImage"
     ) -> Rows:
         rows = []
         for table, region in zip(predictions, regions, strict=True):
@@ -91,6 +93,18 @@ class PointResults(PlaceResults):
             title=title,
             microns_per_pixel=image.microns_per_pixel[1] if image.microns_per_pixel else None,
         )
+
+    @classmethod
+    def shown(
+        cls, files: Mapping[str, Path], image: "LargeImage", class_names: Sequence[str]
+    ) -> "list[Shown]":
+        if "table" not in files:
+            return []
+        columns = read_columns(files["table"])
+        points = PointTable(columns["y"], columns["x"], columns["label"].astype(np.int64), columns["score"])
+        return [
+            shown_points(points, "points", "points", class_names, point_colours(len(class_names)), found=True)
+        ]
 
 
 def _inside(places: Rows, sides: float | tuple[int, int]) -> Rows:

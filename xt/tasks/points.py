@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from xt.labels.targets import Target
     from xt.model.config import ModelConfig
     from xt.model.xt import XT
+    from xt.results.shown import Shown
     from xt.tasks.label_facts import LabelFacts, LabelLook
     from xt.tasks.place_results import PlaceResults
     from xt.tasks.place_scores import PlaceScores
@@ -106,3 +107,13 @@ class Points(PlaceTask):
 
         labels: Any = target.on(image)
         return with_points(picture, labels, image.shape, class_names)
+
+    def shown_labels(
+        self, target: "Target", image: "LargeImage", class_names: Sequence[str]
+    ) -> "list[Shown]":
+        from xt.results.shown import LABELS, shown_points
+
+        labels: Any = target.on(image)
+        return [
+            shown_points(labels, LABELS, "labels", class_names, self.colours(len(class_names)), found=False)
+        ]

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from xt.labels.targets import Target
     from xt.model.config import ModelConfig
     from xt.model.xt import XT
+    from xt.results.shown import Shown
     from xt.tasks.label_facts import LabelFacts, LabelLook
     from xt.tasks.place_results import PlaceResults
     from xt.tasks.place_scores import PlaceScores
@@ -126,6 +127,19 @@ class Segmentation(PlaceTask):
         mask: Any = target.on(image)
         with mask:
             return with_mask(picture, mask, class_names)
+
+    def shown_labels(
+        self, target: "Target", image: "LargeImage", class_names: Sequence[str]
+    ) -> "list[Shown]":
+        from xt.results.shown import LABELS, ShownRaster
+
+        mask: Any = target.on(image)
+        return [
+            ShownRaster(
+                name=LABELS, title="labels", class_names=tuple(class_names),
+                colours=tuple(self.colours(len(class_names))), raster=mask, meaning="classes", clear=0,
+            )
+        ]  # fmt: skip
 
     def colours(self, num_classes: int) -> list[Colour]:
         """Class 0, by habit the background, is black."""

@@ -11,8 +11,11 @@ from torch import Tensor
 
 from xt.errors import ConfigError
 from xt.images import open_image
+from xt.labels.formats.polygon_files import PolygonFiles
+from xt.labels.image_table import class_indices
 from xt.output import remove_leftovers_of
 from xt.regions.grid import Region, RegionGrid
+from xt.results.colours import Colour, class_colours
 from xt.results.decoded_image import NOTHING, DecodedImage
 from xt.results.dense_overlay import write_mask_overlay
 from xt.results.dense_writers import (
@@ -23,6 +26,7 @@ from xt.results.dense_writers import (
     write_probabilities,
 )
 from xt.results.region_store import RegionStore
+from xt.results.shown import Shown, ShownObjects, ShownRaster, shown_polygons
 from xt.results.thumbnail import thumbnail
 from xt.tasks.place_results import DenseOptions, DenseResult, PlaceResults
 
@@ -33,6 +37,8 @@ if TYPE_CHECKING:
 
 # NumPy counts 8-bit numbers as 64-bit ones.
 _COUNTED_PIXELS = 1 << 20
+# Class 0, by habit the background, is black, which on an image is no colour.
+_FIRST_CLASS = (160, 160, 160)
 
 
 class SegmentationResults(PlaceResults):
@@ -117,6 +123,39 @@ class SegmentationResults(PlaceResults):
             )
 
     @classmethod
+    def shown(
+        cls, files: Mapping[str, Path], image: "LargeImage", class_names: Sequence[str]
+    ) -> "list[Shown]":
+        names, colours = tuple(class_names), tuple(class_colours(len(class_names)))
+        layers: list[Shown] = []
+        if "mask" in files:
+            mask = open_image(files["mask"])
+            layers.append(
+                ShownRaster(
+                    name="mask",
+                    title="mask",
+                    class_names=names,
+                    colours=colours,
+                    raster=mask,
+                    meaning="classes",
+                    clear=0,
+                )
+            )
+        if "probabilities" in files:
+            bands = open_image(files["probabilities"])
+            layers += [
+                ShownRaster(
+                    name=f"probability-{number}", title=f"probability of {name}", class_names=(name,),
+                    colours=(colours[number] if number else _FIRST_CLASS,), raster=bands, meaning="share",
+                    band=number, full=CERTAIN,
+                )
+                for number, name in enumerate(names)
+            ]  # fmt: skip
+        if "outlines" in files:
+            layers.append(_shown_outlines(files["outlines"], image, names, colours))
+        return layers
+
+    @classmethod
     def remove_leftovers(cls, destination: Path) -> None:
         super().remove_leftovers(destination)
         remove_leftovers_of(f"{cls.file(destination, 'mask')}.aux.xml")
@@ -137,3 +176,18 @@ def _count_pixels(mask: "LargeImage", num_classes: int) -> NDArray[np.int64]:
         pixels = mask.read(y, 0, min(step, height - y), width)
         counts += np.bincount(pixels.ravel(), minlength=len(counts))
     return counts[:num_classes]
+
+
+def _shown_outlines(
+    path: Path, image: "LargeImage", names: Sequence[str], colours: Sequence[Colour]
+) -> ShownObjects:
+    file = PolygonFiles().read(path, None)
+    polygons, rows = file.on(image)
+    return shown_polygons(
+        polygons,
+        class_indices(file.classes[rows].tolist(), names, str(path)),
+        "outlines",
+        "outlines",
+        names,
+        colours,
+    )

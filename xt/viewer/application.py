@@ -14,6 +14,7 @@ from starlette.responses import JSONResponse, Response
 from xt.errors import ConfigError, ImageError, ShapeError, XTError
 from xt.machine import usable_cores
 from xt.viewer.guard import LOOPBACK, Guard
+from xt.viewer.layers import Filters
 from xt.viewer.pictures import Picture
 from xt.viewer.viewer import Viewer
 
@@ -92,13 +93,30 @@ def _add_images(app: FastAPI, viewer: Viewer, work: Work) -> None:
 
         return _shown(await work.do(request, draw))
 
+    @app.get("/images/{number:int}/layers/{layer}/{zoom:int}/{y:int}/{x:int}")
+    async def layer_tile(request: Request, number: int, layer: str, zoom: int, y: int, x: int) -> Response:
+        def draw() -> Picture:
+            return viewer.image(number).layer_tile(layer, zoom, y, x, Filters.of(request.query_params))
+
+        return _shown(await work.do(request, draw))
+
+    @app.get("/images/{number:int}/layers/{layer}")
+    async def legend(request: Request, number: int, layer: str) -> Response:
+        def tell() -> dict[str, Any]:
+            return viewer.image(number).layer(layer).legend(Filters.of(request.query_params))
+
+        return JSONResponse(await work.do(request, tell))
+
     @app.get("/images/{number:int}/thumbnail")
     async def thumbnail(request: Request, number: int) -> Response:
         return _shown(await work.do(request, lambda: viewer.image(number).thumbnail()))
 
     @app.get("/images/{number:int}/value")
-    async def value(request: Request, number: int, y: float, x: float) -> Response:
-        return JSONResponse(await work.do(request, lambda: viewer.image(number).value(y, x)))
+    async def value(request: Request, number: int, y: float, x: float, reach: float = 0.0) -> Response:
+        def tell() -> dict[str, Any]:
+            return viewer.image(number).value(y, x, reach=reach)
+
+        return JSONResponse(await work.do(request, tell))
 
 
 def _shown(picture: Picture) -> Response:

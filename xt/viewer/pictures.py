@@ -35,3 +35,7 @@ def encode(colours: NDArray[np.uint8], exact: bool = True) -> Picture:
         return Picture(file.getvalue(), "image/png")
     picture.save(file, "JPEG", quality=JPEG_QUALITY)
     return Picture(file.getvalue(), "image/jpeg")
+
+
+NOTHING = encode(np.zeros((256, 256, 4), np.uint8))
+"""A tile on which there is nothing."""

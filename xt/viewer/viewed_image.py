@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import math
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -10,8 +13,9 @@ import numpy as np
 from xt.errors import ConfigError
 from xt.images import LargeImage
 from xt.viewer.cache import PictureCache
+from xt.viewer.layers import EVERYTHING, Filters, Layer, Window
 from xt.viewer.looks import COLOUR_MAPS, Look, band_limits, default_look
-from xt.viewer.pictures import Picture, encode
+from xt.viewer.pictures import NOTHING, Picture, encode
 from xt.viewer.pyramid import TILE, Pyramid
 from xt.viewer.scale import metres_per_pixel
 
@@ -27,8 +31,18 @@ class ViewedImage:
         look: how it is shown at first.
     """
 
-    def __init__(self, number: int, name: str, image: LargeImage, cache: PictureCache) -> None:
+    def __init__(
+        self,
+        number: int,
+        name: str,
+        image: LargeImage,
+        cache: PictureCache,
+        load_layers: Callable[[LargeImage], Sequence[Layer]] = lambda image: (),
+    ) -> None:
         self.number, self.name, self.image = number, name, image
+        self._load_layers = load_layers
+        self._layers: dict[str, Layer] | None = None
+        self._loading = threading.RLock()
         self.pyramid = Pyramid(image)
         self.limits = _limits(image, self.pyramid)
         self.look = default_look(image, self.limits)
@@ -55,6 +69,7 @@ class ViewedImage:
             "crs": image.crs,
             "look": self.look.as_json,
             "colour_maps": list(COLOUR_MAPS),
+            "layers": [layer.legend() for layer in self.layers.values()],
         }
 
     def tile(self, zoom: int, y: int, x: int, look: Look | None = None) -> Picture:
@@ -71,6 +86,55 @@ class ViewedImage:
             (self.number, "image", look, zoom, y, x), lambda: self._drawn(zoom, y, x, look)
         )
 
+    @property
+    def layers(self) -> dict[str, Layer]:
+        """What lies on top, by name; read when it is first asked for.
+
+        Raises:
+            XTError: a file of results or labels cannot be read.
+        """
+        with self._loading:
+            if self._layers is None:
+                self._layers = {layer.name: layer for layer in self._load_layers(self.image)}
+            return dict(self._layers)
+
+    def layer(self, name: str) -> Layer:
+        """One of them.
+
+        Raises:
+            ConfigError: there is none of this name.
+        """
+        layers = self.layers
+        if name not in layers:
+            raise ConfigError(f"{self.name} has no layer {name!r}; it has {', '.join(layers) or 'none'}")
+        return layers[name]
+
+    def put_layer(self, layer: Layer) -> None:
+        """Add one, or replace the one of its name, as a prediction goes on or an object is corrected."""
+        with self._loading:
+            self._layers = {**self.layers, layer.name: layer}
+
+    def drop_layer(self, name: str) -> None:
+        with self._loading:
+            self._layers = {known: layer for known, layer in self.layers.items() if known != name}
+
+    def layer_tile(self, name: str, zoom: int, y: int, x: int, filters: Filters = EVERYTHING) -> Picture:
+        """A tile of a layer, transparent where it shows nothing.
+
+        Raises:
+            ConfigError: there is no such layer.
+            ShapeError: there is no such tile.
+            ImageError: a file of results is damaged there.
+        """
+        layer = self.layer(name)
+        top, left, side, _ = self.pyramid.window(zoom, y, x)
+
+        def draw() -> Picture:
+            colours = layer.draw(Window(top, left, side / TILE, TILE), filters)
+            return NOTHING if colours is None else encode(colours)
+
+        return self._cache.get((self.number, name, layer.version, filters, zoom, y, x), draw)
+
     def thumbnail(self) -> Picture:
         """The whole image, at most 256 pixels a side."""
 
@@ -84,9 +148,15 @@ class ViewedImage:
 
         return self._cache.get((self.number, "thumbnail"), draw)
 
-    def value(self, y: float, x: float) -> dict[str, Any]:
-        """What the image holds at a place of level 0, as `LargeImage.read` gives it, and where that is on the map.
+    def value(
+        self, y: float, x: float, filters: Mapping[str, Filters] = MappingProxyType({}), reach: float = 0.0
+    ) -> dict[str, Any]:
+        """What the image holds at a place of level 0, as `LargeImage.read` gives it, where that is on the map, and
+        what each layer says.
 
+        Args:
+            filters: of layers by name, those that are not asked for everything.
+            reach: how near objects must be, in level-0 pixels.
         Raises:
             ConfigError: the place is not in the image.
         """
@@ -98,6 +168,10 @@ class ViewedImage:
             "values": [number_or_none(value) for value in pixels[0, 0]],
             "there": [bool(there) for there in valid[0, 0]],
             "map": self._on_map(y, x),
+            "layers": {
+                name: layer.at(y, x, filters.get(name, EVERYTHING), reach)
+                for name, layer in self.layers.items()
+            },
         }
 
     def _on_map(self, y: float, x: float) -> list[float] | None:

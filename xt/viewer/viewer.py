@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 from cachetools import LRUCache
@@ -13,32 +15,14 @@ from xt.errors import ConfigError
 from xt.images import LargeImage, open_image
 from xt.images.names import short_name
 from xt.viewer.cache import PictureCache
+from xt.viewer.entries import Entry, entry_of
+from xt.viewer.found import FoundAnswers
+from xt.viewer.labelled import Labels
+from xt.viewer.layers import Layer
+from xt.viewer.making_layers import layers_of
 from xt.viewer.viewed_image import ViewedImage
 
 _MOST_OPEN = 16
-
-
-@dataclass(frozen=True, kw_only=True)
-class Entry:
-    """A row of the list of images.
-
-    Attributes:
-        number: by which it is asked for.
-        name: to be shown.
-        answer: what was predicted of the whole image, or how much of what; "" without a prediction.
-        score: of the answer, 0 to 1.
-        in_doubt: whether `xt predict` says so.
-        error: how far the answer is from the label, 0 where they agree; None without a label.
-        done: whether a person has accepted, rejected or corrected it.
-    """
-
-    number: int
-    name: str
-    answer: str = ""
-    score: float | None = None
-    in_doubt: bool = False
-    error: float | None = None
-    done: bool = False
 
 
 class Viewer:
@@ -46,17 +30,25 @@ class Viewer:
 
     Args:
         sources: paths, or whatever `xt.open_image` takes.
+        found: what `xt predict` wrote of them.
+        labels: what a table says of them.
         open_image: as the sources are to be read, e.g. with a nodata value.
     Raises:
         ConfigError: there are none.
     """
 
     def __init__(
-        self, sources: Sequence[Any], *, open_image: Callable[[Any], LargeImage] = open_image
+        self,
+        sources: Sequence[Any],
+        *,
+        found: FoundAnswers | None = None,
+        labels: Labels | None = None,
+        open_image: Callable[[Any], LargeImage] = open_image,
     ) -> None:
         if not sources:
             raise ConfigError("there is no image to look at")
         self.sources = list(sources)
+        self.found, self.labels = found, labels
         self.cache = PictureCache()
         self._open = open_image
         self._opened: LRUCache[int, ViewedImage] = LRUCache(_MOST_OPEN)
@@ -65,13 +57,21 @@ class Viewer:
     @property
     def entries(self) -> list[Entry]:
         """The list of images, in the order they were given."""
-        return [Entry(number=number, name=self.name(number)) for number in range(len(self.sources))]
+        return [
+            entry_of(number, self.name(number), self.key(number), self.found, self.labels)
+            for number in range(len(self.sources))
+        ]
 
     def name(self, number: int) -> str:
         source = self.sources[number]
         if isinstance(source, LargeImage):
             return short_name(source.name)
-        return short_name(str(source)) if isinstance(source, str) else f"image {number + 1}"
+        return short_name(str(source)) if _is_path(source) else f"image {number + 1}"
+
+    def key(self, number: int) -> str:
+        """How results and labels name an image."""
+        source = self.sources[number]
+        return source.name if isinstance(source, LargeImage) else str(source) if _is_path(source) else ""
 
     def image(self, number: int) -> ViewedImage:
         """One of the images, open.
@@ -86,9 +86,18 @@ class Viewer:
             viewed = self._opened.get(number)
             if viewed is None:
                 image = self._open(self.sources[number])
-                viewed = self._opened[number] = ViewedImage(number, self.name(number), image, self.cache)
+                viewed = self._opened[number] = ViewedImage(
+                    number, self.name(number), image, self.cache, functools.partial(self._layers, number)
+                )
             return viewed
+
+    def _layers(self, number: int, image: LargeImage) -> list[Layer]:
+        return layers_of(self.key(number), image, self.found, self.labels)
 
     def list(self) -> list[dict[str, Any]]:
         """`entries`, fit for JSON."""
-        return [asdict(entry) for entry in self.entries]
+        return [asdict(entry) | {"done": entry.done} for entry in self.entries]
+
+
+def _is_path(source: Any) -> bool:
+    return isinstance(source, str | os.PathLike)

@@ -1,0 +1,92 @@
+"""What a folder of `xt predict` holds of each image: its answer, and layers of what was written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from xt.images import LargeImage
+from xt.prediction.inputs import identity
+from xt.prediction.results import FoundImage, read_results
+from xt.results.shown import Shown, shown_relevance
+from xt.tasks import TASKS
+from xt.tasks.place_results import PlaceResults
+
+_RELEVANCE = ".relevance.tif"
+
+
+class FoundAnswers:
+    """The results in a folder.
+
+    Args:
+        folder: that `xt predict` wrote to.
+    Raises:
+        OutputError: it holds none.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+        results = read_results(folder)
+        self.images = [found.image for found in results]
+        self._by_image = {identity(found.image): found for found in results}
+
+    def of(self, image: str) -> FoundImage | None:
+        return self._by_image.get(identity(image))
+
+    def shown(self, image: str, opened: LargeImage) -> list[Shown]:
+        """The layers of an image.
+
+        Raises:
+            XTError: a file of results cannot be read.
+        """
+        found = self.of(image)
+        if found is None:
+            return []
+        layers: list[Shown] = [
+            shown_relevance(path, opened) for ending, path in found.files.items() if ending == _RELEVANCE
+        ]
+        for results in _results_in(found):
+            files = {
+                what: found.files[ending] for what, ending in results.endings.items() if ending in found.files
+            }
+            layers += results.shown(files, opened, class_names_in(found.row, results))
+        return layers
+
+
+def answer_of(found: FoundImage) -> str:
+    """What was said of an image, in a few words: its class, or how much of what."""
+    said = found.row.get("predicted")
+    if said is not None:
+        return str(said)
+    for results in _results_in(found):
+        counts = counts_in(found.row, results)
+        return (
+            ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or f"no {results.unit}"
+        )
+    return ""
+
+
+def counts_in(row: Mapping[str, Any], results: type[PlaceResults]) -> dict[str, int]:
+    """How much there is of each class, by a row of predictions.csv."""
+    start = f"{results.unit}("
+    return {name[len(start) : -1]: int(row[name]) for name in row if name.startswith(start)}
+
+
+def class_names_in(row: Mapping[str, Any], results: type[PlaceResults]) -> list[str]:
+    """All classes of the model, likewise."""
+    return list(counts_in(row, results))
+
+
+def number_in(row: Mapping[str, Any], column: str) -> float | None:
+    """A cell of predictions.csv as a number, None where it is none."""
+    try:
+        return float(row[column])
+    except (KeyError, TypeError, ValueError):
+        return None
+
+
+def _results_in(found: FoundImage) -> Sequence[type[PlaceResults]]:
+    """Whose files were written of an image."""
+    kinds = [task.results for task in TASKS.values() if task.results is not None]
+    return [kind for kind in kinds if set(kind.endings.values()) & set(found.files)]
