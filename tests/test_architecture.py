@@ -238,9 +238,12 @@ WORDS = {
     "model/config.py": {"classification"},
     "results/dense_overlay.py": {"points"},
     "results/geojson.py": {"classification", "detection"},
+    "results/shown.py": {"points"},
     "tasks/label_facts.py": {"points"},
     "tasks/point_results.py": {"points"},
     "training/tables.py": {"points"},
+    "viewer/differences.py": {"points"},
+    "viewer/objects.py": {"points"},
 }
 # Where a command's usual recipe is named.
 RECIPES = {"checking/proposal.py": {"classification"}, "tasks/answers.py": {"classification"}}
