@@ -1,0 +1,94 @@
+"""The page of one browser: the list of images, the map, and the panels that say how it looks."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nicegui import run, ui
+
+from xt.errors import XTError
+from xt.viewer.page.compare_panel import ComparePanel
+from xt.viewer.page.facts import told_facts
+from xt.viewer.page.image_list import ImageList
+from xt.viewer.page.look_panel import LookPanel
+from xt.viewer.page.mount import FOLDER
+from xt.viewer.page.scene import LEAFLET, SceneElement, Side
+from xt.viewer.viewer import Viewer
+
+_ACCENT = "#1d5c63"
+
+
+class Page:
+    """What one person looks at; each browser window has its own."""
+
+    def __init__(self, viewer: Viewer) -> None:
+        self.viewer = viewer
+        self.first: Side | None = None
+
+    async def build(self) -> None:
+        ui.add_css((LEAFLET / "leaflet" / "leaflet.css").read_text(encoding="utf-8"))
+        ui.add_css((FOLDER / "style.css").read_text(encoding="utf-8"))
+        ui.colors(primary=_ACCENT)
+        with ui.element("main").classes("xt-page"):
+            with ui.element("aside").classes("xt-left"):
+                self.list = ImageList(self.viewer, self.open)
+            with ui.element("section").classes("xt-middle"):
+                self._build_bar()
+                self.scene = SceneElement()
+            with ui.element("aside").classes("xt-right"):
+                self.look = LookPanel(self.draw)
+                self.compare = ComparePanel(self.viewer, self.draw)
+                with ui.expansion("About", icon="info").classes("xt-panel"):
+                    self.about = ui.element("dl").classes("xt-facts")
+        ui.keyboard(self._pressed, repeating=False)
+        await self.open(self.list.first)
+
+    def _build_bar(self) -> None:
+        with ui.element("header").classes("xt-bar"):
+            self.title = ui.label().classes("xt-title")
+            self.answer = ui.label().classes("xt-answer")
+            ui.space()
+            self._button("fit_screen", "whole image (F)", lambda: self.scene.fit())
+
+    @staticmethod
+    def _button(icon: str, tip: str, do: Any) -> ui.button:
+        return ui.button(icon=icon, on_click=do).props("flat dense round").tooltip(tip)
+
+    async def open(self, number: int) -> None:
+        """Show an image."""
+        try:
+            facts = await run.io_bound(lambda: self.viewer.image(number).facts())
+        except XTError as error:
+            ui.notify(str(error), type="negative", multi_line=True)
+            return
+        self.first = Side(facts, facts["look"])
+        self.list.mark(number)
+        entry = self.list.entry(number)
+        self.title.text = entry.name
+        self.answer.text = entry.answer
+        self.look.show(self.first)
+        await self.compare.show(self.first)
+        self.about.clear()
+        with self.about:
+            for name, said in told_facts(facts):
+                ui.element("dt").text = name
+                ui.element("dd").text = said
+        self.draw()
+
+    def draw(self) -> None:
+        """Tell the map what the panels say."""
+        if self.first is not None:
+            second = self.compare.second
+            sides = [self.first, *([second] if second else [])]
+            self.scene.show(sides, self.compare.arrangement, self.compare.relation)
+
+    async def _pressed(self, event: Any) -> None:
+        if not event.action.keydown or event.modifiers.ctrl or event.modifiers.meta:
+            return
+        key = str(event.key).lower()
+        if key == "f":
+            self.scene.fit()
+        elif key == "n":
+            await self.list.open_next_in_doubt()
+        elif key == "s":
+            self.compare.swap()

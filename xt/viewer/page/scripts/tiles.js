@@ -1,0 +1,48 @@
+import { leaflet as L } from "nicegui-leaflet";
+import { boundsOf } from "./crs.js";
+
+/** Pictures of the server over each other, each with its address and opacity; the first is the lowest. */
+export class Tiles {
+  constructor(map, facts) {
+    this.map = map;
+    this.facts = facts;
+    this.shown = new Map();
+  }
+
+  /** Show these and no others: [{key, address, opacity}], where an address has {z}, {y} and {x}. */
+  show(wanted) {
+    const keys = new Set(wanted.map((one) => one.key));
+    for (const [key, layer] of this.shown) {
+      if (!keys.has(key)) {
+        this.map.removeLayer(layer);
+        this.shown.delete(key);
+      }
+    }
+    wanted.forEach((one, number) => this.showOne(one, number + 1));
+  }
+
+  showOne({ key, address, opacity }, zIndex) {
+    const before = this.shown.get(key);
+    if (before && before.options.address === address) {
+      before.setOpacity(opacity);
+      before.setZIndex(zIndex);
+      return;
+    }
+    const after = L.tileLayer(address, {
+      address,
+      opacity,
+      zIndex,
+      bounds: boundsOf(this.facts),
+      noWrap: true,
+      minNativeZoom: 0,
+      maxNativeZoom: this.facts.deepest,
+      minZoom: this.map.getMinZoom(),
+      maxZoom: this.map.getMaxZoom(),
+      keepBuffer: 1,
+    });
+    after.addTo(this.map);
+    this.shown.set(key, after);
+    // What was there stays until the new pictures are, so that moving a slider does not flicker.
+    if (before) after.once("load", () => this.map.removeLayer(before));
+  }
+}
