@@ -219,7 +219,7 @@ def test_the_public_names():
             "ProgressLines", "RegionEncoder", "RegionGrid", "RegionReader", "Streaming", "Task", "TimmEncoder", "XT",
             "XTError", "__version__", "check", "create_model", "detection_backbone", "encode", "evaluate",
             "load_authors_checkpoint", "load_config", "load_model", "open_image", "plan", "predict", "register",
-            "stack", "streamed_map", "train",
+            "stack", "streamed_map", "train", "view",
         ]
     )  # fmt: skip
     assert all(getattr(xt, name) is not None for name in xt.__all__)

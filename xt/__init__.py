@@ -42,6 +42,7 @@ _EXPORTS = {
     "ProgressLines": "xt.progress",
     "plan": "xt.planning.plan",
     "check": "xt.checking",
+    "view": "xt.viewer.view",
     "Plan": "xt.planning.plan",
     "XTError": "xt.errors",
 }
@@ -87,6 +88,7 @@ if TYPE_CHECKING:
     from xt.streaming.map import streamed_map as streamed_map
     from xt.tasks import Task as Task
     from xt.training.folds import train as train
+    from xt.viewer.view import view as view
 
 
 def __getattr__(name: str) -> Any:

@@ -110,6 +110,9 @@ def test_an_example_runs(example: str, folder: Path, tmp_path: Path, monkeypatch
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     # Its minutes are tested in tests/demo.
     monkeypatch.setattr("xt.demo.run.run_demo", lambda *_: None)
+    # The viewer would wait for an interrupt, and open the browser of whoever runs this.
+    monkeypatch.setattr("xt.viewer.server.Server.wait", lambda self: None)
+    monkeypatch.setattr("webbrowser.open", lambda address: False)
     monkeypatch.setattr("xt.region_encoders.hub.probe", lambda url: "the hub cannot be reached (tested)")
     shutil.copytree(folder, tmp_path / "work")
     monkeypatch.chdir(tmp_path / "work")

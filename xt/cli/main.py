@@ -23,6 +23,10 @@ from xt.registry import import_file, nearest_names
 GROUPS = {
     "look": {
         "demo": ("xt.cli.demo", "small, real, end to end: make data, train, compare, predict a giant image"),
+        "view": (
+            "xt.cli.view",
+            "open images in a browser, with all that a model says on top, and correct it",
+        ),
         "info": ("xt.cli.info", "what an image is, its levels, how many regions and tokens it makes"),
         "check": (
             "xt.cli.check",

@@ -1,9 +1,11 @@
-"""The viewer's server: uvicorn in a thread of its own, so that a notebook or a command goes on."""
+"""The viewer's server: uvicorn on the viewers' own loop, so that a notebook or a command goes on."""
 
 from __future__ import annotations
 
+import asyncio
+import concurrent.futures
 import socket
-import threading
+import time
 from types import TracebackType
 from typing import Any, Self
 
@@ -11,6 +13,7 @@ from starlette.types import ASGIApp
 
 from xt.errors import ConfigError, MissingPackageError, OptionError
 from xt.viewer.guard import LOOPBACK
+from xt.viewer.loop import viewer_loop
 
 HOST = "127.0.0.1"
 _SECONDS_TO_START = 30
@@ -40,7 +43,7 @@ class Server:
             app, log_level="warning", access_log=False, ws="auto", timeout_graceful_shutdown=2
         )
         self._server = uvicorn.Server(settings)
-        self._thread = threading.Thread(target=self._run, name="xt-view-server", daemon=True)
+        self._running: concurrent.futures.Future[None] | None = None
 
     @property
     def is_open_to_others(self) -> bool:
@@ -53,25 +56,24 @@ class Server:
         return f"http://{name}:{self.port}/?secret={self._secret}"
 
     def start(self) -> Self:
-        self._thread.start()
-        waited = threading.Event()
-        for _ in range(_SECONDS_TO_START * 100):
-            if self._server.started or not self._thread.is_alive():
-                break
-            waited.wait(0.01)
+        serving = self._server.serve(sockets=[self._socket])
+        self._running = asyncio.run_coroutine_threadsafe(serving, viewer_loop())
+        until = time.monotonic() + _SECONDS_TO_START
+        while not (self._server.started or self._running.done()) and time.monotonic() < until:
+            time.sleep(0.01)
         if not self._server.started:
             raise ConfigError(f"the viewer's server at {self.host}:{self.port} did not start")
         return self
 
     def wait(self) -> None:
         """Until it is stopped, as by an interrupt."""
-        while self._thread.is_alive():
-            self._thread.join(0.5)
+        while self._running is not None and not self._running.done():
+            concurrent.futures.wait([self._running], timeout=0.5)
 
     def close(self) -> None:
         self._server.should_exit = True
-        if self._thread.is_alive():
-            self._thread.join(_SECONDS_TO_STOP)
+        if self._running is not None:
+            concurrent.futures.wait([self._running], timeout=_SECONDS_TO_STOP)
         self._socket.close()
 
     def __enter__(self) -> Self:
@@ -81,9 +83,6 @@ class Server:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _run(self) -> None:
-        self._server.run(sockets=[self._socket])
 
 
 def hosts_of(host: str) -> tuple[str, ...]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
-from nicegui import run, ui
+from nicegui import ui
 
 from xt.errors import XTError
 from xt.viewer.page.look_panel import LookPanel, copy_of
@@ -29,9 +30,14 @@ class ComparePanel:
         self.second: Side | None = None
         self.relation: tuple[float, float, float, float] = (1, 0, 1, 0)
         with ui.expansion("Compare", icon="compare").classes("xt-panel"), ui.column().classes("xt-body"):
-            self.mode = ui.toggle(_ARRANGEMENTS, value="one", on_change=self._chosen).props("dense no-caps unelevated")
-            self.other = ui.select({}, label="with", on_change=self._chosen).props("dense outlined options-dense")
-        self.look = LookPanel(changed)
+            self.mode = ui.toggle(_ARRANGEMENTS, value="one", on_change=self._chosen).props(
+                "dense no-caps unelevated"
+            )
+            self.other = ui.select({}, label="with", on_change=self._chosen).props(
+                "dense outlined options-dense"
+            )
+        self.look = LookPanel("Look of the second", changed)
+        self.look.show(None)
 
     @property
     def arrangement(self) -> str:
@@ -48,31 +54,34 @@ class ComparePanel:
         number = self.other.value
         if self.mode.value == "one" or self.first is None:
             self.second = None
+            self.look.show(None)
         else:
             if number is None:
                 following = int(self.first.facts["number"]) + 1
                 number = following if following < len(self.viewer.entries) else 0
                 self.other.value = number
-            await self._open(int(number))
+            await self._open(self.first, int(number))
         self.changed()
 
-    async def _open(self, number: int) -> None:
+    async def _open(self, first: Side, number: int) -> None:
         if self.second is not None and self.second.facts["number"] == number:
             return
         try:
-            facts = await run.io_bound(lambda: self.viewer.image(number).facts())
+            facts = await asyncio.to_thread(lambda: self.viewer.image(number).facts())
         except XTError as error:
             ui.notify(str(error), type="negative", multi_line=True)
             self.second = None
             return
         self.second = Side(facts, copy_of(facts["look"]))
-        self.relation = relation(self.first.facts, facts)
+        self.relation = relation(first.facts, facts)
         self.look.show(self.second)
 
 
 def relation(first: dict[str, Any], second: dict[str, Any]) -> tuple[float, float, float, float]:
-    """Scale and offset of y, then of x, from the first image's level-0 pixels to the second's: by their resolution where
-    both have one, else the whole of one on the whole of the other."""
+    """Scale and offset of y, then of x, from the first image's level-0 pixels to the second's.
+
+    By their resolution where both have one, else the whole of one on the whole of the other.
+    """
     for size in ("microns_per_pixel", "metres_per_pixel"):
         if first[size] and second[size]:
             y, x = (first[size][axis] / second[size][axis] for axis in (0, 1))

@@ -44,9 +44,15 @@ class ImageList:
             self.text = ui.input(placeholder="find a name or an answer", on_change=self.refresh)
             self.text.props("dense outlined clearable debounce=200")
             with ui.row().classes("xt-two"):
-                self.show = ui.select(_SHOWS, value="all", on_change=self.refresh).props("dense outlined options-dense")
-                self.sort = ui.select(_SORTS, value="order", on_change=self.refresh).props("dense outlined options-dense")
-            self.classes = ui.select([], multiple=True, clearable=True, on_change=self.refresh, label="classes")
+                self.show = ui.select(_SHOWS, value="all", on_change=self.refresh).props(
+                    "dense outlined options-dense"
+                )
+                self.sort = ui.select(_SORTS, value="order", on_change=self.refresh).props(
+                    "dense outlined options-dense"
+                )
+            self.classes = ui.select(
+                [], multiple=True, clearable=True, on_change=self.refresh, label="classes"
+            )
             self.classes.props("dense outlined options-dense use-chips")
             ui.button("next in doubt", icon="arrow_downward", on_click=self.open_next_in_doubt).props(
                 "flat dense no-caps"
@@ -83,9 +89,13 @@ class ImageList:
             return False
         if self.classes.value and entry.answer not in self.classes.value:
             return False
-        return {
-            "all": True, "doubt": entry.in_doubt, "wrong": bool(entry.error), "open": not entry.done, "done": entry.done,
-        }[self.show.value]  # fmt: skip
+        kinds = {
+            "doubt": entry.in_doubt,
+            "wrong": bool(entry.error),
+            "open": not entry.done,
+            "done": entry.done,
+        }
+        return kinds.get(str(self.show.value), True)
 
     def refresh(self) -> None:
         """Read the entries again and show what the filters leave."""
@@ -94,7 +104,9 @@ class ImageList:
         self.classes.set_options(answers)
         self.classes.set_visibility(1 < len(answers) <= 100)
         shown = self.shown()
-        self.count.text = f"{len(shown)} of {len(self.entries)}" if len(shown) < len(self.entries) else str(len(shown))
+        self.count.text = (
+            f"{len(shown)} of {len(self.entries)}" if len(shown) < len(self.entries) else str(len(shown))
+        )
         self.rows._props["items"] = [self._told(entry) for entry in shown]
         self.rows.update()
 

@@ -14,15 +14,18 @@ _GREY = "grey"
 class LookPanel:
     """Args: changed: called when the look of the side is another one."""
 
-    def __init__(self, changed: Callable[[], None]) -> None:
+    def __init__(self, title: str, changed: Callable[[], None]) -> None:
         self.changed = changed
         self.side: Side | None = None
-        with ui.expansion("Look", icon="palette", value=True).classes("xt-panel"):
+        with ui.expansion(title, icon="palette").classes("xt-panel") as self.panel:
             self.body = ui.column().classes("xt-body")
 
-    def show(self, side: Side) -> None:
-        """The controls that fit an image."""
+    def show(self, side: Side | None) -> None:
+        """The controls that fit an image; none without one."""
         self.side = side
+        self.panel.set_visibility(side is not None)
+        if side is None:
+            return
         self.body.clear()
         with self.body:
             self._build(side)
@@ -32,9 +35,9 @@ class LookPanel:
         names = {channel["number"]: channel["name"] for channel in channels}
         if len(channels) > 1:
             modes = {1: "one band", 3: "three bands"} if len(channels) >= 3 else {1: "one band"}
-            ui.toggle(modes, value=len(look["bands"]), on_change=lambda event: self._show_bands(event.value)).props(
-                "dense no-caps unelevated"
-            )
+            ui.toggle(
+                modes, value=len(look["bands"]), on_change=lambda event: self._show_bands(event.value)
+            ).props("dense no-caps unelevated")
         for place, band in enumerate(look["bands"]):
             name = ("red", "green", "blue")[place] if len(look["bands"]) == 3 else "band"
             with ui.element("div").classes("xt-band"):
@@ -46,7 +49,11 @@ class LookPanel:
                 self._range(place, channels[band])
         ui.label("gamma").classes("xt-label")
         ui.slider(
-            min=0.2, max=3.0, step=0.05, value=look["gamma"], on_change=lambda event: self._set("gamma", event.value)
+            min=0.2,
+            max=3.0,
+            step=0.05,
+            value=look["gamma"],
+            on_change=lambda event: self._set("gamma", event.value),
         ).props("label")
         if len(look["bands"]) == 1:
             ui.select(

@@ -1,5 +1,8 @@
-"""NiceGUI beside the viewer's routes. It keeps its state in its modules, so there is one in a process, whatever the number
-of viewers; each request says which viewer it is for."""
+"""NiceGUI beside the viewer's routes.
+
+It keeps its state in its modules, so there is one in a process, whatever the number of viewers; each request says which
+viewer it is for.
+"""
 
 from __future__ import annotations
 
@@ -71,6 +74,10 @@ def _nicegui() -> _NiceGui:
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     ui.run_with(
-        app, favicon=FOLDER / "icon.svg", show_welcome_message=False, tailwind=False, binding_refresh_interval=None
+        app,
+        favicon=FOLDER / "icon.svg",
+        show_welcome_message=False,
+        tailwind=False,
+        binding_refresh_interval=None,
     )
     return _NiceGui(app)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
-from nicegui import run, ui
+from nicegui import ui
 
 from xt.errors import XTError
 from xt.viewer.page.compare_panel import ComparePanel
@@ -36,7 +37,7 @@ class Page:
                 self._build_bar()
                 self.scene = SceneElement()
             with ui.element("aside").classes("xt-right"):
-                self.look = LookPanel(self.draw)
+                self.look = LookPanel("Look", self.draw)
                 self.compare = ComparePanel(self.viewer, self.draw)
                 with ui.expansion("About", icon="info").classes("xt-panel"):
                     self.about = ui.element("dl").classes("xt-facts")
@@ -57,7 +58,7 @@ class Page:
     async def open(self, number: int) -> None:
         """Show an image."""
         try:
-            facts = await run.io_bound(lambda: self.viewer.image(number).facts())
+            facts = await asyncio.to_thread(lambda: self.viewer.image(number).facts())
         except XTError as error:
             ui.notify(str(error), type="negative", multi_line=True)
             return
@@ -71,8 +72,10 @@ class Page:
         self.about.clear()
         with self.about:
             for name, said in told_facts(facts):
-                ui.element("dt").text = name
-                ui.element("dd").text = said
+                with ui.element("dt"):
+                    ui.label(name)
+                with ui.element("dd"):
+                    ui.label(said)
         self.draw()
 
     def draw(self) -> None:
@@ -90,5 +93,3 @@ class Page:
             self.scene.fit()
         elif key == "n":
             await self.list.open_next_in_doubt()
-        elif key == "s":
-            self.compare.swap()

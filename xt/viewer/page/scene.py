@@ -43,7 +43,10 @@ class Side:
     layers: Sequence[ShownLayer] = ()
 
     def told(self) -> dict[str, Any]:
-        words = {name: ",".join(map(str, value)) if isinstance(value, list) else value for name, value in self.look.items()}
+        words = {
+            name: ",".join(map(str, value)) if isinstance(value, list) else value
+            for name, value in self.look.items()
+        }
         return {
             "facts": self.facts,
             "look": urlencode({name: value for name, value in words.items() if value != ""}),
@@ -52,11 +55,15 @@ class Side:
 
 
 class SceneElement(
-    Element, component="component.js", esm={"nicegui-leaflet": str(LEAFLET), "xt-viewer": str(_FOLDER / "scripts")}
+    Element,
+    component="component.js",
+    esm={"nicegui-leaflet": str(LEAFLET), "xt-viewer": str(_FOLDER / "scripts")},
 ):
     """The map; it emits "place" with {number, y, x} where it is clicked."""
 
-    def show(self, sides: Sequence[Side], arrangement: str = "one", relation: Sequence[float] = (1, 0, 1, 0)) -> None:
+    def show(
+        self, sides: Sequence[Side], arrangement: str = "one", relation: Sequence[float] = (1, 0, 1, 0)
+    ) -> None:
         """Show one image or two.
 
         Args:
@@ -75,5 +82,3 @@ class SceneElement(
 
     def fit(self) -> None:
         self.run_method("fit")
-
-

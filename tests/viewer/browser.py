@@ -1,0 +1,91 @@
+"""A browser without a window for the tests of the page, and what they ask of it."""
+
+import contextlib
+import io
+import shutil
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from PIL import Image
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+@contextlib.contextmanager
+def chromium() -> Iterator:
+    """Debian's Chromium through Playwright's own interface."""
+    api = pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
+    if CHROMIUM is None:
+        pytest.skip("there is no Chromium on this machine (apt-get install chromium)")
+    with api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Opened:
+    """The page of a viewer, open in the browser.
+
+    Attributes:
+        page: Playwright's.
+        foreign: what the page asked of other servers, which is not let through.
+        errors: what its scripts complained about.
+    """
+
+    def __init__(self, browser, view, width: int = 1400, height: int = 860) -> None:
+        self.foreign, self.errors = [], []
+        self.page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=1)
+        self.page.set_default_timeout(20_000)
+        own = view.address.split("?")[0]
+        self.page.route(lambda url: not url.startswith((own, "data:", "blob:")), self._abort)
+        self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.goto(view.address)
+        self.wait()
+
+    def _abort(self, route) -> None:
+        self.foreign.append(route.request.url)
+        route.abort()
+
+    def wait(self) -> None:
+        """Until all tiles in view are there."""
+        self.page.wait_for_function(SETTLED, polling=50)
+
+    def map(self, side: int = 0) -> str:
+        """Leaflet's map in JavaScript."""
+        return f"document.querySelector('.xt-scene').xtScene.maps[{side}].map"
+
+    def go(self, y: float, x: float, zoom: int) -> None:
+        """The middle of the view and its zoom."""
+        self.page.evaluate(f"{self.map()}.setView([{y}, {x}], {zoom}, {{animate: false}})")
+        self.wait()
+
+    def to_screen(self, y: float, x: float, side: int = 0) -> tuple[float, float]:
+        """Where on the page (x, y) a place of the image is."""
+        script = (
+            f"(() => {{ const map = {self.map(side)}, box = map.getContainer().getBoundingClientRect(), "
+            f"at = map.latLngToContainerPoint([{y}, {x}]); return [box.left + at.x, box.top + at.y]; }})()"
+        )
+        across, down = self.page.evaluate(script)
+        return across, down
+
+    def pixels(self, y: int, x: int, height: int, width: int) -> np.ndarray:
+        """(height, width, 3) of the screen where a window of level 0 is shown, which has to be in view."""
+        left, top = self.to_screen(y, x)
+        right, bottom = self.to_screen(y + height, x + width)
+        clip = {"x": left, "y": top, "width": right - left, "height": bottom - top}
+        return np.asarray(Image.open(io.BytesIO(self.page.screenshot(clip=clip))).convert("RGB"))
+
+    def text(self, selector: str) -> str:
+        return self.page.locator(selector).inner_text()
+
+
+SETTLED = """() => {
+  const scene = document.querySelector('.xt-scene')?.xtScene;
+  if (!scene || !scene.maps.length) return false;
+  return scene.maps.every(({ tiles }) => [...tiles.shown.values()].every((layer) => !layer.isLoading()))
+    && document.querySelectorAll('.leaflet-tile').length > 0
+    && [...document.querySelectorAll('.leaflet-tile-loaded')].every((tile) => getComputedStyle(tile).opacity === '1');
+}"""
