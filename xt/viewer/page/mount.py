@@ -19,7 +19,7 @@ from xt.errors import MissingPackageError
 from xt.viewer.viewer import Viewer
 
 _VIEWER = "xt.viewer"
-FOLDER = Path(__file__).parent
+_ICON = Path(__file__).parent / "icon.svg"
 
 
 def add_page(app: FastAPI, viewer: Viewer) -> None:
@@ -75,7 +75,7 @@ def _nicegui() -> _NiceGui:
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     ui.run_with(
         app,
-        favicon=FOLDER / "icon.svg",
+        favicon=_ICON,
         show_welcome_message=False,
         tailwind=False,
         binding_refresh_interval=None,

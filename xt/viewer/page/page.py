@@ -12,8 +12,7 @@ from xt.viewer.page.compare_panel import ComparePanel
 from xt.viewer.page.facts import told_facts
 from xt.viewer.page.image_list import ImageList
 from xt.viewer.page.look_panel import LookPanel
-from xt.viewer.page.mount import FOLDER
-from xt.viewer.page.scene import LEAFLET, SceneElement, Side
+from xt.viewer.page.scene import FOLDER, LEAFLET, SceneElement, Side
 from xt.viewer.viewer import Viewer
 
 _ACCENT = "#1d5c63"

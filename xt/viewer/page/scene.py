@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 import nicegui
 from nicegui.element import Element
 
-_FOLDER = Path(__file__).parent
+FOLDER = Path(__file__).parent
 # NiceGUI brings Leaflet inside its wheel: nothing is loaded from elsewhere.
 LEAFLET = Path(nicegui.__file__).parent / "elements" / "leaflet" / "dist"
 
@@ -57,7 +57,7 @@ class Side:
 class SceneElement(
     Element,
     component="component.js",
-    esm={"nicegui-leaflet": str(LEAFLET), "xt-viewer": str(_FOLDER / "scripts")},
+    esm={"nicegui-leaflet": str(LEAFLET), "xt-viewer": str(FOLDER / "scripts")},
 ):
     """The map; it emits "place" with {number, y, x} where it is clicked."""
 
