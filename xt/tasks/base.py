@@ -147,6 +147,9 @@ class Task(ABC):
     """What it sets otherwise than recipes of whole images do, as `--section.key=value`."""
     columns: ClassVar[tuple[str, ...]] = ()
     """How the column of a table is usually called that has its labels, or names their files."""
+    drawn_as: ClassVar[Literal["", "point", "box", "polygon"]] = ""
+    """What a person draws to label an image, in a file that the last of `columns` names; "" where labels are in the
+    table."""
     options: ClassVar[tuple[str, ...]] = ()
     """Those of `xt predict` that mean something to it, besides what all tasks have."""
 

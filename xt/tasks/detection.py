@@ -69,6 +69,7 @@ class Detection(PlaceTask):
         "--data.augmentation.windows=4",
     )
     columns = ("boxes",)
+    drawn_as = "box"
     counted = "boxes"
     metric_of_class = "ap"
     options = ("merge_iou", "least_score", "instances", "restart")

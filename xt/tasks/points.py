@@ -62,6 +62,7 @@ class Points(PlaceTask):
     metric = "best_f1"
     recipe = "points"
     columns = ("points",)
+    drawn_as = "point"
     counted = "points"
     options = ("merge_radius", "least_score", "restart")
 

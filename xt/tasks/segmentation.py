@@ -56,6 +56,7 @@ class Segmentation(PlaceTask):
     metric = "mean_iou"
     recipe = "segmentation"
     columns = ("mask", "polygons")
+    drawn_as = "polygon"
     counted = "pixels"
     counts_are_shares = True
     options = ("probabilities", "outlines", "least_area", "restart")

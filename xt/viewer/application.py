@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, TypeVar
+from collections.abc import Iterable
+from typing import Any
 
 from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from xt.errors import ConfigError, ImageError, ShapeError, XTError
-from xt.machine import usable_cores
+from xt.viewer.correction_routes import add_corrections
+from xt.viewer.corrections import ConflictError
 from xt.viewer.guard import LOOPBACK, Guard
 from xt.viewer.layers import Filters
 from xt.viewer.pictures import Picture
 from xt.viewer.viewer import Viewer
+from xt.viewer.work import UnwantedError, Work
 
-Result = TypeVar("Result")
 # What no browser waits for any more (nginx's number for it).
 _GONE = 499
 
@@ -36,42 +35,17 @@ def application(viewer: Viewer, hosts: Iterable[str] = LOOPBACK, secret: str | N
     app.state.viewer = viewer
     app.state.work = Work()
     _add_images(app, viewer, app.state.work)
+    add_corrections(app, viewer, app.state.work)
     return app
-
-
-class Work:
-    """Threads that read and draw, as many as there are cores; what is no longer wanted is not begun."""
-
-    def __init__(self, threads: int | None = None) -> None:
-        self.threads = threads or max(2, usable_cores())
-        self._pool = ThreadPoolExecutor(self.threads, "xt-view")
-        self._places: asyncio.Semaphore | None = None
-
-    async def do(self, request: Request, function: Callable[..., Result], *args: Any) -> Result:
-        """A function's result, from a thread.
-
-        Raises:
-            UnwantedError: whoever asked is gone.
-        """
-        if self._places is None:
-            self._places = asyncio.Semaphore(self.threads)
-        async with self._places:
-            if await request.is_disconnected():
-                raise UnwantedError
-            return await asyncio.get_running_loop().run_in_executor(self._pool, function, *args)
-
-    def close(self) -> None:
-        self._pool.shutdown(wait=False, cancel_futures=True)
-
-
-class UnwantedError(XTError):
-    """Whoever asked is gone."""
 
 
 async def _told(request: Request, error: Exception) -> Response:
     """An error as one sentence; what was asked for wrongly is told apart from what is wrong with a file."""
     if isinstance(error, UnwantedError):
         return Response(status_code=_GONE)
+    if isinstance(error, ConflictError):
+        told = {"error": str(error), "revision": error.revision, "object": error.now}
+        return JSONResponse(told, 409)
     asked_wrongly = isinstance(error, (ConfigError, ShapeError)) and not isinstance(error, ImageError)
     return JSONResponse({"error": str(error)}, 404 if asked_wrongly else 500)
 

@@ -10,7 +10,7 @@ from xt.images import LargeImage
 from xt.prediction.inputs import identity
 from xt.prediction.results import FoundImage, read_results
 from xt.results.shown import Shown, shown_relevance
-from xt.tasks import TASKS
+from xt.tasks import TASKS, Task
 from xt.tasks.place_results import PlaceResults
 
 _RELEVANCE = ".relevance.tif"
@@ -30,6 +30,17 @@ class FoundAnswers:
         results = read_results(folder)
         self.images = [found.image for found in results]
         self._by_image = {identity(found.image): found for found in results}
+
+    def meant(self) -> tuple[Task | None, tuple[str, ...]]:
+        """The task that the answers are of, as far as they tell, and its classes."""
+        for found in self._by_image.values():
+            for results in _results_in(found):
+                task = next(task for task in TASKS.values() if task.results is results)
+                return task, tuple(class_names_in(found.row, results))
+            if "predicted" in found.row:
+                whole = next(task for task in TASKS.values() if not task.about_places)
+                return whole, ()
+        return None, ()
 
     def of(self, image: str) -> FoundImage | None:
         return self._by_image.get(identity(image))

@@ -7,19 +7,24 @@ import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from cachetools import LRUCache
 
 from xt.errors import ConfigError
-from xt.images import LargeImage, open_image
+from xt.images import LargeImage, open_image, stack_parts
 from xt.images.names import short_name
+from xt.images.remote import is_remote
 from xt.viewer.cache import PictureCache
+from xt.viewer.corrected_folder import FOLDER, CorrectedFolder
+from xt.viewer.corrections import Begun, Corrections
 from xt.viewer.entries import Entry, entry_of
-from xt.viewer.found import FoundAnswers
+from xt.viewer.found import FoundAnswers, answer_of
 from xt.viewer.labelled import Labels
-from xt.viewer.layers import Layer
+from xt.viewer.layers import Filters, Layer
 from xt.viewer.making_layers import layers_of
+from xt.viewer.starting import begun_from
 from xt.viewer.viewed_image import ViewedImage
 
 _MOST_OPEN = 16
@@ -32,6 +37,7 @@ class Viewer:
         sources: paths, or whatever `xt.open_image` takes.
         found: what `xt predict` wrote of them.
         labels: what a table says of them.
+        corrected: where corrections are saved; None for beside the labels, else the results, else the first image.
         open_image: as the sources are to be read, e.g. with a nodata value.
     Raises:
         ConfigError: there are none.
@@ -43,12 +49,15 @@ class Viewer:
         *,
         found: FoundAnswers | None = None,
         labels: Labels | None = None,
+        corrected: CorrectedFolder | None = None,
         open_image: Callable[[Any], LargeImage] = open_image,
     ) -> None:
         if not sources:
             raise ConfigError("there is no image to look at")
         self.sources = list(sources)
         self.found, self.labels = found, labels
+        self.corrected = self._folder_of_corrections() if corrected is None else corrected
+        self._corrections: dict[int, Corrections] = {}
         self.cache = PictureCache()
         self._open = open_image
         self._opened: LRUCache[int, ViewedImage] = LRUCache(_MOST_OPEN)
@@ -58,9 +67,14 @@ class Viewer:
     def entries(self) -> list[Entry]:
         """The list of images, in the order they were given."""
         return [
-            entry_of(number, self.name(number), self.key(number), self.found, self.labels)
+            entry_of(
+                number, self.name(number), self.key(number), self.found, self.labels, self._state(number)
+            )
             for number in range(len(self.sources))
         ]
+
+    def _state(self, number: int) -> str:
+        return str(self.corrected.said(self.key(number) or self.name(number)).get("state", ""))
 
     def name(self, number: int) -> str:
         source = self.sources[number]
@@ -91,8 +105,59 @@ class Viewer:
                 )
             return viewed
 
+    def corrections(self, number: int) -> Corrections:
+        """Of one of the images; errors as of `image`."""
+        viewed = self.image(number)
+        with self._opening:
+            known = self._corrections.get(number)
+            if known is None or known.image is not viewed.image:
+                task = self.corrected.task
+                kind = "" if task is None else task.drawn_as
+                known = self._corrections[number] = self.corrected.of(
+                    self.key(number) or self.name(number),
+                    viewed.image,
+                    lambda filters: begun_from(viewed.layers.values(), kind, filters),
+                )
+            return known
+
+    def answer(
+        self, number: int, state: str, seen: int, *, label: str | None = None, filters: Filters | None = None
+    ) -> dict[str, Any]:
+        """Accept, reject or correct what was said of an image; see `Corrections.answer`.
+
+        Args:
+            label: None for what was found, if that is accepted.
+        """
+        task, found = self.corrected.task, None if self.found is None else self.found.of(self.key(number))
+        if (
+            label is None
+            and state == "accepted"
+            and found is not None
+            and task is not None
+            and not task.drawn_as
+        ):
+            label = answer_of(found)
+        return self.corrections(number).answer(state, seen, label=label, filters=filters)
+
+    def corrected_now(self, number: int) -> None:
+        """Show what was corrected; after each change."""
+        self.image(number).put_layer(self.corrections(number).layer())
+
     def _layers(self, number: int, image: LargeImage) -> list[Layer]:
-        return layers_of(self.key(number), image, self.found, self.labels)
+        layers = layers_of(self.key(number), image, self.found, self.labels)
+        name = self.key(number) or self.name(number)
+        corrections = self.corrected.of(name, image, lambda filters: Begun())
+        return [*layers, corrections.layer()] if corrections.told()["begun"] else layers
+
+    def _folder_of_corrections(self) -> CorrectedFolder:
+        if self.labels is not None:
+            labels = self.labels
+            return CorrectedFolder(labels.path.parent / FOLDER, labels.task, labels.class_names, labels.split)
+        if self.found is not None:
+            return CorrectedFolder(self.found.folder / FOLDER, *self.found.meant())
+        first = stack_parts(self.key(0))[0] if self.key(0) else ""
+        beside = Path(first).resolve().parent if first and not is_remote(first) else Path()
+        return CorrectedFolder(beside / FOLDER, None)
 
     def list(self) -> list[dict[str, Any]]:
         """`entries`, fit for JSON."""
