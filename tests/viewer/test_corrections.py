@@ -162,7 +162,7 @@ def test_the_second_to_change_one_object_is_told(tmp_path):
     with pytest.raises(ConflictError, match="someone has deleted"):
         other.change(second, 2, coordinates=[5, 5])
     one.answer("accepted", 3)
-    with pytest.raises(ConflictError, match="someone has accepted scene.png|someone has accepted"):
+    with pytest.raises(ConflictError, match="someone has accepted"):
         other.answer("rejected", 3)
     other.change(first, 4, coordinates=[7, 7])
     with pytest.raises(ConflictError, match="stays as it is"):
@@ -189,7 +189,7 @@ def test_what_another_program_saved_is_taken_up(tmp_path):
         del feature["xt_revision"], feature["id"]
     content["features"][0]["geometry"]["coordinates"] = [99, 98]
     one.path.write_text(json.dumps(content))
-    assert [drawn["coordinates"] for drawn in one.objects()][0] == [98, 99]
+    assert next(drawn["coordinates"] for drawn in one.objects()) == [98, 99]
     with pytest.raises(ConflictError, match="deleted"):
         one.change(first["id"], 1, coordinates=[5, 5])
 
