@@ -242,8 +242,13 @@ WORDS = {
     "tasks/label_facts.py": {"points"},
     "tasks/point_results.py": {"points"},
     "training/tables.py": {"points"},
+    "viewer/corrected_file.py": {"classification"},
+    "viewer/corrected_folder.py": {"points"},
+    "viewer/corrections.py": {"points"},
     "viewer/differences.py": {"points"},
+    "viewer/drawn.py": {"classification"},
     "viewer/objects.py": {"points"},
+    "viewer/starting.py": {"points"},
 }
 # Where a command's usual recipe is named.
 RECIPES = {"checking/proposal.py": {"classification"}, "tasks/answers.py": {"classification"}}
