@@ -92,6 +92,7 @@ def test_a_comparison_needs_test_images(tmp_path: Path) -> None:
         compare(toy_config(table, tmp_path / "out"), tmp_path / "out")
 
 
+@pytest.mark.slow
 def test_a_comparison_in_folds(table: Path, tmp_path: Path) -> None:
     config = toy_config(
         table,

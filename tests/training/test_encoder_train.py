@@ -14,6 +14,7 @@ from tests.distributed.processes import run_processes
 from tests.training.toy import MODEL, toy_config, toy_table
 from xt import load_model, open_image
 from xt.cli.info_model import description
+from xt.cli.main import main
 from xt.config.parser import config_from_dict, config_to_yaml
 from xt.errors import CheckpointError, ConfigError
 from xt.model.build import create_model
@@ -77,9 +78,12 @@ def held(path: Path) -> tuple[set[str], dict[str, str]]:
 
 @pytest.mark.parametrize("what", ["none", "last:1", "lora:2", "dora:2", "norm_and_bias"])
 def test_only_what_is_trained_is_written_and_the_rest_found_again(
-    table: Path, weights: Path, tmp_path: Path, what: str
+    table: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
 ) -> None:
     result = run(table, tmp_path / "run", weights, what)
+    capsys.readouterr()
+    assert main(["info", str(tmp_path / "run")]) == 0
+    shown = " ".join(capsys.readouterr().out.split())
     base = safetensors.torch.load_file(weights)
     network = result.model.region_encoder.network.state_dict()
     same = {name for name, value in base.items() if torch.equal(value, network[_found(name, network)])}
@@ -88,6 +92,8 @@ def test_only_what_is_trained_is_written_and_the_rest_found_again(
     names, metadata = held(tmp_path / "run" / "model.safetensors")
     assert not {PREFIX + _found(name, network) for name in same} & names
     assert json.loads(metadata["base"])["tensors"] == len(same)
+    assert f"left out {len(same)} weights of its base" in shown
+    assert ("adapter" in shown) == ("ora" in what)
     assert json.loads(metadata["config"])["adapter"] == (what if "ora" in what else None)
     expected = answers(result.model, table)
     again = load_model(tmp_path / "run" / "model.safetensors")

@@ -25,7 +25,7 @@ def description(path: Path) -> Iterator[tuple[str, str]]:
     Raises:
         CheckpointError: it is no model of `xt train`, or was changed.
     """
-    config, shapes = _read(path)
+    config, shapes, base = _read(path)
     tensors = {name: _count(shape) for name, shape in shapes.items()}
     encoder = sum(count for name, count in tensors.items() if name.startswith("region_encoder."))
     origin = config.encoder_origin or {}
@@ -33,8 +33,13 @@ def description(path: Path) -> Iterator[tuple[str, str]]:
     yield "model", f"{config.encoder}{f' ({kind})' if kind else ''}, {config.context}, {config.head}"
     yield (
         "parameters",
-        f"{sum(tensors.values()) / 1e6:,.1f} million, {encoder / 1e6:,.1f} in the region encoder",
+        f"{sum(tensors.values()) / 1e6:,.1f} million{'' if base is None else ' in the file'}, "
+        f"{encoder / 1e6:,.1f} in the region encoder",
     )
+    if base is not None:
+        yield "left out", f"{base['tensors']} weights of its base, sha256 {base['sha256']}"
+    if config.adapter is not None:
+        yield "adapter", config.adapter
     yield "weights from", _origin(origin)
     if config.encoder_dtype != "float32":
         yield "weights in", f"{config.encoder_dtype}, those of the region encoder"
@@ -86,16 +91,17 @@ def _origin(origin: Any) -> str:
     return in_words(origin)
 
 
-def _read(path: Path) -> tuple[Any, dict[str, tuple[int, ...]]]:
+def _read(path: Path) -> tuple[Any, dict[str, tuple[int, ...]], dict[str, Any] | None]:
+    """The configuration, the shape of each weight, and what is said of those that are left out."""
+    from xt.model.base_weights import described_base
     from xt.model.files import model_config, unknown_model
     from xt.model.weights_file import FORMAT
     from xt.training.checkpoints import read_checkpoint
 
     if path.suffix == ".ckpt":
         checkpoint = read_checkpoint(path)
-        return checkpoint.config.model, {
-            name: tuple(value.shape) for name, value in checkpoint.weights.items()
-        }
+        shapes = {name: tuple(value.shape) for name, value in checkpoint.weights.items()}
+        return checkpoint.config.model, shapes, None
     import safetensors
 
     try:
@@ -107,7 +113,7 @@ def _read(path: Path) -> tuple[Any, dict[str, tuple[int, ...]]]:
     if metadata.get("format") != FORMAT:
         raise CheckpointError(f"{path} is a safetensors file, but not of an xt model")
     try:
-        return model_config(json.loads(metadata["config"])), shapes
+        return model_config(json.loads(metadata["config"])), shapes, described_base(metadata)
     except (KeyError, RecursionError, ValueError) as error:
         raise unknown_model(path, error) from error
 
