@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xt.errors import MissingPackageError
 from xt.prediction.inputs import find_images
+from xt.prediction.results import RECORD
+from xt.viewer.found import FoundAnswers
+from xt.viewer.labelled import read_labels
 from xt.viewer.viewer import Viewer
 
 if TYPE_CHECKING:
@@ -32,7 +36,8 @@ def view(
         xt.view(image, browser=True).wait()     # in a script, until it is interrupted
 
     Args:
-        images: an image, a path, a folder, a glob, or a list of these.
+        images: an image, a path, a folder, a glob, or a list of these; or a folder that `xt predict` wrote.
+        labels: a table of the images' labels.
         host: who may ask: this machine only, or the name or address by which others reach it.
         port: 0 for any that is free.
         browser: open the machine's browser.
@@ -44,19 +49,25 @@ def view(
     _check_packages()
     from xt.viewer.running import View
 
-    shown = View(Viewer(_sources(images)), host, port)
+    shown = View(viewer_of(images, model=model, labels=labels), host, port)
     if browser:
         shown.open_browser()
     return shown
 
 
-def _sources(images: Any) -> list[Any]:
-    """Paths, folders and globs as one image each; what is open already stays as it is."""
-    sources: list[Any] = []
-    for given in images if isinstance(images, (list, tuple)) else [images]:
-        is_path = isinstance(given, (str, os.PathLike))
-        sources += find_images([os.fspath(given)]) if is_path else [given]
-    return sources
+def viewer_of(images: Any, *, model: Any = None, labels: Any = None) -> Viewer:
+    """What is looked at, with what is known of it; args and errors as of `view`."""
+    given = list(images) if isinstance(images, (list, tuple)) else [images]
+    found = FoundAnswers(given[0]) if len(given) == 1 and _is_found(given[0]) else None
+    table = None if labels is None else read_labels(os.fspath(labels))
+    sources: list[Any] = list(found.images) if found is not None else []
+    for one in given if found is None else []:
+        sources += find_images([os.fspath(one)]) if isinstance(one, (str, os.PathLike)) else [one]
+    return Viewer(sources, found=found, labels=table)
+
+
+def _is_found(given: Any) -> bool:
+    return isinstance(given, (str, os.PathLike)) and (Path(given) / RECORD).is_file()
 
 
 def _check_packages() -> None:

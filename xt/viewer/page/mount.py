@@ -69,8 +69,8 @@ def _nicegui() -> _NiceGui:
     from xt.viewer.page.page import Page
 
     @ui.page("/", title="xt view")
-    async def page(request: Request) -> None:
-        await Page(request.scope[_VIEWER]).build()
+    def page(request: Request) -> None:
+        Page(request.scope[_VIEWER]).build()
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     ui.run_with(

@@ -11,6 +11,7 @@ from xt.errors import XTError
 from xt.viewer.page.compare_panel import ComparePanel
 from xt.viewer.page.facts import told_facts
 from xt.viewer.page.image_list import ImageList
+from xt.viewer.page.layer_panel import LayerPanel
 from xt.viewer.page.look_panel import LookPanel
 from xt.viewer.page.scene import FOLDER, LEAFLET, SceneElement, Side
 from xt.viewer.viewer import Viewer
@@ -25,7 +26,7 @@ class Page:
         self.viewer = viewer
         self.first: Side | None = None
 
-    async def build(self) -> None:
+    def build(self) -> None:
         ui.add_css((LEAFLET / "leaflet" / "leaflet.css").read_text(encoding="utf-8"))
         ui.add_css((FOLDER / "style.css").read_text(encoding="utf-8"))
         ui.colors(primary=_ACCENT)
@@ -36,12 +37,14 @@ class Page:
                 self._build_bar()
                 self.scene = SceneElement()
             with ui.element("aside").classes("xt-right"):
+                self.layers = LayerPanel(self.viewer, self.draw)
                 self.look = LookPanel("Look", self.draw)
                 self.compare = ComparePanel(self.viewer, self.draw)
                 with ui.expansion("About", icon="info").classes("xt-panel"):
                     self.about = ui.element("dl").classes("xt-facts")
         ui.keyboard(self._pressed, repeating=False)
-        await self.open(self.list.first)
+        # An image may take longer to open than a browser waits for the page.
+        ui.timer(0.01, lambda: self.open(self.list.first), once=True)
 
     def _build_bar(self) -> None:
         with ui.element("header").classes("xt-bar"):
@@ -56,16 +59,18 @@ class Page:
 
     async def open(self, number: int) -> None:
         """Show an image."""
+        self.title.text = f"{self.list.entry(number).name} is being opened"
         try:
             facts = await asyncio.to_thread(lambda: self.viewer.image(number).facts())
         except XTError as error:
-            ui.notify(str(error), type="negative", multi_line=True)
+            self.title.text = str(error)
             return
         self.first = Side(facts, facts["look"])
         self.list.mark(number)
         entry = self.list.entry(number)
         self.title.text = entry.name
         self.answer.text = entry.answer
+        self.layers.show(self.first)
         self.look.show(self.first)
         await self.compare.show(self.first)
         self.about.clear()
@@ -90,5 +95,7 @@ class Page:
         key = str(event.key).lower()
         if key == "f":
             self.scene.fit()
+        elif key == "l":
+            self.layers.toggle_all()
         elif key == "n":
             await self.list.open_next_in_doubt()

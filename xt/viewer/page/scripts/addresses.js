@@ -5,4 +5,4 @@ export const imageTiles = (number, look) => `${root(number)}/tiles/{z}/{y}/{x}?$
 export const layerTiles = (number, layer, words) =>
   `${root(number)}/layers/${encodeURIComponent(layer)}/{z}/{y}/{x}?${words}`;
 export const thumbnail = (number) => `${root(number)}/thumbnail`;
-export const value = (number, y, x) => `${root(number)}/value?y=${y}&x=${x}`;
+export const value = (number, y, x, reach) => `${root(number)}/value?y=${y}&x=${x}&reach=${reach}`;

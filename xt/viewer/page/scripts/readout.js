@@ -2,6 +2,7 @@ import * as addresses from "./addresses.js";
 
 // The server is asked at most this often while the mouse moves.
 const PAUSE_MS = 60;
+const REACH = 6;
 
 /** A line that says where the cursor is and what the image and its layers hold there. */
 export class Readout {
@@ -31,13 +32,19 @@ export class Readout {
     this.asked?.abort();
     this.asked = new AbortController();
     try {
-      const answer = await fetch(addresses.value(this.facts.number, this.y, this.x), { signal: this.asked.signal });
+      const answer = await fetch(this.address(), { signal: this.asked.signal });
       const found = await answer.json();
       if (answer.ok) this.tell(found);
       else this.say("values", found.error);
     } catch (error) {
       if (error.name !== "AbortError") this.say("values", "the server does not answer");
     }
+  }
+
+  address() {
+    // What is within a few pixels of the screen is meant.
+    const reach = REACH * this.map.getZoomScale(this.facts.deepest, this.map.getZoom());
+    return addresses.value(this.facts.number, this.y, this.x, reach);
   }
 
   tell(found) {
@@ -47,8 +54,8 @@ export class Readout {
     });
     this.say("map", found.map ? `${plain(found.map[0], 9)}, ${plain(found.map[1], 9)}` : "");
     this.say("values", values.slice(0, 8).join("   "));
-    const layers = Object.entries(found.layers ?? {}).filter(([, said]) => said);
-    this.say("layers", layers.map(([name, said]) => `${name}: ${said}`).join("   "));
+    const layers = this.facts.layers.filter(({ name }) => found.layers[name]);
+    this.say("layers", layers.map(({ name, title }) => `${title}: ${said(found.layers[name])}`).join("   "));
   }
 
   leave() {
@@ -74,4 +81,11 @@ export class Readout {
 export function plain(number, digits = 5) {
   if (number === null || number === undefined) return "none";
   return Number.isInteger(number) ? String(number) : String(Number(number.toPrecision(digits)));
+}
+
+/** What a layer says at a place: a class, with how sure or how relevant it is. */
+function said({ class: name, score, share, relevance }) {
+  const number = score ?? share ?? relevance;
+  const words = [name, number === null || number === undefined ? undefined : plain(number, 3)];
+  return words.filter((word) => word !== undefined).join(" ");
 }
