@@ -99,6 +99,16 @@ class DenseHead(nn.Module, ABC):
         """How many tokens beyond the region's own are looked at, on every side."""
         return 0 if self.context_map is None else self.context_map.reach
 
+    def said_at(self, predictions: Tensor, y: float, x: float) -> Tensor:
+        """A scalar: how much the likeliest answer at a place of a region says for itself.
+
+        Args:
+            predictions: of the region, as `forward` gives them.
+            y, x: the place in it, from 0 to 1.
+        """
+        height, width = predictions.shape[-2:]
+        return predictions[:, min(int(y * height), height - 1), min(int(x * width), width - 1)].max()
+
     def decode_maps(self, maps: Sequence[Tensor], context: Tensor | None) -> Tensor:
         """(regions, channels, W / stride, W / stride) at the decoder's own stride.
 

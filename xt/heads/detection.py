@@ -1,5 +1,6 @@
 """Boxes: what is where, how large it is, and of which class."""
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 
@@ -145,6 +146,14 @@ class DetectionHead(DenseHead):
         coarse = cropped(last, rim) if context is None else self._nearest(context, self.tokens.reach)
         levels.append((self.tokens(coarse), self.tokens.rim))
         return torch.cat([self._answers(features, rim) for features, rim in levels], dim=2)
+
+    def said_at(self, predictions: Tensor, y: float, x: float) -> Tensor:
+        """Of the nearest cell of each level."""
+        side = self.geometry.region_size
+        apart = (self.cells.y - y * side) ** 2 + (self.cells.x - x * side) ** 2
+        starts = self.cells.starts.tolist()
+        near = [a + int(apart[a:b].argmin()) for a, b in itertools.pairwise(starts)]
+        return predictions[: self.num_classes, near].max()
 
     def region_target(self, target: BoxTable, region: Region) -> NDArray:
         """(6, cells) float32, see `box_targets`.

@@ -81,6 +81,9 @@ class PointHead(DenseHead):
         """(regions, K + 2 + attributes, W / stride, W / stride): logits, offsets (y, x) in cells, attributes."""
         return self.decode_maps(maps, context)
 
+    def said_at(self, predictions: Tensor, y: float, x: float) -> Tensor:
+        return super().said_at(predictions[: self.num_classes], y, x)
+
     def region_target(self, target: PointTable, region: Region) -> NDArray:
         """(K + 2 + attributes, S / stride, S / stride) float32: heat, offsets and attributes, NaN where there is no
         point or nothing is known.

@@ -238,6 +238,32 @@ class DensePass:
                     on_predictions(some, predictions)
                 yield DecodedRegions(some, self.head.decode(predictions, some))
 
+    def leaned_on(self, region: int, y: float, x: float) -> Tensor:
+        """(tokens of the image,) how much the answer at a place leans on what the context encoder was given of each.
+
+        It is the size of gradient times token, summed over a token's dimensions: by how much the likeliest answer at
+        the place would change, to first order, if the token were taken away. What the region's own pixels say without
+        the context is not in it.
+
+        Args:
+            region: the number of the one that the place lies in.
+            y, x: the place in it, from 0 to 1.
+        """
+        with torch.no_grad():
+            tokens = self._map(self.model.region_encoder, self.regions, "encode")
+        leaf = tokens.detach().requires_grad_()
+        number = next(n for n in range(len(self.regions)) if region < self.regions.first_region(n + 1))
+        within = region - self.regions.first_region(number)
+        batch = self.regions[number]
+        pixels = batch.pixels[within : within + 1]
+        valid = None if batch.valid is None else batch.valid[within : within + 1]
+        with torch.enable_grad():
+            context = self._around(self._mixed(leaf)).piece(region, region + 1)
+            answers = Decode(self.model.region_encoder, self.head, True)(pixels, valid, context)[0]
+            (gradient,) = torch.autograd.grad(self.head.said_at(answers, y, x), leaf)
+        leaning: Tensor = (gradient * leaf).detach().abs().sum(dim=-1).flatten()
+        return leaning
+
     def _mixed(self, tokens: Tensor) -> Tensor:
         """The share's tokens (its regions, N, D) and the others' through the context encoder, as rows of all images."""
         tokens = self.share.gather(tokens)

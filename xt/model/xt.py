@@ -282,7 +282,7 @@ class XT(nn.Module):
     ) -> Tensor:
         """(L, D): an image's tokens behind the context encoder, (0, D) if there is none, for `decode`; no graph."""
         with torch.no_grad():
-            return self._dense_pass(image, grid, progress).context()
+            return self.dense_pass(image, grid, progress).context()
 
     def decode(
         self,
@@ -303,7 +303,7 @@ class XT(nn.Module):
 
         Where `self.streaming` is region-parallel, each rank is told of its share of the regions.
         """
-        dense_pass = self._dense_pass(image, grid, progress)
+        dense_pass = self.dense_pass(image, grid, progress)
         if context is None:
             with torch.no_grad():
                 context = dense_pass.context()
@@ -373,7 +373,10 @@ class XT(nn.Module):
     def _prepared(self, image: LargeImage | EncodedImage) -> LargeImage | EncodedImage:
         return image if isinstance(image, EncodedImage) else self.as_read(image).image
 
-    def _dense_pass(self, image: LargeImage, grid: RegionGrid | None, progress: OnStage | None) -> DensePass:
+    def dense_pass(
+        self, image: LargeImage, grid: RegionGrid | None = None, progress: OnStage | None = None
+    ) -> DensePass:
+        """The parts that `context` and `decode` are made of, for one image."""
         images, grids = self._prepare(image, None if grid is None else [grid])
         return DensePass(self, images, _of_pixels(grids), self._streaming(progress=progress))
 

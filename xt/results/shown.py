@@ -7,7 +7,7 @@ Whoever draws them knows no task, and no task how they are drawn.
 
 from __future__ import annotations
 
-from abc import ABC
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,13 +17,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xt.images import LargeImage, open_image
+from xt.images.array import ArrayImage
 from xt.images.image import lengths_or_none
 from xt.labels.box_table import BoxTable
 from xt.labels.merge_boxes import merge_boxes
 from xt.labels.merge_points import merge_points
 from xt.labels.point_table import PointTable
 from xt.results.colours import Colour
-from xt.results.relevance import PIXEL_TAG
+from xt.results.relevance import PIXEL_TAG, RelevanceMap
 
 Merge = Callable[[NDArray[np.int64], float], NDArray[np.int64]]
 """Of the rows that are wanted those that stay, given how near two must be to be one."""
@@ -45,6 +46,10 @@ class Shown(ABC):
     title: str
     class_names: tuple[str, ...] = ()
     colours: tuple[Colour, ...] = ()
+
+    @abstractmethod
+    def moved(self, y: float, x: float) -> Self:
+        """The same, lower by `y` and farther right by `x` pixels of the image, as of a part of a larger one."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -199,6 +204,17 @@ def shown_relevance(path: Path, image: LargeImage) -> ShownRaster:
         raster=raster,
         meaning="relevance",
         step=_step(raster, image),
+    )
+
+
+def relevance_in_memory(relevance: RelevanceMap) -> ShownRaster:
+    """A relevance map that was not written."""
+    return ShownRaster(
+        name=RELEVANCE,
+        title="relevance",
+        raster=ArrayImage(relevance.values, nodata=float("nan"), name="relevance"),
+        meaning="relevance",
+        step=relevance.pixel_shape,
     )
 
 

@@ -16,7 +16,7 @@ from xt.results.on_data import boxes_on_data
 from xt.results.region_store import RegionStore
 from xt.results.shown import Shown, shown_boxes
 from xt.results.thumbnail import thumbnail
-from xt.tasks.place_results import DenseOptions, DenseResult, PlaceResults, Rows, stored_columns
+from xt.tasks.place_results import DenseOptions, DenseResult, PlaceResults, Rows, good_columns, stored_columns
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
@@ -61,14 +61,25 @@ class BoxResults(PlaceResults):
         progress: Callable[[float], object] | None = None,
     ) -> DenseResult:
         rows, left_out = stored_columns(store, _COLUMNS, self.chosen_least_score)
-        edges = np.column_stack([rows[name] for name in _COLUMNS[:4]])
-        boxes = BoxTable.of(edges, rows["label"], scores=rows["score"])
-        boxes = read.found(boxes_of_image([boxes], *read.image.shape, self.iou_threshold))
+        boxes = self._merged(rows, read)
         files = {what: self.file(destination, what) for what in self.endings}
         write_boxes(boxes, read.file, files["boxes"], self.class_names)
         write_box_table(boxes, files["table"], self.class_names)
         counts = np.bincount(boxes.labels, minlength=len(self.class_names))
         return self.result(read.file, files, counts, left_out)
+
+    def _merged(self, rows: Mapping[str, Rows], read: "AsRead") -> BoxTable:
+        """Those found twice made one, in pixels of the file."""
+        edges = np.column_stack([rows[name] for name in _COLUMNS[:4]])
+        boxes = BoxTable.of(edges, rows["label"], scores=rows["score"])
+        merged: BoxTable = read.found(boxes_of_image([boxes], *read.image.shape, self.iou_threshold))
+        return merged
+
+    def shown_so_far(
+        self, stored: Sequence[Rows], regions: Sequence[Region], read: "AsRead"
+    ) -> "list[Shown]":
+        rows, _ = good_columns(stored, _COLUMNS, self.chosen_least_score)
+        return [_shown(self._merged(rows, read), self.class_names)]
 
     @classmethod
     def draw(cls, result: DenseResult, image: "LargeImage", destination: Path, title: str) -> None:
@@ -88,7 +99,8 @@ class BoxResults(PlaceResults):
     ) -> "list[Shown]":
         if "table" not in files:
             return []
-        boxes = read_boxes(files["table"])
-        return [
-            shown_boxes(boxes, "boxes", "boxes", class_names, point_colours(len(class_names)), found=True)
-        ]
+        return [_shown(read_boxes(files["table"]), class_names)]
+
+
+def _shown(boxes: BoxTable, class_names: Sequence[str]) -> Shown:
+    return shown_boxes(boxes, "boxes", "boxes", class_names, point_colours(len(class_names)), found=True)

@@ -176,6 +176,17 @@ class PlaceResults(ABC):
             XTError: a file is not as it was written.
         """
 
+    @abstractmethod
+    def shown_so_far(
+        self, stored: Sequence[NDArray[Any]], regions: Sequence[Region], read: "AsRead"
+    ) -> "list[Shown]":
+        """What would be written if there were no other regions, as layers in pixels of the image's file.
+
+        Args:
+            stored: of region batches, as `stored` gave it.
+            regions: of all of them, in order.
+        """
+
     @classmethod
     def file(cls, destination: Path, what: str) -> Path:
         """The file of this kind; a dot in the destination's name does not begin a suffix."""
@@ -205,6 +216,13 @@ def stored_columns(
     batches = [
         store.batch(number, np.float64).reshape(-1, len(columns)) for number in range(store.num_batches)
     ]
+    return good_columns(batches, columns, least_score)
+
+
+def good_columns(
+    batches: Sequence[Rows], columns: Sequence[str], least_score: float
+) -> tuple[dict[str, Rows], int]:
+    """Likewise, of arrays (rows, columns)."""
     rows = np.concatenate(batches) if batches else np.empty((0, len(columns)))
     # Before anything is merged: a row is dropped only for one of a higher score, so this changes nothing above it.
     good = rows[:, list(columns).index("score")] >= least_score

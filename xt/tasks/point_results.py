@@ -17,7 +17,7 @@ from xt.results.on_data import on_data
 from xt.results.region_store import RegionStore
 from xt.results.shown import Shown, shown_points
 from xt.results.thumbnail import thumbnail
-from xt.tasks.place_results import DenseOptions, DenseResult, PlaceResults, Rows, stored_columns
+from xt.tasks.place_results import DenseOptions, DenseResult, PlaceResults, Rows, good_columns, stored_columns
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
@@ -66,16 +66,27 @@ class PointResults(PlaceResults):
         progress: Callable[[float], object] | None = None,
     ) -> DenseResult:
         points, left_out = stored_columns(store, self.columns, self.chosen_least_score)
-        kept = merge_points(points["y"], points["x"], points["score"], self._radius(read))
-        points = {name: values[kept] for name, values in points.items()}
-        for axis, name in enumerate(("y", "x")):
-            points[name] = _inside(points[name] * read.step[axis], read.file.shape[axis])
+        points = self._merged(points, read)
         image = read.file
         files = {what: self.file(destination, what) for what in self.endings}
         write_points(points, image, files["points"], self.class_names)
         write_point_table(points, image, files["table"], self.class_names)
         counts = np.bincount(points["label"].astype(np.int64), minlength=len(self.class_names))
         return self.result(image, files, counts, left_out)
+
+    def _merged(self, points: dict[str, Rows], read: "AsRead") -> dict[str, Rows]:
+        """Those found twice made one, in pixels of the file."""
+        kept = merge_points(points["y"], points["x"], points["score"], self._radius(read))
+        points = {name: values[kept] for name, values in points.items()}
+        for axis, name in enumerate(("y", "x")):
+            points[name] = _inside(points[name] * read.step[axis], read.file.shape[axis])
+        return points
+
+    def shown_so_far(
+        self, stored: Sequence[Rows], regions: Sequence[Region], read: "AsRead"
+    ) -> "list[Shown]":
+        columns, _ = good_columns(stored, self.columns, self.chosen_least_score)
+        return [_shown(self._merged(columns, read), self.class_names)]
 
     def _radius(self, read: "AsRead") -> float:
         """How close points of one object are, in pixels of the image as the model reads it."""
@@ -100,11 +111,12 @@ class PointResults(PlaceResults):
     ) -> "list[Shown]":
         if "table" not in files:
             return []
-        columns = read_columns(files["table"])
-        points = PointTable(columns["y"], columns["x"], columns["label"].astype(np.int64), columns["score"])
-        return [
-            shown_points(points, "points", "points", class_names, point_colours(len(class_names)), found=True)
-        ]
+        return [_shown(read_columns(files["table"]), class_names)]
+
+
+def _shown(columns: Mapping[str, Rows], class_names: Sequence[str]) -> Shown:
+    points = PointTable(columns["y"], columns["x"], columns["label"].astype(np.int64), columns["score"])
+    return shown_points(points, "points", "points", class_names, point_colours(len(class_names)), found=True)
 
 
 def _inside(places: Rows, sides: float | tuple[int, int]) -> Rows:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from xt.errors import ConfigError
 from xt.images import open_image
+from xt.images.array import ArrayImage
 from xt.labels.formats.polygon_files import PolygonFiles
 from xt.labels.image_table import class_indices
 from xt.output import remove_leftovers_of
@@ -109,6 +110,19 @@ class SegmentationResults(PlaceResults):
             write_outlines(mask, files["outlines"], names, options.outlines, options.least_area)
         return self.result(read.file, files, _count_pixels(mask, len(names)))
 
+    def shown_so_far(
+        self, stored: Sequence[NDArray[Any]], regions: Sequence[Region], read: "AsRead"
+    ) -> "list[Shown]":
+        height, width = read.image.shape
+        pixels = np.full((height, width), NOTHING, np.uint8)
+        found = (region for batch in stored for region in batch[:, 0])
+        for region, classes in zip(regions, found, strict=True):
+            place = np.s_[region.y : region.y + region.height, region.x : region.x + region.width]
+            rows, columns = pixels[place].shape
+            pixels[place] = classes[:rows, :columns]
+        mask = read.map_found(ArrayImage(pixels, nodata=NOTHING, name="mask"), "nearest")
+        return [_shown_mask(mask, self.class_names)]
+
     @classmethod
     def draw(cls, result: DenseResult, image: "LargeImage", destination: Path, title: str) -> None:
         with open_image(result.files["mask"]) as mask:
@@ -129,18 +143,7 @@ class SegmentationResults(PlaceResults):
         names, colours = tuple(class_names), tuple(class_colours(len(class_names)))
         layers: list[Shown] = []
         if "mask" in files:
-            mask = open_image(files["mask"])
-            layers.append(
-                ShownRaster(
-                    name="mask",
-                    title="mask",
-                    class_names=names,
-                    colours=colours,
-                    raster=mask,
-                    meaning="classes",
-                    clear=0,
-                )
-            )
+            layers.append(_shown_mask(open_image(files["mask"]), names))
         if "probabilities" in files:
             bands = open_image(files["probabilities"])
             layers += [
@@ -176,6 +179,19 @@ def _count_pixels(mask: "LargeImage", num_classes: int) -> NDArray[np.int64]:
         pixels = mask.read(y, 0, min(step, height - y), width)
         counts += np.bincount(pixels.ravel(), minlength=len(counts))
     return counts[:num_classes]
+
+
+def _shown_mask(mask: "LargeImage", names: Sequence[str]) -> ShownRaster:
+    """Class 0 is left clear, so that the image is seen."""
+    return ShownRaster(
+        name="mask",
+        title="mask",
+        class_names=tuple(names),
+        colours=tuple(class_colours(len(names))),
+        raster=mask,
+        meaning="classes",
+        clear=0,
+    )
 
 
 def _shown_outlines(

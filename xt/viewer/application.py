@@ -14,6 +14,7 @@ from xt.viewer.correction_routes import add_corrections
 from xt.viewer.corrections import ConflictError
 from xt.viewer.guard import LOOPBACK, Guard
 from xt.viewer.layers import Filters
+from xt.viewer.live_routes import add_predictions
 from xt.viewer.pictures import Picture
 from xt.viewer.viewer import Viewer
 from xt.viewer.work import UnwantedError, Work
@@ -36,6 +37,7 @@ def application(viewer: Viewer, hosts: Iterable[str] = LOOPBACK, secret: str | N
     app.state.work = Work()
     _add_images(app, viewer, app.state.work)
     add_corrections(app, viewer, app.state.work)
+    add_predictions(app, viewer, app.state.work)
     return app
 
 

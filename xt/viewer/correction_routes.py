@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
 
@@ -11,11 +10,10 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from xt.errors import ConfigError
+from xt.viewer.bodies import body_of
 from xt.viewer.layers import Filters
 from xt.viewer.viewer import Viewer
 from xt.viewer.work import Work
-
-_MOST_BYTES = 8 * 2**20
 
 
 def add_corrections(app: FastAPI, viewer: Viewer, work: Work) -> None:
@@ -41,7 +39,7 @@ def add_corrections(app: FastAPI, viewer: Viewer, work: Work) -> None:
 
     @app.post(path)
     async def add(request: Request, number: int) -> Response:
-        body = await _body(request)
+        body = await body_of(request)
         return await changed(
             request,
             number,
@@ -52,7 +50,7 @@ def add_corrections(app: FastAPI, viewer: Viewer, work: Work) -> None:
 
     @app.put(path + "/objects/{key}")
     async def change(request: Request, number: int, key: str) -> Response:
-        body = await _body(request)
+        body = await body_of(request)
         return await changed(
             request,
             number,
@@ -67,7 +65,7 @@ def add_corrections(app: FastAPI, viewer: Viewer, work: Work) -> None:
 
     @app.put(path + "/answer")
     async def answer(request: Request, number: int) -> Response:
-        body = await _body(request)
+        body = await body_of(request)
         return await changed(
             request,
             number,
@@ -80,21 +78,6 @@ def add_corrections(app: FastAPI, viewer: Viewer, work: Work) -> None:
     @app.post(path + "/undo")
     async def undo(request: Request, number: int) -> Response:
         return await changed(request, number, lambda: viewer.corrections(number).undo())
-
-
-async def _body(request: Request) -> dict[str, Any]:
-    content = b""
-    async for part in request.stream():
-        content += part
-        if len(content) > _MOST_BYTES:
-            raise ConfigError(f"a change has at most {_MOST_BYTES:,} bytes")
-    try:
-        body = json.loads(content)
-    except ValueError as error:
-        raise ConfigError(f"a change is a JSON object ({error})") from error
-    if not isinstance(body, dict) or not isinstance(body.get("filters", {}), dict):
-        raise ConfigError("a change is a JSON object")
-    return body
 
 
 def _seen(body: dict[str, Any]) -> int:

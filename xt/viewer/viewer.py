@@ -12,7 +12,7 @@ from typing import Any
 
 from cachetools import LRUCache
 
-from xt.errors import ConfigError
+from xt.errors import ConfigError, OptionError
 from xt.images import LargeImage, open_image, stack_parts
 from xt.images.names import short_name
 from xt.images.remote import is_remote
@@ -21,8 +21,10 @@ from xt.viewer.corrected_folder import FOLDER, CorrectedFolder
 from xt.viewer.corrections import Begun, Corrections
 from xt.viewer.entries import Entry, entry_of
 from xt.viewer.found import FoundAnswers, answer_of
+from xt.viewer.jobs import Job, Jobs
 from xt.viewer.labelled import Labels
 from xt.viewer.layers import Filters, Layer
+from xt.viewer.live import LiveModel, Window, cut_window
 from xt.viewer.making_layers import layers_of
 from xt.viewer.starting import begun_from
 from xt.viewer.viewed_image import ViewedImage
@@ -37,6 +39,7 @@ class Viewer:
         sources: paths, or whatever `xt.open_image` takes.
         found: what `xt predict` wrote of them.
         labels: what a table says of them.
+        live: the model that predicts what is looked at.
         corrected: where corrections are saved; None for beside the labels, else the results, else the first image.
         open_image: as the sources are to be read, e.g. with a nodata value.
     Raises:
@@ -49,13 +52,16 @@ class Viewer:
         *,
         found: FoundAnswers | None = None,
         labels: Labels | None = None,
+        live: LiveModel | None = None,
         corrected: CorrectedFolder | None = None,
         open_image: Callable[[Any], LargeImage] = open_image,
     ) -> None:
         if not sources:
             raise ConfigError("there is no image to look at")
         self.sources = list(sources)
-        self.found, self.labels = found, labels
+        self.found, self.labels, self.live = found, labels, live
+        self.jobs = Jobs(self._show)
+        self._windows: dict[int, Window] = {}
         self.corrected = self._folder_of_corrections() if corrected is None else corrected
         self._corrections: dict[int, Corrections] = {}
         self.cache = PictureCache()
@@ -104,6 +110,56 @@ class Viewer:
                     number, self.name(number), image, self.cache, functools.partial(self._layers, number)
                 )
             return viewed
+
+    def predict(self, number: int, window: Window) -> Job:
+        """Begin to predict a window of one of the images; its layers come as it goes on.
+
+        Args:
+            window: (y, x, height, width) in level-0 pixels.
+        Raises:
+            ConfigError: there is no model, or nothing in the window, or too much.
+        """
+        live, viewed = self._live(), self.image(number)
+        window = cut_window(viewed.image, window)
+        self._windows[number] = window
+        return self.jobs.start(number, window, functools.partial(live.predict, viewed.image, window))
+
+    def leaned_on(self, number: int, y: float, x: float) -> list[dict[str, Any]]:
+        """Which regions the answer at a place leaned on, also as a layer: of what was predicted last of the image, or
+        of all of it.
+
+        Raises:
+            ConfigError: there is no model, or the place was not predicted.
+        """
+        live, viewed = self._live(), self.image(number)
+        window = self._windows.get(number, (0, 0, *viewed.image.shape))
+        regions, layer = live.leaned_on(viewed.image, window, y, x)
+        viewed.put_layer(layer)
+        return regions
+
+    def show_grid(self, number: int) -> dict[str, Any]:
+        """Put the regions that the model reads on an image, those that are skipped in another colour: its legend.
+
+        Raises:
+            ConfigError: there is no model.
+        """
+        live, viewed = self._live(), self.image(number)
+        layer = live.grid(viewed.image)
+        viewed.put_layer(layer)
+        return layer.legend()
+
+    def close(self) -> None:
+        """Stop what is going on; images that were opened here are let go of."""
+        self.jobs.close()
+
+    def _live(self) -> LiveModel:
+        if self.live is None:
+            raise OptionError("there is no model to predict with: name the run, <model>")
+        return self.live
+
+    def _show(self, number: int, layers: Sequence[Layer]) -> None:
+        for layer in layers:
+            self.image(number).put_layer(layer)
 
     def corrections(self, number: int) -> Corrections:
         """Of one of the images; errors as of `image`."""
