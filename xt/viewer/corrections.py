@@ -113,7 +113,7 @@ class Corrections:
                 "revision": now.revision,
                 "state": now.state,
                 "label": now.label,
-                "kind": self.kind,
+                "kind": self.kind or now.kind,
                 "classes": [
                     {"name": name, "colour": list(colour)}
                     for name, colour in zip(self._file.class_names, self._file.colours(), strict=False)

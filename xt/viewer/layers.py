@@ -113,6 +113,7 @@ class Layer(ABC):
             "name": self.name,
             "title": self.title,
             "kind": self.kind,
+            "version": self.version,
             "classes": [
                 {
                     "number": number,

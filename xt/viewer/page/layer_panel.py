@@ -49,10 +49,10 @@ class LayerPanel:
         self.side.layers = [] if self.side.layers else self._wanted()
         self.changed()
 
-    def switch(self, name: str, on: bool) -> None:
-        if name in self.settings and self.side is not None:
-            self.settings[name].on = on
-            self.show(self.side)
+    def switch_off_answers(self) -> None:
+        """Corrections begin as a copy of what they correct, which would hide what is moved or deleted."""
+        for setting in self.settings.values():
+            setting.on = False
 
     def _build(self, legend: dict[str, Any], setting: LayerSetting) -> None:
         name = legend["name"]

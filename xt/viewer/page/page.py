@@ -8,11 +8,13 @@ from typing import Any
 from nicegui import ui
 
 from xt.errors import XTError
+from xt.viewer.corrections import NAME
 from xt.viewer.page.compare_panel import ComparePanel
 from xt.viewer.page.facts import told_facts
 from xt.viewer.page.image_list import ImageList
 from xt.viewer.page.layer_panel import LayerPanel
 from xt.viewer.page.look_panel import LookPanel
+from xt.viewer.page.pencil_panel import PencilPanel
 from xt.viewer.page.scene import FOLDER, LEAFLET, SceneElement, Side
 from xt.viewer.viewer import Viewer
 
@@ -34,11 +36,15 @@ class Page:
             with ui.element("aside").classes("xt-left"):
                 self.list = ImageList(self.viewer, self.open)
             with ui.element("section").classes("xt-middle"):
-                self._build_bar()
+                bar = ui.element("header").classes("xt-bar")
                 self.scene = SceneElement()
+                self.pencil = PencilPanel(self.viewer, self.scene, self.corrected)
+                with bar:
+                    self._build_bar()
             with ui.element("aside").classes("xt-right"):
                 self.layers = LayerPanel(self.viewer, self.draw)
                 self.look = LookPanel("Look", self.draw)
+                self.pencil.build()
                 self.compare = ComparePanel(self.viewer, self.draw)
                 with ui.expansion("About", icon="info").classes("xt-panel"):
                     self.about = ui.element("dl").classes("xt-facts")
@@ -47,10 +53,11 @@ class Page:
         ui.timer(0.01, lambda: self.open(self.list.first), once=True)
 
     def _build_bar(self) -> None:
-        with ui.element("header").classes("xt-bar"):
-            self.title = ui.label().classes("xt-title")
-            self.answer = ui.label().classes("xt-answer")
-            ui.space()
+        self.title = ui.label().classes("xt-title")
+        self.answer = ui.label().classes("xt-answer")
+        ui.space()
+        with ui.row().classes("xt-tools"):
+            self.pencil.build_tools()
             self._button("fit_screen", "whole image (F)", lambda: self.scene.fit())
 
     @staticmethod
@@ -70,6 +77,7 @@ class Page:
         entry = self.list.entry(number)
         self.title.text = entry.name
         self.answer.text = entry.answer
+        await self.pencil.show(self.first)
         self.layers.show(self.first)
         self.look.show(self.first)
         await self.compare.show(self.first)
@@ -82,17 +90,33 @@ class Page:
                     ui.label(said)
         self.draw()
 
+    async def corrected(self) -> None:
+        """Show what was corrected."""
+        first = self.first
+        if first is None:
+            return
+        facts = await asyncio.to_thread(lambda: self.viewer.image(first.facts["number"]).facts())
+        if not any(legend["name"] == NAME for legend in first.facts["layers"]):
+            self.layers.switch_off_answers()
+        first.facts["layers"] = facts["layers"]
+        self.layers.show(first)
+        self.list.refresh()
+        self.draw()
+
     def draw(self) -> None:
         """Tell the map what the panels say."""
         if self.first is not None:
             second = self.compare.second
             sides = [self.first, *([second] if second else [])]
+            self.scene.tell_pencil(self.pencil.told_map())
             self.scene.show(sides, self.compare.arrangement, self.compare.relation)
 
     async def _pressed(self, event: Any) -> None:
-        if not event.action.keydown or event.modifiers.ctrl or event.modifiers.meta:
+        if not event.action.keydown:
             return
-        key = str(event.key).lower()
+        key, with_control = str(event.key).lower(), event.modifiers.ctrl or event.modifiers.meta
+        if await self.pencil.pressed(key, with_control) or with_control:
+            return
         if key == "f":
             self.scene.fit()
         elif key == "l":

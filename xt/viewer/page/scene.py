@@ -59,7 +59,15 @@ class SceneElement(
     component="component.js",
     esm={"nicegui-leaflet": str(LEAFLET), "xt-viewer": str(FOLDER / "scripts")},
 ):
-    """The map; it emits "place" with {number, y, x} where it is clicked."""
+    """The map.
+
+    It emits "place" with {number, y, x} where it is clicked, and what the pencil does: "drawn", "moved", "chosen" and
+    "in-view".
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[str, Any] = {"pencil": {"tool": None, "revision": 0}}
 
     def show(
         self, sides: Sequence[Side], arrangement: str = "one", relation: Sequence[float] = (1, 0, 1, 0)
@@ -70,10 +78,17 @@ class SceneElement(
             arrangement: "one", "beside" or "swipe".
             relation: scale and offset of y, then of x, from level-0 pixels of the first to those of the second.
         """
-        self._props["scene"] = {
-            "sides": [side.told() for side in sides], "arrangement": arrangement, "relation": list(relation),
-        }  # fmt: skip
-        self.update()
+        self._tell(sides=[side.told() for side in sides], arrangement=arrangement, relation=list(relation))
+
+    def tell_pencil(self, pencil: dict[str, Any]) -> None:
+        """Which tool is in hand, and which revision of the corrections there is."""
+        self._tell(pencil=pencil)
+
+    def _tell(self, **words: Any) -> None:
+        self._told = self._told | words
+        if "sides" in self._told:
+            self._props["scene"] = self._told
+            self.update()
 
     async def window(self) -> tuple[int, int, int, int]:
         """(y, x, height, width) of what is in view of the first image."""

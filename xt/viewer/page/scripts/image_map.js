@@ -2,6 +2,7 @@ import { leaflet as L } from "nicegui-leaflet";
 import * as addresses from "./addresses.js";
 import { boundsOf, pixelPlane } from "./crs.js";
 import { Overview } from "./overview.js";
+import { Pencil } from "./pencil.js";
 import { Readout } from "./readout.js";
 import { ScaleBar } from "./scale_bar.js";
 import { Tiles } from "./tiles.js";
@@ -12,7 +13,7 @@ const FURTHER_OUT = -2;
 
 /** One image with its layers, under the mouse. */
 export class ImageMap {
-  constructor(element, facts, readout) {
+  constructor(element, facts, readout, report) {
     this.facts = facts;
     this.element = element;
     this.map = L.map(element, {
@@ -34,6 +35,7 @@ export class ImageMap {
     this.scale = new ScaleBar(this.map, facts);
     this.overview = new Overview(this.map, facts, addresses.thumbnail(facts.number));
     this.readout = new Readout(this.map, facts, readout);
+    this.pencil = new Pencil(this.map, facts, report);
     // Beyond its own pixels the image shows them as squares, not blurred.
     const sharpen = () => element.classList.toggle("xt-squares", this.map.getZoom() > facts.deepest);
     this.map.on("zoomend", sharpen);

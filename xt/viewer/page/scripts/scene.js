@@ -17,6 +17,8 @@ export class Scene {
     const numbers = wanted.sides.map(({ facts }) => facts.number).join();
     if (numbers !== this.numbers || wanted.arrangement !== this.arrangement) this.rebuild(wanted, numbers);
     wanted.sides.forEach((side, index) => this.maps[index].show(side));
+    // The first image is the one that is corrected.
+    this.maps[0]?.pencil.show(wanted.pencil);
   }
 
   rebuild({ sides, arrangement, relation }, numbers) {
@@ -27,16 +29,19 @@ export class Scene {
     this.sides.className = `xt-sides xt-${arrangement}`;
     const elements = sides.map(() => this.sides.appendChild(document.createElement("div")));
     elements.forEach((element) => element.classList.add("xt-side"));
-    this.maps = sides.map(({ facts }, index) => new ImageMap(elements[index], facts, this.readout));
+    this.maps = sides.map(({ facts }, index) => this.mapOf(elements[index], facts));
     if (view) this.maps[0].map.setView(...view, { animate: false });
     if (sides.length === 2) this.pair = new Pair(...this.maps, relation);
     if (arrangement === "swipe" && sides.length === 2) this.swipe = new Swipe(this.sides, elements[1]);
     [this.numbers, this.arrangement] = [numbers, arrangement];
-    for (const one of this.maps) one.map.on("click", ({ latlng }) => this.report("place", this.place(one, latlng)));
   }
 
-  place(one, { lat, lng }) {
-    return { number: one.facts.number, y: lat, x: lng };
+  mapOf(element, facts) {
+    const one = new ImageMap(element, facts, this.readout, this.report);
+    one.map.on("click", ({ latlng }) => {
+      if (!one.pencil.tool) this.report("place", { number: facts.number, y: latlng.lat, x: latlng.lng });
+    });
+    return one;
   }
 
   window() {
