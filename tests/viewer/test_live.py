@@ -10,12 +10,13 @@ pytest.importorskip("fastapi", reason="the viewer's packages are not installed")
 
 import xt
 from tests.prediction.dense_models import dense_model, scene
-from tests.viewer.found_files import answer_model
+from tests.viewer.found_files import answer_model, point_labels, write_scene
 from xt.errors import ConfigError
 from xt.prediction.leaning import leaned_on
 from xt.viewer.jobs import CancelledError, Jobs
 from xt.viewer.layers import Filters
 from xt.viewer.live import LiveAnswer, LiveModel
+from xt.viewer.view import viewer_of
 from xt.viewer.viewer import Viewer
 
 WINDOW = (64, 32, 200, 180)
@@ -181,3 +182,14 @@ def test_a_window_without_pixels(window):
 def test_without_a_model_nothing_is_predicted():
     with pytest.raises(ConfigError, match="no model to predict with"):
         Viewer([scene()]).predict(0, WINDOW)
+
+
+def test_labels_are_read_in_the_order_of_the_model_s_classes(tmp_path):
+    model = dense_model("points")
+    model.save(tmp_path / "model.safetensors")
+    write_scene(tmp_path / "scene.png")
+    table = point_labels(tmp_path, [(5.0, 6.0, "ice"), (50.0, 60.0, "ship")])
+    viewer = viewer_of(str(tmp_path / "scene.png"), model=tmp_path / "model.safetensors", labels=table)
+    assert viewer.labels.class_names == ("sea", "ship", "ice")
+    assert viewer.image(0).layer("labels").counts(Filters()) == [0, 1, 1]
+    assert until_over(viewer.predict(0, (0, 0, 64, 64)))["state"] == "done"

@@ -14,6 +14,7 @@ from xt.prediction.results import file_sha256
 from xt.training.fold_files import WEIGHTS, models_of
 
 if TYPE_CHECKING:
+    from xt.config.run import RunConfig
     from xt.data.sources import TableSource
     from xt.model.xt import XT
     from xt.prediction.image_work import ImageWork
@@ -56,19 +57,23 @@ class TrainedModel:
     others: "tuple[XT, ...]" = ()
 
 
-def table_of(source: ModelSource) -> "TableSource | None":
-    """The table that a model was trained from, as its run says; None where there was none, or nobody knows."""
+def run_of(source: ModelSource) -> "RunConfig | None":
+    """How a model was trained, as the configuration beside its file says; None where there is none."""
     from xt.config.parser import load_config
-    from xt.data.sources import TableSource
 
     if source.file is None:
         return None
     folder = source.file if source.file.is_dir() else source.file.parent
     beside = folder / "config.yaml"
-    if not beside.exists():
-        return None
-    data = load_config(beside).data
-    return data if isinstance(data, TableSource) else None
+    return load_config(beside) if beside.exists() else None
+
+
+def table_of(source: ModelSource) -> "TableSource | None":
+    """The table that a model was trained from, as its run says; None where there was none, or nobody knows."""
+    from xt.data.sources import TableSource
+
+    run = run_of(source)
+    return run.data if run is not None and isinstance(run.data, TableSource) else None
 
 
 def model_source(model: "XT | str | os.PathLike[str]") -> ModelSource:

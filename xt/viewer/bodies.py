@@ -25,8 +25,8 @@ async def body_of(request: Request) -> dict[str, Any]:
             raise ConfigError(f"a change has at most {_MOST_BYTES:,} bytes")
     try:
         body = json.loads(content)
-    except ValueError as error:
-        raise ConfigError(f"a change is a JSON object ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"a change is a JSON object ({error})") from None
     if not isinstance(body, dict) or not isinstance(body.get("filters", {}), dict):
         raise ConfigError("a change is a JSON object")
     return body

@@ -70,7 +70,7 @@ def add_corrections(app: FastAPI, viewer: Viewer, work: Work) -> None:
             request,
             number,
             lambda: viewer.answer(
-                number, str(body.get("state", "")), _seen(body), label=body.get("label"),
+                number, _state(body), _seen(body), label=body.get("label"),
                 filters=Filters.of({name: str(value) for name, value in body.get("filters", {}).items()}),
             ),
         )  # fmt: skip
@@ -85,6 +85,15 @@ def _seen(body: dict[str, Any]) -> int:
     if not isinstance(seen, int) or isinstance(seen, bool):
         raise ConfigError("a change says which revision it saw, as a whole number")
     return seen
+
+
+def _state(body: dict[str, Any]) -> str:
+    state = body.get("state")
+    if not isinstance(state, str):
+        raise ConfigError(
+            "an answer says its state: accepted, rejected, corrected, or nothing as an empty text"
+        )
+    return state
 
 
 def _window(words: str) -> tuple[float, float, float, float] | None:

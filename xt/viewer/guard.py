@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+import logging
 import secrets
 from collections.abc import Iterable
 from urllib.parse import parse_qsl, urlencode, urlsplit
@@ -24,6 +25,7 @@ POLICY = (
     "script-src 'self' 'unsafe-inline' 'unsafe-eval'; font-src 'self' data:; object-src 'none'; base-uri 'none'; "
     "form-action 'self'; frame-ancestors 'self' http://localhost:* http://127.0.0.1:*"
 )
+_log = logging.getLogger("xt.viewer")
 _HEADERS = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
@@ -58,7 +60,29 @@ class Guard:
             else:
                 await refusal(scope, receive, _with_headers(send))
             return
-        await self.app(scope, receive, _with_headers(send) if scope["type"] == "http" else send)
+        if scope["type"] == "websocket":
+            await self.app(scope, receive, send)
+        else:
+            await self._answered(scope, receive, _with_headers(send))
+
+    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """What goes wrong unexpectedly is told without what was being done, which may name paths."""
+        begun = False
+
+        async def sending(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, sending)
+        except Exception:
+            if begun:
+                raise
+            _log.exception("a request to the viewer failed")
+            await _refused(500, "Something went wrong in the viewer; where it runs it says what.")(
+                scope, receive, send
+            )
 
     def _refusal(self, scope: Scope) -> Response | None:
         """What is answered instead; None if all is well."""

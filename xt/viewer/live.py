@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
@@ -12,10 +13,11 @@ import numpy as np
 
 from xt.config.predict import PredictConfig
 from xt.errors import ConfigError
-from xt.images import LargeImage
-from xt.prediction.trained import load, model_source
+from xt.images import LargeImage, open_image
+from xt.prediction.trained import load, model_source, run_of
 from xt.regions.grid import Region, RegionGrid
 from xt.results.shown import ShownObjects, relevance_in_memory
+from xt.viewer.labelled import Labels, read_labels
 from xt.viewer.layers import Layer
 from xt.viewer.making_layers import layer_of
 from xt.viewer.objects import ObjectLayer
@@ -74,6 +76,23 @@ class LiveModel:
             if self._loaded is None:
                 self._loaded = load(self._source, self.config)
             return self._loaded
+
+    def open(self, source: Any) -> LargeImage:
+        """An image as it was read in training; args and errors as of `xt.open_image`."""
+        return open_image(source, self.trained.nodata, alpha=self.trained.alpha)
+
+    def read_labels(self, path: str | Path) -> Labels:
+        """A table of labels, read as in training, its classes in the model's order.
+
+        Raises:
+            TableError: the table or a label is not as it should be.
+        """
+        from xt.tasks import task_of
+
+        model = self.trained.model.config
+        run = run_of(self._source)
+        settings = None if run is None else replace(run.labels, class_names=None)
+        return read_labels(path, task_of(model.head).name, model.class_names, settings)
 
     def predict(
         self, image: LargeImage, window: Window, progress: OnProgress, show: OnLayers = lambda layers: None

@@ -45,6 +45,7 @@ class View:
         self.server.wait()
 
     def close(self) -> None:
+        self.viewer.close()
         self.server.close()
 
     def __enter__(self) -> Self:

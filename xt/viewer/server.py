@@ -115,12 +115,17 @@ def _addresses() -> list[str]:
 
 
 def _listening(host: str, port: int) -> socket.socket:
+    if not 0 <= port < 2**16:
+        raise OptionError(f"<port> is 0 to 65535, got {port}")
+    listening: socket.socket | None = None
     try:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         listening = socket.socket(family, socket.SOCK_STREAM)
         listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listening.bind((host, port))
     except OSError as error:
+        if listening is not None:
+            listening.close()
         raise OptionError(
             f"the viewer cannot listen at {host}, port {port} ({error.strerror}): choose another <port>, or leave it "
             "out for any that is free"

@@ -8,10 +8,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xt.errors import MissingPackageError
+from xt.images import open_image
 from xt.prediction.inputs import find_images
 from xt.prediction.results import RECORD
 from xt.viewer.found import FoundAnswers
 from xt.viewer.labelled import read_labels
+from xt.viewer.live import LiveModel
 from xt.viewer.viewer import Viewer
 
 if TYPE_CHECKING:
@@ -37,6 +39,7 @@ def view(
 
     Args:
         images: an image, a path, a folder, a glob, or a list of these; or a folder that `xt predict` wrote.
+        model: a run, or the file of a model, that predicts what is looked at.
         labels: a table of the images' labels.
         host: who may ask: this machine only, or the name or address by which others reach it.
         port: 0 for any that is free.
@@ -59,11 +62,15 @@ def viewer_of(images: Any, *, model: Any = None, labels: Any = None) -> Viewer:
     """What is looked at, with what is known of it; args and errors as of `view`."""
     given = list(images) if isinstance(images, (list, tuple)) else [images]
     found = FoundAnswers(given[0]) if len(given) == 1 and _is_found(given[0]) else None
-    table = None if labels is None else read_labels(os.fspath(labels))
+    live = None if model is None else LiveModel(model)
+    table = None
+    if labels is not None:
+        table = read_labels(labels) if live is None else live.read_labels(labels)
     sources: list[Any] = list(found.images) if found is not None else []
     for one in given if found is None else []:
         sources += find_images([os.fspath(one)]) if isinstance(one, (str, os.PathLike)) else [one]
-    return Viewer(sources, found=found, labels=table)
+    opened = open_image if live is None else live.open
+    return Viewer(sources, found=found, labels=table, live=live, open_image=opened)
 
 
 def _is_found(given: Any) -> bool:
