@@ -65,7 +65,7 @@ def run_interrupted(python: str, out: Path, at: str, sign: int, *arguments: str)
     return first, done.stdout
 
 
-@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.parametrize("sign", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
 def test_a_step_goes_on_where_it_was_stopped(python: str, sign: int, tmp_path: Path) -> None:
     first, printed = run_interrupted(
         python, tmp_path, "large-step", sign, "--only", "large-step", "whole-image"
