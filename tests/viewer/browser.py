@@ -38,7 +38,7 @@ class Opened:
     def __init__(self, browser, view, width: int = 1400, height: int = 860) -> None:
         self.foreign, self.errors = [], []
         self.page = browser.new_page(viewport={"width": width, "height": height}, device_scale_factor=1)
-        self.page.set_default_timeout(20_000)
+        self.page.set_default_timeout(60_000)
         own = view.address.split("?")[0]
         self.page.route(lambda url: not url.startswith((own, "data:", "blob:")), self._abort)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))

@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from xt.results.shown import LABELS, RELEVANCE
+from xt.viewer.differences import NAME as NAME_OF_DIFFERENCE
 from xt.viewer.layers import Filters
 from xt.viewer.page.scene import ShownLayer
 
 # Masks let the image through; lines hide little of it.
-_OPACITY_OF_RASTERS = 0.45
+_OPACITY_OF_MASKS = 0.45
+_OPACITY_OF_RELEVANCE = 0.6
 
 
 @dataclass
@@ -52,13 +54,15 @@ class LayerSetting:
 
 
 def first_setting(legend: dict[str, Any], beside: list[dict[str, Any]]) -> LayerSetting:
-    """What people see before they choose: the answer, or the relevance where there is no other."""
-    is_raster = legend["kind"] == "raster"
-    opacity = _OPACITY_OF_RASTERS if is_raster else 1.0
-    if legend["name"] == RELEVANCE:
-        return LayerSetting(on=all(other["name"] in (RELEVANCE, LABELS) for other in beside), opacity=0.6)
-    answers = is_raster and legend.get("meaning") == "classes"
+    """What people see before they choose: the answer, what they have asked for, and the relevance where there is no
+    other answer."""
+    name, is_raster = legend["name"], legend["kind"] == "raster"
+    if name == RELEVANCE:
+        others = {other["name"] for other in beside} - {RELEVANCE, LABELS, NAME_OF_DIFFERENCE}
+        return LayerSetting(on=not others, opacity=_OPACITY_OF_RELEVANCE)
+    if legend.get("meaning") == "relevance":
+        return LayerSetting(on=True, opacity=_OPACITY_OF_RELEVANCE)
     return LayerSetting(
-        on=legend["name"] not in (LABELS, "difference", "grid") and (answers or not is_raster),
-        opacity=opacity,
+        on=name not in (LABELS, NAME_OF_DIFFERENCE) and legend.get("meaning") != "share",
+        opacity=_OPACITY_OF_MASKS if is_raster else 1.0,
     )

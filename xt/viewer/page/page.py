@@ -15,6 +15,7 @@ from xt.viewer.page.image_list import ImageList
 from xt.viewer.page.layer_panel import LayerPanel
 from xt.viewer.page.look_panel import LookPanel
 from xt.viewer.page.pencil_panel import PencilPanel
+from xt.viewer.page.prediction_panel import PredictionPanel
 from xt.viewer.page.scene import FOLDER, LEAFLET, SceneElement, Side
 from xt.viewer.viewer import Viewer
 
@@ -43,6 +44,7 @@ class Page:
                     self._build_bar()
             with ui.element("aside").classes("xt-right"):
                 self.layers = LayerPanel(self.viewer, self.draw)
+                self.prediction = PredictionPanel(self.viewer, self.scene, self.show_layers)
                 self.look = LookPanel("Look", self.draw)
                 self.pencil.build()
                 self.compare = ComparePanel(self.viewer, self.draw)
@@ -77,6 +79,7 @@ class Page:
         entry = self.list.entry(number)
         self.title.text = entry.name
         self.answer.text = entry.answer
+        self.prediction.show(self.first)
         await self.pencil.show(self.first)
         self.layers.show(self.first)
         self.look.show(self.first)
@@ -92,16 +95,20 @@ class Page:
 
     async def corrected(self) -> None:
         """Show what was corrected."""
+        if self.first is not None:
+            if not any(legend["name"] == NAME for legend in self.first.facts["layers"]):
+                self.layers.switch_off_answers()
+            self.list.refresh()
+            await self.show_layers()
+
+    async def show_layers(self) -> None:
+        """The layers that the image has by now."""
         first = self.first
-        if first is None:
-            return
-        facts = await asyncio.to_thread(lambda: self.viewer.image(first.facts["number"]).facts())
-        if not any(legend["name"] == NAME for legend in first.facts["layers"]):
-            self.layers.switch_off_answers()
-        first.facts["layers"] = facts["layers"]
-        self.layers.show(first)
-        self.list.refresh()
-        self.draw()
+        if first is not None:
+            image = self.viewer.image(first.facts["number"])
+            first.facts["layers"] = await asyncio.to_thread(lambda: image.facts()["layers"])
+            self.layers.show(first)
+            self.draw()
 
     def draw(self) -> None:
         """Tell the map what the panels say."""
