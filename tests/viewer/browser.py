@@ -66,7 +66,8 @@ class Opened:
         """Where on the page (x, y) a place of the image is."""
         script = (
             f"(() => {{ const map = {self.map(side)}, box = map.getContainer().getBoundingClientRect(), "
-            f"at = map.latLngToContainerPoint([{y}, {x}]); return [box.left + at.x, box.top + at.y]; }})()"
+            f"at = map.layerPointToContainerPoint(map.project([{y}, {x}]).subtract(map.getPixelOrigin())); "
+            "return [box.left + at.x, box.top + at.y]; })()"
         )
         across, down = self.page.evaluate(script)
         return across, down
@@ -77,6 +78,37 @@ class Opened:
         right, bottom = self.to_screen(y + height, x + width)
         clip = {"x": left, "y": top, "width": right - left, "height": bottom - top}
         return np.asarray(Image.open(io.BytesIO(self.page.screenshot(clip=clip))).convert("RGB"))
+
+    def choose(self, name: str) -> None:
+        """An image of the list."""
+        self.page.locator(".xt-row", has_text=name).click()
+        self.page.wait_for_function(
+            "name => document.querySelector('.xt-scene').xtScene.maps[0]?.facts.name === name", arg=name
+        )
+        self.wait()
+
+    @property
+    def facts(self) -> dict:
+        return self.page.evaluate("document.querySelector('.xt-scene').xtScene.maps[0].facts")
+
+    def point_at(self, y: float, x: float) -> str:
+        """The values that are told of the middle of a pixel under the mouse."""
+        self.page.mouse.move(*self.to_screen(y + 0.5, x + 0.5))
+        self.page.wait_for_function(
+            "place => document.querySelector('.xt-readout .place').textContent === place "
+            "&& document.querySelector('.xt-readout .values').textContent !== ''",
+            arg=f"y {y}  x {x}",
+        )
+        # What was said of the place before stays until the answer is there.
+        self.page.wait_for_function("document.querySelector('.xt-scene').xtScene.maps[0].readout.told")
+        return self.text(".xt-readout .values")
+
+    def open_panel(self, title: str) -> None:
+        self.page.locator(".xt-panel .q-item", has_text=title).first.click()
+
+    def screen(self) -> np.ndarray:
+        """The map and all on it."""
+        return np.asarray(Image.open(io.BytesIO(self.page.locator(".xt-sides").screenshot())).convert("RGB"))
 
     def text(self, selector: str) -> str:
         return self.page.locator(selector).inner_text()

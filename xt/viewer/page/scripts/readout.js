@@ -22,6 +22,7 @@ export class Readout {
     if (this.y === y && this.x === x) return undefined;
     [this.y, this.x] = [y, x];
     this.say("place", `y ${y}  x ${x}`);
+    this.told = false;
     this.timer ??= setTimeout(() => this.ask(), PAUSE_MS);
     return undefined;
   }
@@ -52,6 +53,7 @@ export class Readout {
       const value = found.there[number] ? plain(found.values[number]) : "missing";
       return `${name} ${value}`;
     });
+    this.told = true;
     this.say("map", found.map ? `${plain(found.map[0], 9)}, ${plain(found.map[1], 9)}` : "");
     this.say("values", values.slice(0, 8).join("   "));
     const layers = this.facts.layers.filter(({ name }) => found.layers[name]);
