@@ -13,7 +13,7 @@ import xt
 from tests.images.files import TRANSFORM, smooth, write_raster, write_slide
 from tests.shared_data import shared_data
 from xt.errors import ConfigError, ShapeError
-from xt.images import LargeImage
+from xt.images import LargeImage, resampled
 from xt.testing.images import ImageContract
 
 
@@ -240,3 +240,18 @@ class TestRealSlideAtResolution(ImageContract):
 
     def test_is_of_the_resolution_asked_for(self, image: LargeImage) -> None:
         assert image.microns_per_pixel == (3.5 * 0.499, 3.5 * 0.499)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("shape", [(64, 96), (97, 131), (33, 35), (5, 200)])
+@pytest.mark.parametrize("factor", [2, 4, 16])
+def test_means_of_whole_blocks_are_those_of_weights(monkeypatch, dtype, shape, factor):
+    """Powers of two are added up as whole numbers; to the last bit as all others are, at the borders, too."""
+    pixels = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (*shape, 3)).astype(dtype)
+    size = tuple(-(-side // factor) for side in shape)
+    grid = resampled.Grid(size, (float(factor), float(factor)))
+    low = resampled.Resampled(xt.open_image(pixels), [grid], "by blocks")
+    fast, half = low.read(0, 0, *size), low.read(0, size[1] // 2, size[0], size[1] - size[1] // 2)
+    monkeypatch.setattr(resampled, "_BLOCKS", ())
+    np.testing.assert_array_equal(fast, low.read(0, 0, *size))
+    np.testing.assert_array_equal(fast[:, size[1] // 2 :], half)

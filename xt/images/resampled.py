@@ -25,6 +25,7 @@ _SOURCE_BYTES = 16 * 2**20
 # A grid that drifts from a level's by less than this over the whole image, in pixels, is that level.
 _DRIFT = 1e-3
 _ROUNDING = 1e-9
+_BLOCKS = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 
 @dataclass(frozen=True)
@@ -105,6 +106,9 @@ class Resampled(View):
         pixels, valid = self.image._read_level_valid(
             rows.first, columns.first, rows.span, columns.span, source
         )
+        if not self._nearest and _are_blocks(step, pixels) and valid.all():
+            mean = self._mean_of_blocks(pixels, rows, columns, (int(step[0]), int(step[1])))
+            return mean, np.ones(mean.shape, np.bool_)
         if self._nearest:
             places = np.ix_(rows.index[0], columns.index[0])
             return pixels[places], valid[places]
@@ -143,6 +147,24 @@ class Resampled(View):
                 _avoid(result[..., channel], nodata, there[..., channel])
         result[~there] = self.fill
         return result, there
+
+    def _mean_of_blocks(
+        self, pixels: np.ndarray, rows: _Taps, columns: _Taps, block: tuple[int, int]
+    ) -> np.ndarray:
+        """As `_mean_of` where all is data and each pixel but the last, which may overhang, is the mean of a block."""
+        full = tuple(taps.span // side for taps, side in zip((rows, columns), block, strict=True))
+        within = pixels[: full[0] * block[0], : full[1] * block[1]]
+        means = self._in_own_type(_block_mean(within, *block))
+        if full[1] < columns.index.shape[1]:
+            last = columns.last()
+            right = pixels[: full[0] * block[0], last.first - columns.first :]
+            edge = last.along(_block_mean_of_rows(right, block[0]), 1)
+            means = np.concatenate([means, self._in_own_type(edge)], axis=1)
+        if full[0] < rows.index.shape[1]:
+            last = rows.last()
+            below = pixels[last.first - rows.first :].astype(np.float32)
+            means = np.concatenate([means, self._in_own_type(columns.along(last.along(below, 0), 1))])
+        return means
 
     def _in_own_type(self, values: np.ndarray) -> np.ndarray:
         if self.dtype.kind == "b":
@@ -281,6 +303,12 @@ class _Taps:
     weight: NDArray[np.float64]
     """(K, n), adding up to 1 over K."""
 
+    def last(self) -> _Taps:
+        """Of the last pixel alone."""
+        index = self.index[:, -1:]
+        low = int(index.min())
+        return _Taps(self.first + low, int(index.max()) + 1 - low, index - low, self.weight[:, -1:])
+
     def along(self, values: np.ndarray, axis: int) -> np.ndarray:
         """(span, ...) to (n, ...) along the axis."""
         shape = [1] * values.ndim
@@ -320,6 +348,35 @@ def _taps(start: int, count: int, step: float, size: int, nearest: bool) -> _Tap
     weight /= weight.sum(axis=0)
     low = int(index.min())
     return _Taps(low, int(index.max()) + 1 - low, index - low, weight)
+
+
+def _are_blocks(step: tuple[float, float], pixels: np.ndarray) -> bool:
+    """Whether pixels are means of blocks of powers of two a side, of whose whole numbers the sums are as exact as the
+    weighted means, and made many times as fast."""
+    return pixels.dtype in (np.uint8, np.uint16) and all(side in _BLOCKS for side in step)
+
+
+def _block_mean(pixels: np.ndarray, down: int, across: int) -> NDArray[np.float32]:
+    """(n * down, m * across, C) to (n, m, C)."""
+    # Rows first: whole rows are added up at once, and what is left is small.
+    rows = _sum_of_rows(pixels, down)
+    sums = rows[:, ::across].astype(np.uint32)
+    for column in range(1, across):
+        sums += rows[:, column::across]
+    return sums.astype(np.float32) / np.float32(down * across)
+
+
+def _block_mean_of_rows(pixels: np.ndarray, down: int) -> NDArray[np.float32]:
+    """(n * down, m, C) to (n, m, C)."""
+    return _sum_of_rows(pixels, down).astype(np.float32) / np.float32(down)
+
+
+def _sum_of_rows(pixels: np.ndarray, down: int) -> NDArray[np.unsignedinteger]:
+    rows: NDArray[np.unsignedinteger]
+    rows = pixels[::down].astype(np.uint32 if pixels.dtype == np.uint16 else np.uint16)
+    for row in range(1, down):
+        rows += pixels[row::down]
+    return rows
 
 
 def _avoid(values: np.ndarray, nodata: float, there: NDArray[np.bool_]) -> None:

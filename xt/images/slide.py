@@ -69,7 +69,7 @@ class SlideImage(LargeImage):
                     f"{x + width} of level {level} cannot be decoded ({error}); get the file again from its "
                     "source"
                 ) from error
-        return on_white(np.asarray(picture))
+        return _colours(picture)
 
     def close(self) -> None:
         super().close()
@@ -94,6 +94,14 @@ def detect_format(path: str, required: bool = False) -> str | None:
         return None
     name: str | None = openslide.OpenSlide.detect_format(path)
     return name
+
+
+def _colours(picture: Any) -> np.ndarray:
+    """(h, w, 3) of a Pillow image with alpha; where that hides nothing Pillow itself leaves it out, which is faster."""
+    if picture.getchannel("A").getextrema()[0] == 255:
+        width, height = picture.size
+        return np.frombuffer(bytearray(picture.tobytes("raw", "RGB")), np.uint8).reshape(height, width, 3)
+    return on_white(np.asarray(picture))
 
 
 def on_white(rgba: np.ndarray) -> np.ndarray:

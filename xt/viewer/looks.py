@@ -97,9 +97,7 @@ class Look:
             (height, width, 3) where all is there, else (height, width, 4) with alpha 0 where a band is missing.
         """
         chosen = pixels if self.bands == tuple(range(pixels.shape[-1])) else pixels[..., list(self.bands)]
-        there: NDArray[np.bool_] = np.asarray(valid[..., list(self.bands)].all(axis=-1))
-        if chosen.dtype.kind == "f":
-            there &= np.isfinite(chosen).all(axis=-1)
+        there = self._there(chosen, valid)
         if self.is_plain(pixels.dtype):
             shades = chosen
         else:
@@ -110,9 +108,21 @@ class Look:
             shades = _table(self.colours)[shades[..., 0]]
         elif shades.shape[-1] == 1:
             shades = np.repeat(shades, 3, axis=-1)
-        if there.all():
+        if there is None:
             return shades
         return np.dstack([np.where(there[..., np.newaxis], shades, 0), there.astype(np.uint8) * 255])
+
+    def _there(self, chosen: np.ndarray, valid: NDArray[np.bool_]) -> NDArray[np.bool_] | None:
+        """(height, width) where all bands hold a number; None where that is everywhere."""
+        known = valid.all()
+        if known and chosen.dtype.kind != "f":
+            return None
+        there: NDArray[np.bool_] = np.ones(valid.shape[:2], bool)
+        if not known:
+            there &= valid[..., list(self.bands)].all(axis=-1)
+        if chosen.dtype.kind == "f":
+            there &= np.isfinite(chosen).all(axis=-1)
+        return None if there.all() else there
 
     def _shade(self, values: np.ndarray, band: int) -> NDArray[np.uint8]:
         """0 to 255 of one band."""

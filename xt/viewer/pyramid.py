@@ -138,9 +138,13 @@ class _Held(LargeImage):
 
 
 def _grid(image: LargeImage, factor: int) -> Grid:
-    """A step's pixels; those of a level of the file where it is within a pixel of them, as sizes are rounded."""
+    """A step's pixels: of the coarsest level of the file that is not coarser and within a pixel of a power of two, as
+    sizes are rounded, each the mean of whole blocks."""
     height, width = image.shape
-    for low in image.level_shapes:
-        if abs(low[0] - height / factor) < 1 and abs(low[1] - width / factor) < 1:
-            return Grid(low, (height / low[0], width / low[1]))
-    return Grid((-(-height // factor), -(-width // factor)), (float(factor), float(factor)))
+    for more in range(factor.bit_length()):
+        own, block = factor >> more, 1 << more
+        for low in image.level_shapes:
+            if abs(low[0] - height / own) < 1 and abs(low[1] - width / own) < 1:
+                shape = -(-low[0] // block), -(-low[1] // block)
+                return Grid(shape, (height / low[0] * block, width / low[1] * block))
+    raise AssertionError("level 0 is the last that is tried")
