@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from dataclasses import asdict
 from typing import Any
 
 from nicegui import ui
 
-from xt.viewer.viewer import Entry, Viewer
+from xt.viewer.entries import Entry, chosen_entries, next_in_doubt, sorted_entries
+from xt.viewer.viewer import Viewer
 
-_SHOWS = {"all": "all", "doubt": "in doubt", "wrong": "not as labelled", "open": "not done", "done": "done"}
-_SORTS = {"order": "as given", "name": "name", "score": "least score", "error": "largest error"}
+# What is chosen, as of `chosen_entries`.
+_SHOWS: dict[str, dict[str, Any]] = {
+    "all": {}, "in doubt": {"in_doubt": True}, "not as labelled": {"least_error": 1e-9},
+    "not done": {"done": False}, "done": {"done": True},
+}  # fmt: skip
+_SORTS = {"number": "as given", "name": "name", "score": "least score", "error": "largest error"}
 # Vue writes {{ }} as text: a name is never markup.
 _ROW = """
 <q-item clickable :active="props.item.number === props.item.open" active-class="xt-open" class="xt-row"
@@ -22,8 +28,9 @@ _ROW = """
     <div class="xt-marks">
       <span v-if="props.item.score !== null">{{ Math.round(100 * props.item.score) }} %</span>
       <span v-if="props.item.in_doubt" class="xt-doubt">in doubt</span>
-      <span v-if="props.item.error" class="xt-wrong">off by {{ props.item.error.toPrecision(2) }}</span>
-      <span v-if="props.item.done" class="xt-done">done</span>
+      <span v-if="props.item.error && props.item.label" class="xt-wrong">labelled {{ props.item.label }}</span>
+      <span v-else-if="props.item.error" class="xt-wrong">off by {{ props.item.error.toPrecision(2) }}</span>
+      <span v-if="props.item.state" class="xt-done">{{ props.item.state }}</span>
     </div>
   </div>
 </q-item>
@@ -41,19 +48,25 @@ class ImageList:
             with ui.row().classes("xt-brand"):
                 ui.label("xt view")
                 self.count = ui.label().classes("xt-soft")
-            self.text = ui.input(placeholder="find a name or an answer", on_change=self.refresh)
+            self.text = ui.input(placeholder="find a name or an answer", on_change=self.filter)
             self.text.props("dense outlined clearable debounce=200")
             with ui.row().classes("xt-two"):
-                self.show = ui.select(_SHOWS, value="all", on_change=self.refresh).props(
+                self.show = ui.select(list(_SHOWS), value="all", on_change=self.filter).props(
                     "dense outlined options-dense"
                 )
-                self.sort = ui.select(_SORTS, value="order", on_change=self.refresh).props(
+                self.sort = ui.select(_SORTS, value="number", on_change=self.filter).props(
                     "dense outlined options-dense"
                 )
             self.classes = ui.select(
-                [], multiple=True, clearable=True, on_change=self.refresh, label="classes"
+                [], multiple=True, clearable=True, on_change=self.filter, label="classes"
             )
             self.classes.props("dense outlined options-dense use-chips")
+            with ui.row().classes("xt-two xt-score") as self.score_row:
+                ui.label("score").classes("xt-label")
+                self.score = ui.range(
+                    min=0, max=1, step=0.01, value={"min": 0, "max": 1}, on_change=self.filter
+                )
+                self.score.props("dense label")
             ui.button("next in doubt", icon="arrow_downward", on_click=self.open_next_in_doubt).props(
                 "flat dense no-caps"
             ).tooltip("N").classes("xt-next")
@@ -74,35 +87,29 @@ class ImageList:
 
     def shown(self) -> list[Entry]:
         """The entries that the filters leave, in order."""
-        kept = [entry for entry in self.entries if self._is_wanted(entry)]
-        if self.sort.value == "name":
-            kept.sort(key=lambda entry: entry.name)
-        elif self.sort.value == "score":
-            kept.sort(key=lambda entry: (entry.score is None, entry.score))
-        elif self.sort.value == "error":
-            kept.sort(key=lambda entry: -(entry.error or 0.0))
-        return kept
-
-    def _is_wanted(self, entry: Entry) -> bool:
-        said = (self.text.value or "").strip().lower()
-        if said and said not in f"{entry.name} {entry.answer}".lower():
-            return False
-        if self.classes.value and entry.answer not in self.classes.value:
-            return False
-        kinds = {
-            "doubt": entry.in_doubt,
-            "wrong": bool(entry.error),
-            "open": not entry.done,
-            "done": entry.done,
-        }
-        return kinds.get(str(self.show.value), True)
+        least, most = self.score.value["min"], self.score.value["max"]
+        kept = chosen_entries(
+            self.entries,
+            text=(self.text.value or "").strip(),
+            answers=self.classes.value or None,
+            least_score=least if least > 0 else None,
+            most_score=most if most < 1 else None,
+            **_SHOWS[self.show.value],
+        )
+        by = str(self.sort.value)
+        return sorted_entries(kept, by, descending=by == "error")
 
     def refresh(self) -> None:
-        """Read the entries again and show what the filters leave."""
+        """Read the entries again, as something was corrected."""
         self.entries = list(self.viewer.entries)
         answers = sorted({entry.answer for entry in self.entries if entry.answer})
         self.classes.set_options(answers)
         self.classes.set_visibility(1 < len(answers) <= 100)
+        self.score_row.set_visibility(any(entry.score is not None for entry in self.entries))
+        self.filter()
+
+    def filter(self) -> None:
+        """Show what the filters leave."""
         shown = self.shown()
         self.count.text = (
             f"{len(shown)} of {len(self.entries)}" if len(shown) < len(self.entries) else str(len(shown))
@@ -112,24 +119,18 @@ class ImageList:
 
     def mark(self, number: int) -> None:
         self.open = number
-        self.refresh()
+        self.filter()
 
     async def open_next_in_doubt(self) -> None:
         """The next image that is in doubt and not done, after the one that is open."""
-        shown = self.shown()
-        at = next((place for place, entry in enumerate(shown) if entry.number == self.open), -1)
-        for entry in [*shown[at + 1 :], *shown[: at + 1]]:
-            if entry.in_doubt and not entry.done:
-                await self._choose(entry.number)
-                return
+        entry = next_in_doubt(self.shown(), -1 if self.open is None else self.open)
+        if entry is not None:
+            await self._choose(entry.number)
+            return
         ui.notify("nothing here is in doubt and not done")
 
     async def _chosen(self, event: Any) -> None:
         await self._choose(int(event.args))
 
     def _told(self, entry: Entry) -> dict[str, Any]:
-        return {
-            "number": entry.number, "name": entry.name, "answer": entry.answer, "score": entry.score,
-            "in_doubt": entry.in_doubt, "error": entry.error, "done": entry.done, "open": self.open,
-            "thumbnail": f"images/{entry.number}/thumbnail",
-        }  # fmt: skip
+        return asdict(entry) | {"open": self.open, "thumbnail": f"images/{entry.number}/thumbnail"}

@@ -22,17 +22,23 @@ class LayerPanel:
         self.viewer, self.changed = viewer, changed
         self.settings: dict[str, LayerSetting] = {}
         self.side: Side | None = None
+        self._built: list[Any] = []
         self._counts: dict[tuple[str, int], ui.label] = {}
         with ui.expansion("Layers", icon="layers", value=True).classes("xt-panel"):
             self.body = ui.column().classes("xt-body")
 
-    def show(self, side: Side) -> None:
-        """The layers that an image has."""
+    def show(self, side: Side, anew: bool = False) -> None:
+        """The layers that an image has; what is under a person's hand stays there unless it is to be built anew."""
         self.side = side
         legends = side.facts["layers"]
         for legend in legends:
             self.settings.setdefault(legend["name"], first_setting(legend, legends))
-        self._counts = {}
+        self._put()
+        built = [(legend["name"], [one["name"] for one in legend["classes"]]) for legend in legends]
+        if built == self._built and not anew:
+            self._tell_counts()
+            return
+        self._built, self._counts = built, {}
         self.body.clear()
         with self.body:
             if not legends:
@@ -41,7 +47,6 @@ class LayerPanel:
                 ).classes("xt-soft")
             for legend in legends:
                 self._build(legend, self.settings[legend["name"]])
-        self._put()
 
     def toggle_all(self) -> None:
         """Everything off, or what was on back on."""
@@ -123,6 +128,13 @@ class LayerPanel:
         row.classes(remove="xt-hidden") if number in chosen else row.classes(add="xt-hidden")
         self._put()
         self.changed()
+
+    def _tell_counts(self) -> None:
+        assert self.side is not None
+        for legend in self.side.facts["layers"]:
+            for one in legend["classes"]:
+                if one["count"] is not None and (legend["name"], one["number"]) in self._counts:
+                    self._counts[legend["name"], one["number"]].text = f"{one['count']:,}"
 
     async def _count(self, name: str) -> None:
         """How many of each class the thresholds leave."""

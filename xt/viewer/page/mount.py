@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
 
@@ -46,21 +47,21 @@ class _Page:
 class _NiceGui:
     """Made and started once."""
 
-    def __init__(self, app: FastAPI) -> None:
-        self.app = app
+    def __init__(self, app: FastAPI, lifespan: AbstractAsyncContextManager[Any]) -> None:
+        self.app, self._lifespan = app, lifespan
         self._starting: asyncio.Task[Any] | None = None
 
     async def start(self) -> None:
         if self._starting is None:
             # Held open as long as the process is: another viewer may come.
-            self._context = self.app.router.lifespan_context(self.app)
-            self._starting = asyncio.ensure_future(self._context.__aenter__())
+            self._starting = asyncio.ensure_future(self._lifespan.__aenter__())
         await asyncio.shield(self._starting)
 
 
 @functools.cache
 def _nicegui() -> _NiceGui:
     try:
+        from nicegui import app as own
         from nicegui import ui
     except ImportError as error:
         raise MissingPackageError(
@@ -80,4 +81,5 @@ def _nicegui() -> _NiceGui:
         tailwind=False,
         binding_refresh_interval=None,
     )
-    return _NiceGui(app)
+    # Its own lifespan: that of an application around it would look at every object of the process for its server.
+    return _NiceGui(app, own.router.lifespan_context(own))

@@ -81,7 +81,7 @@ class Page:
         self.answer.text = entry.answer
         self.prediction.show(self.first)
         await self.pencil.show(self.first)
-        self.layers.show(self.first)
+        self.layers.show(self.first, anew=True)
         self.look.show(self.first)
         await self.compare.show(self.first)
         self.about.clear()

@@ -45,8 +45,10 @@ export class ImageMap {
   }
 
   /** A side of the scene, as `scene.py` tells it. */
-  show({ look, layers }) {
-    const { number } = this.facts;
+  show({ facts, look, layers }) {
+    const { number } = facts;
+    // Its layers may be others by now.
+    this.readout.facts = facts;
     const image = { key: "image", address: addresses.imageTiles(number, look), opacity: 1 };
     const above = layers.map(({ key, words, opacity }) => ({
       key: `layer ${key}`,

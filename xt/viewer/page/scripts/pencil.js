@@ -46,6 +46,7 @@ export class Pencil {
   /** Show what is in view of the objects. */
   async load() {
     this.asked?.abort();
+    this.ready = false;
     if (!this.tool) {
       this.objects.clearLayers();
       return;
@@ -63,6 +64,7 @@ export class Pencil {
 
   put({ objects, classes, revision }) {
     this.seen = revision;
+    this.ready = true;
     this.colours = new Map(classes.map(({ name, colour }) => [name, `rgb(${colour.join(", ")})`]));
     this.objects.clearLayers();
     this.report("in-view", { count: objects.length, shown: objects.length <= MOST_OBJECTS });

@@ -1,0 +1,63 @@
+"""Names of files and classes are text on the page, whatever they look like."""
+
+import pytest
+
+pytest.importorskip("nicegui", reason="the viewer's packages are not installed")
+
+import xt
+from tests.viewer.browser import Opened
+from tests.viewer.found_files import point_labels, write_scene
+
+ATTACKS = [
+    "<img src=x onerror=alert(1)>",
+    "<script>alert(1)</script>",
+    "{{constructor.constructor('alert(1)')()}}",
+    '" onmouseover="alert(1)',
+    "javascript:alert(1)",
+]
+
+
+def test_a_name_is_text(browser, tmp_path):
+    names = [f"{attack.replace('/', '_')}.png" for attack in ATTACKS]
+    for name in names:
+        write_scene(tmp_path / name, 80, 90)
+    with xt.view([str(tmp_path / name) for name in names]) as view:
+        opened = Opened(browser, view)
+        alerts = []
+        opened.page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
+        for name in names:
+            opened.choose(name)
+            assert opened.text(".xt-title") == name
+        opened.open_panel("Compare")
+        opened.page.get_by_text("side by side").click()
+        opened.page.get_by_label("with", exact=True).click()
+        assert set(names) <= set(opened.page.get_by_role("option").all_inner_texts())
+        opened.page.keyboard.press("Escape")
+        assert opened.page.locator("img[src=x]").count() == 0
+        assert alerts == opened.errors == opened.foreign == []
+        opened.page.close()
+
+
+def test_a_class_is_text(browser, tmp_path):
+    write_scene(tmp_path / "scene.png")
+    places = [(20.0 + 50 * number, 80.0, attack) for number, attack in enumerate(ATTACKS)]
+    with xt.view(tmp_path / "scene.png", labels=point_labels(tmp_path, places)) as view:
+        opened = Opened(browser, view)
+        alerts = []
+        opened.page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
+        opened.go(150, 205, opened.facts["deepest"])
+        opened.page.locator("[data-layer=labels] .q-toggle").click()
+        shown = opened.page.locator("[data-layer=labels] .xt-class-name").all_inner_texts()
+        assert sorted(shown) == sorted(ATTACKS)
+        opened.point_at(20, 80)
+        assert ATTACKS[0] in opened.text(".xt-readout .layers")
+        opened.page.evaluate("document.activeElement?.blur()")
+        opened.page.keyboard.press("v")
+        opened.page.wait_for_function(
+            "document.querySelector('.xt-scene').xtScene.maps[0].pencil.objects.getLayers().length > 0"
+        )
+        opened.page.mouse.click(*opened.to_screen(20, 80))
+        opened.page.get_by_text(f"point {ATTACKS[0]}").wait_for()
+        assert opened.page.locator("img[src=x]").count() == 0
+        assert alerts == opened.errors == opened.foreign == []
+        opened.page.close()
