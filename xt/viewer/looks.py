@@ -141,7 +141,10 @@ def default_look(image: LargeImage, limits: Sequence[tuple[float, float]]) -> Lo
 
 
 def band_limits(image: LargeImage, pyramid: Pyramid) -> list[tuple[float, float]]:
-    """Of each channel the two percentiles that it is stretched between; (0, 1) where there is nothing."""
+    """Of each channel the two percentiles that it is stretched between, (0, 1) where there is nothing; 8-bit images are
+    shown as they are."""
+    if image.dtype == np.uint8:
+        return [(0.0, 255.0)] * image.channels
     pixels, valid = pyramid.whole(_SAMPLE)
     return [_limits(pixels[..., channel], valid[..., channel]) for channel in range(image.channels)]
 

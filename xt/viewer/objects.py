@@ -19,7 +19,7 @@ _RADIUS, _DOT = 5, 1
 _LINE = 2
 # Smoother edges: drawn at twice the size.
 _FINER = 2
-# More in one tile are dots, which are set all at once.
+# Where there are more in a tile all of its zoom are dots, which are set all at once.
 _MOST_DRAWN = 1500
 # What is smaller than this has no outline that could be seen.
 _LEAST_SIDE = 3.0
@@ -36,16 +36,18 @@ class ObjectLayer(Layer):
         self.class_names, self.colours = shown.class_names, shown.colours
         self._lock = threading.Lock()
         self._wanted: LRUCache[Filters, NDArray[np.bool_]] = LRUCache(_MOST_FILTERS)
+        self._dotted: LRUCache[tuple[Filters, float], bool] = LRUCache(8 * _MOST_FILTERS)
 
     def draw(self, window: Window, filters: Filters) -> NDArray[np.uint8] | None:
         # What lies just beside a tile reaches into it.
         rows = self.rows(window, filters, margin=(_RADIUS + _LINE) * window.step)
         if not len(rows):
             return None
-        small = self._sides[rows] < _LEAST_SIDE * window.step
-        dots, drawn = (rows[small], rows[~small]) if self.kind != "points" else (rows[:0], rows)
-        if len(drawn) > _MOST_DRAWN:
-            dots, drawn = (rows, rows[:0]) if self.kind == "points" else (dots, drawn)
+        if self.kind == "points":
+            are_dots = np.full(len(rows), self._are_dots(window, filters))
+        else:
+            are_dots = self._sides[rows] < _LEAST_SIDE * window.step
+        dots, drawn = rows[are_dots], rows[~are_dots]
         canvas = np.zeros((window.side, window.side, 4), np.uint8)
         self._set_dots(canvas, dots, window)
         return self._drawn(canvas, drawn, window) if len(drawn) else canvas
@@ -118,6 +120,21 @@ class ObjectLayer(Layer):
             wanted = np.zeros(len(shown), bool)
             wanted[stay] = True
         return wanted
+
+    def _are_dots(self, window: Window, filters: Filters) -> bool:
+        """Whether points are drawn as dots: in all tiles of a zoom or in none, by the fullest."""
+        wanted = self.wanted(filters)
+        if np.count_nonzero(wanted) <= _MOST_DRAWN:
+            return False
+        key = filters, window.step
+        with self._lock:
+            known = self._dotted.get(key)
+        if known is None:
+            cells = np.floor(self._bounds[wanted][:, :2] / (window.side * window.step)).astype(np.int64)
+            known = bool(np.unique(cells, axis=0, return_counts=True)[1].max() > _MOST_DRAWN)
+            with self._lock:
+                self._dotted[key] = known
+        return known
 
     @cached_property
     def _tree(self) -> Any:

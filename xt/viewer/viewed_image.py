@@ -44,7 +44,7 @@ class ViewedImage:
         self._layers: dict[str, Layer] | None = None
         self._loading = threading.RLock()
         self.pyramid = Pyramid(image)
-        self.limits = _limits(image, self.pyramid)
+        self.limits = band_limits(image, self.pyramid)
         self.look = default_look(image, self.limits)
         self._cache = cache
 
@@ -206,7 +206,3 @@ def number_or_none(value: Any) -> float | int | None:
     """As JSON has it, which has no NaN."""
     plain = value.item() if isinstance(value, np.generic) else value
     return plain if not isinstance(plain, float) or math.isfinite(plain) else None
-
-
-def _limits(image: LargeImage, pyramid: Pyramid) -> list[tuple[float, float]]:
-    return [(0.0, 255.0)] * image.channels if image.dtype == np.uint8 else band_limits(image, pyramid)
