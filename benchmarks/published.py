@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import published_cohorts
 import published_context
 import published_encoders
 import published_gpu
@@ -218,6 +219,7 @@ TABLES: dict[str, Table] = {
     },
     **published_context.TABLES,
     **published_tasks.TABLES,
+    **published_cohorts.TABLES,
     **published_gpu.TABLES,
     **published_encoders.TABLES,
 }

@@ -49,11 +49,11 @@ MAY_IMPORT = {
         "option_types", "registry", "images", "streaming", "region_encoders", "labels", "model", "recipes", "data",
         "tasks",
     },
+    "cluster": {"machine", "progress"},
     "training": {
         "output", "progress", "registry", "images", "regions", "streaming", "region_encoders", "labels", "heads",
-        "model", "data", "config", "metrics", "results", "tasks",
+        "model", "data", "config", "metrics", "results", "tasks", "cluster",
     },
-    "cluster": {"machine"},
     "prediction": {
         "machine", "output", "progress", "images", "regions", "streaming", "labels", "heads", "model", "data", "config",
         "results", "recipes", "tasks", "training", "cluster",

@@ -13,9 +13,9 @@ from tests.prediction.dense_models import dense_model, scene
 from tests.small_model import small_model
 from xt.cli.main import main
 from xt.cluster.manifest import Manifest
+from xt.cluster.start import _devices
 from xt.config.predict import PredictConfig
 from xt.errors import CheckpointError, ConfigError, OptionError, OutputError
-from xt.prediction.many import _devices
 from xt.prediction.unit_work import WorkMaker
 
 

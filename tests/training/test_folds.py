@@ -2,6 +2,8 @@
 
 import csv
 import json
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from tests.training.dense_toy import dense_config, dense_table
 from tests.training.marked_patients import SMALLEST, marked_patients
 from tests.training.toy import toy_config
 from xt.cli.main import main
-from xt.errors import CheckpointError, ConfigError, DataWarning, OutputError
+from xt.errors import CheckpointError, ConfigError, DataWarning, OutputError, XTError
 from xt.prediction import Ensemble, Predictor
 from xt.training import run
 from xt.training.checkpoints import load_trained
@@ -141,7 +143,7 @@ def test_other_folds_are_not_mixed_with_those_that_there_are(found, table) -> No
         (
             {"devices": 2},
             ConfigError,
-            r"one model after the other on one device, got train.devices 2.*--train.fold 1",
+            r"trains each model on one device, got train.devices 2.*--train.fold 1",
         ),
         ({"resume": "last.ckpt"}, ConfigError, "train.resume must be 'auto' or 'none' with train.folds"),
     ],
@@ -264,3 +266,69 @@ def test_masks_are_measured_in_folds_and_not_put_together(tmp_path) -> None:
             ConfigError, match=r"answer about every place.*not put together: name one.*fold-1"
         ):
             refused()
+
+
+def test_side_by_side_they_are_the_same(found, table, tmp_path) -> None:
+    """Each fold in a process of its own: what one finds does not depend on the others."""
+    out, told = tmp_path / "folds", []
+    result = train_folds(
+        config_of(table, out, workers=2), report=lambda what, done, total, _: told.append((what, done, total))
+    )
+    assert told == [("folds", 1, 2), ("folds", 2, 2)]
+    ours, theirs = pd.read_csv(result.table), pd.read_csv(found.table)
+    pd.testing.assert_frame_equal(ours, theirs, rtol=1e-4)
+    assert result.metrics["test"]["auroc"] == found.metrics["test"]["auroc"]
+    # A model of them is as if trained alone.
+    assert load_trained(result.models[0])[1].train.workers is None
+
+
+def test_one_that_fails_is_told_and_the_others_stay(found, table, tmp_path) -> None:
+    out = tmp_path / "folds"
+    (out / "fold-1" / "checkpoints").mkdir(parents=True)
+    (out / "fold-1" / "checkpoints" / "last.ckpt").write_text("broken")
+    with pytest.raises(
+        XTError,
+        match=r"1 of 2 folds could not be trained; the others are done and stay.*: fold-1: .*last\.ckpt",
+    ):
+        train_folds(config_of(table, out, workers=2))
+    assert (out / "fold-2" / "fold.json").exists()
+    assert not (out / "folds.json").exists()
+    shutil.rmtree(out / "fold-1")
+    before = (out / "fold-2" / "model.safetensors").stat().st_mtime_ns
+    result = train_folds(config_of(table, out, workers=1, resume="auto"))
+    assert (out / "fold-2" / "model.safetensors").stat().st_mtime_ns == before
+    pd.testing.assert_frame_equal(pd.read_csv(result.table), pd.read_csv(found.table), rtol=1e-4)
+
+
+def test_side_by_side_there_is_nothing_to_call(table, tmp_path) -> None:
+    with pytest.raises(
+        ConfigError, match=r"callbacks are called in this process alone: leave train\.workers"
+    ):
+        train_folds(config_of(table, tmp_path, workers=2), callbacks=[Kill()])
+    with pytest.raises(ConfigError, match=r"train\.workers is for the models of train\.folds"):
+        config_of(table, tmp_path, workers=2, fold=1)
+
+
+def test_a_worker_that_does_not_see_the_folder_or_has_a_gpu_of_its_own(table, tmp_path, monkeypatch) -> None:
+    from xt.config.parser import config_to_dict
+    from xt.training.fold_workers import FoldMaker
+
+    (tmp_path / "folds.csv").write_text("another")
+    maker = FoldMaker(config_to_dict(config_of(table, tmp_path)), "mine", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    for seen, number, expected in ((None, 1, "1"), ("3,5", 1, "5"), ("GPU-a, GPU-b", 1, "GPU-b")):
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+        if seen is not None:
+            monkeypatch.setenv("CUDA_VISIBLE_DEVICES", seen)
+        with pytest.raises(
+            OutputError, match=r"a worker on .* does not see .*folds\.csv: --train\.out must be"
+        ):
+            maker(f"cuda:{number}")
+        assert os.environ["CUDA_VISIBLE_DEVICES"] == expected
+
+
+@pytest.mark.slow
+def test_on_a_cluster_they_are_the_same(found, table, tmp_path) -> None:
+    pytest.importorskip("ray")
+    result = train_folds(config_of(table, tmp_path / "folds", workers=2, cluster="local"))
+    pd.testing.assert_frame_equal(pd.read_csv(result.table), pd.read_csv(found.table), rtol=1e-4)

@@ -21,6 +21,8 @@ _FLAGS = {"--resume": "--train.resume=auto", "--whole": "--train.whole=true"}
 _SHORT = {
     "--folds": "--train.folds",
     "--repeats": "--train.repeats",
+    "--workers": "--train.workers",
+    "--cluster": "--train.cluster",
     "--devices": "--train.devices",
     "--nodes": "--train.nodes",
     "--region-parallel": "--train.region_parallel",

@@ -18,12 +18,12 @@ EXAMPLES = (
     "xt train mine.yaml --optim.lr 1e-4 --train.out runs/second",
 )
 USAGE = (
-    "xt train CONFIG [--resume] [--folds K [--repeats R]] [--whole] [--devices N] [--nodes M] [--region-parallel R] "
-    "[--section.key=value ...]"
+    "xt train CONFIG [--resume] [--folds K [--repeats R] [--workers N | --cluster ADDRESS]] [--whole] [--devices N] "
+    "[--nodes M] [--region-parallel R] [--section.key=value ...]"
 )
 _ABOUT = (
-    "--resume is short for --train.resume=auto, --whole for --train.whole=true; --folds, --repeats, --devices, --nodes "
-    "and --region-parallel for the keys of train that are called so."
+    "--resume is short for --train.resume=auto, --whole for --train.whole=true; --folds, --repeats, --workers, "
+    "--cluster, --devices, --nodes and --region-parallel for the keys of train that are called so."
 )
 
 

@@ -4,8 +4,11 @@
     workers    hands units to workers as they are free; futures of the engine's bring the outcomes
     processes  handles of processes on this machine, one for each device (concurrent.futures)
     ray_actors handles of Ray actors, one for each device of a cluster
+    start      handles of either kind, as the user asks for them
     worker     what runs behind a handle, in another process
+    shown      how far the workers are
     manifest   a line for each outcome
 
-Nothing here knows what the work is: a worker is given a function that makes it (`xt.prediction.unit_work`).
+Nothing here knows what the work is: a worker is given a function that makes it (`xt.prediction.unit_work`,
+`xt.training.fold_workers`).
 """

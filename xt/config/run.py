@@ -163,6 +163,12 @@ class TrainConfig:
     """With `folds`, the one model to be trained, to `out` itself: the fold that it holds out, from 1; null for all."""
     repeat: int = 1
     """With `fold`, of which division, from 1."""
+    workers: int | None = None
+    """With `folds`, how many models are trained at a time, >= 1, each in a process with its share of the cores, or with
+    a GPU of its own. null for one after the other, in this process."""
+    cluster: str | None = None
+    """With `folds`, the Ray cluster that trains them: auto, HOST:PORT, or local for one of this machine; as many at a
+    time as `workers`, without it one on each GPU, or on each machine."""
     progress: bool = True
     """Whether a progress bar is shown."""
 
@@ -191,6 +197,13 @@ class TrainConfig:
         elif self.fold is not None or self.repeats > 1:
             name = "fold" if self.fold is not None else "repeats"
             raise ConfigError(f"train.{name} is one of train.folds: say how many there are, or leave it out")
+        if self.workers is not None:
+            in_range("train.workers", self.workers, 1)
+        if (self.workers is not None or self.cluster is not None) and not self.all_folds:
+            name = "workers" if self.workers is not None else "cluster"
+            raise ConfigError(
+                f"train.{name} is for the models of train.folds, which are trained side by side: leave it out"
+            )
 
     @property
     def held_out(self) -> Fold | None:
@@ -199,7 +212,7 @@ class TrainConfig:
 
     @property
     def all_folds(self) -> list[Fold]:
-        """Of the models that are trained one after the other; none where there is one model only."""
+        """Of the models that are trained; none where there is one model only."""
         if self.folds is None or self.fold is not None:
             return []
         numbers = range(1, self.folds + 1)

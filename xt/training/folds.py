@@ -41,6 +41,7 @@ from xt.training.fold_files import (
     read_paths,
     write_out_of_fold,
 )
+from xt.training.fold_workers import train_one, train_side_by_side
 from xt.training.preparation import LAST
 from xt.training.tables import load_images
 
@@ -88,7 +89,8 @@ def train_folds(
     report: Report | None = None,
     callbacks: Sequence[Callback] = (),
 ) -> FoldsResult:
-    """Train the models of `train.folds`, one after the other, and measure each on the fold that it holds out.
+    """Train the models of `train.folds`, and measure each on the fold that it holds out: one after the other, or with
+    `train.workers` or `train.cluster` side by side.
 
     Images of the table's own test split are in no fold: they are what the models, averaged, are measured on at the end.
     Epochs are chosen on a share (`data.validation_fraction`) of the images that a model learns from, never on the fold.
@@ -96,11 +98,17 @@ def train_folds(
     and one that was interrupted goes on where it was.
 
     Args:
-        progress, report, callbacks: as of `xt.training.run.train`, of each model.
+        progress, report, callbacks: as of `xt.training.run.train`, of each model; side by side `report` is told how
+            many models are done, and there can be no callbacks.
     Raises:
         XTError: whatever does not fit, before the first step where possible.
     """
     _check_alone(config)
+    side_by_side = config.train.workers is not None or config.train.cluster is not None
+    if side_by_side and callbacks:
+        raise ConfigError(
+            "callbacks are called in this process alone: leave train.workers and train.cluster out"
+        )
     out = check_writable_folder(config.train.out)
     lock = lock_folder(out, "train-folds")
     try:
@@ -111,11 +119,15 @@ def train_folds(
             division.say(config)
             write_atomically(out / "config.yaml", config_to_yaml(config))
             write_atomically(out / DIVISION, division.text)
-            for fold in config.train.all_folds:
-                if is_done(out / fold.name):
-                    division.check_model(fold, out / fold.name)
-                else:
-                    _train_one(config, fold, out / fold.name, progress, report, callbacks)
+            done = [fold for fold in config.train.all_folds if is_done(out / fold.name)]
+            for fold in done:
+                division.check_model(fold, out / fold.name)
+            todo = [fold for fold in config.train.all_folds if fold not in done]
+            if side_by_side and todo:
+                train_side_by_side(config, todo, progress or Quiet(), report)
+            else:
+                for fold in todo:
+                    train_one(config, fold, progress, report, callbacks)
         folders = tuple(out / fold.name for fold in config.train.all_folds)
         write_out_of_fold(out, folders)
         metrics = _summary(config, division, folders, progress or Quiet())
@@ -205,25 +217,11 @@ def _check_alone(config: RunConfig) -> None:
         )
     if settings.devices not in (1, "auto") or settings.nodes > 1:
         raise ConfigError(
-            f"train.folds trains one model after the other on one device, got train.devices {settings.devices} and "
-            f"train.nodes {settings.nodes}: leave them out, or train each fold as a run of its own, which may have as "
-            f"many (--train.fold 1 --train.out {settings.out}/fold-1 and so on), and put them together with --resume"
+            f"train.folds trains each model on one device, got train.devices {settings.devices} and train.nodes "
+            f"{settings.nodes}: leave them out (--workers N trains N models at a time), or train each fold as a run of "
+            f"its own, which may have as many (--train.fold 1 --train.out {settings.out}/fold-1 and so on), and put "
+            "them together with --resume"
         )
-
-
-def _train_one(
-    config: RunConfig,
-    fold: Fold,
-    folder: Path,
-    progress: Progress | None,
-    report: Report | None,
-    callbacks: Sequence[Callback],
-) -> None:
-    settings = replace(
-        config.train, out=str(folder), fold=fold.number, repeat=fold.repeat, resume="auto", devices=1
-    )
-    told = None if report is None else lambda what, *how_far: report(f"{fold.name}: {what}", *how_far)
-    run.train(replace(config, train=settings), progress=progress, report=told, callbacks=callbacks)
 
 
 def _summary(
