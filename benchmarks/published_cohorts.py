@@ -32,5 +32,7 @@ def _mb(row: Row, name: str) -> str:
 
 
 TABLES = {
-    "cohort-features": Table(page=PAGE, results="cohort_features", code=FEATURES, write=words(cost_of_features)),
+    "cohort-features": Table(
+        page=PAGE, results="cohort_features", code=FEATURES, write=words(cost_of_features)
+    ),
 }

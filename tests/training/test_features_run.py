@@ -271,3 +271,45 @@ def test_when_nothing_could_go_on_it_is_said(tmp_path: Path) -> None:
         ConfigError, match=r"ends the epochs in which features stand for pixels, and there are none"
     ):
         of_features(table, tmp_path / "run", data={"features": None}, optim={"unfreeze_at": 1})
+
+
+def test_a_recipe_is_taken_for_features(tmp_path: Path) -> None:
+    """Its region encoder and changes of colour are of pixels; what is typed, and one's own file, stand as they are."""
+    from xt.config.parser import load_config
+
+    given = ["--data.table", "t.csv", "--data.features", "f"]
+    for name in ("classification", "survival", "ordinal", "multitask"):
+        config = load_config(name, given)
+        assert (config.model.encoder, config.model.pretrained) == ("features", False)
+        assert (config.data.augmentation.brightness, config.data.augmentation.flips) == (0, True)
+        assert config.model.head == name
+    typed = load_config("classification", [*given, "--optim.unfreeze_at", "3"])
+    assert typed.model.encoder == load_config("classification", given[:2]).model.encoder
+    assert (
+        load_config("survival", [*given, "--model.encoder", "convnext_atto"]).model.encoder == "convnext_atto"
+    )
+    mine = tmp_path / "mine.yaml"
+    mine.write_text("base: survival\ndata: {table: t.csv, features: f}\n")
+    assert load_config(mine).model.encoder == "features"
+    mine.write_text(
+        "model: {encoder: convnext_atto}\ndata: {table: t.csv, features: f, augmentation: {contrast: 0.1}}\n"
+    )
+    with pytest.raises(ConfigError, match=r"contrast needs pixels, and data\.features has none"):
+        load_config(mine)
+    with pytest.raises(ConfigError, match=r"brightness needs pixels, and data\.features has none"):
+        load_config("classification", [*given, "--data.augmentation.brightness", "0.1"])
+
+
+def test_it_is_checked_which_slides_have_features_and_whether_they_are_alike(tmp_path: Path) -> None:
+    from xt.checking import check
+
+    table = cohort(tmp_path / "cohort", lacking=(3,))
+    settings = [f"--data.features={table.parent / 'features'}"]
+    result = check(str(table), overrides=settings)
+    assert "images     18" in str(result)
+    assert "1 of 18 images have no features in" in str(result)
+    assert result.status == 1
+    write_trident(table.parent / "features" / "slide.3.h5", some_features(2, 5), np.zeros((2, 2)))
+    result = check(str(table), overrides=settings)
+    assert "are not of one encoder: numbers a patch 8 and 5" in str(result)
+    assert result.status == 2

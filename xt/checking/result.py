@@ -60,7 +60,7 @@ class CheckResult:
             "task": self.assumed.task,
             "assumed": list(self.assumed.told),
             "train": self.assumed.train,
-            "images": len(self.facts),
+            "images": len(self.facts) or len(self.jobs),
             "split": self.how,
             "parts": dict(Counter(self.parts.values())),
             "class_names": list(self.class_names),

@@ -16,6 +16,7 @@ from xt.checking.result import CheckResult
 from xt.checking.rows import read_rows
 from xt.checking.workers import look_at_all
 from xt.config.run import RunConfig
+from xt.data.feature_folder import features_at
 from xt.data.folds import fold_numbers
 from xt.data.grouping import warn_of_few, warn_of_unused
 from xt.data.splits import Splits
@@ -125,6 +126,7 @@ class _Check:
             self._add(
                 Severity.NOTE, f"the images were not opened, as training reads {data.encoded} in their place"
             )
+            self._look_at_features(data.encoded)
             return
         how = Looking(
             reading=opening(self.config.data, self.config.model),
@@ -151,6 +153,20 @@ class _Check:
             progress(len(found), len(self.jobs))
         self.looking = how
         self.facts = tuple(found[job.row] for job in self.jobs)
+
+    def _look_at_features(self, encoded: str) -> None:
+        """Which images have none, and whether all files are of one kind."""
+        if self.table is None:
+            return
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                place = features_at(encoded)
+                place.check_images(place.of_table(self.table).paths, self.table.source)
+            except XTError as error:
+                self._add(Severity.ERROR, str(error))
+        for warning in caught:
+            self._add(Severity.WARNING, str(warning.message))
 
     def result(self) -> CheckResult:
         """Everything that was found, put together."""

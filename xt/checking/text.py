@@ -50,7 +50,8 @@ def summary(result: "CheckResult") -> Iterator[tuple[str, str]]:
     """What the images are, as (name, value)."""
     opened = [facts for facts in result.facts if facts.shape is not None]
     closed = len(result.facts) - len(opened)
-    yield "images", f"{len(result.facts):,}" + (f", {closed:,} of which cannot be opened" if closed else "")
+    count = len(result.facts) or len(result.jobs)
+    yield "images", f"{count:,}" + (f", {closed:,} of which cannot be opened" if closed else "")
     if opened:
         yield "size", _sizes(opened)
         yield "pixels", _counted(f"{facts.channels} of {facts.dtype}" for facts in opened)

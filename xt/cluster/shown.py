@@ -1,35 +1,11 @@
-"""How far workers are: what a worker tells the driver, and what the driver shows."""
-
-import warnings
+"""How far the workers are, as the driver shows it."""
 
 from xt.cluster.units import Plan
-from xt.cluster.worker import HowFar, Report
+from xt.cluster.worker import HowFar
 from xt.cluster.workers import Workers
 from xt.progress import Bar, Progress
 
 _WORKERS_SHOWN = 16
-
-
-class Reported:
-    """The progress of a worker, and its bars: tells the driver how far the newest one is."""
-
-    shows_details = False
-
-    def __init__(self, report: Report, what: str = "") -> None:
-        self._report = report
-        self._what = what
-
-    def add(self, description: str, total: float | None = None, unit: str = "") -> "Reported":
-        return Reported(self._report, f"{description} ({unit})" if unit else description)
-
-    def print(self, text: str) -> None:
-        warnings.warn(text, stacklevel=2)
-
-    def update(self, done: float, total: float | None = None, note: str = "") -> None:
-        self._report(HowFar(what=self._what, done=done, total=total))
-
-    def remove(self) -> None:
-        pass
 
 
 class Shown:

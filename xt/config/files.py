@@ -10,20 +10,38 @@ import yaml
 from xt.config.catalogue import all_keys
 from xt.errors import ConfigError
 from xt.labels.formats.text_files import OneKeyOnce
-from xt.recipes import configuration_file
+from xt.recipes import configuration_file, recipes
 
 _BASE = "base"
+# Of a recipe, what is about pixels.
+_OF_PIXELS = {
+    "model": ("encoder", "pretrained", "region_size", "tokens_per_region", "foreground"),
+    "augmentation": ("brightness", "contrast", "saturation"),
+}
 _TEXT, _NOTHING = "tag:yaml.org,2002:str", "tag:yaml.org,2002:null"
 
 
-def read_with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+def read_with_base(
+    path: Path, typed: Mapping[str, Any] | None = None, above: tuple[Path, ...] = ()
+) -> dict[str, Any]:
     """The keys of a file and, below them, those of the file or recipe it names as its base.
 
+    Where features stand for pixels (`data.features`), a recipe's region encoder and changes of colour are left out, as
+    they have no meaning then; a file of one's own stands as it is.
+
+    Args:
+        typed: what the command line says, by key.
     Raises:
         ConfigError: a file is missing or not YAML, or a base leads back to the file itself.
     """
-    values = read_file(path)
+    values, typed = read_file(path), dict(typed or {})
+    for section, key in (("data", "features"), ("optim", "unfreeze_at")):
+        own = values.get(section)
+        if isinstance(own, Mapping) and own.get(key):
+            typed.setdefault(f"{section}.{key}", own[key])
     base = values.pop(_BASE, None)
+    if typed.get("data.features") and path in recipes().values():
+        values = _without_pixels(values, stays_so=not typed.get("optim.unfreeze_at"))
     if base is None:
         return values
     if not isinstance(base, str):
@@ -37,7 +55,26 @@ def read_with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
         raise ConfigError(f"{path}: base: {error}") from None
     if below.resolve() in chain:
         raise ConfigError(f"{path}: base {base} leads back to the file itself")
-    return merged(read_with_base(below, chain), values)
+    return merged(read_with_base(below, typed, chain), values)
+
+
+def _without_pixels(recipe: Mapping[str, Any], stays_so: bool) -> dict[str, Any]:
+    """A recipe for features.
+
+    Args:
+        stays_so: pixels are never read, so that there is no region encoder.
+    """
+    found = {name: dict(section) for name, section in recipe.items()}
+    data = found.get("data", {})
+    if "augmentation" in data:
+        kept = {
+            key: value for key, value in data["augmentation"].items() if key not in _OF_PIXELS["augmentation"]
+        }
+        data["augmentation"] = kept
+    if stays_so:
+        for key in _OF_PIXELS["model"]:
+            found.get("model", {}).pop(key, None)
+    return found
 
 
 def is_list_of_texts(kind: Any) -> bool:

@@ -43,7 +43,9 @@ def load_config(path: str | Path | None = None, overrides: Sequence[str] = ()) -
     """
     if path is None:
         return _build({}, overrides, "the configuration")
-    return _build(read_with_base(configuration_file(path)), overrides, str(path))
+    with _said_by(COMMAND_LINE):
+        typed = dict(settings(overrides))
+    return _build(read_with_base(configuration_file(path), typed), overrides, str(path))
 
 
 def config_from_dict(values: Mapping[str, Any], source: str = "the configuration") -> RunConfig:

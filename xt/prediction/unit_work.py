@@ -2,15 +2,15 @@
 
 import os
 import platform
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xt.cluster.manifest import sees_run
-from xt.cluster.shown import Reported
 from xt.cluster.units import WorkUnit
-from xt.cluster.worker import Done, Report, Work
+from xt.cluster.worker import Done, HowFar, Report, Work
 from xt.config.predict import PredictConfig
 from xt.errors import CheckpointError, OutputError
 
@@ -69,7 +69,7 @@ class UnitWork:
 
     def __call__(self, unit: WorkUnit, report: Report) -> Done:
         results = _Recorded(self.folder, unit.stem, self.identity)
-        progress = Reported(report)
+        progress = _Reported(report)
         if unit.band is not None:
             self.work.predict_band(unit.image, unit.band, results, progress)
             return Done()
@@ -103,3 +103,25 @@ class _Recorded:
         settings: Mapping[str, object] | None = None,
     ) -> None:
         self.result = {"files": dict(files), "values": dict(values), "settings": dict(settings or {})}
+
+
+class _Reported:
+    """The progress of a worker, and its bars: tells the driver how far the newest one is."""
+
+    shows_details = False
+
+    def __init__(self, report: Report, what: str = "") -> None:
+        self._report = report
+        self._what = what
+
+    def add(self, description: str, total: float | None = None, unit: str = "") -> "_Reported":
+        return _Reported(self._report, f"{description} ({unit})" if unit else description)
+
+    def print(self, text: str) -> None:
+        warnings.warn(text, stacklevel=2)
+
+    def update(self, done: float, total: float | None = None, note: str = "") -> None:
+        self._report(HowFar(what=self._what, done=done, total=total))
+
+    def remove(self) -> None:
+        pass

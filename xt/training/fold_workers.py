@@ -10,10 +10,10 @@ from typing import Any
 
 from lightning.pytorch import Callback
 
-from xt.cluster.shown import Reported, Shown
+from xt.cluster.shown import Shown
 from xt.cluster.start import begin_workers
 from xt.cluster.units import Plan, WorkUnit, units_of
-from xt.cluster.worker import Done, Work
+from xt.cluster.worker import Done, HowFar, Work
 from xt.cluster.worker import Report as WorkerReport
 from xt.config.parser import config_from_dict, config_to_dict
 from xt.config.run import RunConfig
@@ -129,8 +129,12 @@ class FoldWork:
 
     def __call__(self, unit: WorkUnit, report: WorkerReport) -> Done:
         (fold,) = (fold for fold in self.config.train.all_folds if fold.name == unit.stem)
+
+        def told(what: str, done: int, total: int, _: dict[str, float]) -> None:
+            report(HowFar(what=what, done=done, total=total))
+
         try:
-            train_one(self.config, fold, Reported(report))
+            train_one(self.config, fold, report=told)
         except OutputError as error:
             # Of this fold: what the others have done so far is theirs.
             raise XTError(str(error)) from error
