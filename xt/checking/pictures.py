@@ -9,8 +9,8 @@ from PIL import Image
 
 from xt.checking.image_facts import Job, Looking, open_file
 from xt.images import LargeImage
+from xt.images.thumbnail import thumbnail
 from xt.labels.targets import Target
-from xt.results.thumbnail import thumbnail
 
 LONGEST = 320
 _NOTHING = 0.85

@@ -304,6 +304,11 @@ class LargeImage(ABC):
             f"{self.dtype}, levels {levels}>"
         )
 
+    def _repr_html_(self) -> str:
+        from xt.images.notebook import image_html
+
+        return image_html(self)
+
 
 def to_level(coordinate: int, factor: float) -> int:
     """The pixel of a level nearest to a level-0 coordinate (halves go up)."""

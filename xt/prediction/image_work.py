@@ -186,8 +186,8 @@ class AnswerWork(ImageWork):
         return files
 
     def _draw(self, destination: Path, image: "LargeImage", seen: "Seen", prediction: "Prediction") -> None:
+        from xt.images.thumbnail import thumbnail
         from xt.results.overlay import write_overlay
-        from xt.results.thumbnail import thumbnail
 
         write_overlay(
             seen.relevance,

@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from xt.model.xt import XT
     from xt.streaming.map import Streaming
 
+# Of a table in a notebook.
+_MOST_ROWS = 10
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Seen:
@@ -108,6 +111,16 @@ class Prediction:
         shown = self.answering.said_of(self.class_names, self.probabilities, self.decisive)
         more = f" and {len(shown) - 4} more" if len(shown) > 4 else ""
         return f"predicted: {', '.join(shown[:4])}{more}"
+
+    def _repr_html_(self) -> str:
+        from xt.images.notebook import card, picture
+        from xt.results.overlay import colour_limit, relevance_colours
+
+        values = self.relevance.values
+        colours = np.rint(255 * relevance_colours(values, colour_limit(values)[0])).astype(np.uint8)
+        best = sorted(self.columns.items(), key=lambda cell: -cell[1])[:_MOST_ROWS]
+        rows = [(name, f"{value:.4g}") for name, value in best]
+        return card(f"{self.name}: {self.sentence}", rows, picture(colours, pixelated=True))
 
     @property
     def columns(self) -> dict[str, float]:

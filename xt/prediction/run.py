@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from xt.labels.formats.coco import Instances
     from xt.model.xt import XT
 
+# Images in a notebook.
+_MOST_SHOWN = 6
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageResult:
@@ -35,6 +38,13 @@ class ImageResult:
     values: Mapping[str, Any]
     files: Mapping[str, Path]
     done_before: bool
+
+    def _repr_html_(self) -> str:
+        from xt.images.notebook import card, file_picture
+
+        overlay = self.files.get("overlay")
+        rows = [(name, str(value)) for name, value in self.values.items() if value not in ("", None)]
+        return card(self.image, rows, "" if overlay is None else file_picture(overlay))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +74,20 @@ class PredictResult:
                 return result
         reason = self.failed.get(image)
         raise KeyError(image if reason is None else f"{image} failed: {reason}")
+
+    def _repr_html_(self) -> str:
+        from xt.images.notebook import card
+
+        rows = [
+            ("results", str(self.table)),
+            *((image, f"failed: {why}") for image, why in self.failed.items()),
+        ]
+        shown = "".join(image._repr_html_() for image in self.images[:_MOST_SHOWN])
+        more = len(self.images) - _MOST_SHOWN
+        return (
+            card(f"{len(self.images)} predicted", [*rows, *([("and", f"{more} more")] if more > 0 else [])])
+            + shown
+        )
 
 
 def predict(

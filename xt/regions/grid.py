@@ -105,6 +105,24 @@ class RegionGrid:
         """(N, 2): y and x of each kept region's top left pixel, in reading order."""
         return self.cells * self.region_size
 
+    def _repr_html_(self) -> str:
+        from xt.images.notebook import card, picture
+
+        everything = self.rows * self.columns
+        rows = [
+            ("regions", f"{len(self):,} of {everything:,} ({self.rows:,} x {self.columns:,})"),
+            ("region size", f"{self.region_size} x {self.region_size} pixels"),
+            ("order", self.order),
+        ]
+        wanted = np.ones((self.rows, self.columns), bool) if self.mask is None else self.mask
+        y, x = np.indices(wanted.shape)
+        # A chessboard, so that single regions are seen; those that are skipped are clear.
+        shades = np.where((y + x) % 2 == 0, 150, 190).astype(np.uint8)
+        drawn = picture(
+            np.dstack([shades, shades, shades, np.where(wanted, 255, 30).astype(np.uint8)]), pixelated=True
+        )
+        return card(f"grid of an image of {self.height:,} x {self.width:,} pixels", rows, drawn)
+
     def __len__(self) -> int:
         return len(self.cells)
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from xt.images.thumbnail import thumbnail
 from xt.labels.box_table import BoxTable
 from xt.labels.merge_boxes import boxes_of_image
 from xt.regions.grid import Region, RegionGrid
@@ -15,7 +16,6 @@ from xt.results.dense_overlay import write_boxes_overlay
 from xt.results.on_data import boxes_on_data
 from xt.results.region_store import RegionStore
 from xt.results.shown import Shown, shown_boxes
-from xt.results.thumbnail import thumbnail
 from xt.tasks.place_results import DenseOptions, DenseResult, PlaceResults, Rows, good_columns, stored_columns
 
 if TYPE_CHECKING:

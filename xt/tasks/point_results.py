@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from xt.images.thumbnail import thumbnail
 from xt.labels.merge_points import merge_points
 from xt.labels.point_table import PointTable
 from xt.regions.grid import Region, RegionGrid
@@ -16,7 +17,6 @@ from xt.results.dense_writers import read_columns, write_point_table, write_poin
 from xt.results.on_data import on_data
 from xt.results.region_store import RegionStore
 from xt.results.shown import Shown, shown_points
-from xt.results.thumbnail import thumbnail
 from xt.tasks.place_results import DenseOptions, DenseResult, PlaceResults, Rows, good_columns, stored_columns
 
 if TYPE_CHECKING:

@@ -12,6 +12,7 @@ from torch import Tensor
 from xt.errors import ConfigError
 from xt.images import open_image
 from xt.images.array import ArrayImage
+from xt.images.thumbnail import thumbnail
 from xt.labels.formats.polygon_files import PolygonFiles
 from xt.labels.image_table import class_indices
 from xt.output import remove_leftovers_of
@@ -28,7 +29,6 @@ from xt.results.dense_writers import (
 )
 from xt.results.region_store import RegionStore
 from xt.results.shown import Shown, ShownObjects, ShownRaster, shown_polygons
-from xt.results.thumbnail import thumbnail
 from xt.tasks.place_results import DenseOptions, DenseResult, PlaceResults
 
 if TYPE_CHECKING:

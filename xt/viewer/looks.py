@@ -17,7 +17,7 @@ from xt.images import LargeImage
 if TYPE_CHECKING:
     from xt.viewer.pyramid import Pyramid
 
-# As `xt.results.thumbnail` stretches.
+# As `xt.images.thumbnail` stretches.
 _PERCENTILES = (2, 98)
 # Pixels a side of what percentiles are taken of.
 _SAMPLE = 1024

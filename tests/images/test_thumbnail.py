@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import xt
-from xt.results.thumbnail import thumbnail
+from xt.images.thumbnail import thumbnail
 
 
 def test_means_over_blocks_at_odd_sizes():
