@@ -20,7 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--labels", metavar="TABLE", help="a table of the images' labels, to see and to correct"
     )
     parser.add_argument(
-        "--host", default="127.0.0.1", metavar="NAME",
+        "--host", default="127.0.0.1", metavar="HOST",
         help="let other machines look, which reach this one by that name or address (default: this machine only)",
     )  # fmt: skip
     parser.add_argument("--port", type=int, default=0, metavar="N", help="default: any that is free")

@@ -52,7 +52,11 @@ def view(
     _check_packages()
     from xt.viewer.running import View
 
-    shown = View(viewer_of(images, model=model, labels=labels), host, port)
+    viewer = viewer_of(images, model=model, labels=labels)
+    if len(viewer.sources) == 1:
+        # Of several the others can be looked at; one alone is told before a browser opens.
+        viewer.image(0)
+    shown = View(viewer, host, port)
     if browser:
         shown.open_browser()
     return shown
