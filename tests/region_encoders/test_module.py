@@ -126,7 +126,7 @@ def test_a_module_has_dense_heads_and_detectors_too() -> None:
     ("settings", "message"),
     [
         ({}, "region_size is missing: Maps does not say"),
-        ({"region_size": 32, "pretrained": True}, "pretrained is for timm's region encoders"),
+        ({"region_size": 32, "pretrained": True}, "is a network of your own, .* set pretrained to false"),
         (
             {"region_size": 32, "encoder_options": {"depth": 3}},
             "has no option 'depth'; it takes channels, extra",

@@ -146,7 +146,8 @@ def wrapped(
         )
     if pretrained:
         raise ConfigError(
-            f"pretrained is for timm's region encoders: load the weights of {type(module).__name__} before it is given"
+            f"{type(module).__name__} is a network of your own, without weights to fetch: set pretrained "
+            "to false, and give weights in it, or their file as train.init_encoder"
         )
     given = {name: value for name, value in settings.items() if value is not None}
     if isinstance(module, RegionEncoder):
