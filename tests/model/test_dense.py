@@ -8,9 +8,11 @@ import pytest
 import torch
 
 import xt
+from tests.prediction.dense_models import dense_model, scene
 from xt.errors import ConfigError, PixelError, ShapeError
 from xt.heads import PointTable
 from xt.heads.context_map import neighbouring_tokens
+from xt.model.dense import Decode
 from xt.regions.sequences import as_sequences
 from xt.streaming.map import Streaming
 
@@ -268,3 +270,30 @@ def test_refusals():
         next(iter(make_model(context="none").decode(make_image())))
     with pytest.raises(ConfigError, match=r"features must be"):
         Streaming(features="disk")
+
+
+def test_what_an_answer_leans_on_is_what_it_changes_by():
+    """Against differences: one token after the other is made a little smaller."""
+    model = dense_model("segmentation").double()
+    image = xt.open_image(scene(128, 128))
+    dense = model.dense_pass(image)
+    leaning = dense.leaned_on(1, 0.3, 0.6)
+    assert leaning.shape == (4 * 4,)
+    with torch.no_grad():
+        tokens = dense._map(model.region_encoder, dense.regions, "encode")
+        batch = dense.regions[0]
+
+        def said(tokens):
+            context = dense._around(dense._mixed(tokens)).piece(1, 2)
+            step = Decode(model.region_encoder, dense.head, True)
+            return dense.head.said_at(step(batch.pixels[1:2], None, context)[0], 0.3, 0.6)
+
+        changes = []
+        for region in range(4):
+            for token in range(4):
+                smaller = tokens.clone()
+                smaller[region, token] *= 1 - 1e-3
+                changes.append(abs(float(said(tokens) - said(smaller))) / 1e-3)
+    np.testing.assert_allclose(leaning.numpy(), changes, rtol=0.02, atol=0.005)
+    assert leaning.min() >= 0
+    assert leaning.max() > 2 * leaning.mean()

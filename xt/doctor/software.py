@@ -25,6 +25,7 @@ _NEEDED = (
 _OPTIONAL = {
     "ray": "xt predict --cluster on many machines needs it: pip install 'xt-vision[cluster]'",
     "torchsurv": "the heads and metrics of survival need it: pip install 'xt-vision[cohort]'",
+    "nicegui": "xt view needs it: pip install 'xt-vision[viewer]'",
     "mamba_ssm": "the contexts mamba and mamba2 run in plain PyTorch without its kernels, slower on a GPU: pip install "
     "mamba-ssm where CUDA is",
     "triton": "attention in blocks is compiled by it on a GPU; it comes with PyTorch for CUDA",

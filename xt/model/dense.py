@@ -241,8 +241,8 @@ class DensePass:
     def leaned_on(self, region: int, y: float, x: float) -> Tensor:
         """(tokens of the image,) how much the answer at a place leans on what the context encoder was given of each.
 
-        It is the size of gradient times token, summed over a token's dimensions: by how much the likeliest answer at
-        the place would change, to first order, if the token were taken away. What the region's own pixels say without
+        It is the size of gradient times token: by how much the likeliest answer at the place would change, to first
+        order, if the token were taken away. What the region's own pixels say without
         the context is not in it.
 
         Args:
@@ -261,7 +261,7 @@ class DensePass:
             context = self._around(self._mixed(leaf)).piece(region, region + 1)
             answers = Decode(self.model.region_encoder, self.head, True)(pixels, valid, context)[0]
             (gradient,) = torch.autograd.grad(self.head.said_at(answers, y, x), leaf)
-        leaning: Tensor = (gradient * leaf).detach().abs().sum(dim=-1).flatten()
+        leaning: Tensor = (gradient * leaf).detach().sum(dim=-1).abs().flatten()
         return leaning
 
     def _mixed(self, tokens: Tensor) -> Tensor:

@@ -242,6 +242,10 @@ class TaskContract:
         for what, file in result.files.items():
             assert file.exists()
             assert file.name.endswith(self.task.results.endings[what])
+        layers = self.task.results.shown(result.files, image, self.outputs)
+        assert layers, "what was written can be looked at"
+        assert all(set(layer.class_names) <= set(self.outputs) for layer in layers)
+        assert len({layer.name for layer in layers}) == len(layers)
         self.task.results.draw(result, image, tmp_path / "scene.png", "scene")
         with Image.open(tmp_path / "scene.png") as picture:
             assert picture.size[0] > 100
@@ -259,6 +263,9 @@ class TaskContract:
                 assert not facts.errors
                 assert set(facts.counts) <= set(self.outputs)
                 assert sum(facts.counts.values()) > 0
+                (layer,) = self.task.shown_labels(target, image, table.class_names)
+                assert layer.class_names == table.class_names
+                assert self.task.drawn_as, "a person can draw them, too"
                 plain = Image.new("RGB", (130, 100), "white")
                 drawn = self.task.draw_labels(plain.copy(), target, image, table.class_names)
                 assert np.asarray(drawn).tolist() != np.asarray(plain).tolist()

@@ -63,11 +63,13 @@ class Viewer:
         self.jobs = Jobs(self._show)
         self._windows: dict[int, Window] = {}
         self.corrected = self._folder_of_corrections() if corrected is None else corrected
-        self._corrections: dict[int, Corrections] = {}
+        # What was done to more of them cannot be undone any more.
+        self._corrections: LRUCache[int, Corrections] = LRUCache(_MOST_OPEN)
         self.cache = PictureCache()
         self._open = open_image
         self._opened: LRUCache[int, ViewedImage] = LRUCache(_MOST_OPEN)
-        self._opening = threading.RLock()
+        self._opening = threading.Lock()
+        self._locks: dict[int, threading.RLock] = {}
 
     @property
     def entries(self) -> list[Entry]:
@@ -102,14 +104,22 @@ class Viewer:
         """
         if not 0 <= number < len(self.sources):
             raise ConfigError(f"there are the images 0 to {len(self.sources) - 1}, not {number}")
-        with self._opening:
-            viewed = self._opened.get(number)
+        with self._lock_of(number):
+            with self._opening:
+                viewed = self._opened.get(number)
             if viewed is None:
                 image = self._open(self.sources[number])
-                viewed = self._opened[number] = ViewedImage(
+                viewed = ViewedImage(
                     number, self.name(number), image, self.cache, functools.partial(self._layers, number)
                 )
+                with self._opening:
+                    self._opened[number] = viewed
             return viewed
+
+    def _lock_of(self, number: int) -> threading.RLock:
+        """To open an image may mean to read all of it, which those who look at others need not wait for."""
+        with self._opening:
+            return self._locks.setdefault(number, threading.RLock())
 
     def predict(self, number: int, window: Window) -> Job:
         """Begin to predict a window of one of the images; its layers come as it goes on.
@@ -164,7 +174,7 @@ class Viewer:
     def corrections(self, number: int) -> Corrections:
         """Of one of the images; errors as of `image`."""
         viewed = self.image(number)
-        with self._opening:
+        with self._lock_of(number):
             known = self._corrections.get(number)
             if known is None or known.image is not viewed.image:
                 task = self.corrected.task
