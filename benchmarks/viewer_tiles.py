@@ -13,6 +13,7 @@ tile another one; the file has no coarser levels, so that what the viewer makes 
 """
 
 import argparse
+import gc
 import http.client
 import io
 import json
@@ -104,6 +105,7 @@ def measure(path: str, rounds: int) -> dict[str, Any]:
         rest[name].append(timed(lambda: [draws[0](*place) for place in places]))
 
     for number in range(rounds + 1):
+        gc.collect()
         for name in SIDES if number % 2 else reversed(SIDES):
             round_of(name)
         if number == 0:  # warms the file cache, and imports
@@ -205,6 +207,35 @@ def make_slide(folder: Path) -> str:
     return str(path)
 
 
+def make_giant(folder: Path) -> str:
+    """A tiled JPEG TIFF without coarser levels; one row of tiles after the other is the same."""
+    import numpy as np
+    import rasterio
+    from rasterio.windows import Window
+
+    profile: dict[str, Any] = {
+        "driver": "GTiff",
+        "height": _HEIGHT,
+        "width": _WIDTH,
+        "count": 3,
+        "dtype": "uint8",
+    }
+    profile |= {
+        "tiled": True,
+        "blockxsize": 256,
+        "blockysize": 256,
+        "compress": "JPEG",
+        "photometric": "YCBCR",
+    }
+    rows = np.random.default_rng(0).integers(0, 255, (3, 256, _WIDTH), dtype=np.uint8) // 4 + 100
+    path = folder / "giant.tif"
+    with rasterio.open(path, "w", **profile) as file:
+        for top in range(0, _HEIGHT, 256):
+            height = min(256, _HEIGHT - top)
+            file.write(rows[:, :height], window=Window(0, top, _WIDTH, height))
+    return str(path)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -217,15 +248,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if options.point is not None:
         point(**options.point)
         return
-    from common import in_fresh_process, make_scene, print_table, write_results
+    from common import in_fresh_process, print_table, write_results
 
     with tempfile.TemporaryDirectory() as folder:
-        rows = [measure(path, options.rounds) for path in [*options.slides, make_slide(Path(folder))]]
-        giant = make_scene(Path(folder) / "giant.tif", _HEIGHT, _WIDTH)
-        memory = in_fresh_process(__file__, path=str(giant), count=options.served)
-    for row in rows:
-        print_table([{"": name, "value": value} for name, value in row.items()])
-        print()
+        rows = []
+        for path in [*options.slides, make_slide(Path(folder))]:
+            rows.append(measure(path, options.rounds))
+            print_table([{"": name, "value": value} for name, value in rows[-1].items()])
+            print(flush=True)
+        giant = make_giant(Path(folder))
+        memory = in_fresh_process(__file__, path=giant, count=options.served)
     print_table([{"": name, "value": value} for name, value in memory.items()])
     print(f"\nwritten to {write_results('viewer_tiles', rows, memory=memory)}")
 
