@@ -1,42 +1,74 @@
 """Trains the demo's region encoder beforehand, as ImageNet trains the region encoders that users start from.
 
     python scripts/pretrain_demo_encoder.py --mnist FOLDER
+    python scripts/pretrain_demo_encoder.py --mnist FOLDER --go-on-from FILE
 
 Task: which digits does this region hold? Any number of them, at any place, cut by the border or not, over
-the demo's own clutter; none in a third of the regions. Digits come from the MNIST training set alone: all
-60,000 with `--mnist`, the 8,000 that the repository ships without. Writes the weights and how they were
-made to `xt/demo/assets/`.
+the demo's own clutter; none in a third of the regions. At last as the demo's key scenes show them, too: a digit at most
+in each square of 64 pixels, some of them framed. Digits come from the MNIST training set alone: all 60,000 with
+`--mnist`, the 8,000 that the repository ships without. Writes the weights and how they were made to `xt/demo/assets/`.
 
-The shipped weights saw as many batches as this script's defaults, but in four sittings, each with a learning rate
-schedule of its own; their metadata says so. Made in one go they will be others, of about the same use.
+The shipped weights saw as many batches as this script's defaults, but in five sittings, each with a learning rate
+schedule of its own, the last with `--go-on-from`; their metadata says so. Made in one go they will be others, of about
+the same use.
 """
 
 import argparse
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import timm
 import torch
 from make_demo_digits import read_idx
-from safetensors.torch import save_file
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional as F
 
 from xt.demo.clutter import make_stamps
 from xt.demo.digits import ASSETS, DigitPool, load_digits
+from xt.demo.key_scenes import CELL, FRAME_MARGIN, lay_frame
 from xt.demo.scenes import DIGIT_SIDES, PlacedDigit, Scene
 from xt.demo.settings import ENCODER, ENCODER_OPTIONS, PIXEL_MEAN, PIXEL_STD
 
-# Sides of the regions it learns from: small ones hold more digits a pixel, and more that a border cuts.
-NEAR, FULL = 64, 128
 STRIDE = 32
-# Classes are 0 to 9 and this; most cells are empty, so an empty one counts less.
-NONE, NONE_WEIGHT = 10, 0.1
+# Classes are 0 to 9 and this.
+NONE = 10
 # Share of a digit's ink that must lie in the region where it is asked for.
 READABLE = 0.75
 IGNORE = -100
+
+
+class Phase(NamedTuple):
+    """What a part of the training shows, a scene a batch.
+
+    Attributes:
+        name: for who watches.
+        region_size, side: of regions and scenes, in pixels.
+        squares: a digit lies wholly inside a square of so many pixels, in one of four not; 0 for digits anywhere.
+        clutter: the most pieces of it per 64 x 64 pixels.
+        none_weight: how much a cell without a digit counts, as most have none.
+        framed: share of the digits with a frame around.
+    """
+
+    name: str
+    region_size: int
+    side: int
+    squares: int
+    clutter: float = 1.0
+    none_weight: float = 0.1
+    framed: float = 0.0
+
+
+# About a hundred digits a scene. Small regions hold more digits a pixel.
+NEAR = Phase("near", 64, 768, squares=64)
+FULL = Phase("full", 128, 1024, squares=0)
+# By turns, at last: what the demo's two contests show, and more clutter.
+KEYS = Phase("keys", 128, 1024, squares=CELL, clutter=1.4, none_weight=0.3, framed=0.1)
+ANYWHERE = Phase("anywhere", 128, 1024, squares=0, clutter=1.4, none_weight=0.3)
 
 
 class DigitFinder(nn.Module):
@@ -92,22 +124,22 @@ def token_classes(cells: torch.Tensor) -> torch.Tensor:
     return torch.where(is_digit.sum(-1) == 1, label, torch.where(empty, NONE, IGNORE))
 
 
-def draw_regions(
-    pool: DigitPool, region_size: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
+def draw_regions(pool: DigitPool, phase: Phase, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
     """One scene full of digits as regions (N, 1, S, S) uint8, and the classes of their cells (N, S / 32, S / 32)."""
-    # About a hundred digits, near or far.
-    side = 12 * NEAR if region_size == NEAR else 8 * FULL
-    count = int(rng.uniform(0, 1.0) * (side / 64) ** 2)
+    side = phase.side
+    count = int(rng.uniform(0, phase.clutter) * (side / 64) ** 2)
     stamps = make_stamps(rng, 64)
     spots = np.stack((np.sort(rng.integers(-120, side, count)), rng.integers(-120, side, count)), 1)
     pieces = np.column_stack((spots, rng.integers(0, len(stamps), count)))
-    dense = region_size == NEAR
-    digits = one_digit_each(pool, side, region_size, rng) if dense else scatter_digits(pool, side, rng)
+    digits = one_digit_each(pool, phase, rng) if phase.squares else scatter_digits(pool, side, rng)
     ground = rng.integers(4, 28, (side // 64 + 1, side // 64 + 1), dtype=np.uint8)
     pixels = Scene(side, side, 0, tuple(digits), pieces, stamps, ground).read(0, 0, side, side)
-    regions = in_squares(pixels, region_size)
-    return regions[:, None], in_squares(cell_classes(digits, side, region_size), region_size // STRIDE)
+    for digit in digits:
+        if rng.random() < phase.framed:
+            lay_frame(pixels, digit, 0, 0)
+    regions = in_squares(pixels, phase.region_size)
+    classes = cell_classes(digits, side, phase.region_size)
+    return regions[:, None], in_squares(classes, phase.region_size // STRIDE)
 
 
 def in_squares(whole: np.ndarray, size: int) -> np.ndarray:
@@ -129,14 +161,15 @@ def scatter_digits(pool: DigitPool, side: int, rng: np.random.Generator) -> list
     return digits
 
 
-def one_digit_each(pool: DigitPool, side: int, size: int, rng: np.random.Generator) -> list[PlacedDigit]:
-    """A digit wholly inside each square of `size` pixels, but for one square in four."""
+def one_digit_each(pool: DigitPool, phase: Phase, rng: np.random.Generator) -> list[PlacedDigit]:
+    """A digit wholly inside each of the phase's squares, but for one square in four."""
     digits = []
-    for top in range(0, side, size):
-        for left in range(0, side, size):
+    rim = FRAME_MARGIN if phase.framed else 0
+    for top in range(0, phase.side, phase.squares):
+        for left in range(0, phase.side, phase.squares):
             if rng.random() < 0.75:
                 picture, label = random_digit(pool, rng)
-                y, x = (int(v) for v in rng.integers(0, size - len(picture), 2))
+                y, x = (int(v) for v in rng.integers(rim, phase.squares - len(picture) - rim + 1, 2))
                 digits.append(PlacedDigit(label, top + y, left + x, picture))
     return digits
 
@@ -148,17 +181,18 @@ def random_digit(pool: DigitPool, rng: np.random.Generator) -> tuple[np.ndarray,
 
 
 class Batches(torch.utils.data.Dataset):
-    """Batch i is drawn from seed (seed, i), so any number of workers draws the same."""
+    """Batch i is drawn from seed (seed, i), so any number of workers draws the same; phases take turns."""
 
-    def __init__(self, pool: DigitPool, region_size: int, count: int, seed: int) -> None:
-        self.pool, self.region_size, self.count, self.seed = pool, region_size, count, seed
+    def __init__(self, pool: DigitPool, phases: Sequence[Phase], count: int, seed: int) -> None:
+        self.pool, self.phases, self.count, self.seed = pool, phases, count, seed
 
     def __len__(self) -> int:
         return self.count
 
     def __getitem__(self, index: int) -> list[torch.Tensor]:
         rng = np.random.default_rng((self.seed, index))
-        return [torch.from_numpy(a) for a in draw_regions(self.pool, self.region_size, rng)]
+        phase = self.phases[index % len(self.phases)]
+        return [torch.from_numpy(a) for a in draw_regions(self.pool, phase, rng)]
 
 
 def scaled(regions: torch.Tensor) -> torch.Tensor:
@@ -166,13 +200,13 @@ def scaled(regions: torch.Tensor) -> torch.Tensor:
 
 
 @torch.no_grad()
-def measure(model: DigitFinder, region_size: int) -> dict[str, float]:
+def measure(model: DigitFinder, phase: Phase) -> dict[str, float]:
     """By token, on held-out digits: share of digits read right, share of empty tokens taken for a digit."""
     model.eval()
     pool = load_digits("heldout")
     right = digits = false = empty = 0
     for index in range(16):
-        pixels, cells = draw_regions(pool, region_size, np.random.default_rng((1, index)))
+        pixels, cells = draw_regions(pool, phase, np.random.default_rng((1, index)))
         wanted = token_classes(torch.from_numpy(cells))
         guess = model(scaled(torch.from_numpy(pixels)))[1].argmax(-1)
         is_digit = (wanted >= 0) & (wanted < NONE)
@@ -204,25 +238,28 @@ def train_alone(model: DigitFinder, pool: DigitPool, epochs: int, batch_size: in
             right = 0.0
 
 
-def train(model: DigitFinder, pool: DigitPool, region_size: int, steps: int, lr: float, seed: int) -> None:
+def train(
+    model: DigitFinder, pool: DigitPool, phases: Sequence[Phase], steps: int, lr: float, seed: int
+) -> None:
     """Then in clutter: which digits does a region hold, and where?"""
     optimizer, schedule = optimisation(model, lr, steps)
     batches = torch.utils.data.DataLoader(
-        Batches(pool, region_size, steps, seed), batch_size=None, num_workers=1
+        Batches(pool, phases, steps, seed), batch_size=None, num_workers=1
     )
-    balance = torch.tensor([1.0] * NONE + [NONE_WEIGHT])
     for step, (pixels, cells) in enumerate(batches):
+        phase = phases[step % len(phases)]
+        balance = torch.tensor([1.0] * NONE + [phase.none_weight])
         by_cell, by_token = model(scaled(pixels))
         tokens = token_classes(cells)
         loss = F.cross_entropy(by_cell.movedim(-1, 1), cells, balance) + F.cross_entropy(
             by_token.movedim(-1, 1), tokens, balance
         )
         update(model, loss, optimizer, schedule)
-        if step % 50 == 49:
+        if step % 50 < len(phases):
             is_digit = (tokens >= 0) & (tokens < NONE)
             right = (by_token.argmax(-1) == tokens)[is_digit].float().mean()
             print(
-                f"{region_size} px, step {step + 1} of {steps}: loss {loss:.3f}, right {right:.3f}",
+                f"{phase.name}, step {step + 1} of {steps}: loss {loss:.3f}, right {right:.3f}",
                 flush=True,
             )
 
@@ -240,6 +277,19 @@ def update(model: DigitFinder, loss: torch.Tensor, optimizer: Any, schedule: Any
     schedule.step()
 
 
+def go_on(model: DigitFinder, path: Path) -> str:
+    """Begin with these weights; blocks that they lack begin as if they were not there. Says how they were made."""
+    lacking, unknown = model.encoder.load_state_dict(load_file(path), strict=False)
+    if unknown:
+        raise ValueError(f"{path} has weights that the encoder has no place for: {', '.join(unknown)}")
+    with torch.no_grad():
+        for name in lacking:
+            if ".mlp.fc2." in name:
+                model.encoder.get_parameter(name).zero_()
+    with safe_open(path, "pt") as file:
+        return str(file.metadata()["steps"])
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -249,7 +299,11 @@ def main() -> None:
     parser.add_argument(
         "--near-steps", type=int, default=4200, help="batches of 64-pixel regions with one digit"
     )
-    parser.add_argument("--steps", type=int, default=2200, help=f"batches of {FULL}-pixel regions")
+    parser.add_argument("--steps", type=int, default=2200, help="batches of 128-pixel regions")
+    parser.add_argument("--last-steps", type=int, default=3600, help="batches as the demo's scenes are")
+    parser.add_argument(
+        "--go-on-from", type=Path, help="weights to begin the last part with, instead of all before it"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=ASSETS / "encoder.safetensors")
     arguments = parser.parse_args()
@@ -261,17 +315,24 @@ def main() -> None:
             read_idx(Path(f"{stem}images-idx3-ubyte.gz")), read_idx(Path(f"{stem}labels-idx1-ubyte.gz"))
         )
     model = DigitFinder()
-    train_alone(model, pool, arguments.alone_epochs)
-    # Near first: a quarter of the pixels, and a digit in most regions.
-    train(model, pool, NEAR, arguments.near_steps, 2e-3, arguments.seed)
-    train(model, pool, FULL, arguments.steps, 1e-3, arguments.seed + 1)
+    if arguments.go_on_from:
+        before = go_on(model, arguments.go_on_from)
+    else:
+        train_alone(model, pool, arguments.alone_epochs)
+        # Near first: a quarter of the pixels, and a digit in most regions.
+        train(model, pool, [NEAR], arguments.near_steps, 2e-3, arguments.seed)
+        train(model, pool, [FULL], arguments.steps, 1e-3, arguments.seed + 1)
+        before = (
+            f"{arguments.alone_epochs} passes alone, {arguments.near_steps} batches near, {arguments.steps} full"
+        )
+    train(model, pool, [KEYS, ANYWHERE], arguments.last_steps, 2e-3, arguments.seed + 2)
     notes = {
         "model": ENCODER,
         "options": json.dumps(ENCODER_OPTIONS),
         "pixels": f"(value / 255 - {PIXEL_MEAN}) / {PIXEL_STD}",
         "digits": f"{len(pool.labels)} of the MNIST training set",
-        "steps": f"{arguments.alone_epochs} passes alone, {arguments.near_steps} batches near, {arguments.steps} full",
-        "heldout": json.dumps(measure(model, FULL)),
+        "steps": f"{before}; then {arguments.last_steps} batches of keys and anywhere by turns",
+        "heldout": json.dumps({phase.name: measure(model, phase) for phase in (FULL, KEYS)}),
     }
     weights = {name: value.contiguous() for name, value in model.encoder.state_dict().items()}
     save_file(weights, arguments.out, metadata=notes)

@@ -76,11 +76,7 @@ class KeyScene:
     def read(self, y: int, x: int, height: int, width: int) -> np.ndarray:
         """Draw the window whose top left is (y, x), inside the scene: (height, width) uint8."""
         window = self.scene.read(y, x, height, width)
-        side = self.key.side + 2 * FRAME_MARGIN
-        inside = slice(FRAME_WIDTH, side - FRAME_WIDTH)
-        frame = np.full((side, side), _FRAME_BRIGHTNESS, np.uint8)
-        frame[inside, inside] = 0
-        lay(window, frame, self.key.y - FRAME_MARGIN - y, self.key.x - FRAME_MARGIN - x, np.maximum)
+        lay_frame(window, self.key, y, x)
         return window
 
     def pixels(self) -> np.ndarray:
@@ -94,6 +90,15 @@ class KeyScene:
         """The middles of `matches`."""
         middles = np.array([(d.y + d.side / 2, d.x + d.side / 2) for d in self.matches])
         return PointTable(middles[:, 0], middles[:, 1])
+
+
+def lay_frame(window: np.ndarray, digit: PlacedDigit, y: int, x: int) -> None:
+    """Frame a digit in place, in the window whose top left is (y, x)."""
+    side = digit.side + 2 * FRAME_MARGIN
+    inside = slice(FRAME_WIDTH, side - FRAME_WIDTH)
+    frame = np.full((side, side), _FRAME_BRIGHTNESS, np.uint8)
+    frame[inside, inside] = 0
+    lay(window, frame, digit.y - FRAME_MARGIN - y, digit.x - FRAME_MARGIN - x, np.maximum)
 
 
 def make_key_scene(

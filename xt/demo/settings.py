@@ -18,7 +18,7 @@ ENCODER = "convnext_atto"
 # A small ConvNeXt whose first layers overlap, as digits lie at any place. Without layer scale, which starts at
 # a millionth: so small a network has no time to grow it.
 ENCODER_OPTIONS: dict[str, Any] = {
-    "depths": [1, 1, 1, 1],
+    "depths": [1, 1, 3, 1],
     "dims": [16, 32, 64, 128],
     "stem_type": "overlap_act",
     "ls_init_value": None,
@@ -94,9 +94,9 @@ class DemoSettings:
     """
 
     scene_side: int = 768
-    train_images: int = 450
+    train_images: int = 400
     validation_images: int = 60
-    test_images: int = 300
+    test_images: int = 240
     passes: int = 3
     encoder_lr_factor: float = 0.0
     giant: KeyLayout = _GIANT
