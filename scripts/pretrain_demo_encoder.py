@@ -243,9 +243,7 @@ def train(
 ) -> None:
     """Then in clutter: which digits does a region hold, and where?"""
     optimizer, schedule = optimisation(model, lr, steps)
-    batches = torch.utils.data.DataLoader(
-        Batches(pool, phases, steps, seed), batch_size=None, num_workers=1
-    )
+    batches = torch.utils.data.DataLoader(Batches(pool, phases, steps, seed), batch_size=None, num_workers=1)
     for step, (pixels, cells) in enumerate(batches):
         phase = phases[step % len(phases)]
         balance = torch.tensor([1.0] * NONE + [phase.none_weight])
@@ -300,7 +298,7 @@ def main() -> None:
         "--near-steps", type=int, default=4200, help="batches of 64-pixel regions with one digit"
     )
     parser.add_argument("--steps", type=int, default=2200, help="batches of 128-pixel regions")
-    parser.add_argument("--last-steps", type=int, default=3600, help="batches as the demo's scenes are")
+    parser.add_argument("--last-steps", type=int, default=2400, help="batches as the demo's scenes are")
     parser.add_argument(
         "--go-on-from", type=Path, help="weights to begin the last part with, instead of all before it"
     )
@@ -322,9 +320,7 @@ def main() -> None:
         # Near first: a quarter of the pixels, and a digit in most regions.
         train(model, pool, [NEAR], arguments.near_steps, 2e-3, arguments.seed)
         train(model, pool, [FULL], arguments.steps, 1e-3, arguments.seed + 1)
-        before = (
-            f"{arguments.alone_epochs} passes alone, {arguments.near_steps} batches near, {arguments.steps} full"
-        )
+        before = f"{arguments.alone_epochs} passes alone, {arguments.near_steps} batches near, {arguments.steps} full"
     train(model, pool, [KEYS, ANYWHERE], arguments.last_steps, 2e-3, arguments.seed + 2)
     notes = {
         "model": ENCODER,
