@@ -15,6 +15,8 @@ from tests.cli.test_examples import SMALL
 from xt.cli.main import main
 
 PAGE = Path(__file__).parents[1] / "docs" / "cohorts.md"
+# Nothing on the page is about what training costs, or about how many resamples an interval is from.
+SMALLER = {"train": SMALL, "check": ["--no-costs"]}
 pytestmark = pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
 
 
@@ -50,7 +52,10 @@ def write_slide(path: Path, bright: int, generator: np.random.Generator) -> None
         file.write(pixels)
 
 
-def test_from_a_clinical_table_to_a_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_from_a_clinical_table_to_a_figure(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("xt.training.folds.RESAMPLES", 20)
     make_cohort(tmp_path)
     commands, code = blocks()
     assert len(commands) == 4
@@ -62,7 +67,7 @@ def test_from_a_clinical_table_to_a_figure(tmp_path: Path, capsys: pytest.Captur
                 for word in words
                 for each in (sorted(map(str, Path().glob(word))) if "*" in word else [word])
             ]
-            status = main([*words, *(SMALL if words[0] == "train" else [])])
+            status = main([*words, *SMALLER.get(words[0], [])])
             assert status in (0, 1) if words[0] == "check" else status == 0, capsys.readouterr().err
         exec(compile(code, str(PAGE), "exec"), {})
     assert "Log-rank test: p = " in capsys.readouterr().out

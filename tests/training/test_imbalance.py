@@ -9,13 +9,16 @@ import numpy as np
 import pytest
 
 import xt
-from tests.training.toy import toy_config, toy_table
+from tests.training.toy import MODEL, toy_config, toy_table
 from xt.data.dataset import BalancedSampler
 from xt.errors import ConfigError
 from xt.labels.image_table import ImageTable
 from xt.tasks import TASKS
 from xt.training.checkpoints import load_trained
+from xt.training.preparation import resolve_classes
 from xt.training.run import train
+from xt.training.tables import load_splits
+from xt.training.trainer import with_best
 
 
 def drawn(members, length=100, epoch=0, **settings):
@@ -115,3 +118,28 @@ def test_what_is_learned_at_the_end_is_saved_and_answered_by(tmp_path):
     with predicted.table.open() as file:
         rows = {Path(row["image"]).name: row["predicted"] for row in csv.DictReader(file)}
     assert [rows[path.name] for path in found.evaluation.table.paths] == list(said)
+
+
+@pytest.mark.parametrize(
+    ("sections", "expected"),
+    [
+        ({}, None),
+        ({"train": {"sampling": "balanced"}}, "balanced_accuracy"),
+        ({"model": {"head_options": {"class_weights": "balanced"}}}, "balanced_accuracy"),
+        ({"model": {"head_options": {"logit_adjustment": 1.0}}}, "balanced_accuracy"),
+        ({"train": {"sampling": "balanced", "best": "loss"}}, "loss"),
+        ({"model": {"head": "ordinal"}, "train": {"sampling": "balanced"}}, None),
+    ],
+)
+def test_the_epoch_is_not_chosen_by_a_metric_that_undoes_it(tmp_path, sections, expected):
+    """The likeliest to be right is who never says the rare class."""
+    table = toy_table(tmp_path, train=6, val=3, test=0)
+    model = {**MODEL, **sections.get("model", {})}
+    labels = {"class_names": ["red", "green", "blue"]}
+    config = toy_config(table, tmp_path / "run", model=model, labels=labels, train=sections.get("train", {}))
+    splits = load_splits(config.data, config.labels, config.model)
+    config = resolve_classes(config, splits.train)
+    assert with_best(config, splits.validation).train.best == expected
+    # Of one class nothing can be told.
+    assert with_best(config, splits.validation.subset([0])).train.best == config.train.best
+    assert with_best(config, None).train.best == config.train.best

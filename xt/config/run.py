@@ -145,7 +145,7 @@ class TrainConfig:
     and can be found again, by `model.pretrained` or `train.init_encoder`."""
     best: str | None = None
     """The metric by which the best epoch is chosen, such as auroc, 'auroc(tumour)', balanced_accuracy or loss; null for
-    the one that is usual for the head's task."""
+    the one that is usual for the head's task, or balanced_accuracy where rare classes are weighed or sampled."""
     calibrate: bool = False
     """Whether the model is given the temperature with which its probabilities are likeliest for the validation images;
     what it answers stays the same."""

@@ -141,6 +141,8 @@ class Task(ABC):
     """The metric by which the best epoch is chosen, where `train.best` names no other."""
     best: ClassVar[Literal["max", "min"]] = "max"
     """Which value of it is best."""
+    metric_of_rare: ClassVar[str | None] = None
+    """The metric that decides in its place where rare classes are to count as much as frequent ones."""
     recipe: ClassVar[str]
     """Of `xt recipes`, for data of one's own."""
     recipe_settings: ClassVar[tuple[str, ...]] = ()

@@ -37,6 +37,7 @@ class Classification(AnswerTask):
     can_mix = True
     columns: ClassVar[tuple[str, ...]] = ("label",)
     metric = "top1"
+    metric_of_rare: ClassVar[str | None] = "balanced_accuracy"
 
     def label_reader(self, labels: Any) -> ReadLabels:
         return classes

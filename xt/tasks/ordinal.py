@@ -34,6 +34,7 @@ class Ordinal(Classification):
     can_mix = False
     columns: ClassVar[tuple[str, ...]] = ()
     metric = "mae"
+    metric_of_rare: ClassVar[str | None] = None
     best = "min"
     recipe = "ordinal"
 

@@ -51,7 +51,7 @@ from xt.training.preparation import (
 from xt.training.quick_check import quick_check
 from xt.training.stages import StageBars
 from xt.training.tables import load_splits
-from xt.training.trainer import deciding_metric, make_trainer
+from xt.training.trainer import deciding_metric, make_trainer, with_best
 
 # Of a model, where the configuration leaves it open.
 _DECIDED = ("pixel_mean", "pixel_std", "readout", "pooling", "encoder_origin")
@@ -126,6 +126,7 @@ def train(
             _check_same_model(stored, config, resume_from)
         else:
             config = fitted(config, splits.train)
+        config = with_best(config, splits.validation)
         _check_deciding(config, splits.validation)
         with warnings.catch_warnings():
             if _rank() != 0:

@@ -1,6 +1,7 @@
 """Lightning's trainer as a run's configuration wants it: devices, precision, checkpoints."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from xt.config.run import RunConfig, TrainConfig, parse_interval
 from xt.errors import ConfigError
+from xt.labels.image_table import ImageTable
 from xt.registry import nearest
 from xt.tasks import task_of
 from xt.training.callbacks import TrainingClock
@@ -94,6 +96,24 @@ def _checkpoints(
     last = EveryEpoch(out / LAST)
     interval = parse_interval(settings.checkpoint_every)
     return [best, last] if interval is None else [best, last, WithinEpoch(out / LAST, interval)]
+
+
+def with_best(config: RunConfig, validation: ImageTable | None) -> RunConfig:
+    """The configuration with the metric by which the epoch is chosen, where the usual one would undo what is done for
+    rare classes: the likeliest to be right is who never says them."""
+    task, options = task_of(config.model.head).of(config.model), config.model.head_options
+    corrects = (
+        config.train.sampling == "balanced" or options.get("class_weights") or options.get("logit_adjustment")
+    )
+    name = task.metric_of_rare
+    if not corrects or config.train.best is not None or validation is None or name is None:
+        return config
+    names = config.model.class_names or ()
+    if name not in task.deciding(names, config.evaluation) or name in task.not_measured(
+        validation, config.evaluation
+    ):
+        return config
+    return replace(config, train=replace(config.train, best=name))
 
 
 def deciding_metric(config: RunConfig) -> tuple[str, str]:
