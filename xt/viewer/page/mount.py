@@ -20,6 +20,7 @@ from xt.errors import MissingPackageError
 from xt.viewer.viewer import Viewer
 
 _VIEWER = "xt.viewer"
+_SECONDS_TO_RECONNECT = 60
 _ICON = Path(__file__).parent / "icon.svg"
 
 
@@ -80,6 +81,8 @@ def _nicegui() -> _NiceGui:
         show_welcome_message=False,
         tailwind=False,
         binding_refresh_interval=None,
+        # A machine that is busy predicting answers late; the page would be loaded anew.
+        reconnect_timeout=_SECONDS_TO_RECONNECT,
     )
     # Its own lifespan: that of an application around it would look at every object of the process for its server.
     return _NiceGui(app, own.router.lifespan_context(own))
