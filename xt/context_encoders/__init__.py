@@ -4,6 +4,7 @@ from typing import Any
 
 from xt.context_encoders.base import ContextEncoder
 from xt.context_encoders.full import FullAttention
+from xt.context_encoders.gated_delta import GatedDelta
 from xt.context_encoders.hyper import HyperAttention
 from xt.context_encoders.longformer import Longformer
 from xt.context_encoders.mamba import Mamba
@@ -22,6 +23,7 @@ CONTEXT_ENCODERS: Registry[type[ContextEncoder]] = Registry(
         "hyper": HyperAttention,
         "mamba": Mamba,
         "mamba2": Mamba2,
+        "gated_delta": GatedDelta,
         "longformer": Longformer,
         "full": FullAttention,
         "none": NoContext,
@@ -50,6 +52,7 @@ __all__ = [
     "CONTEXT_ENCODERS",
     "ContextEncoder",
     "FullAttention",
+    "GatedDelta",
     "HyperAttention",
     "Longformer",
     "Mamba",

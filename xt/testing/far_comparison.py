@@ -96,6 +96,7 @@ ENCODERS = (
     "hyper",
     "mamba",
     "mamba2",
+    "gated_delta",
     "longformer",
     "longformer 2d",
 )
@@ -110,6 +111,7 @@ def small_encoder(name: str, dim: int = 16) -> ContextEncoder:
         # One layer: the gate multiplies what the scan recalls by a token's own sign, which is the comparison.
         "mamba": {"depth": 1, "state_dim": 4},
         "mamba2": {"depth": 1, "state_dim": 16, "head_dim": 8},
+        "gated_delta": {"depth": 1, "head_dim": 8},
         "longformer": {"window_size": 3, "num_global": 4},
         "longformer 2d": {"window": "2d", "window_size": 1, "num_global": 4},
     }
