@@ -25,7 +25,9 @@ from typing import Any
 
 RESULTS = Path(__file__).parent / "results"
 TABLE = RESULTS / "context.csv"
-ENCODERS = ("transformer_xl", "hyper", "mamba", "mamba2", "longformer", "longformer_2d", "full")
+ENCODERS = (
+    "transformer_xl", "hyper", "mamba", "mamba2", "gated_delta", "longformer", "longformer_2d", "multiscale", "full",
+)  # fmt: skip
 REFERENCES = (
     "longformer_flex", "mamba_plain", "mamba_step", "mamba2_step", "mamba2_token", "mamba2_scan", "mamba2_scan_step",
     "transformers_mamba", "transformers_mambapy", "transformers_longformer",

@@ -35,13 +35,15 @@ ENCODERS: dict[str, dict[str, Any]] = {
     "hyper": {"min_length": 0, "block_length": 24, "num_samples": 24},
     "mamba": {},
     "mamba2": {"head_dim": 32},
+    "gated_delta": {"head_dim": 32},
     "longformer": {"window_size": 12},
     "longformer 2d": {"window": "2d", "window_size": 2},
+    "multiscale": {"window_length": 16},
     "full": {},
     "none": {},
 }
 # As wide as the demo's: the state spaces have no perceptron, and what they have instead is about as large.
-WITH_PERCEPTRON = ("transformer_xl", "hyper", "longformer", "longformer 2d", "full")
+WITH_PERCEPTRON = ("transformer_xl", "hyper", "longformer", "longformer 2d", "multiscale", "full")
 
 
 def configuration(options: argparse.Namespace, table: Path, out: Path, encoder: str) -> RunConfig:

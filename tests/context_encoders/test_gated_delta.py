@@ -37,7 +37,9 @@ def naive_mixer(mixer: GatedDeltaMixer, tokens: Tensor) -> Tensor:
     padded = F.pad(values.transpose(1, 2), (mixer.conv1d.kernel_size[0] - 1, 0))
     values = F.silu(F.conv1d(padded, mixer.conv1d.weight, mixer.conv1d.bias, groups=mixed)).transpose(1, 2)
     width = heads * mixer.head_dim
-    read, keys, values = (part.unflatten(2, (heads, -1)) for part in values.split([width, width, channels], 2))
+    read, keys, values = (
+        part.unflatten(2, (heads, -1)) for part in values.split([width, width, channels], 2)
+    )
     read, keys = (part / (part.pow(2).sum(3, keepdim=True) + 1e-6).sqrt() for part in (read, keys))
     fading = -mixer.A_log.exp() * F.softplus(steps + mixer.dt_bias)
     state = tokens.new_zeros(len(tokens), heads, mixer.value_dim, mixer.head_dim)

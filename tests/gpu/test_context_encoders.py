@@ -17,8 +17,10 @@ ENCODERS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
     "hyper": ("hyper", {}, {}),
     "mamba": ("mamba", {}, {"segment_length": 7}),
     "mamba2": ("mamba2", {}, {"segment_length": 8}),
+    "gated_delta": ("gated_delta", {}, {"segment_length": 8}),
     "longformer": ("longformer", {"window_size": 9}, {"segment_length": 10}),
     "longformer_2d": ("longformer", {"window": "2d", "window_size": 2}, {"segment_length": 10}),
+    "multiscale": ("multiscale", {"window_length": 8}, {"segment_length": 40}),
     "full": ("full", {}, {}),
 }
 

@@ -139,7 +139,9 @@ def test_a_whole_model_gives_the_same_on_both_devices(head: str, features: Any, 
         assert float((ours - theirs).abs().max()) <= 1e-9 * scale
 
 
-@pytest.mark.parametrize("context", ["transformer_xl", "mamba", "mamba2", "longformer", "hyper"])
+@pytest.mark.parametrize(
+    "context", ["transformer_xl", "mamba", "mamba2", "gated_delta", "longformer", "multiscale", "hyper"]
+)
 @pytest.mark.parametrize("head", ["classification", "segmentation"])
 def test_a_whole_model_under_autocast_is_near_the_exact_one(head: str, context: str, device: str) -> None:
     """Region encoder, context encoder, pooling or decoder, forward and computed again."""

@@ -81,7 +81,7 @@ def test_regions_lie_on_a_line(encoder, graph):
     assert line.peak_bytes == pytest.approx(direct.peak_bytes, rel=0.05)
 
 
-@pytest.mark.parametrize("context", ["mamba", "mamba2"])
+@pytest.mark.parametrize("context", ["mamba", "mamba2", "gated_delta"])
 def test_a_recurrence_is_extended_from_a_short_one(context):
     model = small_model(context=context, context_options={"segment_length": 192, "depth": 1})
     module = xt.planning.costs.mixing(model)
@@ -93,7 +93,7 @@ def test_a_recurrence_is_extended_from_a_short_one(context):
     assert model.context_encoder.segment_length == 192
 
 
-@pytest.mark.parametrize("context", ["transformer_xl", "none"])
+@pytest.mark.parametrize("context", ["transformer_xl", "multiscale", "none"])
 def test_a_long_sequence_is_extended_from_two_lengths(context, monkeypatch):
     monkeypatch.setattr("xt.planning.costs._LENGTHS", (128, 192))
     model = small_model(context=context)

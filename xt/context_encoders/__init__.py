@@ -9,6 +9,7 @@ from xt.context_encoders.hyper import HyperAttention
 from xt.context_encoders.longformer import Longformer
 from xt.context_encoders.mamba import Mamba
 from xt.context_encoders.mamba2 import Mamba2
+from xt.context_encoders.multiscale import Multiscale
 from xt.context_encoders.none import NoContext
 from xt.context_encoders.transformer_xl import TransformerXL
 from xt.errors import ConfigError
@@ -25,6 +26,7 @@ CONTEXT_ENCODERS: Registry[type[ContextEncoder]] = Registry(
         "mamba2": Mamba2,
         "gated_delta": GatedDelta,
         "longformer": Longformer,
+        "multiscale": Multiscale,
         "full": FullAttention,
         "none": NoContext,
     },
@@ -57,6 +59,7 @@ __all__ = [
     "Longformer",
     "Mamba",
     "Mamba2",
+    "Multiscale",
     "NoContext",
     "TransformerXL",
     "create_context_encoder",

@@ -55,7 +55,7 @@ class GatedDeltaMixer(Mixer):
 
     Args:
         dim: width of the tokens, D.
-        head_dim: N; there are H = D / N heads, with values of P = expand * N. None for 64, or D where it is no multiple.
+        head_dim: N, as of `GatedDelta`; there are H = D / N heads, with values of width P = expand * N.
     """
 
     def __init__(

@@ -99,6 +99,7 @@ ENCODERS = (
     "gated_delta",
     "longformer",
     "longformer 2d",
+    "multiscale",
 )
 
 
@@ -114,6 +115,7 @@ def small_encoder(name: str, dim: int = 16) -> ContextEncoder:
         "gated_delta": {"depth": 1, "head_dim": 8},
         "longformer": {"window_size": 3, "num_global": 4},
         "longformer 2d": {"window": "2d", "window_size": 1, "num_global": 4},
+        "multiscale": {"window_length": 4},
     }
     torch.manual_seed(0)
     return create_context_encoder(name.split()[0], dim=dim, **options.get(name, {}))

@@ -48,7 +48,7 @@ def chunked_delta_rule(
     missing = -length % chunk_length
 
     def chunked(tensor: Tensor) -> Tensor:
-        """(B, L, H, ...) to (B, chunks, H, Q, ...); tokens that are not there neither fade the state nor write to it."""
+        """(B, L, H, ...) to (B, chunks, H, Q, ...); what fills up neither fades the state nor writes to it."""
         if missing:
             tensor = F.pad(tensor, (0, 0) * (tensor.dim() - 2) + (0, missing))
         return tensor.unflatten(1, (-1, chunk_length)).transpose(2, 3)

@@ -13,6 +13,8 @@ from torch import Tensor, nn
 from xt.errors import ConfigError
 
 WAVELENGTHS = (64.0, 1048576.0)
+# Positions that should be equal may differ by rounding; no two rows of tokens lie closer than this, in pixels.
+SAME = 0.5
 
 
 def angular_frequencies(count: int, wavelengths: tuple[float, float] = WAVELENGTHS) -> Tensor:

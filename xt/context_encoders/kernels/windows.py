@@ -12,9 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from xt.context_encoders.kernels.block_attention import Blocks, Rows
-
-# Positions that should be equal may differ by rounding; no two rows of tokens lie closer than this, in pixels.
-_SAME = 0.5
+from xt.context_encoders.kernels.positions import SAME
 
 
 class LineWindows(Blocks):
@@ -133,7 +131,7 @@ def _lattice(positions: Tensor) -> Tensor:
     smallest = []
     for axis in (0, 1):
         gaps = positions[:, axis].unique().diff()
-        smallest.append(gaps[gaps > _SAME])
+        smallest.append(gaps[gaps > SAME])
     gaps = torch.cat(smallest)
     step = gaps.min() if len(gaps) else positions.new_ones(())
     return ((positions - positions.amin(0)) / step).round().long()
