@@ -62,11 +62,13 @@ def main() -> None:
             "--repeat", type=float, default=REPEAT_SECONDS, help="seconds to repeat a point for"
         )
         command.add_argument("--timeout", type=float, default=3600, help="seconds for one point")
+        command.add_argument("--results", help="write to results/NAME-DATE.json instead of the table of all")
     point = commands.add_parser("point")
     point.add_argument("settings", type=json.loads)
     commands.add_parser("plot")
     commands.add_parser("summary")
-    commands.add_parser("far")
+    far = commands.add_parser("far")
+    far.add_argument("--encoders", nargs="+", help="some of them; the others' rows on the page stay")
     arguments = parser.parse_args()
     if arguments.command == "point":
         print(json.dumps(measure_point(**arguments.settings)))
@@ -75,13 +77,16 @@ def main() -> None:
     elif arguments.command == "summary":
         summary()
     elif arguments.command == "far":
-        far_comparison()
+        far_comparison(arguments.encoders)
     else:
         measure(arguments)
 
 
 def measure(arguments: argparse.Namespace) -> None:
     """Measure each point in a process of its own, and write it down at once."""
+    from common import write_results
+
+    rows: list[dict[str, Any]] = []
     for encoder in arguments.encoders:
         for mode in arguments.modes:
             for length in arguments.lengths:
@@ -97,7 +102,11 @@ def measure(arguments: argparse.Namespace) -> None:
                 if row is None:
                     print(f"{encoder:24} {mode:8} {length:9}  does not fit in memory or time", flush=True)
                     break
-                _write(row)
+                rows.append(row)
+                if arguments.results:
+                    write_results(arguments.results, rows)
+                else:
+                    _write(row)
                 print(
                     f"{encoder:24} {mode:8} {length:9} {row['seconds']:9.2f} s {row['processor_seconds']:9.2f} s cpu "
                     f"{row['microseconds_per_token']:8.1f} us/token {row['peak_mb']:9.1f} MB "
@@ -333,7 +342,7 @@ def plot() -> None:
     print(RESULTS / "context.png")
 
 
-def far_comparison() -> None:
+def far_comparison(names: list[str] | None) -> None:
     """What each encoder reaches on a task that needs two far-apart regions to be compared place by place."""
     from common import print_table, write_results
 
@@ -341,7 +350,7 @@ def far_comparison() -> None:
     from xt.testing.far_comparison import FarComparison, small_encoder
 
     rows = []
-    for name in SMALL:
+    for name in names or SMALL:
         encoder = small_encoder(name)
         start = time.process_time()
         learned = FarComparison().learn(encoder, steps=800)

@@ -112,10 +112,25 @@ TABLES: dict[str, Table] = {
             ("at 16,384 tokens", "µs a token, forward", "training step", "MB, forward", "training step"), beside
         ),
     ),
+    "context-newer": Table(
+        page=PAGE,
+        results="context_newer",
+        code=CODE,
+        write=rows(
+            {
+                "encoder": lambda row: f"`{row['encoder']}`",
+                "mode": "mode",
+                "tokens": "length",
+                "µs a token": lambda row: f"{row['microseconds_per_token']:.0f}",
+                "MB": lambda row: f"{row['peak_mb']:,.0f}",
+            }
+        ),
+    ),
     "context-far": Table(
         page=PAGE,
         results="context_far",
         code=CODE,
+        key="encoder",
         write=rows(
             {
                 "encoder": "encoder",
@@ -130,6 +145,7 @@ TABLES: dict[str, Table] = {
         page=PAGE,
         results="context_accuracy",
         code=CODE,
+        key="context encoder",
         write=rows(
             {
                 "encoder": "context encoder",

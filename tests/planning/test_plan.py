@@ -93,7 +93,7 @@ def test_a_recurrence_is_extended_from_a_short_one(context):
     assert model.context_encoder.segment_length == 192
 
 
-@pytest.mark.parametrize("context", ["transformer_xl", "multiscale", "none"])
+@pytest.mark.parametrize("context", ["transformer_xl", "none"])
 def test_a_long_sequence_is_extended_from_two_lengths(context, monkeypatch):
     monkeypatch.setattr("xt.planning.costs._LENGTHS", (128, 192))
     model = small_model(context=context)
