@@ -156,10 +156,18 @@ def test_a_look_changes_the_picture(opened):
 
 def test_two_images_move_together(opened):
     opened.choose("scene.tif")
+    opened.go(250, 350, 2)
+    alone = opened.screen()
     opened.open_panel("Compare")
     opened.page.get_by_text("swipe", exact=True).click()
     opened.page.wait_for_function("document.querySelector('.xt-scene').xtScene.maps.length === 2")
     opened.go(250, 350, 2)
+    swiped, middle = opened.screen(), alone.shape[1] // 2
+    np.testing.assert_array_equal(swiped[200:400, 200 : middle - 40], alone[200:400, 200 : middle - 40])
+    assert (
+        np.abs(swiped[200:400, middle + 40 : -200].astype(int) - alone[200:400, middle + 40 : -200]).mean()
+        > 10
+    )
     first, second = (
         opened.page.evaluate(f"[{opened.map(side)}.getCenter().lat, {opened.map(side)}.getCenter().lng]")
         for side in (0, 1)
