@@ -48,7 +48,7 @@ export class ImageMap {
   show({ facts, look, layers }) {
     const { number } = facts;
     // Its layers may be others by now.
-    this.readout.facts = facts;
+    this.facts = this.readout.facts = facts;
     const image = { key: "image", address: addresses.imageTiles(number, look), opacity: 1 };
     const above = layers.map(({ key, words, opacity }) => ({
       key: `layer ${key}`,
