@@ -376,3 +376,9 @@ def test_a_share_of_the_regions():
     for share in (0, -1, 1.5):
         with pytest.raises(ConfigError, match=f"share must be above 0 and at most 1, .*got {share}"):
             planned(share=share)
+
+
+def test_a_model_of_features_has_no_pixels_to_plan() -> None:
+    model = create_model("features", encoder_options={"width": 8}, context="none", dim=16, num_classes=2)
+    with pytest.raises(ConfigError, match="trained on features, of which an image has as many as"):
+        xt.plan(model, (80_000, 100_000))

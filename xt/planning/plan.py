@@ -160,6 +160,11 @@ def plan(
         model = build_model(replace(model, pretrained=False))
     if optimizer not in get_args(Optimizer):
         raise ConfigError(f"optimizer must be one of {', '.join(get_args(Optimizer))}, got {optimizer!r}")
+    if not model.region_encoder.takes_pixels:
+        raise ConfigError(
+            "the model was trained on features, of which an image has as many as whoever made them has found: its "
+            "pixels say nothing about its cost; plan the model that made them, by its name and --context"
+        )
     if region_batch is not None and region_batch < 1:
         raise ConfigError(f"region_batch must be at least 1, got {region_batch}")
     opened, grid, pixel_bytes = planned_grid(model, image)
