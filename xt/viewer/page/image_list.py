@@ -67,9 +67,8 @@ class ImageList:
                     min=0, max=1, step=0.01, value={"min": 0, "max": 1}, on_change=self.filter
                 )
                 self.score.props("dense label")
-            ui.button("next in doubt", icon="arrow_downward", on_click=self.open_next_in_doubt).props(
-                "flat dense no-caps"
-            ).tooltip("N").classes("xt-next")
+            self.next = ui.button("next in doubt", icon="arrow_downward", on_click=self.open_next_in_doubt)
+            self.next.props("flat dense no-caps").tooltip("N").classes("xt-next")
         self.rows = ui.element("q-virtual-scroll").classes("xt-rows")
         self.rows._props["items"] = []
         self.rows._props["virtual-scroll-item-size"] = 76
@@ -105,6 +104,7 @@ class ImageList:
         answers = sorted({entry.answer for entry in self.entries if entry.answer})
         self.classes.set_options(answers)
         self.classes.set_visibility(1 < len(answers) <= 100)
+        self.next.set_visibility(any(entry.in_doubt for entry in self.entries))
         self.score_row.set_visibility(any(entry.score is not None for entry in self.entries))
         self.filter()
 

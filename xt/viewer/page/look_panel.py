@@ -33,11 +33,11 @@ class LookPanel:
     def _build(self, side: Side) -> None:
         channels, look = side.facts["channels"], side.look
         names = {channel["number"]: channel["name"] for channel in channels}
-        if len(channels) > 1:
-            modes = {1: "one band", 3: "three bands"} if len(channels) >= 3 else {1: "one band"}
+        if len(channels) >= 3:
             ui.toggle(
-                modes, value=len(look["bands"]), on_change=lambda event: self._show_bands(event.value)
-            ).props("dense no-caps unelevated")
+                {1: "one band", 3: "three bands"}, value=len(look["bands"]),
+                on_change=lambda event: self._show_bands(event.value),
+            ).props("dense no-caps unelevated")  # fmt: skip
         for place, band in enumerate(look["bands"]):
             name = ("red", "green", "blue")[place] if len(look["bands"]) == 3 else "band"
             with ui.element("div").classes("xt-band"):
@@ -57,7 +57,8 @@ class LookPanel:
         ).props("label")
         if len(look["bands"]) == 1:
             ui.select(
-                ["", *side.facts["colour_maps"]], value=look["colours"], label="colour map",
+                {"": _GREY} | {name: name for name in side.facts["colour_maps"]},
+                value=look["colours"], label="colour map",
                 on_change=lambda event: self._set("colours", event.value or ""),
             ).props("dense outlined options-dense")  # fmt: skip
         ui.button("as at first", icon="restart_alt", on_click=self._reset).props("flat dense no-caps")
