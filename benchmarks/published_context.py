@@ -126,6 +126,20 @@ TABLES: dict[str, Table] = {
             }
         ),
     ),
+    "context-longer": Table(
+        page=PAGE,
+        results="context_longer",
+        code=CODE,
+        write=rows(
+            {
+                "encoder": lambda row: f"`{row['encoder']}`",
+                "mode": "mode",
+                "tokens": "length",
+                "µs a token": lambda row: f"{row['microseconds_per_token']:.0f}",
+                "MB": lambda row: f"{row['peak_mb']:,.0f}",
+            }
+        ),
+    ),
     "context-far": Table(
         page=PAGE,
         results="context_far",

@@ -147,8 +147,8 @@ class MultiscaleLayer(AttentionLayer):
             values = [_of_fine(value, fine.scale) for value in own]
             if number < top:
                 coarse = places[number + 1]
-                above = (levels[number + 1], coarse.positions, coarse.there)
-                values += [_of_coarse(value, fine.scale) for value in above]
+                context = (levels[number + 1], coarse.positions, coarse.there)
+                values += [_of_coarse(value, fine.scale) for value in context]
             levels[number] = by_groups(
                 partial(self.sink, windows=fine.scale.windows), sinking, fine.scale, *values
             )
