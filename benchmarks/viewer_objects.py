@@ -141,7 +141,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         # Where others use the machine, too, the server may take its time; the page must answer all the same.
         opened.page.set_default_timeout(300_000)
         opened.page.evaluate(WATCH)
-        rows = [measure(opened, zoom) for zoom in range(0, opened.facts["deepest"] + 1, 2)]
+        rows = [measure(opened, zoom) for zoom in range(2, opened.facts["deepest"] + 1)]
     print_table(rows)
     found = write_results("viewer_objects", rows, points=_POINTS, polygons=_POLYGONS)
     print(f"\nwritten to {found}")
