@@ -27,7 +27,7 @@ export class ImageMap {
       boxZoom: true,
       doubleClickZoom: false,
       zoomSnap: 1,
-      wheelDebounceTime: 20,
+      wheelDebounceTime: 5,
       wheelPxPerZoomLevel: 90,
     });
     this.map.fitBounds(boundsOf(facts), { animate: false });
