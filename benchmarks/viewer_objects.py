@@ -139,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             view.viewer.image(0).put_layer(layer)
         opened = Opened(browser, view)
         # Where others use the machine, too, the server may take its time; the page must answer all the same.
-        opened.page.set_default_timeout(300_000)
+        opened.page.set_default_timeout(60_000)
         opened.page.evaluate(WATCH)
         rows = [measure(opened, zoom) for zoom in range(2, opened.facts["deepest"] + 1)]
     print_table(rows)

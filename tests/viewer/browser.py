@@ -117,7 +117,9 @@ class Opened:
 SETTLED = """() => {
   const scene = document.querySelector('.xt-scene')?.xtScene;
   if (!scene || !scene.maps.length) return false;
-  return scene.maps.every(({ tiles }) => [...tiles.shown.values()].every((layer) => !layer.isLoading()))
+  // Leaflet's own word for it, isLoading, is now and then left true when all is there.
+  const there = (layer) => Object.values(layer._tiles).every(({ loaded }) => loaded);
+  return scene.maps.every(({ tiles }) => [...tiles.shown.values()].every(there))
     && document.querySelectorAll('.leaflet-tile').length > 0
     && [...document.querySelectorAll('.leaflet-tile-loaded')].every((tile) => getComputedStyle(tile).opacity === '1');
 }"""

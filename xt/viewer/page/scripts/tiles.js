@@ -1,6 +1,9 @@
 import { leaflet as L } from "nicegui-leaflet";
 import { boundsOf } from "./crs.js";
 
+// What was shown before stays no longer than this.
+const LONGEST_MS = 3000;
+
 /** Pictures of the server over each other, each with its address and opacity; the first is the lowest. */
 export class Tiles {
   constructor(map, facts) {
@@ -43,6 +46,11 @@ export class Tiles {
     after.addTo(this.map);
     this.shown.set(key, after);
     // What was there stays until the new pictures are, so that moving a slider does not flicker.
-    if (before) after.once("load", () => this.map.removeLayer(before));
+    // Leaflet now and then does not say that all is loaded, so it goes in any case.
+    if (before) {
+      const drop = () => this.map.removeLayer(before);
+      after.once("load", drop);
+      setTimeout(drop, LONGEST_MS);
+    }
   }
 }
