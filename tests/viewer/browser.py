@@ -87,6 +87,12 @@ class Opened:
         )
         self.wait()
 
+    def until_title(self, name: str) -> None:
+        """The text over the map is this."""
+        self.page.wait_for_function(
+            "name => document.querySelector('.xt-title').textContent === name", arg=name
+        )
+
     @property
     def facts(self) -> dict:
         return self.page.evaluate("document.querySelector('.xt-scene').xtScene.maps[0].facts")

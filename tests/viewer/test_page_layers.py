@@ -181,10 +181,11 @@ def test_the_list_is_filtered_sorted_and_gone_through(browser, answers):
         until(2, 1, 0, 3)
         for name in ("scene_2.png", "scene_1.png", "scene_2.png"):
             opened.page.keyboard.press("Escape")
-            opened.page.locator(".xt-title").click()
+            opened.page.evaluate("document.activeElement?.blur()")
             opened.page.keyboard.press("n")
+            opened.until_title(name)
             opened.page.wait_for_function(
-                "name => document.querySelector('.xt-title').textContent === name", arg=name
+                "name => document.querySelector('.xt-scene').xtScene.maps[0].facts.name === name", arg=name
             )
             opened.wait()
         opened.open_panel("Correct")

@@ -27,7 +27,7 @@ def test_a_name_is_text(browser, tmp_path):
         opened.page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
         for name in names:
             opened.choose(name)
-            assert opened.text(".xt-title") == name
+            opened.until_title(name)
         opened.open_panel("Compare")
         opened.page.get_by_text("side by side").click()
         opened.page.get_by_label("with", exact=True).click()

@@ -28,6 +28,7 @@ class Page:
     def __init__(self, viewer: Viewer) -> None:
         self.viewer = viewer
         self.first: Side | None = None
+        self._wanted = 0
 
     def build(self) -> None:
         ui.add_css((LEAFLET / "leaflet" / "leaflet.css").read_text(encoding="utf-8"))
@@ -68,11 +69,15 @@ class Page:
 
     async def open(self, number: int) -> None:
         """Show an image."""
+        self._wanted = number
         self.title.text = f"{self.list.entry(number).name} is being opened"
         try:
             facts = await asyncio.to_thread(lambda: self.viewer.image(number).facts())
         except XTError as error:
             self.title.text = str(error)
+            return
+        if self._wanted != number:
+            # Another one was asked for while this one was being opened.
             return
         self.first = Side(facts, facts["look"])
         self.list.mark(number)
