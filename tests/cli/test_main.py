@@ -69,7 +69,7 @@ def test_version(capsys):
     ("given", "expected"),
     [
         ("predcit", "xt: there is no command predcit; did you mean predict?\n"),
-        ("zzz", "xt: there is no command zzz; the commands are demo, info, check, doctor, tile"),
+        ("zzz", "xt: there is no command zzz; the commands are demo, view, info, check, doctor, tile"),
         ("--fast", "xt: there is no option --fast before the command; see xt --help\n"),
     ],
 )

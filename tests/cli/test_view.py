@@ -27,7 +27,14 @@ def test_it_answers_until_it_is_interrupted(tmp_path):
     command = [sys.executable, "-m", "xt.cli.main", "view", "scene.png", "--no-browser"]
     environment = os.environ | {"PYTHONPATH": os.getcwd()}
     with subprocess.Popen(
-        command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # Where the tests themselves were begun in the background, interrupts are ignored, also by what they begin.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as running:
         first, second = running.stdout.readline(), running.stdout.readline()
         assert first.startswith("1 image at http://127.0.0.1:")
