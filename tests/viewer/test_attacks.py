@@ -28,6 +28,12 @@ from xt.viewer.viewer import Viewer
 SECRET = "what nobody guesses"
 
 
+def run(work):
+    """What a coroutine gives, in a thread of its own: Playwright's loop runs in this one once a browser was open."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, work).result()
+
+
 @pytest.fixture
 def scene(tmp_path):
     return str(write_scene(tmp_path / "scene.png"))
@@ -240,7 +246,7 @@ def test_a_thousand_requests_at_once(tmp_path):
             return answers, await client.get("/images/0")
 
     with served(Viewer([str(tmp_path / "scene.png")])) as server:
-        answers, after = asyncio.run(ask(server))
+        answers, after = run(ask(server))
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.content for answer in answers}) == 64
     assert after.status_code == 200
@@ -265,7 +271,7 @@ def test_tiles_that_nobody_waits_for_are_not_drawn():
             return await client.get("/images/0/tiles/4/0/0")
 
     with served(Viewer([image])) as server:
-        assert asyncio.run(ask(server)).status_code == 200
+        assert run(ask(server)).status_code == 200
     assert image.reads < 20
 
 
