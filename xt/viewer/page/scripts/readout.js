@@ -30,6 +30,7 @@ export class Readout {
   async ask() {
     this.timer = undefined;
     if (this.y === undefined) return;
+    const [y, x] = [this.y, this.x];
     this.asked?.abort();
     this.asked = new AbortController();
     try {
@@ -37,6 +38,8 @@ export class Readout {
       const found = await answer.json();
       if (answer.ok) this.tell(found);
       else this.say("values", found.error);
+      // An answer about where the cursor was is followed by one about where it is.
+      this.told = this.y === y && this.x === x;
     } catch (error) {
       if (error.name !== "AbortError") this.say("values", "the server does not answer");
     }
@@ -53,7 +56,6 @@ export class Readout {
       const value = found.there[number] ? plain(found.values[number]) : "missing";
       return `${name} ${value}`;
     });
-    this.told = true;
     this.say("map", found.map ? `${plain(found.map[0], 9)}, ${plain(found.map[1], 9)}` : "");
     this.say("values", values.slice(0, 8).join("   "));
     const layers = this.facts.layers.filter(({ name }) => found.layers[name]);
