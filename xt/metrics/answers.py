@@ -1,6 +1,7 @@
 """Numbers that say how good answers about whole images are and how far their probabilities can be trusted; computed by
 torchmetrics, which is fast enough for a thousand resamples."""
 
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar, Literal
 
@@ -94,13 +95,13 @@ class AnswerNumbers(Metric):
         limit = self.specificity
         return measured.binary_sensitivity_at_specificity(values, ones, limit, validate_args=False)[0]
 
+    @abstractmethod
     def is_one(self, targets: Tensor) -> Tensor:
         """(B, K): which images are of which class."""
-        raise NotImplementedError
 
+    @abstractmethod
     def of_all(self, probabilities: Tensor, decisive: Tensor, targets: Tensor) -> dict[str, float]:
         """Those of decisions, then `brier` and `calibration_error`."""
-        raise NotImplementedError
 
     def directions(self) -> dict[str, Literal["max", "min"]]:
         """Which value of each is best."""
