@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import json
 import shutil
 from collections.abc import Iterator
 
@@ -42,6 +43,7 @@ class Opened:
         own = view.address.split("?")[0]
         self.page.route(lambda url: not url.startswith((own, "data:", "blob:")), self._abort)
         self.page.on("pageerror", lambda error: self.errors.append(str(error)))
+        self.page.add_init_script(NOTIFIED)
         self.page.goto(view.address)
         self.wait()
 
@@ -93,6 +95,32 @@ class Opened:
             "name => document.querySelector('.xt-title').textContent === name", arg=name
         )
 
+    def until_notified(self, text: str) -> None:
+        """A notification that has this in it was shown, by now or since the page was opened."""
+        self.page.wait_for_function("text => window.notified.some((said) => said.includes(text))", arg=text)
+
+    def until_texts(self, selector: str, wanted: list[str]) -> None:
+        """The texts of all that is there are these."""
+        self.page.wait_for_function(
+            "([selector, wanted]) => wanted ==="
+            " JSON.stringify([...document.querySelectorAll(selector)].map((one) => one.textContent.trim()))",
+            arg=[selector, json.dumps(wanted, ensure_ascii=False, separators=(",", ":"))],
+        )
+
+    def press(self, key: str) -> None:
+        """With no field in the focus."""
+        self.page.evaluate("document.activeElement?.blur()")
+        self.page.keyboard.press(key)
+
+    def take(self, tool: str) -> None:
+        """A tool of the pencil, by its key, and until what can be corrected is drawn."""
+        self.press({"edit": "v", "point": "p", "box": "b", "polygon": "g"}[tool])
+        self.page.wait_for_function(
+            "tool => { const { pencil } = document.querySelector('.xt-scene').xtScene.maps[0];"
+            " return pencil.tool === tool && pencil.ready; }",
+            arg=tool,
+        )
+
     @property
     def facts(self) -> dict:
         return self.page.evaluate("document.querySelector('.xt-scene').xtScene.maps[0].facts")
@@ -129,3 +157,16 @@ SETTLED = """() => {
     && document.querySelectorAll('.leaflet-tile').length > 0
     && [...document.querySelectorAll('.leaflet-tile-loaded')].every((tile) => getComputedStyle(tile).opacity === '1');
 }"""
+
+
+# They go after a few seconds, which a slow machine may need to look for one.
+NOTIFIED = """
+window.notified = [];
+new MutationObserver((changes) => {
+  for (const { addedNodes } of changes) {
+    for (const node of addedNodes) {
+      const found = node.matches?.('.q-notification') ? [node] : node.querySelectorAll?.('.q-notification') ?? [];
+      for (const one of found) window.notified.push(one.textContent);
+    }
+  }
+}).observe(document, { childList: true, subtree: true });"""

@@ -182,6 +182,7 @@ def test_two_images_move_together(opened):
     opened.page.mouse.up()
     assert opened.page.locator(".xt-divider").bounding_box()["x"] == pytest.approx(divider["x"] - 200, abs=2)
     opened.page.get_by_text("side by side").click()
+    opened.page.wait_for_function("document.querySelector('.xt-scene').xtScene.arrangement === 'beside'")
     opened.wait()
     boxes = [opened.page.locator(".xt-side").nth(side).bounding_box() for side in (0, 1)]
     assert boxes[1]["x"] >= boxes[0]["x"] + boxes[0]["width"] - 1

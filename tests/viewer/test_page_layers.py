@@ -87,8 +87,8 @@ def test_objects_are_drawn_where_the_library_draws_them(points):
 def test_the_legend_filters_by_class_and_score_and_counts(points):
     layer = points.viewer.image(0).layer("points")
     box = points.page.locator("[data-layer=points]")
-    counts = [int(text.replace(",", "")) for text in box.locator(".xt-class .xt-soft").all_inner_texts()]
-    assert counts == layer.counts(EVERYTHING)
+    counted = "[data-layer=points] .xt-class .xt-soft"
+    points.until_texts(counted, [f"{count:,}" for count in layer.counts(EVERYTHING)])
     before = points.screen()
     slider = box.locator("[data-threshold=score]")
     edges = slider.bounding_box()
@@ -103,11 +103,7 @@ def test_the_legend_filters_by_class_and_score_and_counts(points):
     )
     score = float(address.split("score=")[1].split("&")[0])
     expected = layer.counts(Filters(least_score=score))
-    points.page.wait_for_function(
-        "wanted => [...document.querySelectorAll('[data-layer=points] .xt-class .xt-soft')]"
-        ".map(count => Number(count.textContent.replaceAll(',', ''))).join() === wanted.join()",
-        arg=expected,
-    )
+    points.until_texts(counted, [f"{count:,}" for count in expected])
     assert sum(expected) < sum(layer.counts(EVERYTHING))
     assert (points.screen() != before).any()
     with_score = points.screen()
@@ -157,15 +153,13 @@ def test_the_list_is_filtered_sorted_and_gone_through(browser, answers):
         opened = Opened(browser, view)
 
         def until(*numbers: int) -> None:
-            opened.page.wait_for_function(
-                "wanted => wanted"
-                " === [...document.querySelectorAll('.xt-row-name')].map(row => row.textContent).join()",
-                arg=",".join(f"scene_{number}.png" for number in numbers),
-            )
+            opened.until_texts(".xt-row-name", [f"scene_{number}.png" for number in numbers])
 
         def select(place: int, option: str) -> None:
             opened.page.locator(".xt-filters .q-select").nth(place).click()
             opened.page.get_by_role("option", name=option, exact=True).click()
+            # While a list of options closes, the next click would go to it.
+            opened.page.wait_for_function("document.querySelector('.q-menu') === null")
 
         until(0, 1, 2, 3)
         select(0, "in doubt")
@@ -180,9 +174,7 @@ def test_the_list_is_filtered_sorted_and_gone_through(browser, answers):
         opened.page.get_by_placeholder("find a name").fill("")
         until(2, 1, 0, 3)
         for name in ("scene_2.png", "scene_1.png", "scene_2.png"):
-            opened.page.keyboard.press("Escape")
-            opened.page.evaluate("document.activeElement?.blur()")
-            opened.page.keyboard.press("n")
+            opened.press("n")
             opened.until_title(name)
             opened.page.wait_for_function(
                 "name => document.querySelector('.xt-scene').xtScene.maps[0].facts.name === name", arg=name
@@ -191,9 +183,8 @@ def test_the_list_is_filtered_sorted_and_gone_through(browser, answers):
         opened.open_panel("Correct")
         opened.page.get_by_role("button", name="accept").click()
         opened.page.locator(".xt-done").wait_for()
-        opened.page.locator(".xt-title").click()
-        opened.page.keyboard.press("n")
-        opened.page.wait_for_function("document.querySelector('.xt-title').textContent === 'scene_1.png'")
+        opened.press("n")
+        opened.until_title("scene_1.png")
         assert "scene_2.png,tumour" in (answers / "corrected" / "corrected.csv").read_text()
         assert opened.errors == []
         opened.page.close()

@@ -19,12 +19,12 @@ def test_what_is_in_view_is_predicted_and_explained(browser, tmp_path):
         opened.page.get_by_role("button", name="predict what is in view").click()
         opened.page.locator("[data-layer=live-points]").wait_for()
         opened.page.get_by_role("button", name="stop").wait_for(state="hidden")
-        opened.wait()
-        layers = [layer["name"] for layer in opened.facts["layers"]]
-        assert layers == ["live-points"]
         counts = view.viewer.image(0).layer("live-points").legend()["classes"]
-        shown = opened.page.locator("[data-layer=live-points] .xt-class .xt-soft").all_inner_texts()
-        assert shown == [f"{one['count']:,}" for one in counts]
+        opened.until_texts(
+            "[data-layer=live-points] .xt-class .xt-soft", [f"{one['count']:,}" for one in counts]
+        )
+        opened.wait()
+        assert [layer["name"] for layer in opened.facts["layers"]] == ["live-points"]
         opened.page.get_by_text("a click shows what its answer leaned on").click()
         opened.page.mouse.click(*opened.to_screen(150, 200))
         opened.page.locator("[data-layer=leaning]").wait_for()

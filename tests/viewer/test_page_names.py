@@ -31,7 +31,7 @@ def test_a_name_is_text(browser, tmp_path):
         opened.open_panel("Compare")
         opened.page.get_by_text("side by side").click()
         opened.page.get_by_label("with", exact=True).click()
-        assert set(names) <= set(opened.page.get_by_role("option").all_inner_texts())
+        opened.until_texts("[role=option]", names)
         opened.page.keyboard.press("Escape")
         assert opened.page.locator("img[src=x]").count() == 0
         assert alerts == opened.errors == opened.foreign == []
@@ -47,15 +47,10 @@ def test_a_class_is_text(browser, tmp_path):
         opened.page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
         opened.go(150, 205, opened.facts["deepest"])
         opened.page.locator("[data-layer=labels] .q-toggle").click()
-        shown = opened.page.locator("[data-layer=labels] .xt-class-name").all_inner_texts()
-        assert sorted(shown) == sorted(ATTACKS)
+        opened.until_texts("[data-layer=labels] .xt-class-name", sorted(ATTACKS))
         opened.point_at(20, 80)
         assert ATTACKS[0] in opened.text(".xt-readout .layers")
-        opened.page.evaluate("document.activeElement?.blur()")
-        opened.page.keyboard.press("v")
-        opened.page.wait_for_function(
-            "document.querySelector('.xt-scene').xtScene.maps[0].pencil.objects.getLayers().length > 0"
-        )
+        opened.take("edit")
         opened.page.mouse.click(*opened.to_screen(20, 80))
         opened.page.get_by_text(f"point {ATTACKS[0]}").wait_for()
         assert opened.page.locator("img[src=x]").count() == 0

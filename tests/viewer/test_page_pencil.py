@@ -29,12 +29,6 @@ def until_revision(opened: Opened, revision: int) -> None:
     opened.wait()
 
 
-def press(opened: Opened, key: str) -> None:
-    """With no field in the focus."""
-    opened.page.evaluate("document.activeElement?.blur()")
-    opened.page.keyboard.press(key)
-
-
 def click_at(opened: Opened, y: float, x: float) -> None:
     opened.page.mouse.click(*opened.to_screen(y, x))
 
@@ -57,24 +51,24 @@ def test_points_are_added_moved_deleted_and_undone(browser, labelled, tmp_path):
     with xt.view(tmp_path / "scene.png", labels=labelled) as view:
         opened = Opened(browser, view)
         opened.go(150, 205, opened.facts["deepest"])
-        press(opened, "v")
+        opened.take("edit")
         until_revision(opened, 0)
         drag(opened, (60, 80), (100, 90))
         until_revision(opened, 1)
         assert places_in(tmp_path) == [[100, 90], [120, 200]]
-        press(opened, "p")
+        # A tool is in hand as soon as its key is pressed.
+        opened.press("p")
         click_at(opened, 200, 300)
         until_revision(opened, 2)
         assert [200, 300] in places_in(tmp_path)
-        press(opened, "v")
-        opened.page.locator(".xt-taken", has_text="near_me").wait_for()
-        until_revision(opened, 2)
+        opened.take("edit")
+        assert opened.page.locator("[data-tool][aria-pressed=true]").get_attribute("data-tool") == "edit"
         click_at(opened, 120, 200)
         opened.page.get_by_text("point ice").wait_for()
-        press(opened, "Delete")
+        opened.press("Delete")
         until_revision(opened, 3)
         assert places_in(tmp_path) == [[100, 90], [200, 300]]
-        press(opened, "Control+z")
+        opened.press("Control+z")
         until_revision(opened, 4)
         assert places_in(tmp_path) == [[100, 90], [120, 200], [200, 300]]
         click_at(opened, 100, 90)
@@ -95,8 +89,7 @@ def test_boxes_and_polygons_are_drawn_and_their_corners_moved(browser, tmp_path,
     with xt.view(tmp_path / "scene.png") as view:
         opened = Opened(browser, view)
         opened.go(150, 205, opened.facts["deepest"])
-        press(opened, {"box": "b", "polygon": "g"}[kind])
-        until_revision(opened, 0)
+        opened.take(kind)
         if kind == "box":
             drag(opened, (50, 60), (110, 140))
         else:
@@ -106,12 +99,7 @@ def test_boxes_and_polygons_are_drawn_and_their_corners_moved(browser, tmp_path,
         until_revision(opened, 1)
         corners = {tuple(corner) for corner in features_in(tmp_path)[0]["geometry"]["coordinates"][0]}
         assert {(60, 50), (140, 50), (140, 110)} <= corners
-        press(opened, "v")
-        opened.page.locator(".xt-taken", has_text="near_me").wait_for()
-        until_revision(opened, 1)
-        opened.page.wait_for_function(
-            "document.querySelector('.xt-scene').xtScene.maps[0].pencil.objects.getLayers().length === 1"
-        )
+        opened.take("edit")
         click_at(opened, 60, 135)
         opened.page.locator(".xt-handle").first.wait_for()
         drag(opened, (110, 140), (130, 160))
@@ -126,15 +114,34 @@ def test_the_second_of_two_people_is_told_and_nothing_is_lost(browser, labelled,
         first, second = Opened(browser, view), Opened(browser, view)
         for opened in (first, second):
             opened.go(150, 205, opened.facts["deepest"])
-            press(opened, "p")
-            until_revision(opened, 0)
+            opened.take("point")
         click_at(first, 200, 100)
         until_revision(first, 1)
         click_at(second, 220, 120)
-        second.page.get_by_text("someone else has corrected").first.wait_for()
-        first.page.get_by_text("someone else has corrected").first.wait_for()
+        for opened in (first, second):
+            opened.until_notified("someone else has corrected")
         until_revision(first, 2)
         until_revision(second, 2)
         assert places_in(tmp_path) == [[60, 80], [120, 200], [200, 100], [220, 120]]
         first.page.close()
         second.page.close()
+
+
+def test_what_one_draws_quickly_is_not_taken_for_someone_elses(browser, tmp_path):
+    write_scene(tmp_path / "scene.png")
+    with xt.view(tmp_path / "scene.png") as view:
+        opened = Opened(browser, view)
+        opened.go(150, 205, opened.facts["deepest"])
+        # Its key is not waited for, nor what the server says of one before the next.
+        opened.press("p")
+        for x in (60, 100, 140):
+            click_at(opened, 50, x)
+        until_revision(opened, 3)
+        assert places_in(tmp_path) == [[50, 60], [50, 100], [50, 140]]
+        assert opened.page.evaluate("window.notified") == []
+        opened.press("Escape")
+        click_at(opened, 80, 80)
+        opened.page.get_by_role("button", name="choose and move (V)").click()
+        opened.page.wait_for_function("document.querySelector('[data-tool=edit]').ariaPressed === 'true'")
+        assert len(places_in(tmp_path)) == 3
+        opened.page.close()

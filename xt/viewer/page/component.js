@@ -18,7 +18,7 @@ export default {
     if (this.scene) this.drawn.show(this.scene);
   },
   unmounted() {
-    this.drawn.clear();
+    this.drawn.remove();
   },
   watch: {
     scene(wanted) {

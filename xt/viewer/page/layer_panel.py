@@ -143,6 +143,8 @@ class LayerPanel:
         legend = await asyncio.to_thread(
             lambda: self.viewer.image(number).layer(name).legend(setting.filters)
         )
+        if self.side.facts["number"] != number:
+            return
         for one in legend["classes"]:
             if one["count"] is not None and (name, one["number"]) in self._counts:
                 self._counts[name, one["number"]].text = f"{one['count']:,}"

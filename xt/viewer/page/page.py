@@ -51,7 +51,8 @@ class Page:
                 self.compare = ComparePanel(self.viewer, self.draw)
                 with ui.expansion("About", icon="info").classes("xt-panel"):
                     self.about = ui.element("dl").classes("xt-facts")
-        ui.keyboard(self._pressed, repeating=False)
+        # Those of the tools are taken by the map itself.
+        ui.keyboard(self._pressed, repeating=False, ignore=["input", "select", "textarea"])
         # An image may take longer to open than a browser waits for the page.
         ui.timer(0.01, lambda: self.open(self.list.first), once=True)
 
@@ -112,8 +113,9 @@ class Page:
         if first is not None:
             image = self.viewer.image(first.facts["number"])
             first.facts["layers"] = await asyncio.to_thread(lambda: image.facts()["layers"])
-            self.layers.show(first)
-            self.draw()
+            if first is self.first:
+                self.layers.show(first)
+                self.draw()
 
     def draw(self) -> None:
         """Tell the map what the panels say."""
@@ -126,10 +128,11 @@ class Page:
     async def _pressed(self, event: Any) -> None:
         if not event.action.keydown:
             return
-        key, with_control = str(event.key).lower(), event.modifiers.ctrl or event.modifiers.meta
-        if await self.pencil.pressed(key, with_control) or with_control:
-            return
-        if key == "f":
+        key = str(event.key).lower()
+        if event.modifiers.ctrl or event.modifiers.meta:
+            if key == "z":
+                await self.pencil.undo()
+        elif key == "f":
             self.scene.fit()
         elif key == "l":
             self.layers.toggle_all()

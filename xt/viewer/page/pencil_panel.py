@@ -9,14 +9,16 @@ from typing import Any
 from nicegui import ui
 
 from xt.errors import XTError
+from xt.viewer.corrections import Corrections
 from xt.viewer.page.scene import SceneElement, Side
 from xt.viewer.viewer import Viewer
 
+# Their keys are in scripts/tools.js: the browser takes them up by itself.
 _TOOLS = {
-    "edit": ("near_me", "choose and move (V)", "v"),
-    "point": ("place", "draw points (P)", "p"),
-    "box": ("crop_square", "draw boxes (B)", "b"),
-    "polygon": ("polyline", "draw polygons (G); a double click closes", "g"),
+    "edit": ("near_me", "choose and move (V)"),
+    "point": ("place", "draw points (P)"),
+    "box": ("crop_square", "draw boxes (B)"),
+    "polygon": ("polyline", "draw polygons (G); a double click closes"),
 }
 _FIRST_CLASS = "object"
 _SECONDS_BETWEEN_LOOKS = 4.0
@@ -26,28 +28,31 @@ class PencilPanel:
     """Args: saved: called after each change, with what is to be drawn anew.
 
     Attributes:
-        tool: "edit", "point", "box" or "polygon"; None for looking only.
         revision: of the corrections as they were last seen here.
     """
 
     def __init__(self, viewer: Viewer, scene: SceneElement, saved: Callable[[], Awaitable[None]]) -> None:
         self.viewer, self.scene, self._saved = viewer, scene, saved
-        self.tool: str | None = None
         self.revision = 0
         self.side: Side | None = None
         self._chosen: dict[str, Any] | None = None
+        self._made_here: set[int] = set()
+        self._tools = list(_TOOLS)
         self._busy = asyncio.Lock()
         scene.on("drawn", self._drawn)
         scene.on("moved", self._moved)
+        scene.on("removed", self._removed)
         scene.on("chosen", self._choose)
+        scene.on("taken", self._taken)
         scene.on("in-view", self._in_view)
 
     def build_tools(self) -> None:
         """The buttons over the map."""
         self.buttons = {}
-        for tool, (icon, tip, _) in _TOOLS.items():
-            button = ui.button(icon=icon, on_click=lambda tool=tool: self.take(tool))
-            self.buttons[tool] = button.props("flat dense round").tooltip(tip)
+        for tool, (icon, tip) in _TOOLS.items():
+            button = ui.button(icon=icon).props(f"flat dense round data-tool={tool}")
+            button.props["aria-label"] = tip
+            self.buttons[tool] = button.tooltip(tip)
         self.undo_button = (
             ui.button(icon="undo", on_click=self.undo).props("flat dense round").tooltip("undo (Ctrl Z)")
         )
@@ -83,6 +88,7 @@ class PencilPanel:
         """Another image, or what it is now."""
         self.side = side
         self._chosen = None
+        self._made_here = set()
         await self.refresh()
 
     async def refresh(self) -> None:
@@ -98,57 +104,28 @@ class PencilPanel:
 
     def told_map(self) -> dict[str, Any]:
         """For the map."""
-        return {"tool": self.tool, "revision": self.revision}
-
-    def take(self, tool: str | None) -> None:
-        """Take up a tool; the one in hand is put down."""
-        if tool is not None and not self.buttons[tool].visible:
-            return
-        self.tool = None if tool == self.tool else tool
-        for name, button in self.buttons.items():
-            button.classes(add="xt-taken") if name == self.tool else button.classes(remove="xt-taken")
-        self.panel.value = self.panel.value or self.tool is not None
-        self.scene.tell_pencil(self.told_map())
-
-    async def pressed(self, key: str, with_control: bool) -> bool:
-        """A key; whether it was for the pencil."""
-        if with_control:
-            if key == "z":
-                await self.undo()
-            return key == "z"
-        if key in ("delete", "backspace"):
-            await self.remove()
-            return True
-        if key == "escape":
-            self.take(None)
-            return True
-        tool = next((name for name, (_, _, letter) in _TOOLS.items() if letter == key), None)
-        if tool is not None:
-            self.take(tool)
-        return tool is not None
+        return {"tools": self._tools, "revision": self.revision}
 
     async def undo(self) -> None:
-        await self._change(lambda: self._corrections().undo())
+        await self._change(self._number, lambda corrections: corrections.undo())
 
     async def remove(self) -> None:
         """Delete what is chosen."""
-        chosen, revision = self._chosen, self.revision
-        if chosen is not None and self.tool is not None:
-            await self._change(lambda: self._corrections().remove(chosen["id"], revision))
+        if self._chosen is not None:
+            await self._remove(self._number, self._chosen["id"], self.revision)
 
     async def answer(self, state: str) -> None:
         """Accept or reject what was said of the image; once more takes it back."""
-        assert self.side is not None
         number, revision = self._number, self.revision
         wanted = "" if state == self._state else state
-        await self._change(lambda: self.viewer.answer(number, wanted, revision))
+        await self._change(number, lambda _: self.viewer.answer(number, wanted, revision))
 
     @property
     def _number(self) -> int:
         assert self.side is not None
         return int(self.side.facts["number"])
 
-    def _corrections(self) -> Any:
+    def _corrections(self) -> Corrections:
         return self.viewer.corrections(self._number)
 
     def _told(self, told: dict[str, Any]) -> None:
@@ -158,8 +135,9 @@ class PencilPanel:
                 "outline", remove="unelevated"
             )
         kind = told["kind"]
+        self._tools = [tool for tool in _TOOLS if tool == "edit" or not kind or tool == kind]
         for tool, button in self.buttons.items():
-            button.set_visibility(tool == "edit" or not kind or tool == kind)
+            button.set_visibility(tool in self._tools)
         names = [one["name"] for one in told["classes"]]
         self._quietly(
             self.object_class,
@@ -189,29 +167,46 @@ class PencilPanel:
         if self._setting or not event.value:
             return
         number, revision = self._number, self.revision
-        await self._change(lambda: self.viewer.answer(number, "corrected", revision, label=str(event.value)))
+        await self._change(
+            number, lambda _: self.viewer.answer(number, "corrected", revision, label=str(event.value))
+        )
 
     async def _reclass(self, event: Any) -> None:
         chosen, revision = self._chosen, self.revision
         if self._setting or chosen is None or not event.value or event.value == chosen["class"]:
             return
         await self._change(
-            lambda: self._corrections().change(chosen["id"], revision, class_name=str(event.value))
+            self._number,
+            lambda corrections: corrections.change(chosen["id"], revision, class_name=str(event.value)),
         )
 
     async def _drawn(self, event: Any) -> None:
         drawn, name = event.args, str(self.object_class.value or _FIRST_CLASS)
         await self._change(
-            lambda: self._corrections().add(drawn["kind"], name, drawn["coordinates"], drawn["revision"])
+            drawn["number"],
+            lambda corrections: corrections.add(
+                drawn["kind"], name, drawn["coordinates"], self._seen(drawn["revision"])
+            ),
         )
 
     async def _moved(self, event: Any) -> None:
         moved = event.args
         await self._change(
-            lambda: self._corrections().change(
-                moved["id"], moved["revision"], coordinates=moved["coordinates"]
-            )
+            moved["number"],
+            lambda corrections: corrections.change(
+                moved["id"], self._seen(moved["revision"]), coordinates=moved["coordinates"]
+            ),
         )
+
+    async def _removed(self, event: Any) -> None:
+        await self._remove(event.args["number"], event.args["id"], event.args["revision"])
+
+    async def _remove(self, number: int, key: str, revision: int) -> None:
+        await self._change(number, lambda corrections: corrections.remove(key, self._seen(revision)))
+
+    def _taken(self, event: Any) -> None:
+        """A tool is in hand: the panel says what it does."""
+        self.panel.value = self.panel.value or event.args is not None
 
     def _choose(self, event: Any) -> None:
         self._chosen = event.args
@@ -230,18 +225,26 @@ class PencilPanel:
                 f"{event.args['count']:,} objects or more in view: zoom in to correct single ones"
             )
 
-    async def _change(self, do: Callable[[], dict[str, Any]]) -> None:
-        """Change something and show it; one change after the other."""
+    async def _change(self, number: int, do: Callable[[Corrections], dict[str, Any]]) -> None:
+        """Change something of an image and show it; one change after the other."""
         async with self._busy:
             try:
-                done = await asyncio.to_thread(do)
+                done = await asyncio.to_thread(lambda: do(self.viewer.corrections(number)))
                 if done["merged"]:
                     ui.notify("someone else has corrected this image, too; both are kept", type="info")
+                if number == self._number:
+                    self._made_here.add(done["revision"])
             except XTError as error:
                 ui.notify(str(error), type="warning", multi_line=True)
-            await asyncio.to_thread(self.viewer.corrected_now, self._number)
+            await asyncio.to_thread(self.viewer.corrected_now, number)
             await self.refresh()
             await self._saved()
+
+    def _seen(self, revision: int) -> int:
+        """What was known to whoever did something at a revision: changes made here and still under way, too."""
+        while revision + 1 in self._made_here:
+            revision += 1
+        return revision
 
     async def _look_for_others(self) -> None:
         """Show what someone else has changed meanwhile."""

@@ -61,13 +61,13 @@ class SceneElement(
 ):
     """The map.
 
-    It emits "place" with {number, y, x} where it is clicked, and what the pencil does: "drawn", "moved", "chosen" and
-    "in-view".
+    It emits "place" with {number, y, x} where it is clicked, and what the pencil does: "taken", "drawn", "moved",
+    "removed", "chosen" and "in-view".
     """
 
     def __init__(self) -> None:
         super().__init__()
-        self._told: dict[str, Any] = {"pencil": {"tool": None, "revision": 0}}
+        self._told: dict[str, Any] = {"pencil": {"tools": [], "revision": 0}}
 
     def show(
         self, sides: Sequence[Side], arrangement: str = "one", relation: Sequence[float] = (1, 0, 1, 0)
@@ -81,7 +81,7 @@ class SceneElement(
         self._tell(sides=[side.told() for side in sides], arrangement=arrangement, relation=list(relation))
 
     def tell_pencil(self, pencil: dict[str, Any]) -> None:
-        """Which tool is in hand, and which revision of the corrections there is."""
+        """Which tools there are, and which revision of the corrections."""
         self._tell(pencil=pencil)
 
     def _tell(self, **words: Any) -> None:

@@ -20,7 +20,7 @@ export class Pencil {
     map.on("click", () => this.tool === "edit" && this.choose(undefined));
   }
 
-  /** @param wanted {tool, revision}: null, "edit", "point", "box" or "polygon"; and what the server has. */
+  /** @param wanted {tool, revision}: as of `Tools`, and which corrections the server has. */
   show({ tool, revision }) {
     if (tool !== this.tool) this.take(tool);
     if (revision !== this.revision) {
@@ -36,7 +36,7 @@ export class Pencil {
     const container = this.map.getContainer();
     container.classList.toggle("xt-drawing", tool in TOOLS);
     if (tool in TOOLS) {
-      const done = (kind, coordinates) => this.report("drawn", { kind, coordinates, revision: this.seen });
+      const done = (kind, coordinates) => this.tell("drawn", { kind, coordinates });
       this.drawing = new TOOLS[tool](this.map, done);
     }
     this.choose(undefined);
@@ -113,7 +113,19 @@ export class Pencil {
   }
 
   move(object, coordinates) {
-    this.report("moved", { id: object.id, coordinates, revision: this.seen });
+    this.tell("moved", { id: object.id, coordinates });
+  }
+
+  /** A change: of which image, and what was known of it, as another may be open when the server hears of it. */
+  tell(what, change) {
+    this.report(what, { ...change, number: this.facts.number, revision: this.seen ?? this.revision });
+  }
+
+  removeChosen() {
+    if (!this.tool || !this.chosen) return;
+    const { id } = this.chosen;
+    this.choose(undefined);
+    this.tell("removed", { id });
   }
 
   choose(object, tell = true) {

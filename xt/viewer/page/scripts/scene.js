@@ -1,6 +1,7 @@
 import { ImageMap } from "./image_map.js";
 import { Pair } from "./pair.js";
 import { Swipe } from "./swipe.js";
+import { Tools } from "./tools.js";
 
 /** One image, or two of them beside or over each other, as the page's Python side tells it. */
 export class Scene {
@@ -10,6 +11,11 @@ export class Scene {
     this.sides = element.querySelector(".xt-sides");
     this.readout = element.querySelector(".xt-readout");
     this.maps = [];
+    const taken = (tool) => {
+      this.maps[0]?.pencil.take(tool);
+      this.report("taken", tool ?? null);
+    };
+    this.tools = new Tools(taken, () => this.maps[0]?.pencil.removeChosen());
   }
 
   /** @param wanted as `SceneElement.show` in Python sends it. */
@@ -18,7 +24,9 @@ export class Scene {
     if (numbers !== this.numbers || wanted.arrangement !== this.arrangement) this.rebuild(wanted, numbers);
     wanted.sides.forEach((side, index) => this.maps[index].show(side));
     // The first image is the one that is corrected.
-    this.maps[0]?.pencil.show(wanted.pencil);
+    const { revision, tools } = wanted.pencil;
+    this.tools.allow(tools);
+    this.maps[0]?.pencil.show({ revision, tool: this.tools.inHand });
   }
 
   rebuild({ sides, arrangement, relation }, numbers) {
@@ -59,5 +67,10 @@ export class Scene {
     this.sides.replaceChildren();
     this.pair = this.swipe = undefined;
     this.maps = [];
+  }
+
+  remove() {
+    this.clear();
+    this.tools.stop();
   }
 }
