@@ -29,6 +29,7 @@ CASES: dict[str, dict[str, Any]] = {
     "classification": {"num_classes": 3, "context_options": {"depth": 1, "dropout": 0.2}},
     "classification_some_gradient": {"num_classes": 3, "gradient_fraction": 0.4},
     "classification_keep": {"num_classes": 3, "keep": "all"},
+    "classification_thumbnail": {"num_classes": 3, "context": "none", "thumbnail": True},
     # One region: all ranks but one have nothing to do.
     "classification_few_regions": {"num_classes": 3, "sizes": [(60, 60)]},
     # Encoded before: features of a few regions are one batch, which the first rank has.
@@ -36,6 +37,7 @@ CASES: dict[str, dict[str, Any]] = {
     "segmentation": {**SEGMENTATION, "features": "none"},
     "segmentation_maps": {**SEGMENTATION, "features": "host", "halo": 32},
     "segmentation_no_context": {**SEGMENTATION, "context": "none"},
+    "segmentation_thumbnail": {**SEGMENTATION, "features": "none", "thumbnail": True},
     "segmentation_few_regions": {**SEGMENTATION, "features": "none", "sizes": [(60, 60)]},
     "segmentation_few_regions_maps": {**SEGMENTATION, "features": "auto", "sizes": [(60, 60)]},
     "points": {**POINTS, "features": "auto"},

@@ -56,6 +56,8 @@ def description(path: Path) -> Iterator[tuple[str, str]]:
         "tokens",
         f"{tokens} a region, readout {config.readout}, {config.pooling} pooling, width {config.dim}",
     )
+    if config.thumbnail:
+        yield "thumbnail", "the whole image in one region's size, before its tokens"
     if config.resolution.is_set:
         value, unit = config.microns_per_pixel, "micrometres"
         yield "reads at", f"{value or config.map_units_per_pixel:g} {unit if value else 'metres'} a pixel"

@@ -26,6 +26,7 @@ from xt.errors import ConfigError, PixelError
 from xt.images import LargeImage, open_image
 from xt.images.bands import ALPHA, Alpha
 from xt.images.resolution import say_resolution
+from xt.model.thumbnail import thumbnails_of
 from xt.model.xt import XT
 from xt.output import (
     atomic_folder,
@@ -128,15 +129,26 @@ def encode_image(
             with atomic_folder(store.place(image, view)) as folder:
                 array: _ArrayWriter | None = None
                 done = 0
-                for features in encoded_batches(model, seen, grid):
+                for features in _with_thumbnail(store, model, seen, grid):
                     if array is None:
-                        array = _ArrayWriter(folder, len(grid), features, store.dtype, attributes)
+                        rows = len(grid) + store.thumbnails
+                        array = _ArrayWriter(folder, rows, features, store.dtype, attributes)
                     array.append(_in_dtype(features, store.dtype, seen.name))
-                    done += len(features)
+                    done = min(done + len(features), len(grid))
                     if progress is not None:
                         progress(done, len(grid))
                 assert array is not None, "the model's check refuses an empty grid"
                 array.close()
+
+
+def _with_thumbnail(
+    store: FeatureStore, model: XT, image: LargeImage, grid: RegionGrid
+) -> Iterator[NDArray[np.float32]]:
+    """(regions, N, C) features of one region batch after the other, last the thumbnail's where the store has these."""
+    yield from encoded_batches(model, image, grid)
+    if store.thumbnails:
+        (small,), (one,) = thumbnails_of([image], [grid])
+        yield from encoded_batches(model, small, one)
 
 
 @torch.inference_mode()
@@ -224,6 +236,8 @@ def _create(path: Path, model: XT, dtype: str, views: int, nodata: float | None,
                 "alpha": alpha,
                 "dtype": dtype,
                 "views": views,
+                # Only then, so that stores of models without are as they have always been.
+                **({"thumbnails": True} if model.thumbnail is not None else {}),
             },
         )
         group.create_array("encoder", data=content, chunks=(min(len(content), 2**26),))

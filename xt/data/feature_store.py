@@ -2,7 +2,8 @@
 
     STORE.zarr/            group; attributes `format`, `identity`, `settings`, `nodata`, `alpha`, `dtype`, `views`
       encoder              the region encoder itself: network and pixel scaling, the bytes of a safetensors file
-      5f0c...-0            one array an image and view, (regions, N, C); attributes `image`, `size`, `mtime_ns`, `grid`
+      5f0c...-0            one array an image and view, (regions, N, C); attributes `image`, `size`, `mtime_ns`, `grid`;
+                           with `thumbnails` in the store's own its last row is the whole image in one region's size
 
 Stored are the pooled features of the network, before norm and projection, so that these train together with context
 encoder and head, and a whole model comes out. Positions follow from the grid. An array is there completely or not at
@@ -56,6 +57,7 @@ class FeatureStore:
         alpha: what a band is that a file calls alpha, as it was given.
         dtype: of the features.
         views: 1, 4 or 8 of each image.
+        thumbnails: whether the whole image in one region's size was encoded, too.
 
     Raises:
         CheckpointError: there is no store, or it is damaged.
@@ -82,6 +84,7 @@ class FeatureStore:
         self.alpha: Alpha = attributes.get("alpha", ALPHA)
         self.dtype = np.dtype(attributes["dtype"])
         self.views: int = attributes["views"]
+        self.thumbnails: bool = attributes.get("thumbnails", False)
 
     def __contains__(self, image: str | os.PathLike[str]) -> bool:
         """Whether this very version of the image is there in all views."""
@@ -134,6 +137,11 @@ class FeatureStore:
                     f"{self.path} was made by another region encoder: its {section}.{name} is {there}, here it "
                     f"is {value}; set it to that, or encode the images again into another store"
                 )
+        if model.thumbnail is not None and not self.thumbnails:
+            raise CheckpointError(
+                f"{self.path} was encoded without thumbnails, at which the model looks (model.thumbnail): encode the "
+                "images again into another store, or leave model.thumbnail out"
+            )
 
     def check_encoder(self, model: "XT", nodata: float | None = None, alpha: Alpha = ALPHA) -> None:
         """Refuse a model whose region encoder would have found something else.
@@ -221,6 +229,9 @@ class StoredImage(EncodedImage):
             raise _damaged(place, self.name, "a part is missing")
         return features
 
+    def thumbnail(self) -> EncodedImage:
+        return StoredThumbnail(self) if self.store.thumbnails else super().thumbnail()
+
     def flip(self, axis: str) -> "StoredImage":
         return self._other(np.flip(_corners(self.view), ("y", "x").index(axis)))
 
@@ -238,6 +249,30 @@ class StoredImage(EncodedImage):
                 "encode it with --views 8"
             )
         return StoredImage(self.store, self.name, view)
+
+
+class StoredThumbnail(EncodedImage):
+    """The last row of a stored image's array, as an image of one region."""
+
+    def __init__(self, image: StoredImage) -> None:
+        self.image = image
+        self.name, self.channels = image.name, image.channels
+        size = image.grid.region_size
+        self.grid = RegionGrid(height=size, width=size, region_size=size)
+        self.feature_shape, self.dtype = image.feature_shape, image.dtype
+
+    def read_features(self, start: int, stop: int) -> NDArray[np.floating]:
+        last = len(self.image.grid)
+        return self.image.read_features(last + start, last + stop)
+
+    def flip(self, axis: str) -> EncodedImage:
+        return StoredThumbnail(self.image.flip(axis))
+
+    def rotate(self, quarter_turns: int) -> EncodedImage:
+        return StoredThumbnail(self.image.rotate(quarter_turns))
+
+    def close(self) -> None:
+        self.image.close()
 
 
 def settings_of(model: "XT") -> dict[str, Any]:

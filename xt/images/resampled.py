@@ -230,6 +230,15 @@ def at_resolution(
     return low
 
 
+def shrunk(image: LargeImage, scale: int) -> LargeImage:
+    """An image at 1/scale, made of its coarsest level that is fine enough; what is left over at the bottom and right
+    edge makes a pixel of its own, the mean of what is there of it."""
+    if scale == 1:
+        return image
+    shape = (-(-image.shape[0] // scale), -(-image.shape[1] // scale))
+    return Resampled(image, [Grid(shape, (scale, scale))], f"at 1/{scale}", "bilinear")
+
+
 def on_grid(
     image: LargeImage, shape: tuple[int, int], step: tuple[float, float], resampling: Resampling
 ) -> Resampled:

@@ -13,6 +13,7 @@ from xt.heads.dense import as_dense
 from xt.model.cases import WhichImage
 from xt.model.config import ModelConfig
 from xt.model.inputs import ImageReading
+from xt.model.thumbnail import Thumbnail
 from xt.model.xt import XT
 from xt.region_encoders.base import RegionEncoder
 from xt.region_encoders.creation import create_region_encoder, wrapped
@@ -62,7 +63,7 @@ def build_model(config: ModelConfig, network: nn.Module | None = None) -> XT:
         config.head,
         dim=config.dim,
         num_classes=config.num_classes,
-        geometry=feature_geometry(region_encoder, context_encoder),
+        geometry=feature_geometry(region_encoder, context_encoder, config.thumbnail),
         **config.head_options,
     )
     about_places = as_dense(head) is not None
@@ -76,8 +77,15 @@ def build_model(config: ModelConfig, network: nn.Module | None = None) -> XT:
         foreground=config.foreground,
     )
     which_image = None if config.case_images is None else WhichImage(config.case_images, config.dim)
-    as_made = _as_made(config, region_encoder)
-    return XT(region_encoder, context_encoder, head, reading=reading, which_image=which_image, config=as_made)
+    return XT(
+        region_encoder,
+        context_encoder,
+        head,
+        reading=reading,
+        which_image=which_image,
+        thumbnail=Thumbnail(config.dim) if config.thumbnail else None,
+        config=_as_made(config, region_encoder),
+    )
 
 
 def _as_made(config: ModelConfig, region_encoder: RegionEncoder) -> ModelConfig:
@@ -91,15 +99,21 @@ def _as_made(config: ModelConfig, region_encoder: RegionEncoder) -> ModelConfig:
     )
 
 
-def feature_geometry(region_encoder: RegionEncoder, context_encoder: ContextEncoder) -> FeatureGeometry:
-    """What a head that answers about every place has to know of the parts before it."""
+def feature_geometry(
+    region_encoder: RegionEncoder, context_encoder: ContextEncoder, thumbnail: bool = False
+) -> FeatureGeometry:
+    """What a head that answers about every place has to know of the parts before it.
+
+    Args:
+        thumbnail: whether tokens know the whole image from its thumbnail, whatever the context encoder.
+    """
     return FeatureGeometry(
         feature_dims=region_encoder.feature_dims,
         strides=region_encoder.strides,
         region_size=region_encoder.region_size,
         halo=region_encoder.halo,
         tokens_per_side=region_encoder.tokens_per_side,
-        context_dim=None if isinstance(context_encoder, NoContext) else context_encoder.dim,
+        context_dim=context_encoder.dim if thumbnail or not isinstance(context_encoder, NoContext) else None,
     )
 
 

@@ -60,6 +60,7 @@ class ModelConfig:
         order: of the regions: "raster", "serpentine" or "hilbert".
         case_images: how many images a case has at most, where several have one answer: each has a learned vector of its
             own; None for answers about one image. A training run sets it by `data.case_column`.
+        thumbnail: whether the model also looks at the whole image, in one region's size, see `xt.model.thumbnail`.
         image_size: of photographs: the side in pixels to which each is resized, whole, before it is cut into regions;
             None for images of any size at full resolution.
         microns_per_pixel: at which slides are read, whatever their own resolution, in micrometres; None for as they
@@ -97,6 +98,7 @@ class ModelConfig:
     dim: int = 256
     order: str = "raster"
     case_images: int | None = None
+    thumbnail: bool = False
     image_size: int | None = None
     microns_per_pixel: float | None = None
     map_units_per_pixel: float | None = None

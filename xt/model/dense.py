@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from xt.context_encoders import NoContext
 from xt.errors import ConfigError, PixelError, ShapeError
 from xt.heads import DenseHead
 from xt.heads.context_map import neighbouring_tokens
@@ -137,12 +136,13 @@ class DensePass:
             raise ConfigError(f"a {model.head.task} model answers about whole images: call model(images)")
         self.model = model
         self.head = head
+        self.images = images
         self.grids = grids
         self.settings = settings
         self.regions = model.region_batches(images, grids, settings)
         self.share = share_of(self.regions, settings.region_parallel, model.device)
         self.name = "the tensor" if isinstance(images, Tensor) else images[0].name
-        self.has_context = not isinstance(model.context_encoder, NoContext)
+        self.has_context = model.has_context
         # Both maps draw alike, so that the region encoder does the same in both.
         self.seed = new_seed()
 
@@ -266,10 +266,13 @@ class DensePass:
 
     def _mixed(self, tokens: Tensor) -> Tensor:
         """The share's tokens (its regions, N, D) and the others' through the context encoder, as rows of all images."""
-        tokens = self.share.gather(tokens)
-        sequences, positions, mask = as_sequences(tokens, self.grids, self.model.tokens_per_side)
-        mixed = with_room(self.model.context_encoder, sequences, positions, mask)
-        return mixed.flatten(0, 1)
+        model = self.model
+        tokens, grids, counts = model.behind_thumbnails(
+            self.share.gather(tokens), self.images, self.grids, None, self.settings
+        )
+        sequences, positions, mask = as_sequences(tokens, grids, model.tokens_per_side, counts)
+        mixed = with_room(model.context_encoder, sequences, positions, mask)
+        return mixed[:, model.thumbnail_tokens :].flatten(0, 1)
 
     def _around(self, context: Tensor) -> Gathered:
         """Which rows of the context each region's decoder is given."""

@@ -41,7 +41,7 @@ from xt.streaming.map import Streaming, streamed_map
 from xt.streaming.room import with_room
 
 # Settings of a model that a backbone has no use for.
-_OF_HEADS = {"head", "num_classes", "head_options", "class_names", "foreground"}
+_OF_HEADS = {"head", "num_classes", "head_options", "class_names", "foreground", "thumbnail"}
 
 
 def detection_backbone(

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast, overload
 import torch
 from torch import Tensor, nn
 
-from xt.context_encoders import ContextEncoder
+from xt.context_encoders import ContextEncoder, NoContext
 from xt.errors import ConfigError
 from xt.heads import DenseHead, Head
 from xt.heads.dense import as_dense
@@ -24,6 +24,7 @@ from xt.model.encoded import project_features
 from xt.model.frozen import Find, learns_behind_network, place_for, tokens_of
 from xt.model.inputs import ImageReading, as_images, check_inputs, check_tensor
 from xt.model.region_batch import default_region_batch
+from xt.model.thumbnail import Thumbnail, thumbnails_of, where_thumbnails_are
 from xt.model.weights_file import write_model
 from xt.progress import OnStage
 from xt.region_encoders.base import RegionEncoder
@@ -49,11 +50,14 @@ class Relevance(NamedTuple):
         weights: (B, L), at least 0, with a sum of 1 over each image.
         positions: (B, L, 2), y and x of the token's centre, in pixels of the image as the model reads it.
         mask: (B, L), False where a shorter image has no token; None if all are there.
+        thumbnail: (B, L), True where a token is of the whole image and of no place in it; None of a model that looks at
+            none.
     """
 
     weights: Tensor
     positions: Tensor
     mask: Tensor | None
+    thumbnail: Tensor | None = None
 
 
 class Tokens(NamedTuple):
@@ -63,11 +67,13 @@ class Tokens(NamedTuple):
         values: (B, L, D).
         positions: (B, L, 2), as of `Relevance`.
         mask: likewise.
+        thumbnail: likewise.
     """
 
     values: Tensor
     positions: Tensor
     mask: Tensor | None
+    thumbnail: Tensor | None = None
 
 
 class XT(nn.Module):
@@ -79,6 +85,7 @@ class XT(nn.Module):
         head: tokens -> predictions.
         reading: how it looks at images.
         which_image: what tells the images of a case apart; None of a model of one image at a time.
+        thumbnail: what makes the whole image heard, in one region's size; None of a model that does not look at it.
         config: what all of these were made from, which is saved with the weights; None if nothing describes them.
     """
 
@@ -90,6 +97,7 @@ class XT(nn.Module):
         *,
         reading: ImageReading | None = None,
         which_image: WhichImage | None = None,
+        thumbnail: Thumbnail | None = None,
         config: ModelConfig | None = None,
     ) -> None:
         super().__init__()
@@ -97,6 +105,7 @@ class XT(nn.Module):
         self.context_encoder = context_encoder
         self.head = head
         self.which_image = which_image
+        self.thumbnail = thumbnail
         self.reading = reading or ImageReading()
         self._config = config
         self.base: Base | None = None
@@ -128,6 +137,16 @@ class XT(nn.Module):
     def tokens_per_side(self) -> int:
         """A region yields this number squared of tokens."""
         return self.region_encoder.tokens_per_side
+
+    @property
+    def thumbnail_tokens(self) -> int:
+        """How many tokens of its thumbnail stand before an image's own: 0 of a model that looks at none."""
+        return 0 if self.thumbnail is None else self.region_encoder.tokens_per_region
+
+    @property
+    def has_context(self) -> bool:
+        """Whether a token that is decoded or pooled knows more than its own region."""
+        return self.thumbnail is not None or not isinstance(self.context_encoder, NoContext)
 
     @property
     def device(self) -> torch.device:
@@ -233,9 +252,9 @@ class XT(nn.Module):
         if self.image_head.ties_images and torch.is_grad_enabled() and not return_relevance:
             regions = self._region_tokens(images, grids, streaming)
             return answer_each(self.context_encoder, self.image_head, *regions, self.tokens_per_side)
-        tokens, positions, mask = self.tokens(images, grids=grids, **streaming)
-        logits, weights = self.head(tokens, mask)
-        return (logits, Relevance(weights, positions, mask)) if return_relevance else logits
+        tokens = self.tokens(images, grids=grids, **streaming)
+        logits, weights = self.head(tokens.values, tokens.mask)
+        return (logits, Relevance(weights, *tokens[1:])) if return_relevance else logits
 
     def tokens(
         self,
@@ -247,7 +266,11 @@ class XT(nn.Module):
         """What the head answers from: all tokens of whole images behind the context encoder; args as of `forward`."""
         tokens, grids, counts = self._region_tokens(images, grids, streaming)
         sequences, positions, mask = as_sequences(tokens, grids, self.tokens_per_side, counts)
-        return Tokens(with_room(self.context_encoder, sequences, positions, mask), positions, mask)
+        mixed = with_room(self.context_encoder, sequences, positions, mask)
+        if self.thumbnail is None or counts is None:
+            return Tokens(mixed, positions, mask)
+        side = self.thumbnail_tokens
+        return Tokens(mixed, positions, mask, where_thumbnails_are(grids, counts, side, mixed.device))
 
     def loss(
         self,
@@ -336,13 +359,35 @@ class XT(nn.Module):
         self, images: Any, grids: Sequence[Regions] | None, streaming: Mapping[str, Any]
     ) -> tuple[Tensor, Sequence[Regions], Sequence[int] | None]:
         """(regions, N, D) tokens before the context encoder; the grid of each image; how many images each answer is
-        about, None for one."""
+        about, None for one. Thumbnails are images, too."""
         counts = counts_of(images, self.which_image is not None)
         images, grids = self._prepare(each_image(images), grids)
-        tokens = self._encode(images, grids, self._streaming(**streaming))
-        if self.which_image is not None:
-            tokens = self.which_image.added(tokens, grids, counts or [1] * len(grids))
-        return tokens, grids, counts
+        settings = self._streaming(**streaming)
+        tokens = self._told_apart(self._encode(images, grids, settings), grids, counts)
+        return self.behind_thumbnails(tokens, images, grids, counts, settings)
+
+    def _told_apart(self, tokens: Tensor, grids: Sequence[Regions], counts: Sequence[int] | None) -> Tensor:
+        """Tokens of images that know which image of their case they are of."""
+        if self.which_image is None:
+            return tokens
+        return self.which_image.added(tokens, grids, counts or [1] * len(grids))
+
+    def behind_thumbnails(
+        self,
+        tokens: Tensor,
+        images: list[Any] | Tensor,
+        grids: Sequence[Regions],
+        counts: Sequence[int] | None,
+        settings: Streaming,
+    ) -> tuple[Tensor, Sequence[Regions], Sequence[int] | None]:
+        """Tokens of images as `as_sequences` takes them: behind those of their thumbnails, where the model looks at
+        these, see `Thumbnail.before`; else as they are."""
+        if self.thumbnail is None:
+            return tokens, grids, counts
+        small, small_grids = thumbnails_of(images, grids)
+        # Of few regions, all carry gradient.
+        found = self._encode(small, small_grids, replace(settings, gradient_fraction=1.0, progress=None))
+        return self.thumbnail.before(self._told_apart(found, small_grids, counts), tokens, grids, counts)
 
     def _prepare(
         self, images: Any, grids: Sequence[Regions] | None

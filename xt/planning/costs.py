@@ -131,7 +131,7 @@ def region_work(model: XT) -> nn.Module:
 
 def passes(model: XT) -> int:
     """See `Costs`."""
-    return 2 if model.dense_head is not None and model.config.context != "none" else 1
+    return 2 if model.dense_head is not None and model.has_context else 1
 
 
 def encoder_footprints(model: XT, graph: bool) -> tuple[Footprint, Footprint]:

@@ -199,7 +199,8 @@ class _Parts:
         self.device = device
         self.training = training
         self.optimizer = optimizer
-        self.tokens = len(grid) * model.tokens_per_side**2
+        self.regions = len(grid) + (model.thumbnail is not None)
+        self.tokens = self.regions * model.tokens_per_side**2
         try:
             self.encode = encoder_footprints(model, graph=False)
             self.encode_graph = encoder_footprints(model, graph=True) if training else None
@@ -219,10 +220,11 @@ class _Parts:
         encoder = _bytes(model.region_encoder, everything=False)
         element = model.region_encoder.dtype.itemsize
         costs = Costs(
-            regions=len(self.grid),
+            regions=self.regions,
             region_batch=region_batch,
             passes=passes(model),
-            token_bytes=self.tokens * (model.config.dim + 2) * element,
+            # Where a thumbnail tells them something, those from before are there, too.
+            token_bytes=(1 + (model.thumbnail is not None)) * self.tokens * (model.config.dim + 2) * element,
             pixel_bytes=size**2 * self.pixel_bytes,
             parameter_bytes=_bytes(model, everything=True),
             encoder_gradient_bytes=encoder,

@@ -71,6 +71,14 @@ def _seen(together: Sequence[Seen]) -> Seen:
         first,
         weights=_mean([one.weights for one in together]),
         relevance=replace(first.relevance, values=values),
+        thumbnail=_mean_share([one.thumbnail for one in together]),
+    )
+
+
+def _mean_share(shares: Sequence[float | None]) -> float | None:
+    """Of models of which some look at no thumbnail; None where none does."""
+    return (
+        None if all(share is None for share in shares) else float(np.mean([share or 0.0 for share in shares]))
     )
 
 

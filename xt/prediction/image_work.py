@@ -146,7 +146,9 @@ class AnswerWork(ImageWork):
                 files |= self._write_embedding(path, prediction, results)
             scores = {column: f"{score:.6g}" for column, score in prediction.columns.items()}
             counted = {} if case is None else {"images": len(case)}
-            values = {**counted, "predicted": prediction.label, **scores, **prediction.certainty}
+            shares = [seen.thumbnail for seen in prediction.images if seen.thumbnail is not None]
+            whole = {"thumbnail": f"{sum(shares):.4f}"} if shares else {}
+            values = {**counted, "predicted": prediction.label, **scores, **prediction.certainty, **whole}
             results.add(path, files, values, self.opened.settings(path))
         finally:
             bar.remove()
@@ -171,6 +173,9 @@ class AnswerWork(ImageWork):
             "XT_PREDICTED": prediction.sentence,
             "XT_CHECKPOINT": self.opened.trained.identity,
         }
+        if seen.thumbnail is not None:
+            # It is of no place, so the map has nothing of it.
+            tags["XT_THUMBNAIL_SHARE"] = f"{seen.thumbnail:.4f}"
         write_relevance(seen.relevance, results.path(path, files["relevance"]), tags)
         if self.opened.config.token_embeddings:
             files["tokens"] = TOKENS.replace(".h5", f"{mark}.h5")

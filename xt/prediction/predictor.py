@@ -1,5 +1,6 @@
 """The stateful user of the pure model: one image in, one prediction with its relevance out."""
 
+import itertools
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -41,6 +42,8 @@ class Seen:
         relevance: the weights as a map on the image's coordinates; of an image of features on those of its grid.
         step: (y, x), how many pixels of the file one of the grid's spans.
         tokens: (L, D) float32, behind the context encoder; None where they were not asked for.
+        thumbnail: the share in the answer of the whole image in one region's size, which is of no place and in neither
+            weights nor relevance; None of a model that does not look at it.
     """
 
     name: str
@@ -49,6 +52,7 @@ class Seen:
     relevance: RelevanceMap
     step: tuple[float, float] = (1.0, 1.0)
     tokens: NDArray[np.float32] | None = None
+    thumbnail: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -82,7 +86,7 @@ class Prediction:
 
     @property
     def weights(self) -> NDArray[np.float64]:
-        """All tokens' share in the answer, image by image; they sum to 1."""
+        """All tokens' share in the answer, image by image; they sum to 1, with those of the thumbnails."""
         return np.concatenate([seen.weights for seen in self.images])
 
     @property
@@ -216,7 +220,9 @@ class Predictor:
             told = replace(streaming, progress=_in_regions(progress, regions, view, self.views))
             with evaluating(model, told), torch.inference_mode():
                 if view == 0:
-                    tokens, _, mask = model.tokens([_together([read.image for read in reads])], grids=grids)
+                    tokens, _, mask, _ = model.tokens(
+                        [_together([read.image for read in reads])], grids=grids
+                    )
                     logits, weights = head(tokens, mask)
                     embedding = head.embed(tokens, mask)
                     found.append(head.probabilities(logits))
@@ -253,22 +259,23 @@ class Predictor:
         weights: NDArray[np.float64],
         tokens: torch.Tensor,
     ) -> tuple[Seen, ...]:
-        """What was looked at of each image, one's tokens behind the other's."""
-        side = self.model.tokens_per_side
-        ends = np.cumsum([len(read.grid) * side**2 for read in reads])
+        """What was looked at of each image, one's tokens behind the other's, each behind its thumbnail's."""
+        side, before = self.model.tokens_per_side, self.model.thumbnail_tokens
+        starts = np.cumsum([0, *(before + len(read.grid) * side**2 for read in reads)])
+        own = [slice(first + before, last) for first, last in itertools.pairwise(starts)]
         kept = tokens.float().cpu().numpy() if self.keep_tokens else None
+        mean = float(np.concatenate([weights[part] for part in own]).mean())
         return tuple(
             Seen(
                 name=read.name,
-                weights=part,
+                weights=weights[part],
                 grid=read.grid,
-                relevance=relevance_map(
-                    part, read.grid, side, read.file, read.stretch, float(weights.mean())
-                ),
+                relevance=relevance_map(weights[part], read.grid, side, read.file, read.stretch, mean),
                 step=read.step,
-                tokens=None if kept is None else kept[end - len(part) : end],
+                tokens=None if kept is None else kept[part],
+                thumbnail=float(weights[part.start - before : part.start].sum()) if before else None,
             )
-            for read, part, end in zip(reads, np.split(weights, ends[:-1]), ends, strict=True)
+            for read, part in zip(reads, own, strict=True)
         )
 
 

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from xt.errors import ShapeError
+from xt.errors import ConfigError, ShapeError
 from xt.regions.ahead import made_ahead
 from xt.regions.scattered import Regions
 
@@ -58,6 +58,17 @@ class EncodedImage(ABC):
     @abstractmethod
     def rotate(self, quarter_turns: int) -> "EncodedImage":
         """The image as it was encoded after counter-clockwise turns; errors as in `flip`."""
+
+    def thumbnail(self) -> "EncodedImage":
+        """What was found in the whole image in one region's size; has that region alone.
+
+        Raises:
+            ConfigError: nobody looked.
+        """
+        raise ConfigError(
+            f"{self.name} was encoded without its thumbnail, at which the model looks (model.thumbnail): encode it "
+            "with a model that has one, or leave model.thumbnail out"
+        )
 
     @abstractmethod
     def close(self) -> None:
