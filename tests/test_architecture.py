@@ -27,11 +27,12 @@ MAY_IMPORT = {
     "regions": {"images"},
     "streaming": {"progress", "regions"},
     "region_encoders": {"option_types", "registry", "regions"},
+    "hub": {"region_encoders"},
     "context_encoders": {"registry", "streaming"},
     "labels": {"output", "registry", "images"},
     "heads": {"option_types", "registry", "regions", "labels"},
     "model": {
-        "output", "progress", "option_types", "registry", "images", "regions", "streaming", "region_encoders",
+        "output", "progress", "option_types", "registry", "images", "regions", "streaming", "region_encoders", "hub",
         "context_encoders", "heads",
     },
     "recipes": {"registry"},
@@ -51,12 +52,12 @@ MAY_IMPORT = {
     },
     "cluster": {"machine", "progress"},
     "training": {
-        "output", "progress", "registry", "images", "regions", "streaming", "region_encoders", "labels", "heads",
-        "model", "data", "config", "metrics", "results", "tasks", "cluster",
+        "output", "progress", "registry", "images", "regions", "streaming", "region_encoders", "hub", "labels",
+        "heads", "model", "data", "config", "metrics", "results", "tasks", "cluster",
     },
     "prediction": {
-        "machine", "output", "progress", "images", "regions", "streaming", "labels", "heads", "model", "data", "config",
-        "results", "recipes", "tasks", "training", "cluster",
+        "machine", "output", "progress", "images", "regions", "streaming", "hub", "labels", "heads", "model", "data",
+        "config", "results", "recipes", "tasks", "training", "cluster",
     },
     "planning": {"images", "regions", "streaming", "context_encoders", "heads", "model"},
     "checking": {

@@ -4,7 +4,6 @@ import argparse
 import math
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xt.cli.info_model import description, description_of_folds, file_of_model
@@ -27,7 +26,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "images",
         nargs="+",
         metavar="PATH",
-        help='an image, or files of one stack: "VH.tif|VV.tif"; or a model: model.safetensors, a .ckpt, a run folder',
+        help='an image, or files of one stack: "VH.tif|VV.tif"; or a model: model.safetensors, a .ckpt, a run folder, '
+        "or hf://OWNER/NAME on the hub",
     )
     parser.add_argument(
         "--region-size",
@@ -62,6 +62,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from xt.hub.place import local_path
     from xt.images import open_image
     from xt.images.resolution import Resolution
     from xt.training.fold_files import models_of
@@ -75,11 +76,12 @@ def run(arguments: argparse.Namespace) -> int:
     if tokens is not None and (tokens < 1 or math.isqrt(tokens) ** 2 != tokens):
         raise ConfigError(f"--tokens-per-region must be a square number (1, 4, 16 ...), got {tokens}")
     for number, path in enumerate(arguments.images):
-        folds = models_of(Path(path))
+        place = local_path(path)
+        folds = models_of(place)
         if folds:
-            _print(number, path, list(description_of_folds(Path(path), folds)))
+            _print(number, path, list(description_of_folds(place, folds)))
             continue
-        model = file_of_model(path)
+        model = file_of_model(place)
         if model is not None:
             _print(number, path, list(description(model)))
             continue

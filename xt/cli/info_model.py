@@ -6,14 +6,14 @@ from pathlib import Path
 from typing import Any
 
 from xt.errors import CheckpointError
+from xt.hub.place import pinned
 from xt.training.fold_files import SUMMARY
 
 _WEIGHTS = "model.safetensors"
 
 
-def file_of_model(path: str) -> Path | None:
+def file_of_model(place: Path) -> Path | None:
     """The file of a model, or of the one in a run's folder; None of whatever else a path means."""
-    place = Path(path)
     if place.is_dir() and (place / _WEIGHTS).is_file():
         return place / _WEIGHTS
     return place if place.suffix in (".safetensors", ".ckpt") and place.is_file() else None
@@ -30,6 +30,9 @@ def description(path: Path) -> Iterator[tuple[str, str]]:
     encoder = sum(count for name, count in tensors.items() if name.startswith("region_encoder."))
     origin = config.encoder_origin or {}
     kind = origin.get("architecture") or origin.get("transformers", {}).get("model_type")
+    place = pinned(path)
+    if place is not None:
+        yield "on the hub", f"{place.repository}, revision {place.revision}"
     yield "model", f"{config.encoder}{f' ({kind})' if kind else ''}, {config.context}, {config.head}"
     yield (
         "parameters",

@@ -65,6 +65,7 @@ GROUPS = {
         ),
     },
     "share": {
+        "push": ("xt.cli.push", "put a model on the Hugging Face hub, with a card written from its run"),
         "convert": (
             "xt.cli.convert",
             "turn the authors' weights, and runs of before, into what this library is now",

@@ -5,7 +5,6 @@ import json
 import re
 import sys
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xt.cli.screen import fitted_columns
@@ -120,12 +119,13 @@ def _image(text: str) -> "tuple[int, int] | LargeImage":
 
 def _model(arguments: argparse.Namespace, image: "tuple[int, int] | LargeImage") -> "XT":
     """The model that is meant; one that is only named takes the image's channels."""
+    from xt.hub.place import local_path
     from xt.model.config import ModelConfig
     from xt.region_encoders.adapters import checkpoint_activations
     from xt.region_encoders.trained import Schedule
     from xt.training.encoder_stages import learn_most
 
-    path = Path(arguments.model)
+    path = local_path(arguments.model)
     given = {name: getattr(arguments, name) for name in _OF_MODELS if getattr(arguments, name) is not None}
     train = (
         None

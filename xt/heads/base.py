@@ -15,6 +15,8 @@ class Head(nn.Module, ABC):
 
     task: ClassVar[str]
     """The name of the task that it serves, see `xt.tasks`."""
+    hub_kind: ClassVar[str | None] = None
+    """What the Hugging Face hub calls models with such answers (its `pipeline_tag`); None where it has no word."""
     ties_images: ClassVar[bool] = False
     """Whether the loss compares the images of a step with each other, so that it is no mean over them: all processes'
     predictions are brought together for it, and those of all validation images."""

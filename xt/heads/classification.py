@@ -40,6 +40,7 @@ class ClassificationHead(Head):
     """
 
     task = "classification"
+    hub_kind = "image-classification"
     target_columns: ClassVar[int | None] = 0
     can_be_calibrated = True
     Loss: ClassVar[type[ClassLoss]] = CrossEntropy
@@ -145,6 +146,7 @@ class MultiLabelHead(ClassificationHead):
     """Any of K labels at once: a sigmoid and binary cross-entropy each."""
 
     task = "multilabel"
+    hub_kind = "image-classification"
     target_columns = None
     Loss = LabelCrossEntropy
 

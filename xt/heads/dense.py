@@ -64,6 +64,8 @@ class DenseHead(nn.Module, ABC):
 
     task: ClassVar[str]
     """The name of the task that it serves, see `xt.tasks`."""
+    hub_kind: ClassVar[str | None] = None
+    """What the Hugging Face hub calls models with such answers, as of `xt.heads.base.Head`."""
     stride: int
     """Side of a cell of the answer, in pixels."""
 

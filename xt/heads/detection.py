@@ -58,6 +58,7 @@ class DetectionHead(DenseHead):
     """
 
     task = "detection"
+    hub_kind = "object-detection"
     cell_unit: Tensor
     cell_stride: Tensor
     cell_level: Tensor

@@ -35,6 +35,7 @@ class OrdinalHead(Head):
     """
 
     task = "ordinal"
+    hub_kind = "image-classification"
     target_columns = 0
 
     def __init__(

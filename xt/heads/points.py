@@ -42,6 +42,7 @@ class PointHead(DenseHead):
     """
 
     task = "points"
+    hub_kind = "keypoint-detection"
 
     def __init__(
         self,

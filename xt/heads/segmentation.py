@@ -38,6 +38,7 @@ class SegmentationHead(DenseHead):
     """
 
     task = "segmentation"
+    hub_kind = "image-segmentation"
     stride = 1
 
     def __init__(

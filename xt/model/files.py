@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from xt.errors import CheckpointError, ConfigError, XTError
+from xt.hub.place import WEIGHTS, local_path
 from xt.model.base_weights import Base, described_base, digests_of, hash_of, is_of_base
 from xt.model.build import build_model, complete
 from xt.model.config import ModelConfig
@@ -29,10 +30,16 @@ _PYRAMID = "head.pyramid"
 def load_model(path: str | PathLike[str]) -> XT:
     """Read a model written by `XT.save`; nothing in the file is executed.
 
+    Args:
+        path: of the file, or of a folder that holds it under the name model.safetensors; or a place on the Hugging Face
+            hub, "hf://OWNER/NAME" or "hf://OWNER/NAME@REVISION".
+
     Raises:
         CheckpointError: the file is missing, not such a file, what it says about its model is not what
             `ModelConfig` takes, or its weights are not those of its model.
     """
+    path = local_path(path)
+    path = path / WEIGHTS if path.is_dir() else path
     metadata, weights = read_safetensors(path)
     if metadata.get("format") != FORMAT:
         raise CheckpointError(

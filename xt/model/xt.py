@@ -24,6 +24,7 @@ from xt.model.encoded import project_features
 from xt.model.frozen import Find, learns_behind_network, place_for, tokens_of
 from xt.model.inputs import ImageReading, as_images, check_inputs, check_tensor
 from xt.model.region_batch import default_region_batch
+from xt.model.sharing import Sharing, push
 from xt.model.thumbnail import Thumbnail, thumbnails_of, where_thumbnails_are
 from xt.model.weights_file import write_model
 from xt.progress import OnStage
@@ -354,6 +355,21 @@ class XT(nn.Module):
             )
         weights, base = without_base(self.state_dict(), None if whole else self.base)
         write_model(path, asdict(self.config), weights, base)
+
+    def push_to_hub(self, repository: str, **sharing: Any) -> str:
+        """Put the model on the Hugging Face hub, as safetensors, with a card that says what it is.
+
+        Args:
+            repository: "owner/name", made if it is not there.
+            sharing: fields of `xt.model.sharing.Sharing`: `run`, the folder of its run, of which configuration, metrics
+                and facts of the data go with it; `license`, `private`, `evaluation`, `message`, `whole`.
+        Returns:
+            what `xt.load_model` takes for just this version: "hf://owner/name@commit".
+        Raises:
+            ConfigError: there is no such run, or this is no name of a repository.
+            OutputError: the hub cannot be reached, or does not let us.
+        """
+        return str(push(self, repository, Sharing(**sharing)))
 
     def _region_tokens(
         self, images: Any, grids: Sequence[Regions] | None, streaming: Mapping[str, Any]

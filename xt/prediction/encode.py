@@ -115,7 +115,7 @@ def _source(
     else:
         from xt.training.checkpoints import load_trained
 
-        model, run = load_trained(Path(source))
+        model, run = load_trained(source)
     if run is None:
         assert model is not None
         run = RunConfig(model=model.config)

@@ -47,7 +47,8 @@ def evaluate(
     """Measure a model on labelled images, as it was measured in training where nothing else is said.
 
     Args:
-        model: a model, or the path of a run folder (of folds: their models together), a model.safetensors or a .ckpt.
+        model: a model, the path of a run folder (of folds: their models together), a model.safetensors or a .ckpt, or a
+            place on the hub, "hf://OWNER/NAME".
         source: a table with a row an image, a folder per class, a JSON file of COCO instances, the folder of
             iNaturalist 2018, or with `scenes` xView3's CSV of labels.
         out: a folder for metrics.json, predictions.csv or images.csv, and pictures; None writes nothing.
@@ -58,6 +59,7 @@ def evaluate(
         TableError: the source cannot be read, or lacks a label.
         CheckpointError: there is no such model.
     """
+    from xt.hub.place import local_path
     from xt.output import check_writable_folder
     from xt.prediction.predictor import choose_device, evaluating
     from xt.prediction.trained import refuse_places
@@ -75,6 +77,7 @@ def evaluate(
     folder = None if out is None else check_writable_folder(out)
     others: Sequence[XT] = ()
     if isinstance(model, str | os.PathLike):
+        model = local_path(model)
         first, *more = models_of(Path(model)) or [Path(model)]
         loaded, run = load_trained(first)
         if more:

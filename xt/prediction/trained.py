@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from xt.config.predict import PredictConfig
 from xt.errors import ConfigError, OptionError
+from xt.hub.place import local_path
 from xt.images.bands import ALPHA, Alpha
 from xt.prediction.given import GivenImages
 from xt.prediction.results import file_sha256
@@ -77,7 +78,8 @@ def table_of(source: ModelSource) -> "TableSource | None":
 
 
 def model_source(model: "XT | str | os.PathLike[str]") -> ModelSource:
-    """Of a model, or of the path of a run folder (of one model or of folds), a model.safetensors or a .ckpt.
+    """Of a model, or of the path of a run folder (of one model or of folds), a model.safetensors or a .ckpt; or of a
+    place on the hub, "hf://OWNER/NAME", whose files are fetched.
 
     Raises:
         CheckpointError: there is no such file or it cannot be read.
@@ -86,7 +88,7 @@ def model_source(model: "XT | str | os.PathLike[str]") -> ModelSource:
         from xt.prediction.identity import model_identity
 
         return ModelSource(model_identity(model), model=model)
-    file = Path(model)
+    file = local_path(model)
     folds = models_of(file)
     if folds:
         together = "".join(file_sha256(folder / WEIGHTS) for folder in folds)

@@ -11,6 +11,7 @@ from xt.region_encoders.readout import CLASS, CLASS_AND_MEAN, PATCHES
 
 _SWIGLU = {"mlp_layer": "SwiGLUPacked", "act_layer": "silu"}
 _VIRCHOW = {"init_values": 1e-5, "mlp_ratio": 5.3375}
+_NO_DERIVATIVES = "cc-by-nc-nd-4.0"
 _H_OPTIMUS = {"mean": (0.707223, 0.578729, 0.703617), "std": (0.211883, 0.230117, 0.177517)}
 
 
@@ -24,9 +25,11 @@ class Card:
         statistics: `mean` and `std` of the pixels, likewise.
         architecture: timm's name of the network, as config.json has it.
         configuration: what config.json says of it beyond its name.
+        licence: of the weights, as the hub calls it.
     """
 
     readout: str
+    licence: str
     architecture: str
     configuration: Mapping[str, Any] = field(default_factory=dict)
     options: Mapping[str, Any] = field(default_factory=dict)
@@ -40,10 +43,14 @@ class Card:
 
 CARDS: dict[str, Card] = {
     "MahmoodLab/UNI": Card(
-        readout=CLASS, architecture="vit_large_patch16_224", options={"init_values": 1e-5}
+        readout=CLASS,
+        licence=_NO_DERIVATIVES,
+        architecture="vit_large_patch16_224",
+        options={"init_values": 1e-5},
     ),
     "MahmoodLab/UNI2-h": Card(
         readout=CLASS,
+        licence=_NO_DERIVATIVES,
         architecture="vit_giant_patch14_224",
         options={
             "patch_size": 14,
@@ -59,30 +66,35 @@ CARDS: dict[str, Card] = {
     ),
     "paige-ai/Virchow": Card(
         readout=CLASS_AND_MEAN,
+        licence="apache-2.0",
         architecture="vit_huge_patch14_224",
         configuration=_VIRCHOW,
         options=_SWIGLU,
     ),
     "paige-ai/Virchow2": Card(
         readout=CLASS_AND_MEAN,
+        licence=_NO_DERIVATIVES,
         architecture="vit_huge_patch14_224",
         configuration=_VIRCHOW | {"reg_tokens": 4},
         options=_SWIGLU,
     ),
     "bioptimus/H-optimus-0": Card(
         readout=CLASS,
+        licence="apache-2.0",
         architecture="vit_giant_patch14_reg4_dinov2",
         options={"init_values": 1e-5},
         statistics=_H_OPTIMUS,
     ),
     "bioptimus/H-optimus-1": Card(
         readout=CLASS,
+        licence=_NO_DERIVATIVES,
         architecture="vit_giant_patch14_reg4_dinov2",
         options={"init_values": 1e-5},
         statistics=_H_OPTIMUS,
     ),
     "bioptimus/H0-mini": Card(
         readout=CLASS_AND_MEAN,
+        licence=_NO_DERIVATIVES,
         architecture="vit_base_patch14_reg4_dinov2",
         # With this it has the 86 million weights that its card says.
         configuration={"mlp_ratio": 5.33334},
@@ -91,6 +103,7 @@ CARDS: dict[str, Card] = {
     ),
     "prov-gigapath/prov-gigapath": Card(
         readout=CLASS,
+        licence="apache-2.0",
         architecture="vit_giant_patch14_dinov2",
         configuration={
             "patch_size": 16,
@@ -111,6 +124,15 @@ def card_readout(repository: str | None) -> str | None:
     """What the card of "owner/name" says that its vector is, whatever its capitals."""
     card = card_of(repository)
     return card.readout if card else _READ.get((repository or "").partition("@")[0].lower())
+
+
+_LICENCES = {"owkin/phikon": "owkin-non-commercial", "owkin/phikon-v2": "owkin-non-commercial"}
+
+
+def card_licence(repository: str | None) -> str | None:
+    """What the card of "owner/name" says of the weights' licence, whatever its capitals; None of others."""
+    card = card_of(repository)
+    return card.licence if card else _LICENCES.get((repository or "").partition("@")[0].lower())
 
 
 def card_of(repository: str | None) -> Card | None:

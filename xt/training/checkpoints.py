@@ -11,6 +11,7 @@ from torch import Tensor
 from xt.config.parser import config_from_dict, load_config
 from xt.config.run import RunConfig
 from xt.errors import CheckpointError, ConfigError
+from xt.hub.place import local_path
 from xt.model.files import as_of_then, load_model, model_with_weights, unknown_model
 from xt.model.xt import XT
 from xt.training.fold_files import models_of
@@ -35,11 +36,12 @@ def load_trained(path: str | Path) -> tuple[XT, RunConfig | None]:
     """The model, and how it was trained if that is known.
 
     Args:
-        path: a run folder, a `model.safetensors` (the run's `config.yaml` may lie beside it), or a `.ckpt`.
+        path: a run folder, a `model.safetensors` (the run's `config.yaml` may lie beside it), a `.ckpt`, or a place on
+            the hub as "hf://OWNER/NAME".
     Raises:
         CheckpointError: none of these.
     """
-    path = Path(path)
+    path = local_path(path)
     if path.is_dir():
         models = models_of(path)
         if models:

@@ -31,6 +31,7 @@ from xt.tasks.base import Evaluated
 from xt.training.callbacks import CurveWriter, ProgressReport, Report
 from xt.training.certainty import check_certainty, settle
 from xt.training.checkpoints import read_checkpoint
+from xt.training.data_facts import data_facts
 from xt.training.fold_files import write_held_out
 from xt.training.loading import TrainingData, training_data
 from xt.training.mixing import Mixing
@@ -90,7 +91,7 @@ def train(
     """Train a model as the configuration says.
 
     Writes to `train.out`: `config.yaml` (resolved), `model.safetensors` (the best epoch by validation, or the
-    last without validation images), `metrics.json`, `curves.csv`, `checkpoints/best.ckpt` and `last.ckpt`,
+    last without validation images), `metrics.json`, `data.json`, `curves.csv`, `checkpoints/best.ckpt` and `last.ckpt`,
     TensorBoard logs.
 
     Args:
@@ -166,6 +167,7 @@ def train(
             metrics |= {"peak_bytes": peak_bytes(), "peak_device_bytes": peak_device_bytes()}
             model.save(out / "model.safetensors", whole=config.train.whole)
             write_atomically(out / "metrics.json", json.dumps(metrics, indent=2) + "\n")
+            write_atomically(out / "data.json", json.dumps(data_facts(config, splits), indent=2) + "\n")
             if config.train.held_out is not None and "test" in measured:
                 write_held_out(out, config.train.held_out, measured["test"], splits)
     return RunResult(out, model, config, metrics, curves.rows, trainer.is_global_zero)
