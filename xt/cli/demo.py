@@ -34,9 +34,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     from xt.demo.run import run_demo
     from xt.demo.settings import FULL, QUICK, DemoSettings
+    from xt.machine.freed_memory import keep_freed_memory
 
     size = QUICK if arguments.quick else FULL if arguments.full else DemoSettings()
     settings = replace(size, seed=arguments.seed)
+    keep_freed_memory()
     with ProgressBars() as bars:
         shown: dict[str, Bar] = {}
 
