@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test test-slow gpu check clean
+.PHONY: install demo test test-slow gpu check package clean
 
 install: .venv/installed
 
@@ -48,6 +48,10 @@ check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+# In an empty environment of each Python that is found, deleted afterwards; needs uv (pip install uv) and gigabytes.
+package:
+	$(PYTHON) scripts/test_package.py
 
 clean:
 	rm -rf .venv build dist *.egg-info demo

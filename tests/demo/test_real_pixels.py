@@ -77,6 +77,18 @@ def test_the_command_it_prints_gives_the_same(
     assert (again / done.overlay.name).exists()
 
 
+def test_the_act_can_be_played_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """On a piece of the section, to be quick: it shows what it did and leaves nothing of the other acts."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("xt.demo.real_pixels.open_image", lambda path: xt.open_image(path).crop(0, 0, 256, 256))
+        patch.setattr("xt.demo.real_pixels.PIECE", (0, 0, 128))
+        assert main(["demo", "--pixels", "--out", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert said.startswith("Act 1 of 3")
+    assert "xt predict" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["real_pixels"]
+
+
 def test_what_it_says_fits_a_terminal(done: RealPixels) -> None:
     said = format_real_pixels(done)
     assert max(map(len, said.splitlines())) <= 80

@@ -29,10 +29,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="more images and steps, a region encoder that learns, too, further context encoders, three giant images: "
         "four times as long",
     )
+    size.add_argument(
+        "--pixels",
+        action="store_true",
+        help="the first act alone, in seconds: the nuclei of a real section, by a model that is shipped",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from xt.demo.run import run_demo
+    from xt.demo.run import run_demo, run_pixels
     from xt.demo.settings import FULL, QUICK, DemoSettings
     from xt.machine.freed_memory import keep_freed_memory
 
@@ -51,6 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
                 shown[what] = bars.add(what, total=total, unit=unit)
             shown[what].update(done, total)
 
+        if arguments.pixels:
+            run_pixels(arguments.out, progress, show)
+            return 0
         run_demo(arguments.out, settings, progress, show)
     print(f"{arguments.out / 'report.html'}: pictures, curves, where the model looked")
     print(f"{arguments.out / 'results.json'}: these numbers")

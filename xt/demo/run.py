@@ -15,7 +15,7 @@ from xt.demo.contest import Contest, Progress, hold_contest
 from xt.demo.giant_scene import Giant, find_on_giant
 from xt.demo.key_contest import compare_context_encoders, key_model_path
 from xt.demo.key_report import KeyResults, KeyRow
-from xt.demo.real_pixels import format_real_pixels, real_pixels
+from xt.demo.real_pixels import RealPixels, format_real_pixels, real_pixels
 from xt.demo.report import TITLES, Report, render
 from xt.demo.scenes import LABELS
 from xt.demo.settings import REGION_SIZE, DemoSettings
@@ -49,8 +49,7 @@ def run_demo(
     check_writable_folder(out)
     acts: list[Act] = []
     with _timed("pixels", acts):
-        pixels = real_pixels(out, progress)
-        show(f"Act 1 of 3: real pixels\n\n{format_real_pixels(pixels)}")
+        pixels = run_pixels(out, progress, show)
     with _timed("context", acts):
         contest = hold_contest(out, settings, progress)
         show(f"Act 2 of 3: what the whole image is worth, and context\n\n{contest_text(contest.compared)}")
@@ -83,6 +82,13 @@ def run_demo(
     write_atomically(out / "results.json", json.dumps(results, indent=2) + "\n")
     show(acts_text(results))
     return results
+
+
+def run_pixels(out: Path, progress: Progress, show: Callable[[str], None]) -> RealPixels:
+    """The first act alone; arguments and errors as of `run_demo`."""
+    pixels = real_pixels(out, progress)
+    show(f"Act 1 of 3: real pixels\n\n{format_real_pixels(pixels)}")
+    return pixels
 
 
 @contextmanager

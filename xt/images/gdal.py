@@ -17,8 +17,11 @@ from xt.images.storage import LEAST_CACHE_BYTES, Storage
 # A JPEG or PNG that ends too early would otherwise be read as grey or black pixels without an error.
 _OPTIONS = {"GDAL_ERROR_ON_LIBJPEG_WARNING": "YES", "GDAL_PNG_WHOLE_IMAGE_OPTIM": "NO"}
 _MARK = "XT_GDAL_IS_SET_UP"
+# Which files a virtual dataset may take bytes from; since GDAL 3.12 only those beside it.
+_RAW = "GDAL_VRT_RAWRASTERBAND_ALLOWED_SOURCE"
 
 _one_at_a_time = threading.Lock()
+_raw_at_a_time = threading.Lock()
 
 
 def import_rasterio() -> Any:
@@ -78,6 +81,9 @@ def open_for_facts(path: str, **options: Any) -> Any:
 
 
 def _opened(open_dataset: Callable[..., Any], path: str, **options: Any) -> Any:
+    if path.startswith("<VRTDataset") and "VRTRawRasterBand" in path:
+        with _any_bytes():
+            return open_dataset(path, **options)
     if not is_over_network(path):
         return open_dataset(gdal_path(path), **options)
 
@@ -86,6 +92,22 @@ def _opened(open_dataset: Callable[..., Any], path: str, **options: Any) -> Any:
         return open_dataset(gdal_path(path), **options)
 
     return opened_remotely(open_there)
+
+
+@contextmanager
+def _any_bytes() -> Iterator[None]:
+    """While descriptions of bytes are opened that are our own: those in files of others stay within their folder."""
+    from rasterio.env import set_gdal_config
+
+    if _RAW in os.environ:
+        yield
+        return
+    with _raw_at_a_time:
+        set_gdal_config(_RAW, "ALL")
+        try:
+            yield
+        finally:
+            set_gdal_config(_RAW, "SIBLING_OR_CHILD_OF_VRT_PATH")
 
 
 @contextmanager

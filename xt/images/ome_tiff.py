@@ -188,7 +188,7 @@ def _read_layout(path: str, plane: Plane) -> _Layout:
 
 
 def _layout(series: Any, pixels: ElementTree.Element | None, path: str, plane: Plane) -> _Layout:
-    axes, shape = series.get_axes(squeeze=False), series.get_shape(squeeze=False)
+    axes, shape = series.axes, series.shape  # without those of length 1
     sizes = dict(zip(axes, shape, strict=True))
     others = [axis for axis, size in sizes.items() if axis not in "TZCYXS" and size > 1]
     if others:
@@ -207,7 +207,7 @@ def _layout(series: Any, pixels: ElementTree.Element | None, path: str, plane: P
     shapes: list[tuple[int, int]] = []
     places: list[list[tuple[str, int]]] = []
     for level in series.levels:
-        low = dict(zip(level.get_axes(squeeze=False), level.get_shape(squeeze=False), strict=True))
+        low = dict(zip(level.axes, level.shape, strict=True))
         shapes.append((low["Y"], low["X"]))
         pages = [level.pages[number] for number in directories]
         if any(page is None for page in pages):

@@ -76,7 +76,7 @@ def _pages(file: Any, path: str, plane: Plane) -> Pages:
     split = _pictures(series)
     plane.check(path, series=split or len(series))
     one = series[0 if split else plane.series]
-    sizes = dict(zip(one.get_axes(squeeze=False), one.get_shape(squeeze=False), strict=True))
+    sizes = dict(zip(one.axes, one.shape, strict=True))
     samples = sizes.get("S", 1)
     leading = {axis: size for axis, size in sizes.items() if axis not in "YXS"}
     plane.check(path, time=leading.get("T", 1), z=leading.get("Z", 1))
@@ -152,7 +152,7 @@ def _require_whole(file: Any, path: str) -> None:
 
 def _pictures(series: Sequence[Any]) -> int:
     """How many pictures in colour a file is, if its pages are nothing but these."""
-    sizes = dict(zip(series[0].get_axes(squeeze=False), series[0].get_shape(squeeze=False), strict=True))
+    sizes = dict(zip(series[0].axes, series[0].shape, strict=True))
     several = [axis for axis, size in sizes.items() if size > 1 and axis not in "YXS"]
     if len(series) == 1 and sizes.get("S", 1) > 1 and len(several) == 1 and several[0] in _UNNAMED:
         return int(sizes[several[0]])
