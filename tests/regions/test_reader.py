@@ -10,7 +10,8 @@ from xt import open_image
 from xt.errors import PixelError, ShapeError
 from xt.images import LargeImage
 from xt.regions.grid import RegionGrid
-from xt.regions.reader import RegionReader
+from xt.regions.pyramid_grid import PyramidGrid
+from xt.regions.reader import RegionReader, TensorRegions
 
 
 def reader_of(*arrays, nodata=None, region_size=16, **options):
@@ -120,3 +121,114 @@ def test_images_that_do_not_go_together_are_refused():
     image = open_image(np.zeros((8, 8, 1)))
     with pytest.raises(ShapeError, match="got 1 images and 0 grids"):
         RegionReader([image], [])
+
+
+def pyramid(height, width, region_size=8, levels=3, keep=False):
+    """Regions of each scale: the first of the coarsest is opened, and of these the first again."""
+    grid = PyramidGrid.coarsest(RegionGrid(height=height, width=width, region_size=region_size), levels)
+    for _ in range(levels - 1):
+        grid = grid.opened(np.array([np.flatnonzero(grid.scales == grid.scales.min())[0]]), keep=keep)
+    assert len(set(grid.scales)) == levels
+    return grid
+
+
+def mean_of_blocks(array, there, scale):
+    """(height, width, C) at 1/scale, slowly: means of what is there, and where that is at least half of a block."""
+    height, width = (-(-side // scale) for side in array.shape[:2])
+    means, share = np.zeros((height, width, array.shape[2])), np.zeros((height, width, array.shape[2]))
+    for y in range(height):
+        for x in range(width):
+            block = np.s_[y * scale : (y + 1) * scale, x * scale : (x + 1) * scale]
+            for channel in range(array.shape[2]):
+                values, usable = array[block][..., channel], there[block][..., channel]
+                share[y, x, channel] = usable.mean()
+                means[y, x, channel] = values[usable].mean() if usable.any() else 0
+    return means, share >= 0.5
+
+
+@pytest.mark.parametrize(
+    ("dtype", "shape", "halo", "nodata"),
+    [
+        ("uint8", (64, 64), 0, None),
+        ("uint8", (61, 45), 3, 7),
+        ("uint16", (45, 61), 3, None),
+        ("float32", (33, 70), 0, 7),
+        ("float32", (40, 37), 3, None),
+    ],
+)
+def test_regions_of_mixed_scale_are_means_over_what_is_there(dtype, shape, halo, nodata):
+    random = np.random.default_rng(3)
+    array = random.integers(8, 250, (*shape, 2)).astype(dtype)
+    if nodata is not None:
+        array[random.random(array.shape) < 0.3] = nodata
+    there = np.ones(array.shape, bool) if nodata is None else array != nodata
+    grid = pyramid(*shape)
+    with open_image(array, nodata=nodata) as image:
+        reader = RegionReader([image], [grid], region_batch=5, halo=halo)
+        batches = list(reader)
+    pixels = np.concatenate([batch.pixels.numpy() for batch in batches]).transpose(0, 2, 3, 1)
+    valid = np.concatenate(
+        [np.ones_like(b.pixels, bool) if b.valid is None else b.valid.numpy() for b in batches]
+    ).transpose(0, 2, 3, 1)
+    expected_at = {scale: mean_of_blocks(array, there, scale) for scale in (1, 2, 4)}
+    for region, seen, is_valid in zip(grid, pixels, valid, strict=True):
+        scale = region.height // 8
+        means, usable = expected_at[scale]
+        margin = ((halo, 8 * scale + halo), (halo, 8 * scale + halo), (0, 0))
+        top, left = region.y // scale, region.x // scale
+        part = np.s_[top : top + 8 + 2 * halo, left : left + 8 + 2 * halo]
+        np.testing.assert_array_equal(is_valid, np.pad(usable, margin)[part])
+        expected = np.pad(means, margin)[part]
+        tolerance = (
+            1e-3 if dtype == "float32" else 1.01
+        )  # half a value of rounding, or one beside the nodata value
+        np.testing.assert_allclose(seen[is_valid], expected[is_valid], atol=tolerance)
+
+
+@pytest.mark.parametrize("dtype", [torch.uint8, torch.float32, torch.float64])
+@pytest.mark.parametrize("shape", [(64, 64), (61, 45), (5, 40)])
+@pytest.mark.parametrize("halo", [0, 3])
+def test_a_tensor_is_read_as_the_same_image_is(dtype, shape, halo):
+    tensor = torch.randint(0, 250, (1, 2, *shape), generator=torch.Generator().manual_seed(0)).to(dtype)
+    grid = pyramid(*shape, keep=True) if min(shape) > 30 else PyramidGrid.coarsest(
+        RegionGrid(height=shape[0], width=shape[1], region_size=8), 4
+    )  # fmt: skip
+    image = open_image(tensor[0].permute(1, 2, 0).numpy())
+    read = list(RegionReader([image], [grid], region_batch=4, halo=halo))
+    given = TensorRegions(tensor, [grid], 4, halo)
+    assert len(read) == len(given)
+    for number, ours in enumerate(read):
+        theirs = given[number]
+        inside = torch.ones_like(ours.pixels, dtype=torch.bool) if ours.valid is None else ours.valid
+        if theirs.valid is not None:
+            assert torch.equal(theirs.valid, inside)
+        difference = (ours.pixels.double() - theirs.pixels.double()).abs()[inside]
+        assert difference.max() <= (0 if dtype == torch.uint8 else 1e-4)
+
+
+def test_a_coarse_region_is_read_from_the_file_s_own_levels(monkeypatch):
+    fine = np.full((64, 64, 1), 10, np.uint8)
+    grid = PyramidGrid.coarsest(RegionGrid(height=64, width=64, region_size=16), 3)
+
+    class Leveled(LargeImage):
+        asked: list[int] = []
+
+        def __init__(self):
+            super().__init__("leveled", [(64, 64), (32, 32), (16, 16)], 1, np.dtype(np.uint8))
+
+        def _read(self, y, x, height, width, level):
+            self.asked.append(level)
+            return fine[:: 2**level, :: 2**level][y : y + height, x : x + width] + level
+
+    image = Leveled()
+    (batch,) = RegionReader([image], [grid])
+    assert image.asked == [2]
+    assert (batch.pixels == 12).all()
+
+
+def test_infinite_pixels_of_a_coarse_region_are_told():
+    array = np.zeros((32, 32, 1), np.float32)
+    array[20, 9] = np.inf
+    grid = PyramidGrid.coarsest(RegionGrid(height=32, width=32, region_size=8), 3)
+    with pytest.raises(PixelError, match="NaN or infinite in the window"):
+        list(RegionReader([open_image(array)], [grid]))

@@ -17,8 +17,10 @@ from torch import Tensor
 
 from xt.errors import PixelError, ShapeError
 from xt.images import LargeImage
+from xt.images.resampled import shrunk
 from xt.regions.ahead import begun_ahead
-from xt.regions.grid import Region, RegionGrid
+from xt.regions.grid import Region
+from xt.regions.scattered import PixelRegions
 
 
 class RegionBatch(NamedTuple):
@@ -44,7 +46,8 @@ class RegionReader:
     """Region batches of some images, one image after the other; can be gone through again and again.
 
     Small images share region batches. At any time at most three region batches are in memory: the one being worked
-    on and two being read; with a CUDA device one more, on its way there.
+    on and two being read; with a CUDA device one more, on its way there. A region of scale s is read at 1/s, and its
+    halo has pixels of that scale.
 
     Args:
         images: all of the same number of channels.
@@ -61,7 +64,7 @@ class RegionReader:
     def __init__(
         self,
         images: Sequence[LargeImage],
-        grids: Sequence[RegionGrid],
+        grids: Sequence[PixelRegions],
         *,
         region_batch: int = 16,
         halo: int = 0,
@@ -81,6 +84,7 @@ class RegionReader:
         self.halo = halo
         self.device = torch.device(device)
         self.threads = threads
+        self._shrunk: dict[tuple[int, int], LargeImage] = {}
         # Regions are numbered through all images; an image's own start at these numbers.
         self._firsts = np.cumsum([0, *(len(grid) for grid in grids)]).tolist()
         self._batches = self._cut_batches(region_batch)
@@ -131,19 +135,28 @@ class RegionReader:
             PixelError: it holds NaN or infinity, which the image does not declare as nodata.
         """
         place, region = self._image_region(number)
-        image, size = self.images[place], self.window_size
-        y, x = region.y - self.halo, region.x - self.halo
+        size, scale = self.window_size, region.height // self.grids[0].region_size
+        image = self._at_scale(place, scale)
+        y, x = region.y // scale - self.halo, region.x // scale - self.halo
         if image.has_nodata:
             window, is_data = image.read_usable(y, x, size, size)
             np.copyto(valid, is_data.transpose(2, 0, 1))
         else:
-            window = image.read(y, x, size, size)
+            # A mean with infinity is refused below.
+            with np.errstate(invalid="ignore"):
+                window = image.read(y, x, size, size)
             valid[:] = False
             valid[:, max(-y, 0) : image.shape[0] - y, max(-x, 0) : image.shape[1] - x] = True
         np.copyto(pixels, window.transpose(2, 0, 1))
         # Where NaN means missing, what is not finite is known to be.
         if pixels.dtype.kind == "f" and not math.isnan(image.nodata or 0):
             check_finite(image, y, x, np.isfinite(pixels) | ~valid)
+
+    def _at_scale(self, place: int, scale: int) -> LargeImage:
+        """One of the images at 1/scale."""
+        if (place, scale) not in self._shrunk:
+            self._shrunk[place, scale] = shrunk(self.images[place], scale)
+        return self._shrunk[place, scale]
 
     def _image_region(self, number: int) -> "ImageRegion":
         place = bisect_right(self._firsts, number) - 1
@@ -226,18 +239,21 @@ class TensorRegions:
         PixelError: the tensor holds NaN or infinity.
     """
 
-    def __init__(self, tensor: Tensor, grids: Sequence[RegionGrid], region_batch: int, halo: int = 0) -> None:
+    def __init__(
+        self, tensor: Tensor, grids: Sequence[PixelRegions], region_batch: int, halo: int = 0
+    ) -> None:
         if tensor.is_floating_point() and not _is_finite(tensor):
             raise PixelError(
                 "the tensor of images holds NaN or infinite values: repair them, or fill them in"
             )
-        size = grids[0].region_size
-        self._size = size + 2 * halo
+        self._region_size = grids[0].region_size
+        self._size = self._region_size + 2 * halo
         self._halo = halo
-        self._height, self._width = tensor.shape[2:]
-        self._overhangs = bool(halo or self._width % size or self._height % size)
-        self._tensor = tensor
         self._regions = [ImageRegion(number, region) for number, grid in enumerate(grids) for region in grid]
+        coarsest = max((region.height for _, region in self._regions), default=self._region_size)
+        self._overhangs = bool(halo or any(side % coarsest for side in tensor.shape[2:]))
+        # The images at 1/scale, made when they are asked for.
+        self._shrunk = {1: tensor}
         self._region_batch = region_batch
 
     def __len__(self) -> int:
@@ -250,17 +266,26 @@ class TensorRegions:
             return RegionBatch(pixels, None)
         inside = torch.zeros_like(pixels, dtype=torch.bool)
         for slot, (_, region) in enumerate(places):
-            top, left = (max(self._halo - start, 0) for start in region[:2])
-            bottom, right = self._height - region.y + self._halo, self._width - region.x + self._halo
+            images, y, x = self._at_scale(region)
+            top, left = max(-y, 0), max(-x, 0)
+            bottom, right = images.shape[2] - y, images.shape[3] - x
             inside[slot, :, top:bottom, left:right] = True
         return RegionBatch(pixels, inside)
 
+    def _at_scale(self, region: Region) -> tuple[Tensor, int, int]:
+        """The images at a region's scale, and where the region with its halo begins in them."""
+        scale = region.height // self._region_size
+        if scale not in self._shrunk:
+            self._shrunk[scale] = _mean_of_blocks(self._shrunk[1], scale)
+        return self._shrunk[scale], region.y // scale - self._halo, region.x // scale - self._halo
+
     def _window(self, image: int, region: Region) -> Tensor:
         """(C, window, window): a region with its halo, zero where it reaches beyond the image."""
-        top, left = region.y - self._halo, region.x - self._halo
+        images, top, left = self._at_scale(region)
         bottom, right = top + self._size, left + self._size
-        there = self._tensor[image, :, max(top, 0) : bottom, max(left, 0) : right]
-        margins = (max(-left, 0), max(right - self._width, 0), max(-top, 0), max(bottom - self._height, 0))
+        height, width = images.shape[2:]
+        there = images[image, :, max(top, 0) : bottom, max(left, 0) : right]
+        margins = (max(-left, 0), max(right - width, 0), max(-top, 0), max(bottom - height, 0))
         return F.pad(there, margins) if any(margins) else there
 
     def regions_of(self, batch: int) -> list[ImageRegion]:
@@ -270,6 +295,19 @@ class TensorRegions:
     def first_region(self, batch: int) -> int:
         """How many regions come before a batch; before that behind the last, all."""
         return min(batch * self._region_batch, len(self._regions))
+
+
+def _mean_of_blocks(images: Tensor, side: int) -> Tensor:
+    """(B, C, H, W) at 1/side, each pixel the mean of those that are there of its block, in the images' own type."""
+    means = F.avg_pool2d(
+        images if images.is_floating_point() else images.float(),
+        side,
+        ceil_mode=True,
+        count_include_pad=False,
+    )
+    if images.dtype == torch.bool:
+        return means >= 0.5
+    return means if images.is_floating_point() else means.round().to(images.dtype)
 
 
 def _is_finite(images: Tensor) -> bool:

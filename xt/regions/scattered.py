@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from xt.errors import ShapeError
 from xt.regions.grid import RegionGrid
+from xt.regions.pyramid_grid import PyramidGrid
 
 # Of what is laid out as a map; finer ones would take more memory than they show.
 _MOST_CELLS = 2**24
@@ -104,8 +105,10 @@ class ScatteredRegions:
             return np.where(count > 0, total / count, np.nan).astype(values.dtype)
 
 
-Regions = RegionGrid | ScatteredRegions
-"""Which regions of an image there are and where: of its grid, or wherever they were found."""
+PixelRegions = RegionGrid | PyramidGrid
+"""Which regions of an image with pixels there are and where: of its grid, or of several scales."""
+Regions = PixelRegions | ScatteredRegions
+"""Likewise of any image: also wherever they were found."""
 
 
 def usual_step(origins: NDArray[np.floating]) -> float | None:
