@@ -25,6 +25,7 @@ KINDS = {
     "image_sources": "image source",
     "region_encoders": "region encoder",
     "context_encoders": "context encoder",
+    "region_choices": "choice of regions",
     "heads": "head",
     "tasks": "task",
 }
@@ -110,7 +111,7 @@ def register(group: str, name: str, part: Any = None) -> Any:
         class Mean(xt.ContextEncoder): ...
 
     Args:
-        group: "image_sources", "region_encoders", "context_encoders", "heads" or "tasks".
+        group: "image_sources", "region_encoders", "context_encoders", "region_choices", "heads" or "tasks".
         name: in configurations and checkpoints; one that was registered before is replaced.
         part: the class, or for region encoders what makes one; None to decorate it.
 

@@ -30,6 +30,7 @@ from xt.errors import (
 from xt.images import open_image
 from xt.model.xt import XT
 from xt.regions.grid import RegionGrid
+from xt.regions.pyramid_grid import PyramidGrid
 
 EXACT = {"rtol": 1e-5, "atol": 1e-5}
 
@@ -186,6 +187,11 @@ def test_grids_come_back() -> None:
         back = unpack_grid(pack_grid(grid))
         assert (back.height, back.width, back.order) == (150, 290, grid.order)
         assert np.array_equal(back.cells, grid.cells)
+        pyramid = PyramidGrid.coarsest(grid, 3)
+        pyramid = pyramid.opened(np.arange(1), keep=True)
+        again = unpack_grid(pack_grid(pyramid))
+        assert list(again) == list(pyramid)
+        assert list(again.fine) == list(grid)
 
 
 def test_an_image_is_there_completely_or_not_at_all(

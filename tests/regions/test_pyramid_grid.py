@@ -10,10 +10,11 @@ from xt.regions.grid import ORDERS, RegionGrid
 from xt.regions.pyramid_grid import PyramidGrid
 
 orders = st.sampled_from(sorted(ORDERS))
+NEVER, EITHER = st.just(False), st.booleans()
 
 
 @st.composite
-def grids(draw, keep=st.just(False), masked=st.booleans()) -> PyramidGrid:
+def grids(draw, keep=NEVER, masked=EITHER) -> PyramidGrid:
     """Some regions of the coarsest level opened, then some of what is left, once or twice more."""
     fine = RegionGrid(
         height=draw(st.integers(1, 90)),
@@ -66,7 +67,8 @@ def test_leaves_cover_what_is_wanted_exactly_once_and_hold_something_that_is(gri
 def test_positions_lie_in_their_regions_and_values_at_their_positions(grid, side):
     positions = grid.token_positions(side)
     regions = np.array(list(grid)).repeat(side**2, axis=0)
-    assert (positions > regions[:, :2]).all() and (positions < regions[:, :2] + regions[:, 2:]).all()
+    assert (positions > regions[:, :2]).all()
+    assert (positions < regions[:, :2] + regions[:, 2:]).all()
     numbers = np.arange(len(positions), dtype=float)
     laid, cell = grid.to_map(numbers, side), grid.cell(side)
     # Each cell shows the finest token that covers its centre: the nearest one of that token's scale.

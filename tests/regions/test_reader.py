@@ -1,6 +1,7 @@
 """Region batches equal slices of the whole image, whatever the batch size, the threads and the mixture of images."""
 
 import threading
+from typing import ClassVar
 
 import numpy as np
 import pytest
@@ -211,7 +212,7 @@ def test_a_coarse_region_is_read_from_the_file_s_own_levels(monkeypatch):
     grid = PyramidGrid.coarsest(RegionGrid(height=64, width=64, region_size=16), 3)
 
     class Leveled(LargeImage):
-        asked: list[int] = []
+        asked: ClassVar[list[int]] = []
 
         def __init__(self):
             super().__init__("leveled", [(64, 64), (32, 32), (16, 16)], 1, np.dtype(np.uint8))

@@ -4,6 +4,7 @@ import pytest
 import xt
 from xt.errors import ShapeError
 from xt.regions.grid import RegionGrid
+from xt.regions.pyramid_grid import PyramidGrid
 from xt.results.relevance import relevance_map
 
 
@@ -47,3 +48,16 @@ def test_coordinates_are_the_images_own_with_larger_pixels():
 def test_wrong_number_of_weights():
     with pytest.raises(ShapeError, match=r"4 regions of 4 tokens need as many weights, got \(15,\)"):
         relevance_map(np.ones(15), RegionGrid(height=128, width=128, region_size=64), 2)
+
+
+def test_a_coarse_token_s_weight_lies_over_all_that_it_covers():
+    fine = RegionGrid(height=128, width=192, region_size=32)
+    grid = PyramidGrid.coarsest(fine, 2).opened(np.array([1]))
+    weights = np.arange(len(grid) * 4, dtype=float)
+    found = relevance_map(weights, grid, 2)
+    assert found.pixel_size == 16
+    assert found.values.shape == (8, 12)
+    # The first region covers 64 x 64 pixels with four tokens of 32 x 32 each.
+    np.testing.assert_allclose(
+        found.values[:4, :4], np.array([[0, 1], [2, 3]]).repeat(2, 0).repeat(2, 1) / weights.mean()
+    )

@@ -36,8 +36,8 @@ from xt.output import (
     remove_leftovers_of,
 )
 from xt.progress import OnStep
-from xt.regions.grid import RegionGrid
 from xt.regions.reader import RegionReader
+from xt.regions.scattered import PixelRegions
 from xt.streaming.map import streamed_map
 
 DTYPES = ("float16", "float32")
@@ -142,7 +142,7 @@ def encode_image(
 
 
 def _with_thumbnail(
-    store: FeatureStore, model: XT, image: LargeImage, grid: RegionGrid
+    store: FeatureStore, model: XT, image: LargeImage, grid: PixelRegions
 ) -> Iterator[NDArray[np.float32]]:
     """(regions, N, C) features of one region batch after the other, last the thumbnail's where the store has these."""
     yield from encoded_batches(model, image, grid)
@@ -152,7 +152,7 @@ def _with_thumbnail(
 
 
 @torch.inference_mode()
-def encoded_batches(model: XT, image: LargeImage, grid: RegionGrid) -> Iterator[NDArray[np.float32]]:
+def encoded_batches(model: XT, image: LargeImage, grid: PixelRegions) -> Iterator[NDArray[np.float32]]:
     """(regions, N, C) features of one region batch after the other."""
     encoder, settings = model.region_encoder, model.streaming
     reader = RegionReader(

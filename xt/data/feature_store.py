@@ -29,6 +29,8 @@ from xt.images.bands import ALPHA, Alpha
 from xt.images.names import files_of, identity
 from xt.regions.encoded import EncodedImage
 from xt.regions.grid import RegionGrid
+from xt.regions.pyramid_grid import PyramidGrid
+from xt.regions.scattered import PixelRegions
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -298,8 +300,11 @@ def identity_of(model: "XT") -> str:
     return digest.hexdigest()
 
 
-def pack_grid(grid: RegionGrid) -> dict[str, Any]:
-    """A grid as JSON; its mask as packed bits, compressed, in base 64."""
+def pack_grid(grid: PixelRegions) -> dict[str, Any]:
+    """A grid as JSON; its mask as packed bits and its places as numbers, compressed, in base 64."""
+    if isinstance(grid, PyramidGrid):
+        places = compress(grid.places.astype("<i8").tobytes())
+        return pack_grid(grid.fine) | {"places": b64encode(places).decode()}
     bits = None if grid.mask is None else np.packbits(grid.mask).tobytes()
     return {
         "height": grid.height,
@@ -310,8 +315,13 @@ def pack_grid(grid: RegionGrid) -> dict[str, Any]:
     }
 
 
-def unpack_grid(packed: dict[str, Any]) -> RegionGrid:
+def unpack_grid(packed: dict[str, Any]) -> PixelRegions:
     """The inverse of `pack_grid`."""
+    if "places" in packed:
+        places = np.frombuffer(decompress(b64decode(packed["places"])), "<i8").reshape(-1, 3)
+        fine = unpack_grid({name: value for name, value in packed.items() if name != "places"})
+        assert isinstance(fine, RegionGrid)
+        return PyramidGrid(fine, places.astype(np.int64))
     whole = RegionGrid(**(packed | {"mask": None}))
     if packed["mask"] is None:
         return whole

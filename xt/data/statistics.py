@@ -11,6 +11,7 @@ from xt.errors import PixelError, ShapeError
 from xt.images import LargeImage, open_image
 from xt.region_encoders.scaling import unit_scale
 from xt.regions.grid import RegionGrid
+from xt.regions.scattered import PixelRegions
 
 
 def pixel_statistics(
@@ -19,7 +20,7 @@ def pixel_statistics(
     region_size: int,
     num_regions: int = 256,
     nodata: float | None = None,
-    grid: Callable[[LargeImage], RegionGrid] | None = None,
+    grid: Callable[[LargeImage], PixelRegions] | None = None,
     seed: int = 0,
     channels: int | None = None,
     opened: Callable[[int], LargeImage] | None = None,

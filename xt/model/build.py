@@ -11,8 +11,10 @@ from xt.errors import ConfigError
 from xt.heads import FeatureGeometry, create_head
 from xt.heads.dense import as_dense
 from xt.model.cases import WhichImage
+from xt.model.choices import create_region_choice
 from xt.model.config import ModelConfig
 from xt.model.inputs import ImageReading
+from xt.model.scales import WhichScale
 from xt.model.thumbnail import Thumbnail
 from xt.model.xt import XT
 from xt.region_encoders.base import RegionEncoder
@@ -70,13 +72,19 @@ def build_model(config: ModelConfig, network: nn.Module | None = None) -> XT:
     config.check_answers(about_places)
     if about_places:
         region_encoder.check_places()
+    choice = create_region_choice(config.regions, config.levels, **config.regions_options)
     reading = ImageReading(
         resolution=config.resolution,
         image_size=config.image_size,
         order=config.order,
         foreground=config.foreground,
+        choice=choice,
     )
     which_image = None if config.case_images is None else WhichImage(config.case_images, config.dim)
+    which_scale = WhichScale(choice.levels, config.dim) if choice.levels > 1 else None
+    as_made = _as_made(
+        replace(config, levels=choice.levels if which_scale else config.levels), region_encoder
+    )
     return XT(
         region_encoder,
         context_encoder,
@@ -84,7 +92,8 @@ def build_model(config: ModelConfig, network: nn.Module | None = None) -> XT:
         reading=reading,
         which_image=which_image,
         thumbnail=Thumbnail(config.dim) if config.thumbnail else None,
-        config=_as_made(config, region_encoder),
+        which_scale=which_scale,
+        config=as_made,
     )
 
 

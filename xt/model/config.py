@@ -21,12 +21,13 @@ _TAKEN = {
         "pretrained_cfg_overlay",
     },
     "context_options": {"dim", "kind", "name", "table"},
+    "regions_options": {"levels", "name"},
     "head_options": {"dim", "geometry", "kind", "name", "num_classes", "table"},
 }
 # More than anyone has meant: what is beyond is a slip, or a file that something has changed.
 _LARGEST = {
-    "num_classes": 2**20, "in_channels": 2**12, "dim": 2**14, "region_size": 2**14, "halo": 2**14, "image_size": 2**14,
-    "case_images": 2**12,
+    "num_classes": 2**20, "in_channels": 2**12, "dim": 2**14, "levels": 12, "region_size": 2**14, "halo": 2**14,
+    "image_size": 2**14, "case_images": 2**12,
 }  # fmt: skip
 ENCODER_DTYPES = ("float32", "bfloat16", "int8", "float8")
 
@@ -68,6 +69,12 @@ class ModelConfig:
         map_units_per_pixel: likewise of maps, in metres, whatever the unit of their coordinates; one of the two.
         foreground: which regions are looked at: None for all, "nodata" for those with data, "tissue" for those
             with colour (slides).
+        regions: how it is chosen which of them are looked at, and at which scale, a key of
+            `xt.model.choices.REGION_CHOICES`: "all" at full resolution; "by_content", finely where the image has
+            structure and coarsely where it is plain.
+        levels: of the pyramid that regions are taken from, each half as fine as the one before, with a learned vector
+            for each but the finest; None for 1 where all are looked at, else for the choice's own number.
+        regions_options: of the choice's class, such as {"budget": 0.2}.
         encoder_origin: written by xt, of the weights that were loaded: repository, revision, file and sha256; and what
             makes the region encoder again where its config.json is not.
         pretrained: start from timm's weights of the region encoder; or from those in the file or folder that is named.
@@ -103,6 +110,9 @@ class ModelConfig:
     microns_per_pixel: float | None = None
     map_units_per_pixel: float | None = None
     foreground: str | None = None
+    regions: str = "all"
+    levels: int | None = None
+    regions_options: Mapping[str, Any] = field(default_factory=dict)
     encoder_origin: Mapping[str, Any] | None = None
     pretrained: bool | str = False
     adapter: str | None = None
@@ -140,13 +150,18 @@ class ModelConfig:
                 "image_size resizes each image to one size, whatever its resolution: leave microns_per_pixel and "
                 "map_units_per_pixel out"
             )
+        if self.image_size is not None and self.regions != "all":
+            raise ConfigError(
+                f"image_size resizes each image to one size, and model.regions {self.regions!r} chooses among its "
+                "scales: leave one of the two out"
+            )
         if self.class_names is not None and len(self.class_names) != self.num_classes:
             raise ConfigError(
                 f"num_classes is {self.num_classes}, but there are {len(self.class_names)} class_names"
             )
 
     def check_answers(self, about_places: bool) -> None:
-        """Refuse images that are resized for answers about their own pixels.
+        """Refuse images that are resized, and regions of several scales, for answers about their own pixels.
 
         Args:
             about_places: whether the head answers about every place.
@@ -155,6 +170,11 @@ class ModelConfig:
             raise ConfigError(
                 f"case_images is about one answer for several images, and the head {self.head!r} answers about their "
                 "places: leave it out, or take a head that answers about whole images"
+            )
+        if about_places and (self.regions != "all" or (self.levels or 1) > 1):
+            raise ConfigError(
+                f"regions of several scales are for answers about whole images so far, and the head {self.head!r} "
+                "answers about every place: leave model.regions, model.regions_options and model.levels out"
             )
         if about_places and self.image_size is not None:
             raise ConfigError(

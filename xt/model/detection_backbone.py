@@ -41,7 +41,10 @@ from xt.streaming.map import Streaming, streamed_map
 from xt.streaming.room import with_room
 
 # Settings of a model that a backbone has no use for.
-_OF_HEADS = {"head", "num_classes", "head_options", "class_names", "foreground", "thumbnail"}
+_OF_HEADS = {
+    "head", "num_classes", "head_options", "class_names", "foreground", "thumbnail", "regions", "levels",
+    "regions_options",
+}  # fmt: skip
 
 
 def detection_backbone(

@@ -11,6 +11,7 @@ from xt.errors import ConfigError, ImageError, PixelError, ShapeError
 from xt.images import LargeImage, open_image
 from xt.images.alpha import alpha_hint
 from xt.images.resolution import Resolution
+from xt.regions.choice import AllRegions, RegionChoice
 from xt.regions.encoded import EncodedImage
 from xt.regions.scattered import Regions
 
@@ -24,12 +25,14 @@ class ImageReading:
         image_size: side in pixels to which photographs are resized whole; None for full resolution.
         order: of the regions, see `RegionGrid`.
         foreground: which regions are looked at: None for all, else see `xt.images.foreground`.
+        choice: of these, at which scale.
     """
 
     resolution: Resolution = field(default_factory=Resolution)
     image_size: int | None = None
     order: str = "raster"
     foreground: str | None = None
+    choice: RegionChoice = field(default_factory=AllRegions)
 
 
 def as_images(images: Any) -> list[Any]:

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -22,6 +21,7 @@ from xt.images.resampled import shrunk
 from xt.images.views import View
 from xt.regions.encoded import EncodedImage
 from xt.regions.grid import RegionGrid
+from xt.regions.reader import mean_of_blocks
 from xt.regions.scattered import Regions
 
 
@@ -83,7 +83,7 @@ def thumbnails_of(
     """
     small: list[Any] | Tensor
     if isinstance(images, Tensor):
-        small = torch.stack([_mean_of_blocks(image, _scale(grids[0])) for image in images])
+        small = torch.stack([mean_of_blocks(image, _scale(grids[0])) for image in images])
         shapes = [tuple(small.shape[2:])] * len(small)
     else:
         small = [
@@ -157,12 +157,3 @@ def _shares(grid: Regions, side: int) -> tuple[NDArray[np.float64], NDArray[np.f
     inside = np.outer(*within).ravel()
     here = np.einsum("ri,rj->rij", *along).reshape(len(grid), -1)
     return here, inside / inside.sum()
-
-
-def _mean_of_blocks(image: Tensor, side: int) -> Tensor:
-    """(C, H, W) at 1/side, each pixel the mean of those that are there of its block, in the image's own type."""
-    values = image if image.is_floating_point() else image.float()
-    means = F.avg_pool2d(values, side, ceil_mode=True, count_include_pad=False)
-    if image.dtype == torch.bool:
-        return means >= 0.5
-    return means if image.is_floating_point() else means.round().to(image.dtype)

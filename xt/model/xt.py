@@ -24,6 +24,7 @@ from xt.model.encoded import project_features
 from xt.model.frozen import Find, learns_behind_network, place_for, tokens_of
 from xt.model.inputs import ImageReading, as_images, check_inputs, check_tensor
 from xt.model.region_batch import default_region_batch
+from xt.model.scales import WhichScale
 from xt.model.sharing import Sharing, push
 from xt.model.thumbnail import Thumbnail, thumbnails_of, where_thumbnails_are
 from xt.model.weights_file import write_model
@@ -32,7 +33,7 @@ from xt.region_encoders.base import RegionEncoder
 from xt.regions.encoded import EncodedImage
 from xt.regions.grid import RegionGrid
 from xt.regions.reader import RegionReader, TensorRegions
-from xt.regions.scattered import Regions
+from xt.regions.scattered import PixelRegions, Regions
 from xt.regions.sequences import as_sequences
 from xt.streaming.keep import Keep
 from xt.streaming.limits import RegionLimits
@@ -87,6 +88,7 @@ class XT(nn.Module):
         reading: how it looks at images.
         which_image: what tells the images of a case apart; None of a model of one image at a time.
         thumbnail: what makes the whole image heard, in one region's size; None of a model that does not look at it.
+        which_scale: what tells coarse regions from fine ones; None of a model of full resolution alone.
         config: what all of these were made from, which is saved with the weights; None if nothing describes them.
     """
 
@@ -99,6 +101,7 @@ class XT(nn.Module):
         reading: ImageReading | None = None,
         which_image: WhichImage | None = None,
         thumbnail: Thumbnail | None = None,
+        which_scale: WhichScale | None = None,
         config: ModelConfig | None = None,
     ) -> None:
         super().__init__()
@@ -107,6 +110,7 @@ class XT(nn.Module):
         self.head = head
         self.which_image = which_image
         self.thumbnail = thumbnail
+        self.which_scale = which_scale
         self.reading = reading or ImageReading()
         self._config = config
         self.base: Base | None = None
@@ -188,7 +192,7 @@ class XT(nn.Module):
         return self.reading.resolution.as_read(image)
 
     @overload
-    def grid(self, image: LargeImage) -> RegionGrid: ...
+    def grid(self, image: LargeImage) -> PixelRegions: ...
 
     @overload
     def grid(self, image: LargeImage | EncodedImage) -> Regions: ...
@@ -197,12 +201,19 @@ class XT(nn.Module):
         """The regions of an image that this model looks at, in pixels as it reads them."""
         if isinstance(image, EncodedImage):
             return image.grid
+        if self.reading.image_size is not None:
+            return self.fine_grid(image)
+        image = self.as_read(image).image
+        return self.reading.choice.first(image, self._fine_grid_of(image))
+
+    def fine_grid(self, image: LargeImage) -> RegionGrid:
+        """All regions of an image that this model could look at, at full resolution: what it chooses from."""
         image = self.as_read(image).image
         if self.reading.image_size is not None:
             return self._grid_of(self.reading.image_size, self.reading.image_size)
-        return self._grid_in(image)
+        return self._fine_grid_of(image)
 
-    def _grid_in(self, image: LargeImage) -> RegionGrid:
+    def _fine_grid_of(self, image: LargeImage) -> RegionGrid:
         """Of an image that has the model's resolution."""
         foreground = None
         if self.reading.foreground is not None:
@@ -383,7 +394,9 @@ class XT(nn.Module):
         return self.behind_thumbnails(tokens, images, grids, counts, settings)
 
     def _told_apart(self, tokens: Tensor, grids: Sequence[Regions], counts: Sequence[int] | None) -> Tensor:
-        """Tokens of images that know which image of their case they are of."""
+        """Tokens of images that know at which scale they were seen, and which image of their case they are of."""
+        if self.which_scale is not None:
+            tokens = self.which_scale.added(tokens, grids)
         if self.which_image is None:
             return tokens
         return self.which_image.added(tokens, grids, counts or [1] * len(grids))
@@ -444,9 +457,10 @@ class XT(nn.Module):
     def _grids(self, images: list[Any] | Tensor) -> Sequence[Regions]:
         if not isinstance(images, Tensor):
             return [self.grid(image) for image in images]
-        if self.reading.foreground is not None:
-            return [self._grid_in(open_image(image.cpu())) for image in images]
-        return [self._grid_of(*images.shape[-2:])] * len(images)
+        if self.reading.foreground is not None or self.reading.choice.looks:
+            opened = [open_image(image.cpu()) for image in images]
+            return [self.reading.choice.first(image, self._fine_grid_of(image)) for image in opened]
+        return [self.reading.choice.first(None, self._grid_of(*images.shape[-2:]))] * len(images)
 
     def _grid_of(self, height: int, width: int) -> RegionGrid:
         size = self.region_encoder.region_size

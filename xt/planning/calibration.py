@@ -14,6 +14,7 @@ from xt.planning.costs import mixing, region_work, tokens_and_positions
 from xt.planning.device import synchronise
 from xt.regions.grid import RegionGrid
 from xt.regions.reader import RegionReader
+from xt.regions.scattered import PixelRegions
 from xt.streaming.map import streamed_map
 
 _BATCHES = 3
@@ -41,7 +42,7 @@ class Measured(NamedTuple):
 def measure(
     model: XT,
     image: LargeImage | None,
-    grid: RegionGrid,
+    grid: PixelRegions,
     region_batch: int,
     device: torch.device,
     training: bool,
@@ -67,7 +68,7 @@ def measure(
 
 
 def _measure(
-    model: XT, image: LargeImage | None, grid: RegionGrid, region_batch: int, training: bool
+    model: XT, image: LargeImage | None, grid: PixelRegions, region_batch: int, training: bool
 ) -> Measured:
     reader = _reader(model, image, grid, region_batch)
     few = _Share(reader, _spread(len(reader), _BATCHES))
@@ -104,7 +105,7 @@ class _Share:
         return self.reader.select(self.numbers[index] for index in indices)
 
 
-def _reader(model: XT, image: LargeImage | None, grid: RegionGrid, region_batch: int) -> RegionReader:
+def _reader(model: XT, image: LargeImage | None, grid: PixelRegions, region_batch: int) -> RegionReader:
     if image is None:
         size = model.region_encoder.region_size
         # As many regions as are used, side by side.

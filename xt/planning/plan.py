@@ -20,7 +20,7 @@ from xt.planning.frozen import FrozenCosts, found_bytes, kept_on_device
 from xt.planning.regions import part_of, planned_grid
 from xt.planning.seconds import Seconds, counted, scaled
 from xt.planning.text import advice_for, table
-from xt.regions.grid import RegionGrid
+from xt.regions.scattered import PixelRegions
 from xt.streaming.map import Streaming
 
 Optimizer = Literal["none", "sgd", "adamw"]
@@ -187,7 +187,7 @@ class _Parts:
     def __init__(
         self,
         model: XT,
-        grid: RegionGrid,
+        grid: PixelRegions,
         pixel_bytes: int,
         device: PlannedDevice,
         training: bool,

@@ -202,7 +202,7 @@ class DensePredictor:
         progress: OnStage | None = None,
     ) -> "_Work":
         read = self.model.as_read(image)
-        task, grid = self.task(self.model, options), self.model.grid(read.image)
+        task, grid = self.task(self.model, options), self.model.fine_grid(read.image)
         self.model.check([read.image], [grid])
         streaming = self.streaming or self.model.streaming
         region_batch = region_batch or streaming.region_batch or self.model.region_batch

@@ -28,7 +28,7 @@ def leaned_on(model: "XT", image: "LargeImage", y: float, x: float) -> Relevance
     from dataclasses import replace
 
     read = model.as_read(image)
-    grid = model.grid(read.image)
+    grid = model.fine_grid(read.image)
     size = grid.region_size
     place = y / read.step[0], x / read.step[1]
     cell = np.array([int(place[0] // size), int(place[1] // size)])

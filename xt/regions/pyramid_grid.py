@@ -55,7 +55,7 @@ class PyramidGrid:
             raise ShapeError(f"a grid has at least 1 level, got {levels}")
         enough = (max(fine.rows, fine.columns) - 1).bit_length()
         scale = 1 << min(levels - 1, enough)
-        cells = np.argwhere(_any_wanted(fine, scale))
+        cells = np.argwhere(wanted_at(fine, scale))
         return cls(fine, np.insert(cells, 0, scale, axis=1))
 
     @property
@@ -90,7 +90,7 @@ class PyramidGrid:
     def is_partition(self) -> bool:
         """Whether each region of the fine grid that is wanted lies in exactly one of these."""
         covered = _times_covered(self.fine, self.places)
-        return bool((covered[_any_wanted(self.fine, 1)] == 1).all())
+        return bool((covered[wanted_at(self.fine, 1)] == 1).all())
 
     def opened(self, numbers: NDArray[np.integer], keep: bool = False) -> "PyramidGrid":
         """With those regions of these numbers that have a finer level seen at it, by up to four regions each.
@@ -98,12 +98,17 @@ class PyramidGrid:
         Args:
             keep: the opened ones stay, too.
         """
-        open_ones = np.zeros(len(self), dtype=bool)
-        open_ones[numbers] = True
-        open_ones &= self.scales > 1
-        stay = self.places if keep else self.places[~open_ones]
-        both = np.concatenate([stay, self.below(self.places[open_ones])])
-        return replace(self, places=np.unique(both, axis=0))
+        return self.with_opened(self.places[numbers], keep)
+
+    def with_opened(self, places: NDArray[np.int64], keep: bool = False) -> "PyramidGrid":
+        """Likewise of places (M, 3), of which some may lie in others."""
+        places = places[places[:, 0] > 1]
+        everything = np.unique(np.concatenate([self.places, self.below(places)]), axis=0)
+        if not keep and len(places):
+            there = np.concatenate([everything, np.unique(places, axis=0)])
+            _, first, times = np.unique(there, axis=0, return_index=True, return_counts=True)
+            everything = there[first[times == 1]]
+        return replace(self, places=everything)
 
     def below(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
         """(M, 3): the regions of half the scale that lie in these (N, 3), where anything is wanted; one's after the
@@ -113,7 +118,7 @@ class PyramidGrid:
         finer = np.column_stack([np.repeat(places[:, 0] // 2, 4), cells])
         found = np.zeros(len(finer), dtype=bool)
         for scale in np.unique(finer[:, 0]):
-            wanted = _any_wanted(self.fine, int(scale))
+            wanted = wanted_at(self.fine, int(scale))
             here = (finer[:, 0] == scale) & (cells < wanted.shape).all(axis=1)
             found[here] = wanted[cells[here, 0], cells[here, 1]]
         return finer[found]
@@ -175,6 +180,14 @@ class PyramidGrid:
         return int(self.scales.min()) if len(self) else 1
 
 
+def token_sizes(grid: object, tokens_per_side: int) -> NDArray[np.float64]:
+    """(N * tokens_per_side ** 2,): side of each token of a grid of any kind, in pixels of the image."""
+    side = grid.region_size / tokens_per_side  # type: ignore[attr-defined]
+    scales = scales_of(grid)
+    each = np.ones(len(grid)) if scales is None else scales  # type: ignore[arg-type]
+    return np.repeat(each * side, tokens_per_side**2)
+
+
 def scales_of(grid: object) -> NDArray[np.int64] | None:
     """(N,): the scale of each region of a grid; None where all are at full resolution."""
     return getattr(grid, "scales", None)
@@ -185,17 +198,15 @@ def _shape(fine: RegionGrid, scale: int) -> tuple[int, int]:
     return -(-fine.rows // scale), -(-fine.columns // scale)
 
 
-def _any_wanted(fine: RegionGrid, scale: int) -> NDArray[np.bool_]:
+def wanted_at(fine: RegionGrid, scale: int) -> NDArray[np.bool_]:
     """(rows, columns) of that scale: which regions hold a fine one that is wanted."""
     rows, columns = _shape(fine, scale)
     if fine.mask is None:
         return np.ones((rows, columns), dtype=bool)
-    blocks = _in_blocks(fine.mask, scale, False)
-    wanted: NDArray[np.bool_] = blocks.any(axis=(1, 3))
-    return wanted
+    return np.asarray(in_blocks(fine.mask, scale, False).any(axis=(1, 3)))
 
 
-def _in_blocks(values: NDArray, scale: int, filling: object) -> NDArray:
+def in_blocks(values: NDArray, scale: int, filling: object) -> NDArray:
     """(rows, columns) of the fine grid -> (rows, scale, columns, scale) of a coarser one."""
     rows, columns = (-(-side // scale) for side in values.shape)
     whole = np.full((rows * scale, columns * scale), filling, dtype=values.dtype)
@@ -211,7 +222,7 @@ def _first_ranks(fine: RegionGrid, places: NDArray[np.int64]) -> NDArray[np.int6
     first = np.empty(len(places), dtype=np.int64)
     for scale in np.unique(places[:, 0]):
         here = places[:, 0] == scale
-        least = _in_blocks(ranks, int(scale), len(cells)).min(axis=(1, 3))
+        least = in_blocks(ranks, int(scale), len(cells)).min(axis=(1, 3))
         first[here] = least[places[here, 1], places[here, 2]]
     return first
 

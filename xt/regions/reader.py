@@ -276,7 +276,7 @@ class TensorRegions:
         """The images at a region's scale, and where the region with its halo begins in them."""
         scale = region.height // self._region_size
         if scale not in self._shrunk:
-            self._shrunk[scale] = _mean_of_blocks(self._shrunk[1], scale)
+            self._shrunk[scale] = mean_of_blocks(self._shrunk[1], scale)
         return self._shrunk[scale], region.y // scale - self._halo, region.x // scale - self._halo
 
     def _window(self, image: int, region: Region) -> Tensor:
@@ -297,8 +297,8 @@ class TensorRegions:
         return min(batch * self._region_batch, len(self._regions))
 
 
-def _mean_of_blocks(images: Tensor, side: int) -> Tensor:
-    """(B, C, H, W) at 1/side, each pixel the mean of those that are there of its block, in the images' own type."""
+def mean_of_blocks(images: Tensor, side: int) -> Tensor:
+    """(..., H, W) at 1/side, each pixel the mean of those that are there of its block, in the images' own type."""
     means = F.avg_pool2d(
         images if images.is_floating_point() else images.float(),
         side,

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xt.output import atomic_path, write_atomically
+from xt.regions.pyramid_grid import token_sizes
 from xt.regions.scattered import Regions
 
 
@@ -32,14 +33,19 @@ def write_features(
         name: of the image.
         encoder: what made them.
         step: (y, x), pixels of level 0 that one of the grid's spans.
-        more: further datasets, by name.
+        more: further datasets, by name; where tokens differ in size, there is one more, `patch_sizes_level0`, and what
+            the attributes say is the smallest.
     Raises:
         OutputError: it could not be written; nothing half-written stays.
     """
     import h5py
 
-    side = grid.region_size / tokens_per_side
-    corners = (grid.token_positions(tokens_per_side) - side / 2) * np.asarray(step)
+    sides = token_sizes(grid, tokens_per_side)
+    side = float(sides.min())
+    corners = (grid.token_positions(tokens_per_side) - sides[:, None] / 2) * np.asarray(step)
+    if side < sides.max():
+        # TRIDENT knows patches of one size alone.
+        more = {**(more or {}), "patch_sizes_level0": sides * step[1]}
     said = {
         "patch_size": side,
         "patch_size_level0": side * step[1],
@@ -99,10 +105,11 @@ def write_token_relevance(
     Raises:
         OutputError: it could not be written.
     """
-    side = grid.region_size / tokens_per_side
-    corners = grid.token_positions(tokens_per_side) - side / 2
+    sides = token_sizes(grid, tokens_per_side)
+    corners = grid.token_positions(tokens_per_side) - sides[:, None] / 2
     rows = [
-        f"{x:.9g},{y:.9g},{side:.9g},{weight:.6g}" for (y, x), weight in zip(corners, weights, strict=True)
+        f"{x:.9g},{y:.9g},{side:.9g},{weight:.6g}"
+        for (y, x), side, weight in zip(corners, sides, weights, strict=True)
     ]
     write_atomically(destination, "\n".join(["x,y,side,relevance", *rows]) + "\n")
     return Path(destination)

@@ -16,6 +16,7 @@ from xt.errors import ConfigError
 from xt.images import LargeImage, open_image
 from xt.prediction.trained import load, model_source, run_of
 from xt.regions.grid import Region, RegionGrid
+from xt.regions.scattered import PixelRegions
 from xt.results.shown import ShownObjects, relevance_in_memory
 from xt.viewer.labelled import Labels, read_labels
 from xt.viewer.layers import Layer
@@ -208,7 +209,7 @@ class LiveModel:
         assert kind is not None, "a task about places has results"
         results = kind(model, DenseOptions(least_score=self.config.chosen_least_score))
         read = model.as_read(part)
-        grid = model.grid(read.image)
+        grid = model.fine_grid(read.image)
         settings = replace(
             trained.streaming,
             keep="none",
@@ -251,16 +252,19 @@ def cut_window(image: LargeImage, window: Window) -> Window:
     return top, left, rows, columns
 
 
-def grid_layer(grid: RegionGrid, step: tuple[float, float]) -> Layer:
-    """The regions of a grid as boxes in pixels of the file, of two classes."""
+def grid_layer(grid: PixelRegions, step: tuple[float, float]) -> Layer:
+    """The regions of a grid as boxes in pixels of the file, of two classes; those that are read each at its scale."""
     import shapely
 
-    rows, columns = np.indices((grid.rows, grid.columns)).reshape(2, -1)
+    fine = grid if isinstance(grid, RegionGrid) else grid.fine
     size = grid.region_size
-    y0, x0 = rows * size * step[0], columns * size * step[1]
-    y1 = np.minimum((rows + 1) * size, grid.height) * step[0]
-    x1 = np.minimum((columns + 1) * size, grid.width) * step[1]
-    kept = np.ones(len(rows), bool) if grid.mask is None else grid.mask[rows, columns]
+    skipped = np.empty((0, 4)) if fine.mask is None else np.argwhere(~fine.mask) @ np.eye(2, 4) * size
+    skipped[:, 2:] = size
+    boxes = np.concatenate([np.array(list(grid), dtype=float).reshape(-1, 4), skipped])
+    y0, x0 = boxes[:, 0] * step[0], boxes[:, 1] * step[1]
+    y1 = np.minimum(boxes[:, 0] + boxes[:, 2], grid.height) * step[0]
+    x1 = np.minimum(boxes[:, 1] + boxes[:, 3], grid.width) * step[1]
+    kept = np.arange(len(boxes)) < len(grid)
     return ObjectLayer(
         ShownObjects(
             name=GRID, title="regions", class_names=("read", "skipped"), colours=(_USED, _SKIPPED), kind="boxes",

@@ -1,0 +1,185 @@
+"""Regions chosen: what is looked at, told apart by scale, with the gradients of one ordinary graph."""
+
+import numpy as np
+import pytest
+import torch
+
+import xt
+from tests.small_model import small_model
+from xt.context_encoders import CONTEXT_ENCODERS
+from xt.errors import ConfigError
+from xt.images import LargeImage, open_image
+from xt.model.choices import REGION_CHOICES
+from xt.model.files import load_model
+from xt.model.xt import XT
+from xt.regions.choice import RegionChoice
+from xt.regions.grid import RegionGrid
+from xt.regions.pyramid_grid import PyramidGrid
+
+
+def images() -> list[LargeImage]:
+    """Plain but for one corner each."""
+    found = []
+    for seed, shape in enumerate(((512, 300), (270, 400))):
+        array = np.full((*shape, 3), 90, np.uint8)
+        array[40 + seed : 100, 70:140] = np.random.default_rng(seed).integers(0, 256, (60 - seed, 70, 3))
+        found.append(open_image(array))
+    return found
+
+
+def choosing(**settings: object) -> XT:
+    options = {"regions": "by_content", "regions_options": {"budget": 0.5}, "dim": 32}
+    model = small_model(context="full", context_options={"depth": 1}, **(options | settings))
+    if model.which_scale is not None:
+        torch.nn.init.normal_(model.which_scale.weight)
+    return model
+
+
+def unstreamed(model: XT, seen: list[LargeImage]) -> torch.Tensor:
+    """The same by hand, image by image and region by region, in one ordinary graph."""
+    rows = []
+    for image in seen:
+        grid, size = model.grid(image), model.region_encoder.region_size
+        tokens = []
+        for region in grid:
+            scale = region.height // size
+            pixels = image.read(region.y, region.x, region.height, region.width)
+            inside = np.zeros(pixels.shape[:2], bool)
+            inside[: image.shape[0] - region.y, : image.shape[1] - region.x] = True
+            blocks = pixels.reshape(size, scale, size, scale, 3).astype(float)
+            there = inside.reshape(size, scale, size, scale)[..., None]
+            count = there.sum(axis=(1, 3))
+            means = np.rint((blocks * there).sum(axis=(1, 3)) / np.maximum(count, 1)).astype(np.uint8)
+            batch = torch.from_numpy(means.transpose(2, 0, 1))[None]
+            valid = torch.from_numpy(np.broadcast_to(count > 0, means.shape).transpose(2, 0, 1).copy())[None]
+            (token,) = model.region_encoder(batch, valid)
+            if scale > 1:
+                token = token + model.which_scale.weight[scale.bit_length() - 2]
+            tokens.append(token)
+        positions = torch.from_numpy(grid.token_positions(model.tokens_per_side))
+        mixed = model.context_encoder(torch.cat(tokens)[None], positions[None])
+        rows.append(model.head(mixed)[0])
+    return torch.cat(rows)
+
+
+def gradients(model: XT, logits: torch.Tensor) -> dict[str, torch.Tensor]:
+    model.zero_grad()
+    logits.square().sum().backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("keep_coarse", [False, True])
+def test_streamed_gradients_of_what_was_chosen_are_those_of_one_graph(keep_coarse):
+    model = choosing(regions_options={"budget": 0.5, "keep_coarse": keep_coarse}).double()
+    seen = images()
+    grids = [model.grid(image) for image in seen]
+    assert all(len(set(grid.scales)) == 3 for grid in grids)
+    assert [grid.is_partition for grid in grids] == [not keep_coarse] * 2
+    expected = unstreamed(model, seen)
+    wanted = gradients(model, expected)
+    logits = model(seen, region_batch=3)
+    torch.testing.assert_close(logits, expected, rtol=1e-9, atol=1e-12)
+    found = gradients(model, logits)
+    assert found.keys() == wanted.keys() == dict(model.named_parameters()).keys()
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-12)
+    assert wanted["which_scale.weight"].abs().min() > 0
+
+
+@pytest.mark.parametrize("context", sorted(CONTEXT_ENCODERS))
+def test_every_context_encoder_is_told_the_scale(context):
+    model = small_model(context=context, regions="by_content", regions_options={"budget": 0.5}).eval()
+    image = images()[0]
+    with torch.no_grad():
+        before = model(image)
+        model.which_scale.weight += torch.randn(model.which_scale.weight.shape)
+        assert not torch.allclose(model(image), before)
+
+
+def test_at_full_resolution_nothing_is_added():
+    plain, told = small_model(), small_model(levels=3)
+    assert plain.which_scale is None
+    assert told.which_scale.weight.shape == (2, 32)
+    torch.nn.init.normal_(told.which_scale.weight)
+    seen = images()
+    assert torch.equal(plain(seen), told(seen))
+    assert isinstance(plain.grid(seen[0]), RegionGrid)
+
+
+def test_with_everything_opened_the_answer_is_that_of_all(recwarn):
+    everything = choosing(regions_options={"tolerance": 0.0}, order="hilbert")
+    array = np.random.default_rng(0).integers(0, 256, (300, 290, 3), dtype=np.uint8)
+    plain = small_model(context="full", context_options={"depth": 1}, order="hilbert")
+    plain.load_state_dict(
+        {name: value for name, value in everything.state_dict().items() if "which_scale" not in name}
+    )
+    assert torch.equal(everything(open_image(array)), plain(open_image(array)))
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_a_tensor_is_chosen_from_as_an_image_is(batch):
+    model = choosing().eval()
+    arrays = np.stack([images()[0].read(0, 0, 512, 300)] * batch)
+    with torch.no_grad():
+        found = model(torch.from_numpy(arrays).permute(0, 3, 1, 2))
+        torch.testing.assert_close(found, model([open_image(array) for array in arrays]))
+
+
+def test_a_file_says_how_regions_are_chosen_and_files_of_before_load(tmp_path):
+    model = choosing(levels=2)
+    model.save(tmp_path / "model.safetensors")
+    again = load_model(tmp_path / "model.safetensors")
+    assert (again.config.regions, again.config.levels) == ("by_content", 2)
+    assert again.config.regions_options == {"budget": 0.5}
+    image = images()[0]
+    assert torch.equal(again.eval()(image), model.eval()(image))
+    assert max(again.grid(image).scales) == 2
+
+
+def test_one_s_own_choice_comes_in_by_a_name(monkeypatch):
+    from xt import registry
+
+    monkeypatch.setattr(registry, "_registered", {group: {} for group in registry.KINDS})
+
+    @xt.register("region_choices", "coarse")
+    class Coarse(RegionChoice):
+        def __init__(self, levels: int = 2) -> None:
+            super().__init__(levels)
+
+        def first(self, image, fine):
+            return PyramidGrid.coarsest(fine, self.levels)
+
+    assert "coarse" in REGION_CHOICES
+    model = small_model(regions="coarse")
+    assert len(model.grid(images()[0])) == 4 * 3
+    assert model(images()).shape == (2, 3)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"regions": "by_contents"}, "unknown choice of regions 'by_contents'.*did you mean 'by_content'"),
+        ({"regions": "all", "regions_options": {"budget": 0.2}}, "'all' has no option 'budget'"),
+        ({"regions": "by_content", "regions_options": {"budget": 0}}, "above 0 and at most 1.*got 0"),
+        ({"regions": "by_content", "regions_options": {"budget": 2.5}}, "whole number.*got 2.5"),
+        ({"regions": "by_content", "regions_options": {"budget": -3}}, "got -3"),
+        ({"regions": "by_content", "regions_options": {"budget": float("nan")}}, "got nan"),
+        (
+            {"regions": "by_content", "regions_options": {"tolerance": -1.0}},
+            "tolerance is at least 0, got -1",
+        ),
+        ({"regions": "by_content", "regions_options": {"budget": "much"}}, "budget"),
+        ({"regions": "by_content", "regions_options": {"levels": 3}}, "follows from the model's settings"),
+        ({"regions": "by_content", "levels": 0}, "levels must be 1 to 12, got 0"),
+        ({"regions": "by_content", "levels": 13}, "levels must be at most 12, got 13"),
+        ({"regions": "by_content", "image_size": 224}, "leave one of the two out"),
+        ({"regions": "by_content", "head": "segmentation"}, "answers about every place: leave model.regions"),
+        (
+            {"levels": 2, "head": "points", "class_names": None},
+            "answers about every place: leave model.regions",
+        ),
+    ],
+)
+def test_odd_choices_are_refused(settings, message):
+    with pytest.raises(ConfigError, match=message):
+        small_model(**settings)

@@ -1,0 +1,29 @@
+"""How regions are chosen, by name."""
+
+from typing import Any
+
+from xt.regions.by_content import ByContent
+from xt.regions.choice import AllRegions, RegionChoice
+from xt.registry import Registry, create, subclass_of
+
+REGION_CHOICES: Registry[type[RegionChoice]] = Registry(
+    "region_choices",
+    {"all": AllRegions, "by_content": ByContent},
+    subclass_of(RegionChoice, "choice of regions"),
+)
+
+
+def create_region_choice(name: str, levels: int | None = None, **options: Any) -> RegionChoice:
+    """Make a choice of regions by name.
+
+    Args:
+        name: a key of `REGION_CHOICES`.
+        levels: of the pyramid; None for the choice's own number.
+        options: of the class, such as `budget`.
+
+    Raises:
+        ConfigError: the name or an option is unknown, or a value does not fit.
+    """
+    if levels is not None:
+        options = {**options, "levels": levels}
+    return create(REGION_CHOICES, name, **options)

@@ -1,0 +1,155 @@
+"""Regions chosen by what a coarse look at the image shows: finely where there is much, coarsely where there is little.
+
+Nothing is trained. Content is the energy of the gradient of an overview; a region's gain of being seen finer is its
+content times its scale squared, which is how much of a smooth image is lost by seeing it coarsely. Those of the largest
+gain are opened, into four of half the scale, until the budget is used up.
+"""
+
+import warnings
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xt.errors import ConfigError, DataWarning
+from xt.images.resampled import shrunk
+from xt.regions.choice import RegionChoice, regions_within
+from xt.regions.grid import RegionGrid
+from xt.regions.pyramid_grid import PyramidGrid, in_blocks, wanted_at
+
+if TYPE_CHECKING:
+    from xt.images import LargeImage
+
+# Pixels a side of a region that its content is told from, at least.
+_PIXELS = 16
+# Of the overview, at a time.
+_STRIPE_BYTES = 32 * 2**20
+
+
+class ByContent(RegionChoice):
+    """Fine regions where the image has structure, coarse ones where it is plain.
+
+    Args:
+        levels: see `RegionChoice`.
+        budget: of regions, see `regions_within`; None for a quarter of them, and for any number with a tolerance.
+        tolerance: regions stay coarse in which no fine one has more than so many times the image's mean content;
+            None for as many as the budget allows.
+        keep_coarse: regions that are opened stay in the sequence, too: it is a pyramid, and not a partition.
+
+    Raises:
+        ConfigError: a number is out of range.
+    """
+
+    looks = True
+
+    def __init__(
+        self,
+        levels: int = 3,
+        budget: float | None = None,
+        tolerance: float | None = None,
+        keep_coarse: bool = False,
+    ) -> None:
+        super().__init__(levels)
+        if budget is None and tolerance is None:
+            budget = 0.25
+        if budget is not None:
+            regions_within(budget, RegionGrid(height=1, width=1, region_size=1))
+        if tolerance is not None and not 0 <= tolerance < np.inf:
+            raise ConfigError(f"a tolerance is at least 0, got {tolerance}")
+        self.budget = budget
+        self.tolerance = tolerance
+        self.keep_coarse = keep_coarse
+
+    def most(self, fine: RegionGrid) -> int:
+        return len(fine) if self.budget is None else regions_within(self.budget, fine)
+
+    def first(self, image: "LargeImage | None", fine: RegionGrid) -> PyramidGrid:
+        assert image is not None, "it looks"
+        coarsest = PyramidGrid.coarsest(fine, self.levels)
+        content = content_of(image, fine)
+        places, more, peak = _by_gain(fine, content, self.levels, self.keep_coarse)
+        number = len(places)
+        if self.budget is not None:
+            most = regions_within(self.budget, fine)
+            if len(coarsest) > most:
+                warnings.warn(
+                    f"{image.name}: the coarsest of {self.levels} levels has {len(coarsest)} regions, more than the "
+                    f"budget of {most}: all of them are looked at; take more levels, or a larger budget",
+                    DataWarning,
+                    stacklevel=2,
+                )
+            number = int(np.searchsorted(len(coarsest) + np.cumsum(more), most, side="right"))
+        places, peak = places[:number], peak[:number]
+        if self.tolerance is not None:
+            wanted = wanted_at(fine, 1)
+            places = places[peak > self.tolerance * content[wanted].mean()]
+        return coarsest.with_opened(places, self.keep_coarse)
+
+
+def content_of(image: "LargeImage", fine: RegionGrid) -> NDArray[np.float64]:
+    """(rows, columns) of the grid: energy of the gradient in each region, of what is data and in the image's own unit.
+
+    It is told from an overview in which a region has at least 16 pixels a side, or all of them where they are no even
+    number; in memory is a stripe of it at most.
+    """
+    scale = 1
+    while fine.region_size % (2 * scale) == 0 and fine.region_size // (2 * scale) >= _PIXELS:
+        scale *= 2
+    view, side = shrunk(image, scale), fine.region_size // scale
+    row_bytes = 8 * view.channels * side * view.shape[1]
+    rows = max(1, _STRIPE_BYTES // row_bytes)
+    stripes = []
+    for row in range(0, fine.rows, rows):
+        height = min(rows, fine.rows - row) * side
+        # One pixel more below and right, for the gradient across the border.
+        pixels, usable = view.read_usable(row * side, 0, height + 1, fine.columns * side + 1)
+        stripes.append(_energy(pixels, usable).reshape(-1, side, fine.columns, side).sum(axis=(1, 3)))
+    return np.concatenate(stripes)
+
+
+def _energy(pixels: np.ndarray, usable: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(height + 1, width + 1, channels) -> (height, width): squared differences to the pixels below and right of each,
+    where both are there; the mean over the channels."""
+    if not usable.all():
+        usable = usable & (np.isfinite(pixels) if pixels.dtype.kind == "f" else True)
+    values = np.where(usable, pixels, 0).astype(np.float32)
+    down = np.where(usable[1:] & usable[:-1], np.diff(values, axis=0), 0)[:, :-1]
+    across = np.where(usable[:, 1:] & usable[:, :-1], np.diff(values, axis=1), 0)[:-1]
+    energy: NDArray[np.float64] = (down.astype(np.float64) ** 2 + across.astype(np.float64) ** 2).mean(axis=2)
+    return energy
+
+
+def _by_gain(
+    fine: RegionGrid, content: NDArray[np.float64], levels: int, keep_coarse: bool
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
+    """All regions that can be opened, those of the largest gain first, each behind the one that it lies in.
+
+    Returns:
+        (N, 3) scale, row and column; (N,) how many regions more there are with each opened; and (N,) the largest
+        content of a fine region in each.
+    """
+    content = np.where(wanted_at(fine, 1), content, 0)
+    coarsest = int(PyramidGrid.coarsest(fine, levels).scales[0]) if len(fine) else 1
+    parts: list[tuple[NDArray, ...]] = [
+        (np.empty((0, 3), np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0))
+    ]
+    scale = coarsest
+    while scale > 1:
+        wanted = wanted_at(fine, scale)
+        below = in_blocks(wanted_at(fine, scale // 2), 2, False).sum(axis=(1, 3))[wanted]
+        blocks = in_blocks(content, scale, 0.0)
+        parts.append(
+            (
+                np.insert(np.argwhere(wanted), 0, scale, axis=1),
+                below - (not keep_coarse),
+                # A region's gain is at least four times that of one in it, so it comes before that, or with it at 0.
+                blocks.sum(axis=(1, 3))[wanted] * scale**2,
+                blocks.max(axis=(1, 3))[wanted],
+            )
+        )
+        scale //= 2
+    places, more, gain, peak = (np.concatenate(part) for part in zip(*parts, strict=True))
+    sequence = np.lexsort((-places[:, 0], -gain))
+    # Where there is nothing to be seen, nothing is opened, whatever the budget.
+    sequence = sequence[gain[sequence] > 0]
+    return places[sequence], more[sequence], peak[sequence]

@@ -1,0 +1,64 @@
+"""Which regions of an image are looked at, and at which scale: the interface, and all of them at full resolution."""
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING
+
+from xt.errors import ConfigError
+from xt.regions.grid import RegionGrid
+from xt.regions.scattered import PixelRegions
+
+if TYPE_CHECKING:
+    from xt.images import LargeImage
+
+MOST_LEVELS = 12
+
+
+class RegionChoice(ABC):
+    """How regions are chosen. What a subclass takes besides `levels` are its options (`model.regions_options`).
+
+    Attributes:
+        levels: of the pyramid that regions may come from, each half as fine as the one before; 1 for full resolution
+            alone.
+        looks: whether it looks at pixels.
+    """
+
+    looks = False
+
+    def __init__(self, levels: int = 1) -> None:
+        if not 1 <= levels <= MOST_LEVELS:
+            raise ConfigError(f"levels must be 1 to {MOST_LEVELS}, got {levels}")
+        self.levels = levels
+
+    @abstractmethod
+    def first(self, image: "LargeImage | None", fine: RegionGrid) -> PixelRegions:
+        """The regions that are looked at before anything is known from a model.
+
+        Args:
+            image: None where nobody asks for its pixels, see `looks`.
+            fine: all that hold anything that is wanted (foreground), at full resolution.
+        """
+
+    def most(self, fine: RegionGrid) -> int:
+        """How many regions it looks at, at most."""
+        return len(fine)
+
+
+class AllRegions(RegionChoice):
+    """Everything, at full resolution."""
+
+    def first(self, image: "LargeImage | None", fine: RegionGrid) -> RegionGrid:
+        return fine
+
+
+def regions_within(budget: float, fine: RegionGrid) -> int:
+    """How many regions a budget allows: up to 1 it is a share of all that are wanted, above 1 a number.
+
+    Raises:
+        ConfigError: it is not positive, or no whole number above 1.
+    """
+    if not budget > 0 or (budget > 1 and budget != int(budget)):
+        raise ConfigError(
+            "a budget is a share of the regions, above 0 and at most 1, or a whole number of them above 1; got "
+            f"{budget}"
+        )
+    return min(len(fine), int(budget) if budget > 1 else max(1, round(budget * len(fine))))
