@@ -9,6 +9,7 @@ from tests.small_model import small_model
 from xt.context_encoders import CONTEXT_ENCODERS
 from xt.errors import ConfigError
 from xt.images import LargeImage, open_image
+from xt.model.by_model import ByModel, Scorer, opened
 from xt.model.choices import REGION_CHOICES
 from xt.model.files import load_model
 from xt.model.xt import XT
@@ -183,3 +184,87 @@ def test_one_s_own_choice_comes_in_by_a_name(monkeypatch):
 def test_odd_choices_are_refused(settings, message):
     with pytest.raises(ConfigError, match=message):
         small_model(**settings)
+
+
+def by_model(**settings: object) -> XT:
+    return choosing(**({"regions": "by_model", "regions_options": {"budget": 0.4, "noise": 0.0}} | settings))
+
+
+def test_of_the_model_s_own_choice_gradients_are_those_of_one_graph():
+    model = by_model().double()
+    seen = images()
+    logits = model(seen, region_batch=3)
+    grids = model.tokens(seen).grids
+    assert all(set(grid.scales) == {1, 2, 4} for grid in grids)
+    found = gradients(model, logits)
+    # The same regions, by hand.
+    scorer, model.scorer = model.scorer, None
+    model.grid = lambda image: grids[seen.index(image)]  # type: ignore[method-assign]
+    expected = unstreamed(model, seen)
+    torch.testing.assert_close(logits, expected, rtol=1e-9, atol=1e-12)
+    wanted = gradients(model, expected)
+    own = {name for name in found if name.startswith("scorer.")}
+    assert own == {f"scorer.{name}" for name, _ in scorer.named_parameters()}
+    assert found.keys() - own == wanted.keys()
+    for name, gradient in wanted.items():
+        torch.testing.assert_close(found[name], gradient, rtol=1e-9, atol=1e-12)
+    assert max(found[name].abs().max() for name in own) > 0
+
+
+@pytest.mark.parametrize("budget", [0.1, 0.3, 1.0, 9])
+def test_a_model_keeps_its_budget_and_opens_what_lies_in_what_it_saw(budget):
+    model = by_model(regions_options={"budget": budget}).train()
+    for image, grid in zip(images(), model.tokens(images()).grids, strict=True):
+        fine, coarsest = model.fine_grid(image), model.grid(image)
+        assert len(grid) <= model.reading.choice.most(fine)
+        assert {*map(tuple, grid.places)} >= {*map(tuple, coarsest.places)}
+        for scale, row, column in grid.places:
+            assert scale == 4 or (2 * scale, row // 2, column // 2) in {*map(tuple, grid.places)}
+
+
+def test_noise_opens_others_in_training_alone():
+    model, image = by_model(regions_options={"budget": 0.3, "noise": 5.0}), images()[0]
+    torch.manual_seed(1)
+
+    def places():
+        return {tuple(model.tokens(image).grids[0].places.ravel()) for _ in range(4)}
+
+    assert len(places()) > 1
+    model.eval()
+    assert len(places()) == 1
+
+
+def test_a_scorer_learns_to_open_where_the_answer_lies():
+    """Which of the coarse regions is worth a look is seen in them; what the answer is only in the fine ones."""
+    torch.manual_seed(0)
+    tokens = 16
+    scorer, read = Scorer(8), torch.nn.Linear(8, 2)
+    choice = ByModel(levels=2, budget=0.35)
+    fine = RegionGrid(height=8, width=8, region_size=1)
+    optimiser = torch.optim.Adam([*scorer.parameters(), *read.parameters()], 0.03)
+    hits = []
+    for step in range(150):
+        grid = PyramidGrid.coarsest(fine, 2)
+        where, label = int(torch.randint(tokens, ())), int(torch.randint(2, ()))
+        coarse = 0.1 * torch.randn(tokens, 1, 8)
+        coarse[where, 0, 0] += 1
+
+        def encode(grids, where=where, grid=grid, label=label):
+            (finer,) = grids
+            inside = (finer.places[:, 1:] // 2 == grid.places[where, 1:]).all(axis=1)
+            found = 0.1 * torch.randn(len(finer), 1, 8)
+            found[torch.from_numpy(inside), 0, 1] += 1 if label else -1
+            return found
+
+        scorer.train(step < 120)
+        seen, (opened_grid,) = opened(choice, scorer, coarse, [grid], encode)
+        finest = opened_grid.places[opened_grid.scales == 1]
+        hits.append(bool((finest[:, 1:] // 2 == grid.places[where, 1:]).all(axis=1).any()))
+        loss = torch.nn.functional.cross_entropy(
+            read(seen.mean(dim=(0, 1)) * 16)[None], torch.tensor([label])
+        )
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    # Of 16 regions one is opened: by chance in a sixteenth of the cases.
+    assert np.mean(hits[120:]) > 0.9

@@ -10,6 +10,7 @@ from xt.context_encoders import ContextEncoder, NoContext, create_context_encode
 from xt.errors import ConfigError
 from xt.heads import FeatureGeometry, create_head
 from xt.heads.dense import as_dense
+from xt.model.by_model import Scorer
 from xt.model.cases import WhichImage
 from xt.model.choices import create_region_choice
 from xt.model.config import ModelConfig
@@ -93,6 +94,7 @@ def build_model(config: ModelConfig, network: nn.Module | None = None) -> XT:
         which_image=which_image,
         thumbnail=Thumbnail(config.dim) if config.thumbnail else None,
         which_scale=which_scale,
+        scorer=Scorer(config.dim) if choice.asks_model else None,
         config=as_made,
     )
 

@@ -2,13 +2,14 @@
 
 from typing import Any
 
+from xt.model.by_model import ByModel
 from xt.regions.by_content import ByContent
 from xt.regions.choice import AllRegions, RegionChoice
 from xt.registry import Registry, create, subclass_of
 
 REGION_CHOICES: Registry[type[RegionChoice]] = Registry(
     "region_choices",
-    {"all": AllRegions, "by_content": ByContent},
+    {"all": AllRegions, "by_content": ByContent, "by_model": ByModel},
     subclass_of(RegionChoice, "choice of regions"),
 )
 

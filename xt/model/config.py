@@ -71,7 +71,8 @@ class ModelConfig:
             with colour (slides).
         regions: how it is chosen which of them are looked at, and at which scale, a key of
             `xt.model.choices.REGION_CHOICES`: "all" at full resolution; "by_content", finely where the image has
-            structure and coarsely where it is plain.
+            structure and coarsely where it is plain; "by_model", where a scorer that learns with the model asks to see
+            more.
         levels: of the pyramid that regions are taken from, each half as fine as the one before, with a learned vector
             for each but the finest; None for 1 where all are looked at, else for the choice's own number.
         regions_options: of the choice's class, such as {"budget": 0.2}.

@@ -16,6 +16,7 @@ from xt.images import LargeImage, open_image
 from xt.images.photo import squares
 from xt.images.resolution import AsRead
 from xt.model.base_weights import Base, without_base
+from xt.model.by_model import ByModel, Scorer, opened
 from xt.model.cases import Case, WhichImage, counts_of, each_image
 from xt.model.config import ModelConfig
 from xt.model.dense import DecodedRegions, DensePass, OnPredictions
@@ -70,12 +71,14 @@ class Tokens(NamedTuple):
         positions: (B, L, 2), as of `Relevance`.
         mask: likewise.
         thumbnail: likewise.
+        grids: the regions of each image that were looked at.
     """
 
     values: Tensor
     positions: Tensor
     mask: Tensor | None
-    thumbnail: Tensor | None = None
+    thumbnail: Tensor | None
+    grids: Sequence[Regions]
 
 
 class XT(nn.Module):
@@ -89,6 +92,7 @@ class XT(nn.Module):
         which_image: what tells the images of a case apart; None of a model of one image at a time.
         thumbnail: what makes the whole image heard, in one region's size; None of a model that does not look at it.
         which_scale: what tells coarse regions from fine ones; None of a model of full resolution alone.
+        scorer: what asks for regions to be seen finer, where `reading.choice` is of a model.
         config: what all of these were made from, which is saved with the weights; None if nothing describes them.
     """
 
@@ -102,6 +106,7 @@ class XT(nn.Module):
         which_image: WhichImage | None = None,
         thumbnail: Thumbnail | None = None,
         which_scale: WhichScale | None = None,
+        scorer: Scorer | None = None,
         config: ModelConfig | None = None,
     ) -> None:
         super().__init__()
@@ -111,6 +116,7 @@ class XT(nn.Module):
         self.which_image = which_image
         self.thumbnail = thumbnail
         self.which_scale = which_scale
+        self.scorer = scorer
         self.reading = reading or ImageReading()
         self._config = config
         self.base: Base | None = None
@@ -262,11 +268,11 @@ class XT(nn.Module):
             "region_parallel": region_parallel,
         }
         if self.image_head.ties_images and torch.is_grad_enabled() and not return_relevance:
-            regions = self._region_tokens(images, grids, streaming)
+            regions, _ = self._region_tokens(images, grids, streaming)
             return answer_each(self.context_encoder, self.image_head, *regions, self.tokens_per_side)
         tokens = self.tokens(images, grids=grids, **streaming)
         logits, weights = self.head(tokens.values, tokens.mask)
-        return (logits, Relevance(weights, *tokens[1:])) if return_relevance else logits
+        return (logits, Relevance(weights, *tokens[1:4])) if return_relevance else logits
 
     def tokens(
         self,
@@ -276,13 +282,13 @@ class XT(nn.Module):
         **streaming: Any,
     ) -> Tokens:
         """What the head answers from: all tokens of whole images behind the context encoder; args as of `forward`."""
-        tokens, grids, counts = self._region_tokens(images, grids, streaming)
+        (tokens, grids, counts), seen = self._region_tokens(images, grids, streaming)
         sequences, positions, mask = as_sequences(tokens, grids, self.tokens_per_side, counts)
         mixed = with_room(self.context_encoder, sequences, positions, mask)
         if self.thumbnail is None or counts is None:
-            return Tokens(mixed, positions, mask)
+            return Tokens(mixed, positions, mask, None, seen)
         side = self.thumbnail_tokens
-        return Tokens(mixed, positions, mask, where_thumbnails_are(grids, counts, side, mixed.device))
+        return Tokens(mixed, positions, mask, where_thumbnails_are(grids, counts, side, mixed.device), seen)
 
     def loss(
         self,
@@ -384,14 +390,22 @@ class XT(nn.Module):
 
     def _region_tokens(
         self, images: Any, grids: Sequence[Regions] | None, streaming: Mapping[str, Any]
-    ) -> tuple[Tensor, Sequence[Regions], Sequence[int] | None]:
+    ) -> tuple[tuple[Tensor, Sequence[Regions], Sequence[int] | None], Sequence[Regions]]:
         """(regions, N, D) tokens before the context encoder; the grid of each image; how many images each answer is
-        about, None for one. Thumbnails are images, too."""
+        about, None for one. Thumbnails are images, too. With the grids of the images alone."""
         counts = counts_of(images, self.which_image is not None)
         images, grids = self._prepare(each_image(images), grids)
         settings = self._streaming(**streaming)
-        tokens = self._told_apart(self._encode(images, grids, settings), grids, counts)
-        return self.behind_thumbnails(tokens, images, grids, counts, settings)
+
+        def encode(wanted: Sequence[Regions]) -> Tensor:
+            return self._told_apart(self._encode(images, wanted, settings), wanted, counts)
+
+        tokens = encode(grids)
+        choice = self.reading.choice
+        if self.scorer is not None and isinstance(choice, ByModel):
+            tokens, grids = opened(choice, self.scorer, tokens, grids, encode)
+            self.num_regions = sum(map(len, grids))
+        return self.behind_thumbnails(tokens, images, grids, counts, settings), grids
 
     def _told_apart(self, tokens: Tensor, grids: Sequence[Regions], counts: Sequence[int] | None) -> Tensor:
         """Tokens of images that know at which scale they were seen, and which image of their case they are of."""

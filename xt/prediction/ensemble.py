@@ -31,6 +31,11 @@ class Ensemble:
                 f"models that answer together must be of one task and know the same classes, got {len(predictors)} "
                 f"models of {len(kinds)} kinds"
             )
+        if len(predictors) > 1 and any(one.model.scorer is not None for one in predictors):
+            raise ConfigError(
+                "models that choose regions themselves look at other ones each, so that their maps cannot be put "
+                "together: predict with one of them"
+            )
         self.predictors = tuple(predictors)
         self.model = self.predictors[0].model
 

@@ -220,9 +220,10 @@ class Predictor:
             told = replace(streaming, progress=_in_regions(progress, regions, view, self.views))
             with evaluating(model, told), torch.inference_mode():
                 if view == 0:
-                    tokens, _, mask, _ = model.tokens(
+                    tokens, _, mask, _, seen = model.tokens(
                         [_together([read.image for read in reads])], grids=grids
                     )
+                    reads = [replace(read, grid=grid) for read, grid in zip(reads, seen, strict=True)]
                     logits, weights = head(tokens, mask)
                     embedding = head.embed(tokens, mask)
                     found.append(head.probabilities(logits))

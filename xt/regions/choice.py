@@ -20,9 +20,11 @@ class RegionChoice(ABC):
         levels: of the pyramid that regions may come from, each half as fine as the one before; 1 for full resolution
             alone.
         looks: whether it looks at pixels.
+        asks_model: whether a model that knows these regions' tokens chooses more.
     """
 
     looks = False
+    asks_model = False
 
     def __init__(self, levels: int = 1) -> None:
         if not 1 <= levels <= MOST_LEVELS:

@@ -103,16 +103,16 @@ class PyramidGrid:
     def with_opened(self, places: NDArray[np.int64], keep: bool = False) -> "PyramidGrid":
         """Likewise of places (M, 3), of which some may lie in others."""
         places = places[places[:, 0] > 1]
-        everything = np.unique(np.concatenate([self.places, self.below(places)]), axis=0)
+        everything = np.unique(np.concatenate([self.places, self.below(places)[0]]), axis=0)
         if not keep and len(places):
             there = np.concatenate([everything, np.unique(places, axis=0)])
             _, first, times = np.unique(there, axis=0, return_index=True, return_counts=True)
             everything = there[first[times == 1]]
         return replace(self, places=everything)
 
-    def below(self, places: NDArray[np.int64]) -> NDArray[np.int64]:
+    def below(self, places: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(M, 3): the regions of half the scale that lie in these (N, 3), where anything is wanted; one's after the
-        other's."""
+        other's. With (M,) the number of the one that each lies in."""
         corners = np.array([[0, 0], [0, 1], [1, 0], [1, 1]])
         cells = (2 * places[:, None, 1:] + corners).reshape(-1, 2)
         finer = np.column_stack([np.repeat(places[:, 0] // 2, 4), cells])
@@ -121,7 +121,7 @@ class PyramidGrid:
             wanted = wanted_at(self.fine, int(scale))
             here = (finer[:, 0] == scale) & (cells < wanted.shape).all(axis=1)
             found[here] = wanted[cells[here, 0], cells[here, 1]]
-        return finer[found]
+        return finer[found], np.repeat(np.arange(len(places)), 4)[found]
 
     def __len__(self) -> int:
         return len(self.places)
