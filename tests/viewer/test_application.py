@@ -13,6 +13,7 @@ pytest.importorskip("fastapi", reason="the viewer's packages are not installed")
 from starlette.testclient import TestClient
 
 from xt.viewer.application import application
+from xt.viewer.view import viewer_of
 from xt.viewer.viewer import Viewer
 
 SECRET = "what nobody guesses"
@@ -58,3 +59,20 @@ def test_a_value_is_what_read_gives(tmp_path):
     assert answer["values"] == [float(value) for value in open_image(values).read(5, 40, 1, 1)[0, 0]]
     assert client.get("/images/0/value", params={"y": 7, "x": 9}).json()["values"] == [None, None]
     assert client.get("/images/0/value", params={"y": 60, "x": 9}).status_code == 404
+
+
+def test_a_browser_keeps_tiles_of_this_image_only(colours):
+    client = client_of(colours, colours)
+    first, second = (client.get(f"/images/{number}").json()["made"] for number in (0, 1))
+    assert first != second
+    kept = client.get("/images/0/tiles/2/0/1", params={"made": first})
+    assert kept.headers["cache-control"] == "private, max-age=86400, immutable"
+    assert client.get("/images/0/tiles/2/0/1").headers["cache-control"] == "no-cache"
+    none = client.get("/images/0/tiles/9/0/1", params={"made": first})
+    assert "max-age" not in none.headers.get("cache-control", "")
+
+
+def test_arrays_are_viewed_by_their_names(colours):
+    viewer = viewer_of({"left": colours, "right": colours[:, :100]})
+    assert [entry.name for entry in viewer.entries] == ["left", "right"]
+    assert viewer.image(1).image.shape == (300, 100)

@@ -328,3 +328,15 @@ def test_two_images_of_one_name_have_two_files(tmp_path):
         viewer.corrections(number).add("point", "cell", [number, 5], 0)
     assert len(list(Path(tmp_path / "corrected").glob("*.geojson"))) == 2
     assert {row["image"] for row in viewer.corrected.rows()} == {"../a/scene.png", "../b/scene.png"}
+
+
+def test_corrections_of_a_mask_have_its_colours(tmp_path):
+    found = FoundAnswers(found_folder(tmp_path, "segmentation"))
+    viewer = Viewer(found.images, found=found)
+    corrections = viewer.corrections(0)
+    corrections.answer("accepted", 0)
+    viewer.corrected_now(0)
+    mask, corrected = (viewer.image(0).layer(name) for name in ("mask", "corrections"))
+    assert dict(zip(corrected.class_names, corrected.colours, strict=True)) == dict(
+        zip(mask.class_names, mask.colours, strict=True)
+    )

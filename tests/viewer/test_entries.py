@@ -4,7 +4,8 @@ import pytest
 
 pytest.importorskip("fastapi", reason="the viewer's packages are not installed")
 
-from tests.viewer.found_files import found_folder
+import xt
+from tests.viewer.found_files import answer_model, found_folder, write_scene
 from xt.errors import ConfigError
 from xt.viewer.entries import Entry, chosen_entries, next_in_doubt, sorted_entries
 from xt.viewer.found import FoundAnswers
@@ -63,3 +64,31 @@ def test_found_answers_are_compared_with_labels(tmp_path):
     viewer.answer(0, "accepted", 0)
     assert viewer.corrected.rows() == [{"image": "../scene.png", "label": said}]
     assert viewer.entries[0].done
+
+
+def test_the_answer_of_a_mask_is_what_lies_on_the_background(tmp_path):
+    found = FoundAnswers(found_folder(tmp_path, "segmentation"))
+    answer = found.of(found.images[0])
+    (entry,) = Viewer(found.images, found=found).entries
+    counts = {
+        name: int(answer.row[f"pixels({name})"]) for name in ("ship", "ice") if answer.row[f"pixels({name})"]
+    }
+    assert entry.answer == ", ".join(f"{count:,} {name}" for name, count in counts.items() if count)
+    assert "sea" not in entry.answer
+
+
+def test_the_images_of_a_case_are_opened_each_with_its_own_map(tmp_path):
+    sizes = {"one.png": (100, 130), "two.png": (140, 90), "alone.png": (80, 80)}
+    for name, (height, width) in sizes.items():
+        write_scene(tmp_path / name, height, width)
+    (tmp_path / "cases.csv").write_text("image,patient\none.png,P1\ntwo.png,P1\nalone.png,P2\n")
+    table = tmp_path / "cases.csv"
+    xt.predict(answer_model(case_images=2), table, tmp_path / "found", device="cpu", case_column="patient")
+    viewer = Viewer(FoundAnswers(tmp_path / "found").images, found=FoundAnswers(tmp_path / "found"))
+    assert [entry.name for entry in viewer.entries] == ["P1: one.png", "P1: two.png", "P2: alone.png"]
+    first, second, _ = viewer.entries
+    assert (first.answer, first.score) == (second.answer, second.score) != ("", None)
+    for number, shape in enumerate(sizes.values()):
+        image = viewer.image(number)
+        assert image.image.shape == shape
+        assert [layer["name"] for layer in image.facts()["layers"]] == ["relevance"]

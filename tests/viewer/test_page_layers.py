@@ -1,6 +1,8 @@
 """Layers on the page: each has its switch, what is drawn is what the library draws, and the legend filters it."""
 
+import itertools
 import json
+import urllib.parse
 
 import numpy as np
 import pytest
@@ -84,37 +86,51 @@ def test_objects_are_drawn_where_the_library_draws_them(points):
     until_layers(points, ["points"])
 
 
-def test_the_legend_filters_by_class_and_score_and_counts(points):
-    layer = points.viewer.image(0).layer("points")
-    box = points.page.locator("[data-layer=points]")
-    counted = "[data-layer=points] .xt-class .xt-soft"
-    points.until_texts(counted, [f"{count:,}" for count in layer.counts(EVERYTHING)])
-    before = points.screen()
-    slider = box.locator("[data-threshold=score]")
+def slide(opened: Opened, field: str, share: float) -> Filters:
+    """Move a threshold of the points to a part of its length: all filters of their layer as it is asked for then."""
+    slider = opened.page.locator(f"[data-layer=points] [data-threshold={field}]")
+    slider.scroll_into_view_if_needed()
     edges = slider.bounding_box()
-    points.page.mouse.click(edges["x"] + 0.7 * edges["width"], edges["y"] + edges["height"] / 2)
-    points.page.wait_for_function(
+    opened.page.mouse.click(edges["x"] + share * edges["width"], edges["y"] + edges["height"] / 2)
+    return until_asked_for(opened, field)
+
+
+def until_asked_for(opened: Opened, word: str) -> Filters:
+    address = (
         "document.querySelector('.xt-scene').xtScene.maps[0].tiles.shown.get('layer points').options.address"
-        ".includes('score=')"
     )
-    points.wait()
-    address = points.page.evaluate(
-        "document.querySelector('.xt-scene').xtScene.maps[0].tiles.shown.get('layer points').options.address"
-    )
-    score = float(address.split("score=")[1].split("&")[0])
-    expected = layer.counts(Filters(least_score=score))
-    points.until_texts(counted, [f"{count:,}" for count in expected])
-    assert sum(expected) < sum(layer.counts(EVERYTHING))
-    assert (points.screen() != before).any()
-    with_score = points.screen()
-    shown = next(number for number, count in enumerate(expected) if count)
-    box.locator(".xt-class").nth(shown).click()
-    points.page.wait_for_function(
-        "document.querySelector('.xt-scene').xtScene.maps[0].tiles.shown.get('layer points').options.address"
-        ".includes('classes=')"
-    )
-    points.wait()
-    assert (points.screen() != with_score).any()
+    opened.page.wait_for_function(f"{address}.includes('{word}=')")
+    opened.wait()
+    words = urllib.parse.parse_qsl(opened.page.evaluate(address).split("?")[1], keep_blank_values=True)
+    return Filters.of(dict(words))
+
+
+def test_the_legend_filters_by_class_score_and_nearness_and_counts(points):
+    layer = points.viewer.image(0).layer("points")
+
+    def counted(filters: Filters) -> list[int]:
+        """How many of each class are told once it is as many as the layer has."""
+        counts = layer.counts(filters)
+        points.until_texts("[data-layer=points] .xt-class .xt-soft", [f"{count:,}" for count in counts])
+        return counts
+
+    every = counted(EVERYTHING)
+    pictures = [points.screen()]
+    merged = slide(points, "merge", 0.6)
+    assert 30 < merged.merge < 42
+    assert sum(counted(merged)) < sum(every)
+    pictures.append(points.screen())
+    scored = slide(points, "score", 0.7)
+    assert (scored.merge, scored.least_score > 0) == (merged.merge, True)
+    counts = counted(scored)
+    assert sum(counts) < sum(every)
+    pictures.append(points.screen())
+    shown = next(number for number, count in enumerate(counts) if count)
+    points.page.locator("[data-layer=points] .xt-class").nth(shown).click()
+    assert shown not in until_asked_for(points, "classes").classes
+    pictures.append(points.screen())
+    for one, other in itertools.pairwise(pictures):
+        assert (one != other).any()
 
 
 def test_what_a_layer_says_is_told_under_the_cursor(points):

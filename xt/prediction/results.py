@@ -231,12 +231,14 @@ class FoundImage:
     """What a folder of results has of one image.
 
     Attributes:
-        image: as it was named when it was predicted.
+        image: as it was named when it was predicted; of several that have one answer, the name of the case.
+        images: the paths of these, else that of the image alone.
         row: of the table.
         files: by their endings, those that are there.
     """
 
     image: str
+    images: tuple[str, ...]
     row: Mapping[str, Any]
     files: Mapping[str, Path]
 
@@ -255,7 +257,10 @@ def read_results(folder: str | os.PathLike[str]) -> list[FoundImage]:
     for entry in record["images"].values():
         paths = {ending: placed(folder, entry["stem"], ending) for ending in entry.get("files", _FIRST_FILES)}
         there = {ending: path for ending, path in paths.items() if path.exists()}
-        found.append(FoundImage(image=entry["row"]["image"], row=entry["row"], files=there))
+        name = entry["row"]["image"]
+        case = entry.get("settings", {}).get("case")
+        images = (name,) if case is None else tuple(path for path, _ in case)
+        found.append(FoundImage(image=name, images=images, row=entry["row"], files=there))
     return found
 
 

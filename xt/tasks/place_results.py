@@ -100,6 +100,8 @@ class PlaceResults(ABC):
     """How a file's name ends, by what is in it."""
     least_score: ClassVar[float | None] = None
     """Of what is written where nobody says otherwise; None of answers without scores."""
+    background: ClassVar[int | None] = None
+    """The number of the class that lies between what is looked for; None where all classes are looked for."""
 
     def __init__(self, model: "XT", options: DenseOptions) -> None:
         self.model = model

@@ -46,6 +46,7 @@ class SegmentationResults(PlaceResults):
     """The store has for each region its bands: the class of each pixel, then the probabilities if they are wanted."""
 
     unit = "pixels"
+    background = 0
     endings: ClassVar[Mapping[str, str]] = {
         "mask": ".mask.tif",
         "probabilities": ".probabilities.tif",
@@ -190,7 +191,7 @@ def _shown_mask(mask: "LargeImage", names: Sequence[str]) -> ShownRaster:
         colours=tuple(class_colours(len(names))),
         raster=mask,
         meaning="classes",
-        clear=0,
+        clear=SegmentationResults.background,
     )
 
 

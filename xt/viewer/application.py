@@ -21,6 +21,8 @@ from xt.viewer.work import UnwantedError, Work
 
 # What no browser waits for any more (nginx's number for it).
 _GONE = 499
+# In one browser only, and without asking whether it has changed.
+_KEPT = "private, max-age=86400, immutable"
 
 
 def application(viewer: Viewer, hosts: Iterable[str] = LOOPBACK, secret: str | None = None) -> FastAPI:
@@ -67,14 +69,14 @@ def _add_images(app: FastAPI, viewer: Viewer, work: Work) -> None:
             image = viewer.image(number)
             return image.tile(zoom, y, x, image.look.changed(request.query_params, image.image.channels))
 
-        return _shown(await work.do(request, draw))
+        return _shown(await work.do(request, draw), request)
 
     @app.get("/images/{number:int}/layers/{layer}/{zoom:int}/{y:int}/{x:int}")
     async def layer_tile(request: Request, number: int, layer: str, zoom: int, y: int, x: int) -> Response:
         def draw() -> Picture:
             return viewer.image(number).layer_tile(layer, zoom, y, x, Filters.of(request.query_params))
 
-        return _shown(await work.do(request, draw))
+        return _shown(await work.do(request, draw), request)
 
     @app.get("/images/{number:int}/layers/{layer}")
     async def legend(request: Request, number: int, layer: str) -> Response:
@@ -85,7 +87,7 @@ def _add_images(app: FastAPI, viewer: Viewer, work: Work) -> None:
 
     @app.get("/images/{number:int}/thumbnail")
     async def thumbnail(request: Request, number: int) -> Response:
-        return _shown(await work.do(request, lambda: viewer.image(number).thumbnail()))
+        return _shown(await work.do(request, lambda: viewer.image(number).thumbnail()), request)
 
     @app.get("/images/{number:int}/value")
     async def value(request: Request, number: int, y: float, x: float, reach: float = 0.0) -> Response:
@@ -95,6 +97,7 @@ def _add_images(app: FastAPI, viewer: Viewer, work: Work) -> None:
         return JSONResponse(await work.do(request, tell))
 
 
-def _shown(picture: Picture) -> Response:
-    # The number of an image means another one in the next viewer on this port.
-    return Response(picture.content, media_type=picture.media_type, headers={"cache-control": "no-cache"})
+def _shown(picture: Picture, request: Request) -> Response:
+    # The number of an image means another one in the next viewer on this port; see `ViewedImage.made`.
+    kept = _KEPT if "made" in request.query_params else "no-cache"
+    return Response(picture.content, media_type=picture.media_type, headers={"cache-control": kept})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -73,10 +73,19 @@ class CorrectedFile:
         image: that the objects lie on.
         kind: of the objects: "point", "box" or "polygon"; "" where all may be drawn.
         class_names: those that are known, in their order.
+        colours: of so many classes, as whatever lies beside the corrections has them.
     """
 
-    def __init__(self, path: Path, image: LargeImage, kind: str, class_names: Sequence[str]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        image: LargeImage,
+        kind: str,
+        class_names: Sequence[str],
+        colours: Callable[[int], list[Colour]] = point_colours,
+    ) -> None:
         self.path, self.image, self.kind = path, image, kind
+        self._colours = colours
         self.class_names = list(class_names)
         self._place = place_of(image)
         self._seen: tuple[tuple[int, int, int] | None, Corrected] = None, Corrected()
@@ -141,7 +150,7 @@ class CorrectedFile:
         self._seen = _version(self.path), corrected
 
     def colours(self) -> list[Colour]:
-        return point_colours(max(len(self.class_names), 1))
+        return self._colours(max(len(self.class_names), 1))
 
     def number_of(self, name: str) -> int:
         """Of a class; one that is new gets the next."""

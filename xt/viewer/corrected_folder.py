@@ -12,6 +12,7 @@ from typing import Any
 from xt.images import LargeImage, stack_parts
 from xt.images.names import is_there
 from xt.prediction.inputs import identity, image_stem
+from xt.results.colours import point_colours
 from xt.results.writers import write_table
 from xt.tasks import TASKS, Task
 from xt.viewer.corrected_file import what_was_said
@@ -66,6 +67,7 @@ class CorrectedFolder:
             opened,
             "" if self.task is None else self.task.drawn_as,
             self.class_names,
+            colours=point_colours if self.task is None else self.task.colours,
             begin=begin,
             source=self._source(image),
             saved=self.write_table,

@@ -16,6 +16,7 @@ import numpy as np
 
 from xt.errors import ConfigError, XTError
 from xt.images import LargeImage
+from xt.results.colours import Colour, point_colours
 from xt.results.shown import ShownObjects
 from xt.viewer.corrected_file import STATES, Corrected, CorrectedFile
 from xt.viewer.drawn import Drawn, drawn_geometry, named, new_id
@@ -70,6 +71,7 @@ class Corrections:
         image: that the objects lie on.
         kind: of the objects; "" where all may be drawn.
         class_names: those that are known.
+        colours: of so many classes.
         begin: tells what they start from; asked when something is first changed.
         source: of the image, its path from the file's folder.
         saved: called after each change that the table of corrected images has to know of.
@@ -82,12 +84,13 @@ class Corrections:
         kind: str,
         class_names: Sequence[str],
         *,
+        colours: Callable[[int], list[Colour]] = point_colours,
         begin: Callable[[Filters], Begun] = lambda filters: Begun(),
         source: str = "",
         saved: Callable[[], object] = lambda: None,
     ) -> None:
         self.image, self.kind = image, kind
-        self._file = CorrectedFile(path, image, kind, class_names)
+        self._file = CorrectedFile(path, image, kind, class_names, colours)
         self._begin, self._source, self._saved = begin, source, saved
         self._lock = threading.RLock()
         self._undone: list[_Undo] = []

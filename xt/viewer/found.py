@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from xt.images import LargeImage
-from xt.prediction.inputs import identity
+from xt.prediction.inputs import identity, image_stem
 from xt.prediction.results import FoundImage, read_results
 from xt.results.shown import Shown, shown_relevance
 from xt.tasks import TASKS, Task
@@ -28,8 +28,8 @@ class FoundAnswers:
     def __init__(self, folder: str | Path) -> None:
         self.folder = Path(folder)
         results = read_results(folder)
-        self.images = [found.image for found in results]
-        self._by_image = {identity(found.image): found for found in results}
+        self.images = [image for found in results for image in found.images]
+        self._by_image = {identity(image): found for found in results for image in found.images}
 
     def meant(self) -> tuple[Task | None, tuple[str, ...]]:
         """The task that the answers are of, as far as they tell, and its classes."""
@@ -45,6 +45,11 @@ class FoundAnswers:
     def of(self, image: str) -> FoundImage | None:
         return self._by_image.get(identity(image))
 
+    def case(self, image: str) -> str:
+        """What the case is called that an image is of; "" of an image by itself."""
+        found = self.of(image)
+        return "" if found is None or found.images == (found.image,) else found.image
+
     def shown(self, image: str, opened: LargeImage) -> list[Shown]:
         """The layers of an image.
 
@@ -55,7 +60,9 @@ class FoundAnswers:
         if found is None:
             return []
         layers: list[Shown] = [
-            shown_relevance(path, opened) for ending, path in found.files.items() if ending == _RELEVANCE
+            shown_relevance(path, opened)
+            for ending, path in found.files.items()
+            if ending == _ending_of_relevance(found, image)
         ]
         for results in _results_in(found):
             files = {
@@ -65,6 +72,14 @@ class FoundAnswers:
         return layers
 
 
+def _ending_of_relevance(found: FoundImage, image: str) -> str:
+    """Of a case each image has its own map, by its number and its name."""
+    if found.images == (found.image,):
+        return _RELEVANCE
+    number = [identity(one) for one in found.images].index(identity(image)) + 1
+    return f".{number}.{image_stem(image)}{_RELEVANCE}"
+
+
 def answer_of(found: FoundImage) -> str:
     """What was said of an image, in a few words: its class, or how much of what."""
     said = found.row.get("predicted")
@@ -72,9 +87,9 @@ def answer_of(found: FoundImage) -> str:
         return str(said)
     for results in _results_in(found):
         counts = counts_in(found.row, results)
-        return (
-            ", ".join(f"{count:,} {name}" for name, count in counts.items() if count) or f"no {results.unit}"
-        )
+        between = None if results.background is None else list(counts)[results.background]
+        said = [f"{count:,} {name}" for name, count in counts.items() if count and name != between]
+        return ", ".join(said) or (f"no {results.unit}" if between is None else f"only {between}")
     return ""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import ipaddress
 import socket
 import time
 from types import TracebackType
@@ -16,6 +17,8 @@ from xt.viewer.guard import LOOPBACK
 from xt.viewer.loop import viewer_loop
 
 HOST = "127.0.0.1"
+# Where one listens who is asked by any name; no name to ask by.
+_EVERYWHERE = ("0.0.0.0", "::")
 _SECONDS_TO_START = 30
 _SECONDS_TO_STOP = 5
 
@@ -52,7 +55,8 @@ class Server:
     @property
     def address(self) -> str:
         """To be opened in a browser, with the secret."""
-        name = f"[{self.host}]" if ":" in self.host else self.host
+        host = _own_name(self.host) if self.host in _EVERYWHERE else self.host
+        name = f"[{host}]" if ":" in host else host
         return f"http://{name}:{self.port}/?secret={self._secret}"
 
     def start(self) -> Self:
@@ -87,8 +91,7 @@ class Server:
 
 def hosts_of(host: str) -> tuple[str, ...]:
     """The names that a server listening at this host may be asked by; for `Guard`."""
-    everywhere = ("0.0.0.0", "::")
-    own = (socket.gethostname(), socket.getfqdn(), *_addresses()) if host in everywhere else (host,)
+    own = (socket.gethostname(), socket.getfqdn(), *_addresses()) if host in _EVERYWHERE else (host,)
     return tuple(dict.fromkeys((*LOOPBACK, *own)))
 
 
@@ -112,6 +115,16 @@ def _addresses() -> list[str]:
         return [str(found[4][0]) for found in socket.getaddrinfo(socket.gethostname(), None)]
     except OSError:
         return []
+
+
+def _own_name(host: str) -> str:
+    """By which this machine can be asked, also by others if it has such a name."""
+    others = [
+        address
+        for address in _addresses()
+        if ("." in address or host == "::") and not ipaddress.ip_address(address.split("%")[0]).is_loopback
+    ]
+    return next((address for address in others if "%" not in address), HOST)
 
 
 def _listening(host: str, port: int) -> socket.socket:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from xt.errors import MissingPackageError
-from xt.images import open_image
+from xt.images import LargeImage, open_image
+from xt.images.array import ArrayImage
 from xt.prediction.inputs import find_images
 from xt.prediction.results import RECORD
 from xt.viewer.found import FoundAnswers
@@ -38,7 +40,8 @@ def view(
         xt.view(image, browser=True).wait()     # in a script, until it is interrupted
 
     Args:
-        images: an image, a path, a folder, a glob, or a list of these; or a folder that `xt predict` wrote.
+        images: an image, a path, a folder, a glob, or a list of these; names to open images and arrays, as
+            {"scene": array}; or a folder that `xt predict` wrote.
         model: a run, or the file of a model, that predicts what is looked at.
         labels: a table of the images' labels.
         host: who may ask: this machine only, or the name or address by which others reach it.
@@ -64,7 +67,7 @@ def view(
 
 def viewer_of(images: Any, *, model: Any = None, labels: Any = None) -> Viewer:
     """What is looked at, with what is known of it; args and errors as of `view`."""
-    given = list(images) if isinstance(images, (list, tuple)) else [images]
+    given = list(_several(images))
     found = FoundAnswers(given[0]) if len(given) == 1 and _is_found(given[0]) else None
     live = None if model is None else LiveModel(model)
     table = None
@@ -75,6 +78,16 @@ def viewer_of(images: Any, *, model: Any = None, labels: Any = None) -> Viewer:
         sources += find_images([os.fspath(one)]) if isinstance(one, (str, os.PathLike)) else [one]
     opened = open_image if live is None else live.open
     return Viewer(sources, found=found, labels=table, live=live, open_image=opened)
+
+
+def _several(images: Any) -> Iterable[Any]:
+    """Each of them, those that are open by their names."""
+    if isinstance(images, Mapping):
+        return [
+            image if isinstance(image, (LargeImage, str, os.PathLike)) else ArrayImage(image, name=name)
+            for name, image in images.items()
+        ]
+    return images if isinstance(images, (list, tuple)) else [images]
 
 
 def _is_found(given: Any) -> bool:

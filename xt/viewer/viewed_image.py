@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -29,6 +30,7 @@ class ViewedImage:
         number: by which the browser asks for it.
         name: to be shown; text, never markup.
         look: how it is shown at first.
+        made: in the addresses of its tiles, so that a browser may keep them: no other image will have the same.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class ViewedImage:
         load_layers: Callable[[LargeImage], Sequence[Layer]] = lambda image: (),
     ) -> None:
         self.number, self.name, self.image = number, name, image
+        self.made = secrets.token_hex(4)
         self._load_layers = load_layers
         self._layers: dict[str, Layer] | None = None
         self._loading = threading.RLock()
@@ -54,6 +57,7 @@ class ViewedImage:
         names = image.channel_names or [""] * image.channels
         return {
             "number": self.number,
+            "made": self.made,
             "name": self.name,
             "height": image.shape[0],
             "width": image.shape[1],

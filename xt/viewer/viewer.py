@@ -88,7 +88,10 @@ class Viewer:
         source = self.sources[number]
         if isinstance(source, LargeImage):
             return short_name(source.name)
-        return short_name(str(source)) if _is_path(source) else f"image {number + 1}"
+        if not _is_path(source):
+            return f"image {number + 1}"
+        case = "" if self.found is None else self.found.case(str(source))
+        return f"{case}: {short_name(str(source))}" if case else short_name(str(source))
 
     def key(self, number: int) -> str:
         """How results and labels name an image."""

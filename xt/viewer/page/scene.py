@@ -24,8 +24,8 @@ class ShownLayer:
     words: dict[str, str] = field(default_factory=dict)
     opacity: float = 1.0
 
-    def told(self) -> dict[str, Any]:
-        return {"key": self.key, "words": urlencode(self.words), "opacity": self.opacity}
+    def told(self, made: dict[str, str]) -> dict[str, Any]:
+        return {"key": self.key, "words": urlencode(made | self.words), "opacity": self.opacity}
 
 
 @dataclass
@@ -43,14 +43,15 @@ class Side:
     layers: Sequence[ShownLayer] = ()
 
     def told(self) -> dict[str, Any]:
+        made = {"made": self.facts["made"]}
         words = {
             name: ",".join(map(str, value)) if isinstance(value, list) else value
             for name, value in self.look.items()
         }
         return {
             "facts": self.facts,
-            "look": urlencode({name: value for name, value in words.items() if value != ""}),
-            "layers": [layer.told() for layer in self.layers],
+            "look": urlencode(made | {name: value for name, value in words.items() if value != ""}),
+            "layers": [layer.told(made) for layer in self.layers],
         }
 
 

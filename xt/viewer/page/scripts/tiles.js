@@ -4,6 +4,25 @@ import { boundsOf } from "./crs.js";
 // What was shown before stays no longer than this.
 const LONGEST_MS = 3000;
 
+/**
+ * Tiles that are asked for when the frame that needs them was shown: a turn of the wheel is answered before dozens of
+ * pictures are asked for, drawn by the server and decoded.
+ */
+const Pictures = L.TileLayer.extend({
+  createTile(coordinates, done) {
+    const tile = document.createElement("img");
+    const address = this.getTileUrl(coordinates);
+    tile.alt = "";
+    tile.onload = () => done(null, tile);
+    tile.onerror = () => done(new Error(`no picture at ${address}`), tile);
+    requestAnimationFrame(() => setTimeout(() => {
+      // The map may have moved on.
+      if (tile.parentNode) tile.src = address;
+    }));
+    return tile;
+  },
+});
+
 /** Pictures of the server over each other, each with its address and opacity; the first is the lowest. */
 export class Tiles {
   constructor(map, facts) {
@@ -31,7 +50,7 @@ export class Tiles {
       before.setZIndex(zIndex);
       return;
     }
-    const after = L.tileLayer(address, {
+    const after = new Pictures(address, {
       address,
       opacity,
       zIndex,
