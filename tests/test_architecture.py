@@ -30,7 +30,7 @@ MAY_IMPORT = {
     "hub": {"region_encoders"},
     "context_encoders": {"registry", "streaming"},
     "labels": {"output", "registry", "images"},
-    "heads": {"option_types", "registry", "regions", "labels"},
+    "heads": {"option_types", "registry", "regions", "streaming", "labels"},
     "model": {
         "output", "progress", "option_types", "registry", "images", "regions", "streaming", "region_encoders", "hub",
         "context_encoders", "heads",

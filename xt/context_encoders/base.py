@@ -23,6 +23,17 @@ class ContextEncoder(nn.Module, ABC):
     def encode(self, tokens: Tensor, positions: Tensor) -> Tensor:
         """Encode images of one length: (B, L, D) and (B, L, 2) to (B, L, D)."""
 
+    def encode_any(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        """`encode` for one image, (1, L, D), as a graph that holds for every L: what torch.export follows.
+
+        The same to rounding, without gradients. Here it is `encode`, which is right where nothing in it, such as the
+        number of turns of a loop, depends on L.
+
+        Raises:
+            ConfigError: this encoder cannot be written so.
+        """
+        return self.encode(tokens, positions)
+
     def forward(self, tokens: Tensor, positions: Tensor, mask: Tensor | None = None) -> Tensor:
         """Encode the tokens of B images.
 
@@ -38,6 +49,8 @@ class ContextEncoder(nn.Module, ABC):
             ShapeError: the shapes do not fit each other or this encoder's width.
         """
         self._check(tokens, positions, mask)
+        if torch.compiler.is_exporting():
+            return self._exported(tokens, positions, mask)
         if not tokens.numel():
             return tokens
         if not positions.is_floating_point():
@@ -54,6 +67,14 @@ class ContextEncoder(nn.Module, ABC):
                 encoded = self.encode(tokens[there].view(shape), positions[there].view(shape))
                 result = result.masked_scatter(there[..., None], encoded.to(result.dtype))
         return result
+
+    def _exported(self, tokens: Tensor, positions: Tensor, mask: Tensor | None) -> Tensor:
+        if len(tokens) != 1 or mask is not None:
+            raise ShapeError(
+                f"a context encoder is exported for one image at a time, without a mask, got {len(tokens)} images"
+            )
+        with torch.no_grad():
+            return self.encode_any(tokens, positions)
 
     def _check(self, tokens: Tensor, positions: Tensor, mask: Tensor | None) -> None:
         if tokens.dim() != 3 or tokens.shape[2] != self.dim:

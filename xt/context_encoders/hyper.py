@@ -94,6 +94,12 @@ class HyperAttention(ContextEncoder):
                 tokens = layer(tokens, positions, self.block_length, self.segment_length, leaf_length)
         return tokens
 
+    def encode_any(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        raise ConfigError(
+            "the context encoder 'hyper' cannot be exported: which tokens see which depends on how they sort, and "
+            "below min_length it computes another way; mamba2, transformer_xl and multiscale can be"
+        )
+
 
 class HyperLayer(HeadGroupLayer):
     """A transformer layer whose attention is sorted into blocks.

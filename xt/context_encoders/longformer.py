@@ -86,6 +86,12 @@ class Longformer(ContextEncoder):
             tokens = layer(tokens, everywhere, positions, blocks, self.segment_length)
         return tokens
 
+    def encode_any(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        raise ConfigError(
+            "the context encoder 'longformer' cannot be exported: its windows are laid out for the tokens of one "
+            "image; mamba2, transformer_xl and multiscale can be"
+        )
+
     def _blocks(self, positions: Tensor) -> Blocks:
         images, length = positions.shape[:2]
         if self.window == "2d":

@@ -12,6 +12,7 @@ from xt.context_encoders.recurrent import Mixer, RecurrentEncoder, State, TwoWay
 from xt.errors import ConfigError
 
 STEP_RANGE = (0.001, 0.1)
+_STEPS_IN_GRAPH = 64
 
 
 class Mamba(RecurrentEncoder):
@@ -50,6 +51,11 @@ class Mamba(RecurrentEncoder):
         super().__init__(
             dim, [TwoWayLayer(dim, mixer(), mixer(), dropout) for _ in range(depth)], segment_length
         )
+
+    @property
+    def steps_in_graph(self) -> int:
+        # A graph has each step of the recurrence written out.
+        return min(self.segment_length, _STEPS_IN_GRAPH)
 
     def _segment_length(self, tokens: Tensor) -> int:
         # The kernel takes no state to start from, so it gets the sequence whole.

@@ -9,10 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from xt.context_encoders.base import ContextEncoder
+from xt.context_encoders.kernels.fixed_scales import FixedScale, fixed_scales
 from xt.context_encoders.kernels.relative_attention import AttentionLayer, RelativeAttention, heads_for
-from xt.context_encoders.kernels.scales import Scale, filled, picked, pooled, scales_of, z_order
+from xt.context_encoders.kernels.scales import RATE, Scale, filled, picked, pooled, scales_of, z_order
 from xt.context_encoders.kernels.segments import by_segments
 from xt.errors import ConfigError
+from xt.streaming.pieces import joined, mapped
+
+# From this scale on, where tokens are a sixteenth of all, a graph works on all groups at one time.
+_AT_ONCE = 2
 
 
 class Multiscale(ContextEncoder):
@@ -70,6 +75,15 @@ class Multiscale(ContextEncoder):
             assert isinstance(layer, MultiscaleLayer)
             levels = layer(levels, places, self.segment_length)
         return picked(levels[0][:, : tokens.shape[1]], order.argsort(dim=1))
+
+    def encode_any(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        order = z_order(positions)[0]
+        levels, scales = fixed_scales(tokens[:, order], positions[:, order], self.window_length)
+        levels = [levels[0], *(level + self.coarse.to(level.dtype) for level in levels[1:])]
+        for layer in self.layers:
+            assert isinstance(layer, MultiscaleLayer)
+            levels = layer.run_any(levels, scales)
+        return joined(levels[0], tokens.shape[1])[:, order.argsort()]
 
     def _places(self, positions: Tensor) -> list["Places"]:
         result = []
@@ -154,20 +168,51 @@ class MultiscaleLayer(AttentionLayer):
             )
         return levels
 
-    def rise(
+    def run_any(self, levels: list[Tensor], scales: list[FixedScale]) -> list[Tensor]:
+        """`forward` of one image, (groups, S, D) at each scale, as `ContextEncoder.encode_any` wants it."""
+        levels, top = list(levels), len(levels) - 1
+
+        def by_groups(function: Callable[..., Tensor], number: int, *values: Tensor) -> Tensor:
+            """A group at a time; of the coarse scales, which are short, all at one time."""
+            if number >= _AT_ONCE:
+                return function(*values)
+            return mapped(lambda *group: function(*(value[None] for value in group))[0], *values)
+
+        for number in range(top):
+            fine, coarse = scales[number], scales[number + 1]
+            above = (fine.of_coarse(values) for values in (levels[number + 1], coarse.positions))
+            risen = by_groups(self.risen, number, *above, levels[number], fine.positions, fine.there)
+            levels[number + 1] = fine.in_coarse(risen, levels[number + 1].shape[0])
+        for number in reversed(range(top + 1)):
+            fine = scales[number]
+            values = [levels[number], fine.positions, fine.seen]
+            if number < top:
+                coarse = scales[number + 1]
+                above = (levels[number + 1], coarse.positions, coarse.known)
+                values += [fine.of_coarse(value) for value in above]
+            levels[number] = by_groups(partial(self.sunk, windows=RATE), number, *values)
+        return levels
+
+    def rise(self, *values: Tensor) -> Tensor:
+        """`risen` for groups of several images, (B, G, ...) each."""
+        found = self.risen(*(value.flatten(0, 1) for value in values))
+        return found.unflatten(0, values[0].shape[:2])
+
+    def sink(self, *values: Tensor, windows: int) -> Tensor:
+        """`sunk`, likewise."""
+        found = self.sunk(*(value.flatten(0, 1) for value in values), windows=windows)
+        return found.unflatten(0, values[0].shape[:2])
+
+    def risen(
         self, coarse: Tensor, coarse_positions: Tensor, fine: Tensor, fine_positions: Tensor, there: Tensor
     ) -> Tensor:
-        """Coarse tokens (B, G, M, D) of some groups, having seen the fine ones (B, G, S, D) that they stand for."""
-        groups = coarse.shape[:2]
-        queries, positions, keys, key_positions, there = (
-            values.flatten(0, 1) for values in (coarse, coarse_positions, fine, fine_positions, there)
-        )
-        query = self.rising.queries(self.rising_norm(queries), positions)
-        key, value = self.rising.keys_and_values(self.rising_norm(keys), key_positions)
+        """Coarse tokens (G, M, D) of some groups, having seen the fine ones (G, S, D) that they stand for."""
+        query = self.rising.queries(self.rising_norm(coarse), coarse_positions)
+        key, value = self.rising.keys_and_values(self.rising_norm(fine), fine_positions)
         attended = self.rising.attend(query, key, value, there[:, None, None])
-        return coarse + self.dropout(self.rising.project(attended)).unflatten(0, groups)
+        return coarse + self.dropout(self.rising.project(attended))
 
-    def sink(
+    def sunk(
         self,
         fine: Tensor,
         positions: Tensor,
@@ -178,26 +223,27 @@ class MultiscaleLayer(AttentionLayer):
         *,
         windows: int,
     ) -> Tensor:
-        """Fine tokens (B, G, S, D) of some groups, having seen their window and the coarse tokens (B, G, M, D)."""
-        shape = fine.shape
+        """Fine tokens (G, S, D) of some groups, having seen their window and the coarse tokens (G, M, D)."""
         tokens, positions, there = (
-            values.flatten(0, 1).unflatten(1, (windows, -1)).flatten(0, 1)
-            for values in (fine, positions, there)
+            values.unflatten(1, (windows, -1)).flatten(0, 1) for values in (fine, positions, there)
         )
         normed = self.attention_norm(tokens)
         query = self.attention.queries(normed, positions)
         key, value = self.attention.keys_and_values(normed, positions)
         if coarse is not None and coarse_positions is not None and coarse_there is not None:
-            normed = self.attention_norm(coarse.flatten(0, 1))
-            above = self.attention.keys_and_values(normed, coarse_positions.flatten(0, 1))
+            above = self.attention.keys_and_values(self.attention_norm(coarse), coarse_positions)
             key, value = (
-                torch.cat([own, shared.repeat_interleave(windows, dim=0)], dim=2)
+                torch.cat([own, _of_each(shared, windows)], dim=2)
                 for own, shared in zip((key, value), above, strict=True)
             )
-            above_there = coarse_there.flatten(0, 1).repeat_interleave(windows, dim=0)
-            there = torch.cat([there, above_there], dim=1)
+            there = torch.cat([there, _of_each(coarse_there, windows)], dim=1)
         attended = self.attention.attend(query, key, value, there[:, None, None])
-        return self.add(tokens, self.attention.project(attended)).view(shape)
+        return self.add(tokens, self.attention.project(attended)).view(fine.shape)
+
+
+def _of_each(values: Tensor, windows: int) -> Tensor:
+    """(G, ...) for each window of each group, (G * windows, ...)."""
+    return values.repeat_interleave(windows, dim=0)
 
 
 def _of_fine(values: Tensor, scale: Scale) -> Tensor:

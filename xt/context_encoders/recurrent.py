@@ -21,6 +21,7 @@ from xt.context_encoders.kernels.segments import (
     segments,
 )
 from xt.errors import ConfigError
+from xt.streaming.pieces import in_pieces, joined, scanned
 
 State = tuple[Tensor, ...]
 
@@ -64,6 +65,24 @@ class TwoWayLayer(nn.Module):
         parameters = [*self.norm.parameters(), *self.ahead.parameters(), *self.back.parameters()]
         output: Tensor = _TwoWay.apply(self, segment_length, torch.is_grad_enabled(), tokens, *parameters)
         return output
+
+    def run_any(self, tokens: Tensor, segment_length: int) -> Tensor:
+        """`forward` of one image, (1, L, D), as `ContextEncoder.encode_any` wants it."""
+        ahead = self._one_way(self.ahead, tokens, segment_length)
+        back = self._one_way(self.back, tokens.flip(1), segment_length)
+        return tokens + ahead + back.flip(1)
+
+    def _one_way(self, mixer: Mixer, tokens: Tensor, segment_length: int) -> Tensor:
+        """What a mixer adds to tokens in the order in which it sees them."""
+
+        def step(state: Sequence[Tensor], given: Sequence[Tensor]) -> tuple[Sequence[Tensor], list[Tensor]]:
+            mixed, *after = mixer(self.norm(given[0][None]), *state)
+            return after, [mixed[0]]
+
+        # What fills up the last segment comes behind all that is there, and changes none of it.
+        segments = in_pieces(tokens, segment_length)
+        _, found = scanned(step, mixer.initial_state(tokens), [segments])
+        return joined(found[0], tokens.shape[1])
 
     def mix(
         self, mixer: Mixer, segment: Tensor, state: Sequence[Tensor], draws: AbstractContextManager[None]
@@ -167,6 +186,18 @@ class RecurrentEncoder(ContextEncoder):
         for layer in self.layers:
             tokens = layer(tokens, self._segment_length(tokens))
         return tokens
+
+    def encode_any(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        tokens = self.embedding(tokens, positions)
+        for layer in self.layers:
+            assert isinstance(layer, TwoWayLayer)
+            tokens = layer.run_any(tokens, self.steps_in_graph)
+        return tokens
+
+    @property
+    def steps_in_graph(self) -> int:
+        """Tokens of a segment where it is one graph, as in `encode_any`."""
+        return self.segment_length
 
     def _segment_length(self, tokens: Tensor) -> int:
         return self.segment_length

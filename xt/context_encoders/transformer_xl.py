@@ -9,8 +9,10 @@ from torch.autograd.function import once_differentiable
 
 from xt.context_encoders.base import ContextEncoder
 from xt.context_encoders.kernels.relative_attention import AttentionLayer, heads_for
+from xt.context_encoders.kernels.rolling_memory import Known, pieces_of
 from xt.context_encoders.kernels.segments import Replay, add_to, forget_casts, gradients
 from xt.errors import ConfigError
+from xt.streaming.pieces import joined, rows_of_pieces, scanned
 
 
 class Memory(NamedTuple):
@@ -104,6 +106,64 @@ class TransformerXL(ContextEncoder):
                 earlier = self._fill(tokens, positions, earlier)
         output: Tensor = _LastPass.apply(self, positions, earlier, tokens, *self.parameters())
         return output
+
+    def encode_any(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        known = Known.nothing(tokens, positions, self.memory_length, self.layers)
+        for _ in range(self.passes - 1):
+            known = self._fill_any(tokens, positions, known)
+        size, length = self.segment_length, tokens.shape[1]
+
+        def step(state: Sequence[Tensor], given: Sequence[Tensor]) -> tuple[Sequence[Tensor], list[Tensor]]:
+            levels, after = self._segment_any(known.with_memory(state), given, len(self.layers))
+            return after, [levels[-1]]
+
+        _, found = scanned(step, known.memory, pieces_of(tokens, positions, size))
+        return joined(found[0], length)
+
+    def _fill_any(self, tokens: Tensor, positions: Tensor, known: Known) -> Known:
+        """As `_fill`."""
+        length, count, depth = tokens.shape[1], self.summary_length, len(self.layers) - 1
+        used = torch.sym_min(count, length)
+
+        def step(
+            state: Sequence[Tensor], given: Sequence[Tensor]
+        ) -> tuple[Sequence[Tensor], Sequence[Tensor]]:
+            (segment, where, there, rows), totals = given, state[len(known.memory) :]
+            levels, after = self._segment_any(known.with_memory(state[: len(known.memory)]), given[:3], depth)
+            # (stretches, tokens): which tokens each stretch is the sum of.
+            stretch = rows * used // length
+            members = (stretch == torch.arange(count, device=rows.device)[:, None]) & there
+            members = members.to(segment.dtype)
+            sums = [members @ values for values in (*levels, where)]
+            sizes = members.sum(1, keepdim=True)
+            totals = [total + more for total, more in zip(totals, [*sums, sizes], strict=True)]
+            return [*after, *totals], []
+
+        widths = [*[tokens.shape[2]] * (depth + 1), 2, 1]
+        totals = [tokens.new_zeros(count, width) for width in widths]
+        rows, _ = rows_of_pieces(length, self.segment_length, tokens.device)
+        pieces = [*pieces_of(tokens, positions, self.segment_length), rows]
+        state, _ = scanned(step, [*known.memory, *totals], pieces)
+        memory, (*sums, sizes) = state[: len(known.memory)], state[len(known.memory) :]
+        *states, where = (total / sizes.clamp(min=1) for total in sums)
+        # What the memory holds whole needs no summary.
+        there = (torch.arange(count, device=tokens.device) < used) & (
+            torch.full((count,), length, device=tokens.device) > self.memory_length
+        )
+        # The last layer's inputs are what the last but one made; its output is nobody's memory.
+        return Known(list(memory), [*states, where, there])
+
+    def _segment_any(
+        self, known: Known, given: Sequence[Tensor], depth: int
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """A segment through the first `depth` layers: its tokens and each layer's output, and the memory after it."""
+        segment, where, there = given
+        levels = [segment]
+        for index in range(depth):
+            layer = self.layers[index]
+            assert isinstance(layer, AttentionLayer)
+            levels.append(known.attend(layer, index, levels[index], where, there))
+        return levels, known.after(levels, where, there)
 
     def run_pass(
         self, tokens: Tensor, positions: Tensor, earlier: Earlier | None, *, depth: int, replay: Replay

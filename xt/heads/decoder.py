@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 from xt.errors import ConfigError
+from xt.heads.norm import LayerNorm2d
 
 
 class FeatureDecoder(nn.Module):

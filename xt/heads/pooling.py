@@ -8,8 +8,11 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from xt.errors import ConfigError
+from xt.streaming.pieces import in_pieces, joined, mapped, rows_of_pieces
 
 _TOKENS_AT_ONCE = 4096
+# In a graph that is made once for all lengths.
+_TOKENS_OF_A_PIECE = 1024
 
 
 class AttentionPooling(nn.Module):
@@ -44,11 +47,27 @@ class AttentionPooling(nn.Module):
         Returns:
             (B, D), and each token's weight (B, L), through which no gradient flows.
         """
+        if torch.compiler.is_exporting():
+            return self._of_any_length(tokens)
         pooled, weights = _ChunkedPooling.apply(self, tokens, mask, *self.parameters())
         return pooled.flatten(1), weights.mean(dim=-1)
 
+    def _of_any_length(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """The same for one image, (1, L, D), as a graph that holds for every L."""
+        pieces, length = in_pieces(tokens, _TOKENS_OF_A_PIECE), tokens.shape[1]
+        _, there = rows_of_pieces(length, _TOKENS_OF_A_PIECE, tokens.device)
+        scores = mapped(lambda piece: self.values_and_scores(piece)[1], pieces)
+        weights = joined(scores, length).softmax(dim=1)
+        shares = in_pieces(weights, _TOKENS_OF_A_PIECE) * there[..., None]
+
+        def summed(piece: Tensor, share: Tensor) -> Tensor:
+            return (share[..., None] * self.values_and_scores(piece)[0]).sum(dim=0)
+
+        return mapped(summed, pieces, shares).sum(dim=0).flatten()[None], weights.mean(dim=-1)
+
     def values_and_scores(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Of some tokens: (B, C, heads, D / heads) and (B, C, heads), in float32 at least, whatever autocast says."""
+        """Of tokens (..., C, D): (..., C, heads, D / heads) and (..., C, heads), in float32 at least, whatever autocast
+        says."""
         values = self.norm(tokens)
         scores = self.score(values)
         values = values.unflatten(-1, (self.num_heads, -1))

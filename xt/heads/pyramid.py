@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 import torch.nn.functional as F
-from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
+from xt.heads.norm import LayerNorm2d
 from xt.regions.halo import cropped
 
 

@@ -2,8 +2,9 @@
 
 from collections.abc import Sequence
 
-from timm.layers import LayerNorm2d
 from torch import Tensor, nn
+
+from xt.heads.norm import LayerNorm2d
 
 
 class SimplePyramid(nn.Module):

@@ -26,6 +26,7 @@ class ContextEncoderContract:
         mixes: whether tokens see each other at all.
         causal: whether tokens see only those before them.
         relative: whether moving all positions by the same distance changes nothing.
+        any_length: whether it can be a graph that holds for every length, as torch.export makes it.
         bfloat16_tolerance: relative error under autocast: eight bits of mantissa, through a few layers.
     """
 
@@ -34,6 +35,7 @@ class ContextEncoderContract:
     mixes = True
     causal = False
     relative = True
+    any_length = True
     bfloat16_tolerance = 0.05
 
     def make(self) -> ContextEncoder:
@@ -47,6 +49,14 @@ class ContextEncoderContract:
     def in_other_segments(self) -> Sequence[ContextEncoder]:
         """Encoders like that of `make` that work in pieces of other sizes, which must change no result."""
         return ()
+
+    def test_written_for_any_length_it_is_the_same(self) -> None:
+        encoder = self._exact().eval()
+        for length in (1, 2, 5, self.length) if self.any_length else ():
+            tokens, positions = (values[:, :length] for values in self._tokens(1))
+            with torch.no_grad():
+                found = encoder.encode_any(tokens, positions)
+            torch.testing.assert_close(found, encoder(tokens, positions))
 
     def test_padding_changes_nothing(self) -> None:
         encoder = self._exact()

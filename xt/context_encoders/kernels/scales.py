@@ -76,7 +76,9 @@ def z_order(positions: Tensor) -> Tensor:
     place, as of several images of a case, stay in their order.
     """
     places = positions - positions.amin(1, keepdim=True)
-    gaps = F.pad(places.sort(dim=1).values.diff(dim=1), (0, 0, 0, 1), value=torch.inf)
+    ordered = places.sort(dim=1).values
+    # The first one's, from the last, is no gap: it is not above zero.
+    gaps = ordered - ordered.roll(1, dims=1)
     step = gaps.where(gaps > SAME, torch.inf).amin((1, 2), keepdim=True)
     y, x = (places / step).round().long().unbind(-1)
     return (_spread(y) << 1 | _spread(x)).argsort(dim=1, stable=True)
