@@ -55,9 +55,13 @@ MAY_IMPORT = {
         "output", "progress", "registry", "images", "regions", "streaming", "region_encoders", "hub", "labels",
         "heads", "model", "data", "config", "metrics", "results", "tasks", "cluster",
     },
+    "exporting": {
+        "output", "option_types", "progress", "images", "regions", "region_encoders", "context_encoders", "heads",
+        "model", "config", "training",
+    },
     "prediction": {
         "machine", "output", "progress", "images", "regions", "streaming", "hub", "labels", "heads", "model", "data",
-        "config", "results", "recipes", "tasks", "training", "cluster",
+        "config", "results", "recipes", "tasks", "training", "cluster", "exporting",
     },
     "planning": {"images", "regions", "streaming", "context_encoders", "heads", "model"},
     "checking": {
@@ -181,10 +185,17 @@ def test_importing_xt_loads_nothing_heavy():
     }
 
 
+def test_exported_models_need_no_code_that_trains():
+    loaded = loaded_after(
+        "import xt.exporting.loading, xt.prediction.predictor, xt.prediction.dense_predictor, xt.prediction.trained"
+    )
+    assert not loaded & {"timm", "transformers", "lightning", "torchmetrics", "pycocotools"}
+
+
 def test_functions_that_are_commands_load_what_they_need_when_they_need_it():
     """A run that is refused, or finds everything done, does not wait for torch; the library draws no bars."""
     loaded = loaded_after(
-        "import xt; xt.predict, xt.evaluate, xt.encode, xt.PredictConfig(), xt.ProgressLines()"
+        "import xt; xt.predict, xt.evaluate, xt.encode, xt.export, xt.PredictConfig(), xt.ProgressLines()"
     )
     assert not loaded & {"torch", "timm", "rasterio", "openslide", "lightning", "matplotlib", "ray", "rich"}
 
@@ -218,7 +229,7 @@ def test_the_public_names():
             "ContextEncoder", "DenseHead", "DenseOptions", "DensePredictor", "EncodeConfig", "EvaluateConfig", "Head",
             "LargeImage", "MappedImage", "ModelConfig", "ModuleEncoder", "Plan", "PredictConfig", "Predictor",
             "ProgressLines", "RegionEncoder", "RegionGrid", "RegionReader", "Streaming", "Task", "TimmEncoder", "XT",
-            "XTError", "__version__", "check", "create_model", "detection_backbone", "encode", "evaluate",
+            "XTError", "__version__", "check", "create_model", "detection_backbone", "encode", "evaluate", "export",
             "load_authors_checkpoint", "load_config", "load_model", "open_image", "plan", "predict", "register",
             "stack", "streamed_map", "train", "view",
         ]

@@ -37,6 +37,7 @@ _EXPORTS = {
     "EvaluateConfig": "xt.config.predict",
     "encode": "xt.prediction.encode",
     "EncodeConfig": "xt.config.predict",
+    "export": "xt.exporting.run",
     "train": "xt.training.folds",
     "load_config": "xt.config.parser",
     "ProgressLines": "xt.progress",
@@ -58,6 +59,7 @@ if TYPE_CHECKING:
     from xt.config.predict import PredictConfig as PredictConfig
     from xt.context_encoders import ContextEncoder as ContextEncoder
     from xt.errors import XTError as XTError
+    from xt.exporting.run import export as export
     from xt.heads import DenseHead as DenseHead
     from xt.heads import Head as Head
     from xt.images import LargeImage as LargeImage

@@ -66,6 +66,10 @@ GROUPS = {
     },
     "share": {
         "push": ("xt.cli.push", "put a model on the Hugging Face hub, with a card written from its run"),
+        "export": (
+            "xt.cli.export",
+            "write a model as graphs that run without the code that trained it, for PyTorch or ONNX Runtime",
+        ),
         "convert": (
             "xt.cli.convert",
             "turn the authors' weights, and runs of before, into what this library is now",

@@ -20,9 +20,10 @@ from torch import Tensor
 
 from xt.errors import ConfigError, OutputError, PixelError
 from xt.images import open_image
+from xt.model.identity import model_identity
 from xt.output import atomic_path
 from xt.prediction.bands import Band, band_store, cut_bands, join_bands
-from xt.prediction.identity import image_identity, model_identity
+from xt.prediction.identity import image_identity
 from xt.prediction.inputs import image_name
 from xt.prediction.predictor import choose_device, evaluating
 from xt.progress import OnStage

@@ -1,35 +1,20 @@
 """What tells one model or image from another, or from an older version of itself, without reading all of it."""
 
-import hashlib
-import json
 import os
 import zlib
 from collections.abc import Sequence
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 
 from xt.images import stack_parts
 from xt.prediction.inputs import file_version, identity
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
-    from xt.model.xt import XT
 
 _SAMPLES_PER_SIDE = 4
 _SAMPLE = 32
-
-
-def model_identity(model: "XT") -> str:
-    """sha256 of a model's configuration and weights, in hexadecimal."""
-    digest = hashlib.sha256(json.dumps(asdict(model.config), sort_keys=True, default=str).encode())
-    for name, tensor in model.state_dict().items():
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        # As bytes, since NumPy has no 16-bit brain floats.
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def image_identity(image: "LargeImage", given: Any) -> dict[str, Any]:

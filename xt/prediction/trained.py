@@ -4,10 +4,11 @@ import hashlib
 import os
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from xt.config.predict import PredictConfig
 from xt.errors import ConfigError, OptionError
+from xt.exporting.manifest import MANIFEST, is_exported
 from xt.hub.place import local_path
 from xt.images.bands import ALPHA, Alpha
 from xt.prediction.given import GivenImages
@@ -78,14 +79,14 @@ def table_of(source: ModelSource) -> "TableSource | None":
 
 
 def model_source(model: "XT | str | os.PathLike[str]") -> ModelSource:
-    """Of a model, or of the path of a run folder (of one model or of folds), a model.safetensors or a .ckpt; or of a
-    place on the hub, "hf://OWNER/NAME", whose files are fetched.
+    """Of a model, or of the path of a run folder (of one model or of folds), a model.safetensors or a .ckpt, or the
+    folder of an exported model; or of a place on the hub, "hf://OWNER/NAME", whose files are fetched.
 
     Raises:
         CheckpointError: there is no such file or it cannot be read.
     """
     if not isinstance(model, str | os.PathLike):
-        from xt.prediction.identity import model_identity
+        from xt.model.identity import model_identity
 
         return ModelSource(model_identity(model), model=model)
     file = local_path(model)
@@ -93,6 +94,8 @@ def model_source(model: "XT | str | os.PathLike[str]") -> ModelSource:
     if folds:
         together = "".join(file_sha256(folder / WEIGHTS) for folder in folds)
         return ModelSource(hashlib.sha256(together.encode()).hexdigest(), file=file)
+    if is_exported(file):
+        return ModelSource(file_sha256(file / MANIFEST), file=file)
     if file.is_dir():
         file = file / WEIGHTS
     return ModelSource(file_sha256(file), file=file)
@@ -107,12 +110,20 @@ def load(source: ModelSource, config: PredictConfig) -> TrainedModel:
     """
     from xt.images.resolution import check_microns
     from xt.prediction.dense_work import check_options
-    from xt.training.checkpoints import load_trained
 
     others: tuple[XT, ...] = ()
+    trained: tuple[float | None, Alpha] = (None, ALPHA)
     if source.file is None:
         model, run = source.model, None
+    elif is_exported(source.file):
+        from xt.exporting.loading import load_exported
+
+        (model, said), run = load_exported(source.file), None
+        trained = (said.nodata, cast(Alpha, said.alpha))
     else:
+        # Only for these: an exported model is there for machines that do not train.
+        from xt.training.checkpoints import load_trained
+
         first, *more = models_of(source.file) or [source.file]
         model, run = load_trained(first)
         if more:
@@ -128,7 +139,8 @@ def load(source: ModelSource, config: PredictConfig) -> TrainedModel:
         streaming = replace(streaming, region_batch=config.region_batch)
     check_options(config, model.config.head)
     check_microns(config.microns_per_pixel)
-    trained = (None, ALPHA) if run is None else (run.data.nodata, run.data.alpha)
+    if run is not None:
+        trained = (run.data.nodata, run.data.alpha)
     return TrainedModel(
         model=model,
         identity=source.identity,

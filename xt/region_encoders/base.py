@@ -305,10 +305,11 @@ class RegionEncoder(nn.Module, ABC):
 
     def features_and_maps(self, pixels: Tensor, valid: Tensor | None = None) -> tuple[Tensor, list[Tensor]]:
         """`features` and `feature_maps` of a region batch at one time."""
-        result = self._result(pixels, valid)
-        maps = self._maps(result)
-        class_token = self.class_token(result)
-        return self._read_out(maps[-1], None if class_token is None else class_token.to(self.dtype)), maps
+        return self._found(self._result(pixels, valid))
+
+    def of_scaled(self, scaled: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """`features_and_maps` of pixels that are `scaled` already."""
+        return self._found(self._seen(scaled))
 
     def features(self, pixels: Tensor, valid: Tensor | None = None) -> Tensor:
         """What the network finds in a region batch, as it is read out; see `forward`.
@@ -367,12 +368,28 @@ class RegionEncoder(nn.Module, ABC):
         """A network for regions of another size, to say which sizes would fit; here the one that is there."""
         return self.network
 
-    def _result(self, pixels: Tensor, valid: Tensor | None) -> Any:
+    def scaled(self, pixels: Tensor, valid: Tensor | None = None) -> Tensor:
+        """The pixels of regions as the network wants them, see `PixelScaling`.
+
+        Raises:
+            ShapeError: the regions have another size or number of channels.
+        """
         expected = (self.in_channels, self.window_size, self.window_size)
         if tuple(pixels.shape[1:]) != expected:
             raise ShapeError(f"expected regions of shape {expected}, got {tuple(pixels.shape[1:])}")
-        scaled = self.scaling(pixels, valid).to(self.network_dtype)
-        return self.network(scaled.contiguous(memory_format=self.memory_format))
+        scaled: Tensor = self.scaling(pixels, valid)
+        return scaled
+
+    def _result(self, pixels: Tensor, valid: Tensor | None) -> Any:
+        return self._seen(self.scaled(pixels, valid))
+
+    def _seen(self, scaled: Tensor) -> Any:
+        return self.network(scaled.to(self.network_dtype).contiguous(memory_format=self.memory_format))
+
+    def _found(self, result: Any) -> tuple[Tensor, list[Tensor]]:
+        maps = self._maps(result)
+        class_token = self.class_token(result)
+        return self._read_out(maps[-1], None if class_token is None else class_token.to(self.dtype)), maps
 
     def _maps(self, result: Any) -> list[Tensor]:
         return [features.to(self.dtype) for features in self.as_maps(result)]

@@ -1,0 +1,191 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import torch
+
+import xt
+from tests.exporting.exports import (
+    SMALL_CONTEXTS,
+    assert_same_answers,
+    assert_same_places,
+    model_to_export,
+    pixels,
+    written_image,
+)
+from xt.cli.main import main
+from xt.errors import CheckpointError, ConfigError, OutputError
+from xt.exporting.loading import load_exported
+from xt.exporting.manifest import read_manifest
+
+
+@pytest.fixture(scope="module")
+def model() -> xt.XT:
+    return model_to_export(
+        "none", class_names=["sea", "ship", "ice"], head_options={"temperature": 1.7}, case_images=2
+    )
+
+
+@pytest.fixture(scope="module")
+def exported(model, tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("exported") / "model"
+    xt.export(model, folder)
+    return folder
+
+
+def test_an_exported_model_answers_as_the_model(model, exported):
+    """Of one region and of many, so that batches are of one and of several."""
+    assert_same_answers(model, exported, (50, 40), (210, 330), (64, 1000))
+
+
+def test_cases_know_which_image_is_which(model, exported):
+    case = xt.model.cases.Case([xt.open_image(pixels(100, 90)), xt.open_image(pixels(64, 200))], "case")
+    found, wanted = (xt.Predictor(one, "cpu").predict(case) for one in (load_exported(exported)[0], model))
+    assert abs(found.logits - wanted.logits).max() < 1e-5
+
+
+def test_predict_takes_the_folder_and_goes_on_where_it_was(model, exported, tmp_path):
+    images = [written_image(tmp_path / name) for name in ("a.tif", "b.tif")]
+    assert main(["predict", str(exported), str(images[0]), "--out", str(tmp_path / "found")]) == 0
+    again = xt.predict(exported, images, tmp_path / "found")
+    assert [image.done_before for image in again.images] == [True, False]
+    wanted = xt.predict(model, images, tmp_path / "wanted")
+    tables = [
+        pd.read_csv(result.table).drop(columns=["checkpoint"], errors="ignore") for result in (again, wanted)
+    ]
+    pd.testing.assert_frame_equal(*tables, atol=1e-5)
+
+
+def test_the_manifest_says_what_is_in_no_graph(exported):
+    said = json.loads((exported / "manifest.json").read_text())
+    assert said["class_names"] == ["sea", "ship", "ice"]
+    assert said["config"]["head_options"] == {"temperature": 1.7}
+    assert said["region"]["region_size"] == 64
+    assert said["parts"]["region_encoder"]["inputs"] == {"pixels": ["regions", 3, 64, 64]}
+    assert said["versions"]["torch"] == torch.__version__
+    assert sorted(path.name for path in exported.iterdir()) == [
+        "head.pt2",
+        "manifest.json",
+        "region_encoder.pt2",
+    ]
+    assert read_manifest(exported).part("context_encoder") is None
+
+
+@pytest.mark.slow
+def test_a_machine_without_timm_and_lightning_predicts(exported, tmp_path):
+    image, found = written_image(tmp_path / "a.tif"), tmp_path / "found"
+    absent = ("timm", "lightning", "transformers", "torchmetrics", "pytorch_lightning")
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({absent}))\n"
+        f"import xt; result = xt.predict({str(exported)!r}, {str(image)!r}, {str(found)!r})\n"
+        "assert not result.failed, result.failed"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path)
+
+
+def test_a_changed_or_missing_graph_is_refused(exported, tmp_path):
+    for damage, message in (
+        (lambda path: path.write_bytes(path.read_bytes()[:-1] + b"x"), "is not the file that its manifest"),
+        (Path.unlink, "is missing: copy the whole folder"),
+    ):
+        copy = tmp_path / message[:6].strip()
+        copy.mkdir()
+        for path in exported.iterdir():
+            (copy / path.name).write_bytes(path.read_bytes())
+        damage(copy / "head.pt2")
+        with pytest.raises(CheckpointError, match=message):
+            load_exported(copy)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "manifest.json is damaged"),
+        ("[]", "of the format 'list'"),
+        ('{"format": "xt exported model 9"}', "of the format 'xt exported model 9'"),
+        ('{"format": "xt exported model 1", "graphs": 3}', "manifest.graphs must be"),
+        ('{"format": "xt exported model 1", "odd": 3}', "unknown key 'manifest.odd'"),
+    ],
+)
+def test_a_damaged_manifest_is_refused(text, message, tmp_path):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(CheckpointError, match=message):
+        load_exported(tmp_path)
+
+
+def test_only_an_exported_model_is_replaced(model, tmp_path):
+    (tmp_path / "notes.txt").write_text("mine")
+    with pytest.raises(OutputError, match="holds no exported model"):
+        xt.export(model, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+@pytest.mark.parametrize("context", ["hyper", "longformer"])
+def test_a_part_that_cannot_be_a_graph_says_so_and_nothing_is_left(context, tmp_path):
+    model = xt.create_model("convnext_atto", region_size=64, dim=32, context=context)
+    with pytest.raises(ConfigError, match=f"the context encoder '{context}' cannot be exported"):
+        xt.export(model, tmp_path / "model")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_options_that_do_not_fit_are_refused(model, exported, tmp_path):
+    with pytest.raises(ConfigError, match="format must be one of pt2, onnx, got 'tflite'"):
+        xt.export(model, tmp_path / "model", format="tflite")
+    with pytest.raises(ConfigError, match="compile is for the format pt2"):
+        xt.export(model, tmp_path / "model", format="onnx", compile=True)
+    with pytest.raises(CheckpointError, match="is an exported model already"):
+        xt.export(exported, tmp_path / "model")
+
+
+def test_an_exported_model_does_not_learn_and_says_so(exported):
+    model, _ = load_exported(exported)
+    with pytest.raises(ConfigError, match="was exported as far as its tokens"):
+        model.region_encoder.features(torch.zeros(1, 3, 64, 64))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context", [name for name in SMALL_CONTEXTS if name != "none"])
+def test_every_context_encoder_answers_the_same_at_any_length(context, tmp_path):
+    model = model_to_export(context)
+    xt.export(model, tmp_path / "model")
+    assert_same_answers(model, tmp_path / "model", (50, 40), (210, 330), (64, 1000), (700, 900))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context", ["mamba2", "transformer_xl", "multiscale", "none"])
+@pytest.mark.parametrize("head", ["segmentation", "points", "detection"])
+def test_every_dense_head_answers_the_same(head, context, tmp_path):
+    model = model_to_export(context, head, halo=32)
+    xt.export(model, tmp_path / "model")
+    assert_same_places(model, tmp_path / "model", (50, 40), (210, 330), (400, 500))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("head", "settings"),
+    [
+        ("multilabel", {"head_options": {"thresholds": [0.3, 0.5, 0.6]}}),
+        ("regression", {"head_options": {"mean": [1.0, 2.0, 3.0], "std": [2.0, 2.0, 1.0]}}),
+        ("ordinal", {}),
+        ("survival", {"num_classes": 1}),
+        ("survival_intervals", {"num_classes": 2, "head_options": {"cuts": [1, 2, 5], "times": [2.5]}}),
+        (
+            "multitask",
+            {
+                "head_options": {
+                    "answers": {
+                        "kind": {"head": "classification", "class_names": ["a", "b"]},
+                        "size": {"head": "regression", "class_names": ["size"]},
+                    }
+                }
+            },
+        ),
+    ],
+)
+def test_every_head_about_whole_images_answers_the_same(head, settings, tmp_path):
+    model = model_to_export("none", head, **settings)
+    xt.export(model, tmp_path / "model")
+    assert_same_answers(model, tmp_path / "model", (50, 40), (210, 330))
