@@ -25,7 +25,11 @@ from xt.exporting.manifest import read_manifest
 @pytest.fixture(scope="module")
 def model() -> xt.XT:
     return model_to_export(
-        "none", class_names=["sea", "ship", "ice"], head_options={"temperature": 1.7}, case_images=2
+        "none",
+        class_names=["sea", "ship", "ice"],
+        head_options={"temperature": 1.7},
+        case_images=2,
+        thumbnail=True,
     )
 
 
@@ -70,6 +74,7 @@ def test_the_manifest_says_what_is_in_no_graph(exported):
         "head.pt2",
         "manifest.json",
         "region_encoder.pt2",
+        "rest.safetensors",
     ]
     assert read_manifest(exported).part("context_encoder") is None
 

@@ -3,13 +3,13 @@
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import cast
 
-import torch
-from torch import nn
+from safetensors.torch import load_file
+from torch import Tensor
 
-from xt.context_encoders import NoContext
-from xt.errors import CheckpointError
+from xt.context_encoders import ContextEncoder, NoContext
+from xt.errors import CheckpointError, MissingPackageError
 from xt.exporting.exported import (
     ExportedContextEncoder,
     ExportedDenseHead,
@@ -18,14 +18,12 @@ from xt.exporting.exported import (
 )
 from xt.exporting.manifest import Manifest, read_manifest
 from xt.exporting.programs import Program, read_part
-from xt.heads import DenseHead, FeatureGeometry, Head, create_head
-from xt.model.cases import WhichImage
+from xt.heads import DenseHead, Head
+from xt.heads.dense import as_dense
+from xt.model.assembly import assembled, head_of
 from xt.model.config import ModelConfig
-from xt.model.inputs import ImageReading
 from xt.model.xt import XT
 from xt.option_types import from_dict
-
-_WHICH_IMAGE = "which_image."
 
 
 def load_exported(folder: str | Path) -> tuple[XT, Manifest]:
@@ -43,7 +41,7 @@ def load_exported(folder: str | Path) -> tuple[XT, Manifest]:
     try:
         config = from_dict(ModelConfig, manifest.config, "model")
         return _assembled(folder, manifest, config), manifest
-    except CheckpointError:
+    except (CheckpointError, MissingPackageError):
         raise
     except (KeyError, TypeError, ValueError) as error:
         raise CheckpointError(f"{folder} describes no model ({error}): export it again") from error
@@ -56,60 +54,32 @@ def _assembled(folder: Path, manifest: Manifest, config: ModelConfig) -> XT:
         if (part := manifest.part(name)) is not None
     }
     encoder = ExportedRegionEncoder(programs["region_encoder"], manifest, config.dim)
-    mixes = "context_encoder" in programs
-    context = (
-        ExportedContextEncoder(programs["context_encoder"], config.dim, manifest.longest)
-        if mixes
-        else NoContext(config.dim)
-    )
-    geometry = FeatureGeometry(
-        feature_dims=encoder.feature_dims,
-        strides=encoder.strides,
-        region_size=encoder.region_size,
-        halo=encoder.halo,
-        tokens_per_side=encoder.tokens_per_side,
-        context_dim=config.dim if mixes else None,
-    )
-    head = create_head(
-        config.head, dim=config.dim, num_classes=config.num_classes, geometry=geometry, **config.head_options
-    )
-    which_image = None if config.case_images is None else WhichImage(config.case_images, config.dim)
-    only(head, manifest.numbers, "head.")
-    if which_image is not None:
-        only(which_image, manifest.numbers, _WHICH_IMAGE)
-    reading = ImageReading(
-        resolution=config.resolution,
-        image_size=config.image_size,
-        order=config.order,
-        foreground=config.foreground,
-    )
-    model = XT(
-        encoder,
-        context,
-        _answering(programs["head"], head),
-        reading=reading,
-        which_image=which_image,
-        config=config,
-    ).eval()
+    encoder.origin = config.encoder_origin
+    context: ContextEncoder = NoContext(config.dim)
+    if "context_encoder" in programs:
+        context = ExportedContextEncoder(programs["context_encoder"], config.dim, manifest.longest)
+    head = head_of(config, encoder, context)
+    model = assembled(config, encoder, context, head).eval()
+    _take(model, {} if manifest.rest is None else load_file(folder / Path(manifest.rest.file).name))
+    model.head = _answering(programs["head"], head)
     model.streaming = replace(model.streaming, region_batch=int(manifest.region["regions_at_a_time"]))
     return model
 
 
 def _answering(program: Program, head: Head | DenseHead) -> ExportedHead | ExportedDenseHead:
-    if isinstance(head, DenseHead):
-        return ExportedDenseHead(program, head)
-    return ExportedHead(program, head)
+    dense = as_dense(head)
+    return ExportedHead(program, cast(Head, head)) if dense is None else ExportedDenseHead(program, dense)
 
 
-def only(module: nn.Module, numbers: Mapping[str, Any], prefix: str) -> None:
-    """Give a module those weights that no graph has, and take all others away."""
-    for name in list(module.state_dict()):
-        *path, last = name.split(".")
-        owner: nn.Module = module.get_submodule(".".join(path))
-        given = numbers.get(prefix + name)
-        held: Any = owner._parameters if last in owner._parameters else owner._buffers
-        if given is None:
-            held[last] = None
-        else:
-            value = torch.tensor(given, dtype=held[last].dtype).reshape(held[last].shape)
-            held[last] = nn.Parameter(value, requires_grad=False) if held is owner._parameters else value
+def _take(model: XT, weights: Mapping[str, Tensor]) -> None:
+    """Give a model those weights that no graph has, and take the rest of its head's away."""
+    for name in model.head.state_dict():
+        *path, last = f"head.{name}".split(".")
+        owner = model.get_submodule(".".join(path))
+        if f"head.{name}" not in weights:
+            (owner._parameters if last in owner._parameters else owner._buffers)[last] = None
+    kept = {"region_encoder.source", "region_encoder.scaling.mean", "region_encoder.scaling.std"}
+    missing, unexpected = model.load_state_dict(weights, strict=False)
+    if set(missing) - kept or unexpected:
+        names = [*sorted(set(missing) - kept), *unexpected]
+        raise CheckpointError(f"the numbers beside the graphs are not those of the model, such as {names[0]}")

@@ -3,7 +3,7 @@
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,14 @@ class PartFile:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RestFile:
+    """A file of weights; see `PartFile`."""
+
+    file: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """All that a program needs to know to run the graphs as `xt predict` does.
 
@@ -47,7 +55,8 @@ class Manifest:
         class_names: in order; empty where they have none.
         thresholds: from which probability on a class or label is said; empty for the likeliest, or 1/2.
         longest: tokens of the longest image.
-        numbers: of the head and of `case_images`, what no graph holds.
+        rest: a safetensors file of the few weights that no graph holds, such as those that tell the images of a case
+            apart; None where there are none.
         nodata: pixel value that meant "nothing here" in training; None where files say so.
         alpha: what a band was that files call alpha.
         versions: of xt and torch, and of the model's format, that wrote it.
@@ -64,12 +73,16 @@ class Manifest:
     class_names: Sequence[str] = ()
     thresholds: Sequence[float] = ()
     longest: int
-    numbers: Mapping[str, Any] = field(default_factory=dict)
+    rest: Any = None
     nodata: float | None = None
     alpha: str
     versions: Mapping[str, str]
     source: str
     parts: Mapping[str, Any]
+
+    def __post_init__(self) -> None:
+        if self.rest is not None and not isinstance(self.rest, RestFile):
+            object.__setattr__(self, "rest", from_dict(RestFile, self.rest, "rest"))
 
     def part(self, name: str) -> PartFile | None:
         """A graph's file; None where there is none."""
@@ -99,13 +112,14 @@ def read_manifest(folder: Path) -> Manifest:
                 f"{path} is of the format {found!r}, expected {FORMAT!r}: export the model again with this xt"
             )
         manifest = from_dict(Manifest, values, "manifest")
-        files = [part for name in manifest.parts if (part := manifest.part(name)) is not None]
+        graphs = [part for name in manifest.parts if (part := manifest.part(name)) is not None]
+        files: list[PartFile | RestFile] = [*graphs, *([] if manifest.rest is None else [manifest.rest])]
     except CheckpointError:
         raise
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} is damaged ({error}): export the model again") from error
-    for part in files:
-        check_file(folder / Path(part.file).name, part.sha256)
+    for file in files:
+        check_file(folder / Path(file.file).name, file.sha256)
     return manifest
 
 

@@ -76,8 +76,7 @@ def parts_of(model: XT) -> list[Part]:
 
     # The one that may refuse to be exported first, the one that takes longest last.
     parts = []
-    has_context = not isinstance(model.context_encoder, NoContext)
-    if has_context:
+    if not isinstance(model.context_encoder, NoContext):
         places: Shapes = {"positions": (1, "length", 2)}
         parts.append(part("context_encoder", Context(model.context_encoder), tokens | places, tokens))
     if dense is None:
@@ -85,7 +84,7 @@ def parts_of(model: XT) -> list[Part]:
         parts.append(part("head", Answer(model.image_head), tokens, said))
     else:
         around = (dense.given.tokens_per_side + 2 * dense.reach) ** 2
-        context: Shapes = {"context": ("regions", around, encoder.dim)} if has_context else {}
+        context: Shapes = {"context": ("regions", around, encoder.dim)} if model.has_context else {}
         said = {"predictions": ("regions", "...")}
         parts.append(part("head", Places(dense, len(maps)), maps | context, said))
     with_maps = dense is not None

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch.export import ExportedProgram
 
     from xt.config.run import RunConfig
-    from xt.exporting.manifest import Manifest
+    from xt.exporting.manifest import Manifest, RestFile
     from xt.model.xt import XT
 
 Format = Literal["pt2", "onnx"]
@@ -88,7 +88,8 @@ def export(
                 "inputs": part.inputs,
                 "outputs": part.outputs,
             }
-        manifest = _manifest(made, run, graphs, written, unused)
+        rest = _write_rest(made, unused, temporary)
+        manifest = _manifest(made, run, graphs, written, rest)
         (temporary / MANIFEST).write_text(manifest.text(), encoding="utf-8")
     if progress is not None:
         progress("manifest", len(parts), len(parts))
@@ -134,12 +135,31 @@ def _unused(graph: "ExportedProgram") -> set[str]:
     }
 
 
+def _write_rest(model: "XT", unused: set[str], folder: Path) -> "RestFile | None":
+    """The weights that are in no graph: the head's that its graph does not use, and those beside the three parts."""
+    from safetensors.torch import save_file
+
+    from xt.exporting.manifest import RestFile, digest_of
+
+    in_graphs = ("region_encoder.", "context_encoder.", "head.")
+    rest = {
+        name: value.detach().cpu().contiguous()
+        for name, value in model.state_dict().items()
+        if not name.startswith(in_graphs) or (name.startswith("head.") and name in unused)
+    }
+    if not rest:
+        return None
+    path = folder / "rest.safetensors"
+    save_file(rest, path)
+    return RestFile(file=path.name, sha256=digest_of(path))
+
+
 def _manifest(
     model: "XT",
     run: "RunConfig | None",
     graphs: str,
     written: Mapping[str, Any],
-    unused: set[str],
+    rest: "RestFile | None",
 ) -> "Manifest":
     import torch
 
@@ -148,12 +168,6 @@ def _manifest(
     from xt.model.identity import model_identity
 
     encoder, config = model.region_encoder, model.config
-    state = model.state_dict()
-    numbers = {
-        name: value.tolist()
-        for name, value in state.items()
-        if (name in unused and name.startswith("head.")) or name.startswith("which_image.")
-    }
     region = {
         "name": encoder.name,
         "region_size": encoder.region_size,
@@ -176,7 +190,7 @@ def _manifest(
         class_names=list(config.class_names or ()),
         thresholds=list(config.head_options.get("thresholds") or ()),
         longest=LONGEST,
-        numbers=numbers,
+        rest=rest,
         nodata=None if run is None else run.data.nodata,
         alpha=ALPHA if run is None else run.data.alpha,
         versions={"xt": __version__, "torch": torch.__version__},

@@ -1,22 +1,16 @@
 """Models from what describes them: the three parts made, checked against each other and put together."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import fields, replace
+from dataclasses import fields
 from typing import Any
 
 from torch import nn
 
-from xt.context_encoders import ContextEncoder, NoContext, create_context_encoder
+from xt.context_encoders import create_context_encoder
 from xt.errors import ConfigError
-from xt.heads import FeatureGeometry, create_head
 from xt.heads.dense import as_dense
-from xt.model.by_model import Scorer
-from xt.model.cases import WhichImage
-from xt.model.choices import create_region_choice
+from xt.model.assembly import assembled, head_of
 from xt.model.config import ModelConfig
-from xt.model.inputs import ImageReading
-from xt.model.scales import WhichScale
-from xt.model.thumbnail import Thumbnail
 from xt.model.xt import XT
 from xt.region_encoders.base import RegionEncoder
 from xt.region_encoders.creation import create_region_encoder, wrapped
@@ -62,70 +56,10 @@ def build_model(config: ModelConfig, network: nn.Module | None = None) -> XT:
     """
     region_encoder = build_region_encoder(config, network)
     context_encoder = create_context_encoder(config.context, dim=config.dim, **config.context_options)
-    head = create_head(
-        config.head,
-        dim=config.dim,
-        num_classes=config.num_classes,
-        geometry=feature_geometry(region_encoder, context_encoder, config.thumbnail),
-        **config.head_options,
-    )
-    about_places = as_dense(head) is not None
-    config.check_answers(about_places)
-    if about_places:
+    head = head_of(config, region_encoder, context_encoder)
+    if as_dense(head) is not None:
         region_encoder.check_places()
-    choice = create_region_choice(config.regions, config.levels, **config.regions_options)
-    reading = ImageReading(
-        resolution=config.resolution,
-        image_size=config.image_size,
-        order=config.order,
-        foreground=config.foreground,
-        choice=choice,
-    )
-    which_image = None if config.case_images is None else WhichImage(config.case_images, config.dim)
-    which_scale = WhichScale(choice.levels, config.dim) if choice.levels > 1 else None
-    as_made = _as_made(
-        replace(config, levels=choice.levels if which_scale else config.levels), region_encoder
-    )
-    return XT(
-        region_encoder,
-        context_encoder,
-        head,
-        reading=reading,
-        which_image=which_image,
-        thumbnail=Thumbnail(config.dim) if config.thumbnail else None,
-        which_scale=which_scale,
-        scorer=Scorer(config.dim) if choice.asks_model else None,
-        config=as_made,
-    )
-
-
-def _as_made(config: ModelConfig, region_encoder: RegionEncoder) -> ModelConfig:
-    """The configuration with what the region encoder has decided: a file says it, whatever is decided later on."""
-    return replace(
-        config,
-        encoder=region_encoder.registered_as or config.encoder,
-        readout=region_encoder.readout,
-        pooling=region_encoder.pooling,
-        encoder_origin=region_encoder.origin,
-    )
-
-
-def feature_geometry(
-    region_encoder: RegionEncoder, context_encoder: ContextEncoder, thumbnail: bool = False
-) -> FeatureGeometry:
-    """What a head that answers about every place has to know of the parts before it.
-
-    Args:
-        thumbnail: whether tokens know the whole image from its thumbnail, whatever the context encoder.
-    """
-    return FeatureGeometry(
-        feature_dims=region_encoder.feature_dims,
-        strides=region_encoder.strides,
-        region_size=region_encoder.region_size,
-        halo=region_encoder.halo,
-        tokens_per_side=region_encoder.tokens_per_side,
-        context_dim=context_encoder.dim if thumbnail or not isinstance(context_encoder, NoContext) else None,
-    )
+    return assembled(config, region_encoder, context_encoder, head)
 
 
 def build_region_encoder(config: ModelConfig, network: nn.Module | None = None) -> RegionEncoder:
