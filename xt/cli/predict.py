@@ -55,6 +55,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--overwrite", action="store_true",
         help="predict these images again, and throw away the folder's results of another checkpoint",
     )  # fmt: skip
+    parser.add_argument(
+        "--also", nargs="+", metavar="FORM", default=(),
+        help="further forms of files: geoparquet or gpkg of points, boxes and outlines, ome-zarr of masks, anndata of "
+        "embeddings",
+    )  # fmt: skip
     _add_whole(parser)
     _add_dense(parser)
     _add_workers(parser)

@@ -50,6 +50,9 @@ class PredictConfig:
     views: Literal[1, 4, 8] | None = None
     """Answers about whole images: the mean over the image as it is (1, None), also flipped (4), also turned (8)."""
 
+    also: tuple[str, ...] = ()
+    """Further forms of what is written: of points, boxes and outlines geoparquet and gpkg, of masks ome-zarr, of
+    embeddings anndata."""
     probabilities: bool = False
     """Segmentation: also a GeoTIFF of 8 bits for each class."""
     outlines: tuple[str, ...] | None = None
@@ -92,7 +95,7 @@ class PredictConfig:
                 f"<device> {self.device} with <cluster>: Ray gives each worker its GPU; leave it out, or say cpu"
             )
         _check_alpha(self.alpha)
-        _make_tuples(self, "outlines", "channels")
+        _make_tuples(self, "outlines", "channels", "also")
 
     @property
     def has_workers(self) -> bool:
@@ -111,6 +114,7 @@ class PredictConfig:
             "merge_radius": self.merge_radius,
             "merge_iou": self.merge_iou,
             "least_score": self.chosen_least_score,
+            "also": sorted(self.also) or None,
             "features": self.features,
         }
         return {name: value for name, value in given.items() if value is not None}

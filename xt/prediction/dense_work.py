@@ -11,11 +11,13 @@ from xt.images import stack_parts
 from xt.prediction.image_work import ImageWork, Opener, Results
 from xt.prediction.inputs import image_name
 from xt.progress import Progress, Stages
+from xt.registry import nearest
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
     from xt.model.xt import XT
     from xt.prediction.dense_predictor import DensePredictor
+    from xt.tasks.base import Task
     from xt.tasks.place_results import DenseOptions
 
 # Of predictions.csv, behind what is counted.
@@ -89,10 +91,31 @@ def check_options(config: PredictConfig, head: str) -> None:
     """
     from xt.tasks import task_of, tasks_by_option
 
-    own = task_of(head).options
+    task = task_of(head)
+    own = task.options
+    for form in config.also:
+        _check_form(form, task, config)
     for name, tasks in tasks_by_option().items():
         if name not in own and getattr(config, name) not in (None, False):
             raise OptionError(f"<{name}> is for {' and '.join(tasks)}, but this model's head is {head!r}")
+
+
+def _check_form(form: str, task: "Task", config: PredictConfig) -> None:
+    """Refuse a further form of results that there is not, or that this task or these options do not have."""
+    from xt.tasks import TASKS
+
+    having = [name for name, one in TASKS.items() if form in one.also]
+    if not having:
+        known = dict.fromkeys(name for one in TASKS.values() for name in one.also)
+        raise OptionError(f"<also> must be of {', '.join(known)}, got {form!r}{nearest(form, known)}")
+    if form not in task.also:
+        raise OptionError(
+            f"<also> {form} is for {' and '.join(having)}, but this model's head is {task.name!r}"
+        )
+    needed = task.also[form].split()
+    if needed and not any(getattr(config, name) not in (None, False) for name in needed):
+        options = " or ".join(f"<{name}>" for name in needed)
+        raise OptionError(f"<also> {form} is another form of what {options} asks for: give that, too")
 
 
 def dense_options(model: "XT", config: PredictConfig) -> "DenseOptions":
@@ -120,6 +143,7 @@ def dense_options(model: "XT", config: PredictConfig) -> "DenseOptions":
         merge_radius=config.merge_radius,
         merge_iou=config.merge_iou,
         least_score=config.chosen_least_score,
+        also=config.also,
         restart=config.restart or config.overwrite,
     )
 

@@ -1,7 +1,7 @@
 """What is written once for all images of a folder: xView3's prediction file, COCO's file of detections."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +9,8 @@ from xt.errors import ConfigError
 from xt.prediction.given import RADAR
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from xt.labels.formats.coco import Instances
     from xt.prediction.results import ResultFolder
 
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 SCENES = "xview3.csv"
 # Vectors of all images.
 EMBEDDINGS = "embeddings.parquet"
+ANNOTATED = "embeddings.h5ad"
 # Boxes of all images in COCO's form of results, and the images that their numbers mean.
 DETECTIONS = "detections.json"
 DETECTIONS_IMAGES = "detections.images.json"
@@ -23,15 +26,40 @@ DETECTIONS_IMAGES = "detections.images.json"
 _BOXES_AT_ONCE = 10_000
 
 
-def write_embeddings(results: "ResultFolder") -> None:
-    """The vectors of all images in the folder in one Parquet table, if there are any."""
+def write_embeddings(results: "ResultFolder", also: Collection[str] = ()) -> None:
+    """The vectors of all images in the folder in one Parquet table, if there are any.
+
+    Args:
+        also: with "anndata" in an AnnData file, too, with what predictions.csv has of each image.
+    """
     found = {row["image"]: results.folder / row["embedding"] for row in results.rows if row.get("embedding")}
     found = {image: path for image, path in found.items() if path.exists()}
     if not found:
         return
     from xt.results.embeddings import read_vector, write_vectors
 
-    write_vectors(results.folder / EMBEDDINGS, list(found), [read_vector(path) for path in found.values()])
+    vectors = [read_vector(path) for path in found.values()]
+    write_vectors(results.folder / EMBEDDINGS, list(found), vectors)
+    if "anndata" not in also:
+        return
+    import numpy as np
+
+    from xt.results.annotated import write_annotated
+
+    rows = [row for row in results.rows if row["image"] in found]
+    columns = dict.fromkeys(name for row in rows for name in row if name != "image")
+    known = {name: _as_column([row.get(name, "") for row in rows]) for name in columns}
+    write_annotated(results.folder / ANNOTATED, np.stack(vectors), list(found), known)
+
+
+def _as_column(values: Sequence[Any]) -> "NDArray[Any]":
+    """Numbers if all are, NaN where there is none; else texts."""
+    import numpy as np
+
+    try:
+        return np.array([float(value) if value != "" else np.nan for value in values])
+    except ValueError:
+        return np.array([str(value) for value in values], dtype=object)
 
 
 def write_scenes(results: "ResultFolder") -> None:

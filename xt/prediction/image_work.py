@@ -180,6 +180,9 @@ class AnswerWork(ImageWork):
         if self.opened.config.token_embeddings:
             files["tokens"] = TOKENS.replace(".h5", f"{mark}.h5")
             self._write_tokens(results.path(path, files["tokens"]), seen)
+            if "anndata" in self.opened.config.also:
+                files["tokens_anndata"] = f"{files['tokens']}ad"
+                self._write_annotated(results.path(path, files["tokens_anndata"]), seen)
         if isinstance(image, EncodedImage):
             files["relevance_of_tokens"] = f"{mark}.relevance.csv"
             relevance = seen.weights / prediction.weights.mean()
@@ -240,3 +243,22 @@ class AnswerWork(ImageWork):
     def _encoder(self) -> str:
         """What made these vectors: a model of ours, by the beginning of its file's hash."""
         return f"xt {self.opened.trained.identity[:12]}"
+
+    def _write_annotated(self, destination: Path, seen: "Seen") -> None:
+        from xt.results.annotated import write_annotated
+
+        assert seen.tokens is not None, "they were asked for"
+        side = self.predictor.model.tokens_per_side
+        places = seen.grid.token_positions(side) * seen.step
+        write_annotated(
+            destination,
+            seen.tokens,
+            [f"token_{number}" for number in range(len(places))],
+            {"relevance": seen.weights * len(seen.weights)},
+            spatial=places[:, ::-1],
+            said={
+                "image": image_name(seen.name),
+                "encoder": self._encoder,
+                "token_size": seen.grid.region_size / side * seen.step[1],
+            },
+        )

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import time
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
@@ -26,7 +27,14 @@ _SHARE_OF_WRITES = 20
 _FIRST_FILES = (".relevance.tif", ".overlay.png")
 _SIDE_FILES = (".mask.tif.aux.xml",)
 # What the command line writes of all images together, and would else tell of results that are not there any more.
-TOGETHER = ("manifest.jsonl", "detections.json", "detections.images.json", "xview3.csv", "embeddings.parquet")
+TOGETHER = (
+    "manifest.jsonl",
+    "detections.json",
+    "detections.images.json",
+    "xview3.csv",
+    "embeddings.parquet",
+    "embeddings.h5ad",
+)
 
 
 class ResultFolder:
@@ -220,7 +228,7 @@ class ResultFolder:
     def _discard(self, record: Mapping[str, Any] | None) -> None:
         for entry in (record or {"images": {}})["images"].values():
             for suffix in (*entry.get("files", _FIRST_FILES), *_SIDE_FILES):
-                placed(self.folder, entry["stem"], suffix).unlink(missing_ok=True)
+                _remove(placed(self.folder, entry["stem"], suffix))
         # The record last: of a discarding that was cut short it still tells.
         for name in (*TOGETHER, TABLE, RECORD):
             (self.folder / name).unlink(missing_ok=True)
@@ -295,6 +303,14 @@ def _read_record(path: Path) -> dict[str, Any] | None:
 
 def _version(image: str) -> list[list[int] | None]:
     return [file_version(part) for part in stack_parts(image)]
+
+
+def _remove(path: Path) -> None:
+    """A file or a folder, if it is there."""
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _unlock(lock: IO[bytes] | None) -> None:

@@ -162,7 +162,7 @@ def _predict(
         everything = {identity(path): path for path in [*results.images, *todo]}
         image_numbers(list(everything.values()), instances)
         failed = _failures(source, given, todo, config, results, instances, progress) if todo else {}
-        write_embeddings(results)
+        write_embeddings(results, config.also)
         write_scenes(results)
         write_detections(results, instances)
         entries = {name: entry for name in given.names if (entry := results.entry(name)) is not None}

@@ -16,7 +16,7 @@ from xt.labels.box_table import BoxTable
 from xt.output import atomic_path
 from xt.results.colours import point_colours
 from xt.results.coordinates import place_of
-from xt.results.geojson import feature_collection
+from xt.results.vector_files import features_to
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
@@ -27,7 +27,8 @@ _NUMBERS = ("y0", "x0", "y1", "x1", "score", "label")
 def write_boxes(
     boxes: BoxTable, image: "LargeImage", destination: str | os.PathLike[str], class_names: Sequence[str]
 ) -> Path:
-    """Write boxes as GeoJSON polygons of four corners, with their scores; see `xt.results.geojson`.
+    """Write boxes as polygons of four corners, with their scores: GeoJSON, or what the suffix says, see
+    `xt.results.vector_files`.
 
     Args:
         boxes: in pixels of the image.
@@ -35,7 +36,7 @@ def write_boxes(
         OutputError: it could not be written; nothing half-written stays.
     """
     colours = point_colours(len(class_names))
-    with feature_collection(destination, place_of(image), class_names, colours) as features:
+    with features_to(destination, place_of(image), class_names, colours) as features:
         features.add_boxes(boxes.edges, boxes.labels, {"score": boxes.scores})
     return Path(destination)
 

@@ -71,6 +71,11 @@ class Place:
         return np.stack([east, north], axis=-1)
 
     @property
+    def system(self) -> str | None:
+        """The system of `coordinates`, as rasterio writes it; None of pixels, and of a map that is nowhere on Earth."""
+        return "EPSG:4326" if self._in_degrees else self.crs
+
+    @property
     def _in_degrees(self) -> bool:
         """Whether the image's own coordinates are turned into degrees, for want of a name for them."""
         return self.crs is not None and self.crs_name is None

@@ -7,6 +7,7 @@ import csv
 import json
 import os
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from xml.sax.saxutils import escape
@@ -22,8 +23,8 @@ from xt.progress import OnShare
 from xt.results.colours import class_colours, point_colours
 from xt.results.coordinates import place_of
 from xt.results.decoded_image import NOTHING
-from xt.results.geojson import feature_collection
 from xt.results.outlines import outlines
+from xt.results.vector_files import features_to
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
@@ -81,23 +82,33 @@ def write_outlines(
     class_names: Sequence[str],
     labels: Collection[int],
     least_area: int = 1,
+    further: Sequence[Path] = (),
 ) -> int:
-    """Write outlines of some classes as GeoJSON; see `xt.results.geojson`. How many there are.
+    """Write outlines of some classes as GeoJSON, or what the suffix says; see `xt.results.vector_files`. How many there
+    are.
 
     Args:
         mask: one band of class numbers.
         labels: which classes.
         least_area: smaller parts are left out, in pixels.
+        further: the same once more, in other forms.
     Raises:
         ConfigError: there is no such class.
         OutputError: as of `write_mask`.
     """
     check_outlined(labels, class_names)
     colours = class_colours(len(class_names))
-    with feature_collection(destination, place_of(mask), class_names, colours) as features:
+    place, count = place_of(mask), 0
+    with ExitStack() as stack:
+        files = [
+            stack.enter_context(features_to(path, place, class_names, colours))
+            for path in (destination, *further)
+        ]
         for outline in outlines(mask, labels, least_area):
-            features.add_outline(outline)
-        return features.count
+            count += 1
+            for file in files:
+                file.add_outline(outline)
+    return count
 
 
 def check_outlined(labels: Collection[int], class_names: Sequence[str]) -> None:
@@ -119,7 +130,7 @@ def write_points(
     destination: str | os.PathLike[str],
     class_names: Sequence[str],
 ) -> Path:
-    """Write points as GeoJSON; see `xt.results.geojson`.
+    """Write points as GeoJSON, or what the suffix says; see `xt.results.vector_files`.
 
     Args:
         points: columns of N values: "y" and "x" in pixels of the image, "score", "label" (a class number), and whatever
@@ -128,9 +139,7 @@ def write_points(
         OutputError: as of `write_mask`.
     """
     further = [name for name in points if name not in ("y", "x", "label")]
-    with feature_collection(
-        destination, place_of(image), class_names, point_colours(len(class_names))
-    ) as features:
+    with features_to(destination, place_of(image), class_names, point_colours(len(class_names))) as features:
         numbers = {name: points[name] for name in further}
         features.add_points(points["y"], points["x"], points["label"], numbers)
     return Path(destination)

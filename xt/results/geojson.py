@@ -9,6 +9,7 @@ pixels and the properties those of QuPath's objects, to be opened there by File 
 import json
 import math
 import os
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, TextIO
@@ -26,8 +27,60 @@ _BOX_CORNERS = np.array([(0, 1), (2, 1), (2, 3), (0, 3), (0, 1)])
 _AT_ONCE = 1 << 14
 
 
-class FeatureWriter:
-    """A feature collection that grows; made by `feature_collection`."""
+class Features(ABC):
+    """A file that features are added to."""
+
+    @abstractmethod
+    def add_points(
+        self,
+        y: NDArray[np.floating],
+        x: NDArray[np.floating],
+        labels: NDArray[Any],
+        numbers: Mapping[str, NDArray[np.floating]],
+    ) -> None:
+        """Points, each a feature.
+
+        Args:
+            y, x: (N,) in pixels of the image.
+            labels: (N,) class numbers.
+            numbers: (N,) each, what else is known of them, such as their score; NaN for what is not.
+        """
+
+    @abstractmethod
+    def add_boxes(
+        self, edges: NDArray[np.float64], labels: NDArray[Any], numbers: Mapping[str, NDArray[np.floating]]
+    ) -> None:
+        """Upright boxes, each a polygon of four corners; on a turned map they are turned, too.
+
+        Args:
+            edges: (N, 4) in pixels of the image, each y0, x0, y1, x1.
+            labels, numbers: as of `add_points`.
+        """
+
+    @abstractmethod
+    def add_outline(self, outline: Outline) -> None:
+        """A polygon with its holes."""
+
+
+def box_rings(edges: NDArray[np.float64], place: Place) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """(N, 5) y and x of the corners of boxes, closed, counter-clockwise on the map.
+
+    Args:
+        edges: as of `Features.add_boxes`.
+    """
+    y, x = (edges[:, columns] for columns in (_BOX_CORNERS[::-1] if place.mirrored else _BOX_CORNERS).T)
+    return y, x
+
+
+def outline_rings(outline: Outline, place: Place) -> Iterator[NDArray[np.int64]]:
+    """(n, 2) y and x of each of its rings, closed, the outer one counter-clockwise on the map."""
+    for corners in outline.rings:
+        ring = np.concatenate([corners, corners[:1]])
+        yield ring[::-1] if place.mirrored else ring
+
+
+class FeatureWriter(Features):
+    """A feature collection that grows; made by `feature_collection`. Numbers that are NaN are left out."""
 
     def __init__(
         self, file: TextIO, place: Place, class_names: Sequence[str], colours: Sequence[Colour]
@@ -45,13 +98,6 @@ class FeatureWriter:
         labels: NDArray[Any],
         numbers: Mapping[str, NDArray[np.floating]],
     ) -> None:
-        """Points, each a feature.
-
-        Args:
-            y, x: (N,) in pixels of the image.
-            labels: (N,) class numbers.
-            numbers: (N,) each, what else is known of them, such as their score; numbers that are NaN are left out.
-        """
         columns = {name: values.tolist() for name, values in numbers.items()}
         places = zip(self._rounded(y, x), labels.astype(int).tolist(), strict=True)
         for row, (coordinates, label) in enumerate(places):
@@ -61,16 +107,9 @@ class FeatureWriter:
     def add_boxes(
         self, edges: NDArray[np.float64], labels: NDArray[Any], numbers: Mapping[str, NDArray[np.floating]]
     ) -> None:
-        """Upright boxes, each a polygon of four corners; on a turned map they are turned, too.
-
-        Args:
-            edges: (N, 4) in pixels of the image, each y0, x0, y1, x1.
-            labels, numbers: as of `add_points`.
-        """
-        corners = _BOX_CORNERS[::-1] if self._place.mirrored else _BOX_CORNERS
         for start in range(0, len(edges), _AT_ONCE):
             some = slice(start, start + _AT_ONCE)
-            y, x = (edges[some][:, columns] for columns in corners.T)
+            y, x = box_rings(edges[some], self._place)
             rings = self._place.coordinates(y.ravel(), x.ravel()).round(self._place.decimals)
             rings = rings.reshape(*y.shape, 2).tolist()
             columns = {name: values[some].tolist() for name, values in numbers.items()}
@@ -79,12 +118,7 @@ class FeatureWriter:
                 self._add({"type": "Polygon", "coordinates": [ring]}, label, known)
 
     def add_outline(self, outline: Outline) -> None:
-        rings = []
-        for corners in outline.rings:
-            ring = np.concatenate([corners, corners[:1]])
-            if self._place.mirrored:
-                ring = ring[::-1]
-            rings.append(self._rounded(ring[:, 0], ring[:, 1]))
+        rings = [self._rounded(ring[:, 0], ring[:, 1]) for ring in outline_rings(outline, self._place)]
         self._add({"type": "Polygon", "coordinates": rings}, outline.label, {"area_px": outline.area})
 
     def _rounded(self, y: NDArray[Any], x: NDArray[Any]) -> list[list[float]]:

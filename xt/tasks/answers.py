@@ -36,6 +36,7 @@ class AnswerTask(Task):
     about_places = False
     recipe = "classification"
     options = ("embeddings", "token_embeddings", "case_column", "views")
+    also: ClassVar[Mapping[str, str]] = {"anndata": "embeddings token_embeddings"}
     counted = "images"
 
     column: ClassVar[str] = "p"

@@ -154,6 +154,8 @@ class Task(ABC):
     table."""
     options: ClassVar[tuple[str, ...]] = ()
     """Those of `xt predict` that mean something to it, besides what all tasks have."""
+    also: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    """Further forms in which its results can be written, `--also`, with the option each needs; "" for none."""
 
     has_classes: ClassVar[bool] = True
     """Whether the names of its outputs are classes."""

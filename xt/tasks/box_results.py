@@ -16,7 +16,15 @@ from xt.results.dense_overlay import write_boxes_overlay
 from xt.results.on_data import boxes_on_data
 from xt.results.region_store import RegionStore
 from xt.results.shown import Shown, shown_boxes
-from xt.tasks.place_results import DenseOptions, DenseResult, PlaceResults, Rows, good_columns, stored_columns
+from xt.tasks.place_results import (
+    DenseOptions,
+    DenseResult,
+    PlaceResults,
+    Rows,
+    good_columns,
+    in_every_form,
+    stored_columns,
+)
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
@@ -32,7 +40,7 @@ class BoxResults(PlaceResults):
     unit = "boxes"
     # A detector names hundreds that it hardly believes in: average precision wants them, people do not.
     least_score = 0.5
-    endings: ClassVar[Mapping[str, str]] = {"boxes": ".boxes.geojson", "table": ".boxes.csv"}
+    endings: ClassVar[Mapping[str, str]] = {**in_every_form("boxes"), "table": ".boxes.csv"}
 
     def __init__(self, model: "XT", options: DenseOptions) -> None:
         super().__init__(model, options)
@@ -62,8 +70,10 @@ class BoxResults(PlaceResults):
     ) -> DenseResult:
         rows, left_out = stored_columns(store, _COLUMNS, self.chosen_least_score)
         boxes = self._merged(rows, read)
-        files = {what: self.file(destination, what) for what in self.endings}
-        write_boxes(boxes, read.file, files["boxes"], self.class_names)
+        files = {what: self.file(destination, what) for what in ("boxes", "table")}
+        files |= self.further(destination, "boxes")
+        for what in files.keys() - {"table"}:
+            write_boxes(boxes, read.file, files[what], self.class_names)
         write_box_table(boxes, files["table"], self.class_names)
         counts = np.bincount(boxes.labels, minlength=len(self.class_names))
         return self.result(read.file, files, counts, left_out)

@@ -1,6 +1,6 @@
 """Boxes around objects."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -73,6 +73,7 @@ class Detection(PlaceTask):
     counted = "boxes"
     metric_of_class = "ap"
     options = ("merge_iou", "least_score", "instances", "restart")
+    also: ClassVar[Mapping[str, str]] = {"geoparquet": "", "gpkg": ""}
 
     @property
     def results(self) -> "type[PlaceResults]":

@@ -18,6 +18,7 @@ from xt.errors import ConfigError
 from xt.output import remove_leftovers_of
 from xt.regions.grid import Region, RegionGrid
 from xt.results.region_store import RegionStore
+from xt.results.vector_files import SUFFIXES
 from xt.tasks.base import class_names
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class DenseOptions:
             the better one is kept; None for what the model's head says.
         least_score: of points and boxes, in [0, 1]; those the model's head leaves out stay out. None for all points of
             the head, and for boxes of at least `PlaceResults.least_score`.
+        also: further forms of the files, of those in `Task.also`.
         restart: begin anew where a partial result lies.
     """
 
@@ -52,6 +54,7 @@ class DenseOptions:
     merge_radius: float | None = None
     merge_iou: float | None = None
     least_score: float | None = None
+    also: tuple[str, ...] = ()
     restart: bool = False
 
     def __post_init__(self) -> None:
@@ -189,6 +192,11 @@ class PlaceResults(ABC):
             regions: of all of them, in order.
         """
 
+    def further(self, destination: Path, what: str) -> dict[str, Path]:
+        """The files of points, boxes or outlines in the other forms that are wanted."""
+        wanted = [f"{what}_{form}" for form in SUFFIXES if form in self.chosen.also]
+        return {name: self.file(destination, name) for name in wanted}
+
     @classmethod
     def file(cls, destination: Path, what: str) -> Path:
         """The file of this kind; a dot in the destination's name does not begin a suffix."""
@@ -208,6 +216,14 @@ class PlaceResults(ABC):
         return DenseResult(
             name=image.name, task=self.model.head.task, files=files, counts=by_name, left_out=left_out
         )
+
+
+def in_every_form(what: str) -> dict[str, str]:
+    """Of points, boxes or outlines the endings of their files in all forms, for `PlaceResults.endings`."""
+    return {
+        what: f".{what}.geojson",
+        **{f"{what}_{form}": f".{what}{suffix}" for form, suffix in SUFFIXES.items()},
+    }
 
 
 def stored_columns(

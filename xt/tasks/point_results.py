@@ -17,7 +17,15 @@ from xt.results.dense_writers import read_columns, write_point_table, write_poin
 from xt.results.on_data import on_data
 from xt.results.region_store import RegionStore
 from xt.results.shown import Shown, shown_points
-from xt.tasks.place_results import DenseOptions, DenseResult, PlaceResults, Rows, good_columns, stored_columns
+from xt.tasks.place_results import (
+    DenseOptions,
+    DenseResult,
+    PlaceResults,
+    Rows,
+    good_columns,
+    in_every_form,
+    stored_columns,
+)
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
@@ -30,7 +38,7 @@ class PointResults(PlaceResults):
 
     unit = "points"
     least_score = 0.0
-    endings: ClassVar[Mapping[str, str]] = {"points": ".points.geojson", "table": ".points.csv"}
+    endings: ClassVar[Mapping[str, str]] = {**in_every_form("points"), "table": ".points.csv"}
 
     def __init__(self, model: "XT", options: DenseOptions) -> None:
         super().__init__(model, options)
@@ -68,8 +76,10 @@ class PointResults(PlaceResults):
         points, left_out = stored_columns(store, self.columns, self.chosen_least_score)
         points = self._merged(points, read)
         image = read.file
-        files = {what: self.file(destination, what) for what in self.endings}
-        write_points(points, image, files["points"], self.class_names)
+        files = {what: self.file(destination, what) for what in ("points", "table")}
+        files |= self.further(destination, "points")
+        for what in files.keys() - {"table"}:
+            write_points(points, image, files[what], self.class_names)
         write_point_table(points, image, files["table"], self.class_names)
         counts = np.bincount(points["label"].astype(np.int64), minlength=len(self.class_names))
         return self.result(image, files, counts, left_out)

@@ -1,6 +1,6 @@
 """Points of interest: where things are, of which class, and what is known of each."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -65,6 +65,7 @@ class Points(PlaceTask):
     drawn_as = "point"
     counted = "points"
     options = ("merge_radius", "least_score", "restart")
+    also: ClassVar[Mapping[str, str]] = {"geoparquet": "", "gpkg": ""}
 
     @property
     def results(self) -> "type[PlaceResults]":

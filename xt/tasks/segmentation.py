@@ -1,6 +1,6 @@
 """A class for every pixel."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
@@ -60,6 +60,7 @@ class Segmentation(PlaceTask):
     counted = "pixels"
     counts_are_shares = True
     options = ("probabilities", "outlines", "least_area", "restart")
+    also: ClassVar[Mapping[str, str]] = {"geoparquet": "outlines", "gpkg": "outlines", "ome-zarr": ""}
 
     @property
     def results(self) -> "type[PlaceResults]":

@@ -27,9 +27,10 @@ from xt.results.dense_writers import (
     write_outlines,
     write_probabilities,
 )
+from xt.results.label_image import write_label_image
 from xt.results.region_store import RegionStore
 from xt.results.shown import Shown, ShownObjects, ShownRaster, shown_polygons
-from xt.tasks.place_results import DenseOptions, DenseResult, PlaceResults
+from xt.tasks.place_results import DenseOptions, DenseResult, PlaceResults, in_every_form
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
@@ -50,7 +51,8 @@ class SegmentationResults(PlaceResults):
     endings: ClassVar[Mapping[str, str]] = {
         "mask": ".mask.tif",
         "probabilities": ".probabilities.tif",
-        "outlines": ".outlines.geojson",
+        **in_every_form("outlines"),
+        "labels": ".ome.zarr",
     }
 
     def __init__(self, model: "XT", options: DenseOptions) -> None:
@@ -100,15 +102,22 @@ class SegmentationResults(PlaceResults):
         # Each band takes about as long as another.
         write_mask(mask, files["mask"], names, tags, _part(progress, 0, 1 / self.num_bands))
         if options.probabilities:
-            further = range(1, self.num_bands)
-            decoded = DecodedImage(store, grid, read.image, num_bands=self.num_bands, bands=further)
+            others = range(1, self.num_bands)
+            decoded = DecodedImage(store, grid, read.image, num_bands=self.num_bands, bands=others)
             bands = read.map_found(decoded, "bilinear")
             files["probabilities"] = self.file(destination, "probabilities")
             part = _part(progress, 1 / self.num_bands, 1)
             write_probabilities(bands, files["probabilities"], names, tags, part)
         if options.outlines:
             files["outlines"] = self.file(destination, "outlines")
-            write_outlines(mask, files["outlines"], names, options.outlines, options.least_area)
+            further = self.further(destination, "outlines")
+            write_outlines(
+                mask, files["outlines"], names, options.outlines, options.least_area, list(further.values())
+            )
+            files |= further
+        if "ome-zarr" in options.also:
+            files["labels"] = self.file(destination, "labels")
+            write_label_image(files["mask"], files["labels"], names)
         return self.result(read.file, files, _count_pixels(mask, len(names)))
 
     def shown_so_far(
