@@ -119,7 +119,7 @@ def _fetch(place: HubPlace) -> Path:
 
     from xt.region_encoders import hub
 
-    class Bar(tqdm):  # type: ignore[type-arg]
+    class Bar(tqdm):
         """Drawn where somebody looks."""
 
         def __init__(self, *arguments: Any, **settings: Any) -> None:

@@ -11,7 +11,6 @@ from xt.images import stack_parts
 from xt.prediction.image_work import ImageWork, Opener, Results
 from xt.prediction.inputs import image_name
 from xt.progress import Progress, Stages
-from xt.registry import nearest
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
@@ -107,7 +106,7 @@ def _check_form(form: str, task: "Task", config: PredictConfig) -> None:
     having = [name for name, one in TASKS.items() if form in one.also]
     if not having:
         known = dict.fromkeys(name for one in TASKS.values() for name in one.also)
-        raise OptionError(f"<also> must be of {', '.join(known)}, got {form!r}{nearest(form, known)}")
+        raise OptionError(f"<also> must be of {', '.join(known)}, got {form!r}")
     if form not in task.also:
         raise OptionError(
             f"<also> {form} is for {' and '.join(having)}, but this model's head is {task.name!r}"

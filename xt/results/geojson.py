@@ -72,7 +72,7 @@ def box_rings(edges: NDArray[np.float64], place: Place) -> tuple[NDArray[np.floa
     return y, x
 
 
-def outline_rings(outline: Outline, place: Place) -> Iterator[NDArray[np.int64]]:
+def outline_rings(outline: Outline, place: Place) -> Iterator[NDArray[Any]]:
     """(n, 2) y and x of each of its rings, closed, the outer one counter-clockwise on the map."""
     for corners in outline.rings:
         ring = np.concatenate([corners, corners[:1]])

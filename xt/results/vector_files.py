@@ -90,7 +90,8 @@ class FeatureTable(Features):
 
         self.geometry_type = "Point"
         places = self._place.coordinates(y, x)
-        self._add(shapely.points(places), np.isfinite(places).all(axis=1), labels, numbers)
+        there: NDArray[np.bool_] = np.asarray(np.isfinite(places).all(axis=1))
+        self._add(shapely.points(places), there, labels, numbers)
 
     def add_boxes(
         self, edges: NDArray[np.float64], labels: NDArray[Any], numbers: Mapping[str, NDArray[np.floating]]
@@ -99,7 +100,7 @@ class FeatureTable(Features):
 
         y, x = box_rings(edges, self._place)
         rings = self._place.coordinates(y.ravel(), x.ravel()).reshape(*y.shape, 2)
-        there = np.isfinite(rings).all(axis=(1, 2))
+        there: NDArray[np.bool_] = np.asarray(np.isfinite(rings).all(axis=(1, 2)))
         # shapely refuses corners that are nowhere.
         polygons = shapely.polygons(np.where(there[:, None, None], rings, 0.0))
         self._add(polygons, there, labels, numbers)
@@ -122,7 +123,9 @@ class FeatureTable(Features):
         labels: NDArray[Any],
         numbers: Mapping[str, NDArray[Any]],
     ) -> None:
-        self._geometries.append(np.where(there, geometries, None))
+        found = np.asarray(geometries, dtype=object).copy()
+        found[~there] = None
+        self._geometries.append(found)
         self._labels.append(labels.astype(np.int64))
         for name, values in numbers.items():
             self._numbers.setdefault(name, []).append(np.asarray(values))

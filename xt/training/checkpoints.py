@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -32,7 +33,7 @@ class Checkpoint(NamedTuple):
     weights: dict[str, Tensor]
 
 
-def load_trained(path: str | Path) -> tuple[XT, RunConfig | None]:
+def load_trained(path: str | PathLike[str]) -> tuple[XT, RunConfig | None]:
     """The model, and how it was trained if that is known.
 
     Args:
