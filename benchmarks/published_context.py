@@ -155,6 +155,21 @@ TABLES: dict[str, Table] = {
             }
         ),
     ),
+    "thumbnail": Table(
+        page=PAGE,
+        results="thumbnail",
+        code=("xt/model/thumbnail.py",),
+        write=rows(
+            {
+                "task": "task",
+                "context": lambda row: f"`{row['context']}`",
+                "thumbnail": lambda row: "yes" if row["thumbnail"] else "no",
+                "right": lambda row: f"{row['right']:.1%}",
+                "loss at the end": "loss at end",
+                "seconds": lambda row: f"{row['seconds']:.0f}",
+            }
+        ),
+    ),
     "context-accuracy": Table(
         page=PAGE,
         results="context_accuracy",
