@@ -25,6 +25,7 @@ from xt.model.cases import Case
 from xt.model.files import load_model
 from xt.model.xt import XT
 from xt.prediction.predictor import Predictor
+from xt.regions.pyramid_grid import PyramidGrid
 from xt.streaming.map import Streaming
 
 SIZE = 64
@@ -362,3 +363,18 @@ def test_features_of_others_have_none(tmp_path: Path) -> None:
 def test_a_detector_s_backbone_has_no_use_for_it() -> None:
     with pytest.raises(ConfigError, match="detection_backbone has no setting 'thumbnail'"):
         xt.detection_backbone("convnext_atto", thumbnail=True)
+
+
+def test_regions_of_several_scales_are_told_at_their_middles() -> None:
+    model = thumbnail_model(regions="by_content", levels=2, regions_options={"budget": 6}).double().eval()
+    image = open_image(pixels(0))
+    grid = model.grid(image)
+    assert isinstance(grid, PyramidGrid)
+    assert set(grid.places[:, 0]) == {1, 2}
+    whole, own, _ = seen_by_hand(model, image)
+    assert model.which_scale is not None
+    with torch.no_grad():
+        expected = model.head(torch.cat([whole, own.flatten(0, 1)])[None])[0]
+        torch.testing.assert_close(model(image), expected, **EXACT)
+    found = Predictor(model, "cpu").predict(image)
+    assert found.weights.shape == (4 * len(grid),)
