@@ -109,8 +109,8 @@ def make(task: str, context: str, thumbnail: bool) -> xt.XT:
 def scenes(
     generator: np.random.Generator, count: int, dots: bool
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """(count, 1, SIDE, SIDE) pixels, (count,) kinds, and (count, SIDE, SIDE) uint8 marks: 1 in what is to be found, 0 in
-    the other dots, 255 for all else, which does not count."""
+    """(count, 1, SIDE, SIDE) pixels, (count,) kinds, and (count, SIDE, SIDE) uint8 marks: 1 in what is to be found, 0
+    in the other dots, 255 for all else, which does not count."""
     kinds = generator.integers(0, 2, count)
     pixels = generator.normal(0, 1, (count, SIDE, SIDE)).astype(np.float32)
     marks = np.full((count, SIDE, SIDE), 255, np.uint8)

@@ -366,7 +366,7 @@ def test_a_detector_s_backbone_has_no_use_for_it() -> None:
 
 
 def test_regions_of_several_scales_are_told_at_their_middles() -> None:
-    model = thumbnail_model(regions="by_content", levels=2, regions_options={"budget": 6}).double().eval()
+    model = thumbnail_model(regions="by_content", levels=2, regions_options={"budget": 8}).double().eval()
     image = open_image(pixels(0))
     grid = model.grid(image)
     assert isinstance(grid, PyramidGrid)
