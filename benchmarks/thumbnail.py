@@ -3,9 +3,9 @@
     python benchmarks/thumbnail.py
     python benchmarks/thumbnail.py --contexts none mamba full --steps 300
 
-Scenes of 128 x 128 pixels in regions of 32: noise, and one half, left or right, is a little brighter. A region shows how
-bright it is, and no more: of which half is the brighter one, neither its pixels nor those of all regions, taken without
-their places, say anything. Two tasks:
+Scenes of 128 x 128 pixels in regions of 32: noise, and one half, left or right, is a little brighter. A region shows
+how bright it is, and no more: of which half is the brighter one, neither its pixels nor those of all regions, taken
+without their places, say anything. Two tasks:
 
     kind     which half is the brighter one? One answer about all of the scene
     places   of bright and dark dots, find the bright ones where the left half is brighter, else the dark ones
