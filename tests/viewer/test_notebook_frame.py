@@ -10,7 +10,7 @@ import xt
 from tests.viewer.browser import SETTLED
 
 
-@pytest.mark.parametrize("name", ["localhost", "127.0.0.1"])
+@pytest.mark.parametrize("name", ["localhost", pytest.param("127.0.0.1", marks=pytest.mark.slow)])
 def test_a_notebook_shows_the_page_in_a_frame(browser, name: str) -> None:
     with xt.view(np.full((3, 300, 400), 128, np.uint8)) as view:
         notebook = f"<!doctype html><body>{view._repr_html_()}</body>".encode()

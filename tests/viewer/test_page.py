@@ -95,6 +95,7 @@ def test_an_image_is_shown_as_it_is_read(opened, name):
     assert opened.errors == []
 
 
+@pytest.mark.slow
 def test_a_real_slide(browser):
     slide = shared_data("wsi_cmu_small_region/CMU-1-Small-Region.svs")
     with xt.view(slide) as view, xt.open_image(slide) as image:

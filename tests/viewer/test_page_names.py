@@ -17,31 +17,14 @@ ATTACKS = [
 ]
 
 
-def test_a_name_is_text(browser, tmp_path):
+def test_a_name_and_a_class_are_text(browser, tmp_path):
     names = [f"{attack.replace('/', '_')}.png" for attack in ATTACKS]
+    write_scene(tmp_path / "scene.png")
     for name in names:
         write_scene(tmp_path / name, 80, 90)
-    with xt.view([str(tmp_path / name) for name in names]) as view:
-        opened = Opened(browser, view)
-        alerts = []
-        opened.page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
-        for name in names:
-            opened.choose(name)
-            opened.until_title(name)
-        opened.open_panel("Compare")
-        opened.page.get_by_text("side by side").click()
-        opened.page.get_by_label("with", exact=True).click()
-        opened.until_texts("[role=option]", names)
-        opened.page.keyboard.press("Escape")
-        assert opened.page.locator("img[src=x]").count() == 0
-        assert alerts == opened.errors == opened.foreign == []
-        opened.page.close()
-
-
-def test_a_class_is_text(browser, tmp_path):
-    write_scene(tmp_path / "scene.png")
     places = [(20.0 + 50 * number, 80.0, attack) for number, attack in enumerate(ATTACKS)]
-    with xt.view(tmp_path / "scene.png", labels=point_labels(tmp_path, places)) as view:
+    labels = point_labels(tmp_path, places)
+    with xt.view([str(tmp_path / name) for name in ("scene.png", *names)], labels=labels) as view:
         opened = Opened(browser, view)
         alerts = []
         opened.page.on("dialog", lambda dialog: (alerts.append(dialog.message), dialog.dismiss()))
@@ -53,6 +36,15 @@ def test_a_class_is_text(browser, tmp_path):
         opened.take("edit")
         opened.page.mouse.click(*opened.to_screen(20, 80))
         opened.page.get_by_text(f"point {ATTACKS[0]}").wait_for()
+        opened.press("Escape")
+        for name in names:
+            opened.choose(name)
+            opened.until_title(name)
+        opened.open_panel("Compare")
+        opened.page.get_by_text("side by side").click()
+        opened.page.get_by_label("with", exact=True).click()
+        opened.until_texts("[role=option]", ["scene.png", *names])
+        opened.page.keyboard.press("Escape")
         assert opened.page.locator("img[src=x]").count() == 0
         assert alerts == opened.errors == opened.foreign == []
         opened.page.close()
