@@ -7,6 +7,7 @@ import published_context
 import published_encoders
 import published_gpu
 import published_tasks
+import published_viewer
 import scale
 from tables import Measured, Table, rows, text, words
 
@@ -219,6 +220,7 @@ TABLES: dict[str, Table] = {
     },
     **published_context.TABLES,
     **published_tasks.TABLES,
+    **published_viewer.TABLES,
     **published_cohorts.TABLES,
     **published_gpu.TABLES,
     **published_encoders.TABLES,
