@@ -5,6 +5,7 @@ from typing import Any
 import published_cohorts
 import published_context
 import published_encoders
+import published_export
 import published_gpu
 import published_tasks
 import published_viewer
@@ -224,4 +225,5 @@ TABLES: dict[str, Table] = {
     **published_cohorts.TABLES,
     **published_gpu.TABLES,
     **published_encoders.TABLES,
+    **published_export.TABLES,
 }

@@ -58,7 +58,6 @@ def naive_longformer(encoder: ContextEncoder, tokens: Tensor, positions: Tensor,
 
 
 class TestLineWindow(ContextEncoderContract):
-    any_length = False
     window_size = 4
 
     def make(self, segment_length: int = 5) -> Longformer:

@@ -19,6 +19,7 @@ SMALL_CONTEXTS: dict[str, dict[str, Any]] = {
     "mamba2": {"depth": 1, "segment_length": 16, "chunk_length": 8, "head_dim": 16},
     "gated_delta": {"depth": 1, "segment_length": 16, "chunk_length": 8, "head_dim": 16},
     "transformer_xl": {"depth": 1, "segment_length": 16, "memory_length": 24, "summary_length": 8},
+    "longformer": {"depth": 1, "window_size": 16, "num_global": 4, "segment_length": 32},
     "multiscale": {"depth": 1, "window_length": 16},
 }
 

@@ -128,9 +128,9 @@ def test_only_an_exported_model_is_replaced(model, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
-@pytest.mark.parametrize("context", ["hyper", "longformer"])
-def test_a_part_that_cannot_be_a_graph_says_so_and_nothing_is_left(context, tmp_path):
-    model = xt.create_model("convnext_atto", region_size=64, dim=32, context=context)
+@pytest.mark.parametrize(("context", "options"), [("hyper", {}), ("longformer", {"window": "2d"})])
+def test_a_part_that_cannot_be_a_graph_says_so_and_nothing_is_left(context, options, tmp_path):
+    model = xt.create_model("convnext_atto", region_size=64, dim=32, context=context, context_options=options)
     with pytest.raises(ConfigError, match=f"the context encoder '{context}' cannot be exported"):
         xt.export(model, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []

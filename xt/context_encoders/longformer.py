@@ -1,5 +1,7 @@
 """Longformer over the tokens of an image: each token sees a window around it, and a few global tokens see all."""
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -8,8 +10,9 @@ from xt.context_encoders.kernels.block_attention import Blocks, Tables, Weights
 from xt.context_encoders.kernels.head_groups import BlockPlan, HeadGroupLayer, Plan
 from xt.context_encoders.kernels.relative_attention import heads_for
 from xt.context_encoders.kernels.segments import forget_casts, sum_over_segments
-from xt.context_encoders.kernels.windows import LineWindows, PlaneWindows
+from xt.context_encoders.kernels.windows import LineWindows, PlaneWindows, lowering
 from xt.errors import ConfigError
+from xt.streaming.pieces import in_pieces, joined, mapped, rows_of_pieces
 
 WINDOWS = ("1d", "2d")
 KERNELS = ("blocks", "flex")
@@ -87,10 +90,17 @@ class Longformer(ContextEncoder):
         return tokens
 
     def encode_any(self, tokens: Tensor, positions: Tensor) -> Tensor:
-        raise ConfigError(
-            "the context encoder 'longformer' cannot be exported: its windows are laid out for the tokens of one "
-            "image; mamba2, transformer_xl and multiscale can be"
-        )
+        if self.window == "2d":
+            raise ConfigError(
+                "the context encoder 'longformer' with window '2d' cannot be exported: how many tokens a cell of the "
+                "plane has is not known before an image is; with window '1d' it can be"
+            )
+        everywhere = self.global_tokens.to(tokens.dtype)[None]
+        for layer in self.layers:
+            assert isinstance(layer, LongformerLayer)
+            everywhere = layer.look_any(everywhere, tokens, self.segment_length)
+            tokens = layer.run_any(tokens, everywhere, positions, self.window_size)
+        return tokens
 
     def _blocks(self, positions: Tensor) -> Blocks:
         images, length = positions.shape[:2]
@@ -117,6 +127,37 @@ class LongformerLayer(HeadGroupLayer):
         """The global tokens (B, num_global, D), having seen all tokens (B, L, D) and each other."""
         found = self.global_attention(everywhere, tokens, self.attention_norm, segment_length)
         return self.add(everywhere, found)
+
+    def look_any(self, everywhere: Tensor, tokens: Tensor, segment_length: int) -> Tensor:
+        """`look` in one image, as `ContextEncoder.encode_any` wants it."""
+        found = self.global_attention.any_length(everywhere, tokens, self.attention_norm, segment_length)
+        return self.add(everywhere, found)
+
+    def run_any(self, tokens: Tensor, everywhere: Tensor, positions: Tensor, window: int) -> Tensor:
+        """`forward` of one image, likewise: a block of as many tokens as the window reaches at a time, with the block
+        before it and the one behind it."""
+        length, device, attention = tokens.shape[1], tokens.device, self.attention
+        rows, _ = rows_of_pieces(length, window, device)
+        near = torch.arange(rows.shape[0], device=device)[:, None] * window - window
+        near = near + torch.arange(3 * window, device=device)
+        seen, near = (near >= 0) & (near < length), near.clamp(min=0, max=length - 1)
+        places = (
+            torch.arange(window, device=device)[:, None] + window - torch.arange(3 * window, device=device)
+        )
+        in_reach = places.abs() <= window
+        of_all, found_by_all = attention.keys_and_values(self.attention_norm(everywhere), None)
+        lowered = tokens.new_full((window, everywhere.shape[1]), -lowering(everywhere.shape[1]))
+
+        def attend(own: Tensor, where: Tensor, others: Tensor, places: Tensor, seen: Tensor) -> Tensor:
+            query = attention.queries(self.attention_norm(own)[None], where[None])
+            key, value = attention.keys_and_values(self.attention_norm(others)[None], places[None])
+            key, value = torch.cat([key, of_all], dim=2), torch.cat([value, found_by_all], dim=2)
+            scores = own.new_zeros(in_reach.shape).masked_fill(~(in_reach & seen), -math.inf)
+            attended = attention.attend(query, key, value, torch.cat([scores, lowered], dim=1)[None, None])
+            return self.add(own, attention.project(attended)[0])
+
+        values = (part[0][index] for index in (rows, near) for part in (tokens, positions))
+        return joined(mapped(attend, *values, seen), length)
 
     def forward(  # type: ignore[override]
         self, tokens: Tensor, everywhere: Tensor, positions: Tensor, blocks: Blocks, segment_length: int
@@ -168,11 +209,7 @@ class GlobalAttention(nn.Module):
         Args:
             norm: applied to all of them.
         """
-        by_head = (self.num_heads, -1)
-        key, value = (part.unflatten(0, by_head) for part in self.key_value.weight.chunk(2))
-        query = self.query(norm(few)).unflatten(-1, by_head)
-        query = torch.einsum("bghd,hdc->bhgc", query, key.to(query.dtype)) * query.shape[-1] ** -0.5
-        query = query.flatten(1, 2)
+        query = self._queries(norm(few))
 
         def weighted(part: Tensor, query: Tensor, top: Tensor) -> Tensor:
             """Sums over tokens (B, S, D) of their shares times them, and of their shares, (B, heads * G, D + 1)."""
@@ -182,7 +219,40 @@ class GlobalAttention(nn.Module):
 
         top = self._highest(query, few, tokens, norm, segment_length)
         sums = sum_over_segments(weighted, norm.parameters(), segment_length, tokens, query, top)
-        sums = sums + weighted(few, query, top)
+        return self._found(sums + weighted(few, query, top))
+
+    def any_length(self, few: Tensor, tokens: Tensor, norm: nn.LayerNorm, segment_length: int) -> Tensor:
+        """`forward` in one image, as `ContextEncoder.encode_any` wants it."""
+        query = self._queries(norm(few))[0]
+        _, there = rows_of_pieces(tokens.shape[1], segment_length, tokens.device)
+        pieces = in_pieces(tokens, segment_length)
+
+        def scores(part: Tensor, there: Tensor) -> Tensor:
+            return (query @ norm(part).t()).masked_fill(~there, -math.inf)
+
+        everything = torch.ones_like(few[0, :, 0], dtype=torch.bool)
+        tops = mapped(lambda part, there: scores(part, there).amax(-1, keepdim=True), pieces, there)
+        top = torch.maximum(tops.amax(0), scores(few[0], everything).amax(-1, keepdim=True))
+
+        def weighted(part: Tensor, there: Tensor) -> Tensor:
+            shares = (scores(part, there) - top).exp()
+            return torch.cat([shares @ norm(part), shares.sum(-1, keepdim=True)], dim=-1)
+
+        sums = mapped(weighted, pieces, there).sum(0) + weighted(few[0], everything)
+        return self._found(sums[None])
+
+    def _queries(self, normed: Tensor) -> Tensor:
+        """(B, heads * G, D): what each head of few tokens (B, G, D) looks for, through the key projection."""
+        by_head = (self.num_heads, -1)
+        key = self.key_value.weight.chunk(2)[0].unflatten(0, by_head)
+        query = self.query(normed).unflatten(-1, by_head)
+        query = torch.einsum("bghd,hdc->bhgc", query, key.to(query.dtype)) * query.shape[-1] ** -0.5
+        return query.flatten(1, 2)
+
+    def _found(self, sums: Tensor) -> Tensor:
+        """(B, G, D) from sums of shares times tokens, and of shares, (B, heads * G, D + 1)."""
+        by_head = (self.num_heads, -1)
+        value = self.key_value.weight.chunk(2)[1].unflatten(0, by_head)
         average = (sums[..., :-1] / sums[..., -1:]).unflatten(1, by_head)
         result = torch.einsum("bhgc,hdc->bghd", average, value.to(average.dtype))
         # Sums over many tokens are in float32 at least, whatever the tokens are in.

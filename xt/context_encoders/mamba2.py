@@ -174,7 +174,7 @@ def chunked_scan(
     fading = inputs * (sums[:, :, -1:] - origins).exp()[..., None]
     left = (fading.flatten(3).transpose(-1, -2) @ write).unflatten(2, inputs.shape[3:])
     # 2. The state before each chunk, and after the last: the recurrence, a chunk at a time.
-    states = _Carry.apply(left, sums[:, :, -1].exp()[..., None, None], state)
+    states = _carried(left, sums[:, :, -1].exp()[..., None, None], state)
     # 3. What each token reads of the state before its chunk; (B, chunks, Q, H, P).
     before = states[:, :-1].flatten(2, 3)
     outputs = (read @ before.transpose(-1, -2)).unflatten(3, inputs.shape[3:]) * sums.exp()[..., None]
@@ -182,9 +182,31 @@ def chunked_scan(
     scores = (read @ write.transpose(-1, -2))[:, :, None] * _between(
         sums.transpose(2, 3), origins.transpose(2, 3)
     )
-    scores.diagonal(dim1=-2, dim2=-1).add_(skip[:, None])
+    scores = _with_diagonal(scores, skip)
     outputs = outputs + (scores @ inputs.transpose(2, 3)).transpose(2, 3)
     return outputs.flatten(1, 2)[:, :length], states[:, -1].clone()
+
+
+def _carried(left: Tensor, kept: Tensor, state: Tensor) -> Tensor:
+    """See `_Carry`; in a graph that is exported nothing is written over."""
+    if not torch.compiler.is_exporting():
+        states: Tensor = _Carry.apply(left, kept, state)
+        return states
+    known = [state]
+    for more, share in zip(left.unbind(1), kept.unbind(1), strict=True):
+        known.append(more + share * known[-1])
+    return torch.stack(known, dim=1)
+
+
+def _with_diagonal(scores: Tensor, skip: Tensor) -> Tensor:
+    """Scores (..., H, Q, Q) with (H,) added along their diagonals: in place, but in a graph that is exported."""
+    if torch.compiler.is_exporting():
+        return (
+            scores
+            + torch.eye(scores.shape[-1], dtype=scores.dtype, device=scores.device) * skip[:, None, None]
+        )
+    scores.diagonal(dim1=-2, dim2=-1).add_(skip[:, None])
+    return scores
 
 
 class _Carry(torch.autograd.Function):

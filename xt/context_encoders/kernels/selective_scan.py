@@ -42,8 +42,24 @@ def selective_scan(
         y, (B, L, E), and h after the last step, (B, N, E); in float32, or in float64 if `state` is.
     """
     arguments = (inputs, steps, decay, write, read, state)
+    if torch.compiler.is_exporting():
+        return _in_graph(*(argument.to(state.dtype) for argument in arguments))
     with torch.autocast(inputs.device.type, enabled=False):
         return _SelectiveScan.apply(*(argument.to(state.dtype) for argument in arguments))
+
+
+def _in_graph(
+    inputs: Tensor, steps: Tensor, decay: Tensor, write: Tensor, read: Tensor, state: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The recurrence of a few tokens written out, with nothing written over: for graphs that are exported."""
+    decays = (steps[:, :, None] * decay).exp()
+    written = (steps * inputs)[:, :, None] * write[..., None]
+    states = []
+    for kept, more in zip(decays.unbind(1), written.unbind(1), strict=True):
+        state = more + kept * state
+        states.append(state)
+    outputs = (read[:, :, None] @ torch.stack(states, dim=1)).squeeze(2)
+    return outputs, state
 
 
 class _SelectiveScan(torch.autograd.Function):
