@@ -20,6 +20,7 @@ from xt.streaming.keep import Keep
 from xt.tasks import task_of
 
 _LARGEST_SEED = 2**32 - 1
+Logger = Literal["tensorboard", "csv", "wandb", "mlflow"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed", "64-true"]
 
 
@@ -169,6 +170,9 @@ class TrainConfig:
     cluster: str | None = None
     """With `folds`, the Ray cluster that trains them: auto, HOST:PORT, or local for one of this machine; as many at a
     time as `workers`, without it one on each GPU, or on each machine."""
+    logger: Logger | tuple[Logger, ...] = "tensorboard"
+    """Where the numbers of each step go besides curves.csv: tensorboard, csv, wandb or mlflow, or a list of several; []
+    for nowhere. wandb and mlflow are packages of their own."""
     progress: bool = True
     """Whether a progress bar is shown."""
 
@@ -204,6 +208,11 @@ class TrainConfig:
             raise ConfigError(
                 f"train.{name} is for the models of train.folds, which are trained side by side: leave it out"
             )
+
+    @property
+    def loggers(self) -> tuple[Logger, ...]:
+        """Each that is named, once."""
+        return (self.logger,) if isinstance(self.logger, str) else tuple(dict.fromkeys(self.logger))
 
     @property
     def held_out(self) -> Fold | None:

@@ -34,6 +34,7 @@ from xt.training.checkpoints import read_checkpoint
 from xt.training.data_facts import data_facts
 from xt.training.fold_files import write_held_out
 from xt.training.loading import TrainingData, training_data
+from xt.training.loggers import check_loggers
 from xt.training.mixing import Mixing
 from xt.training.module import TrainingModule
 from xt.training.optimiser import learning_rate_factor, make_optimiser
@@ -92,7 +93,7 @@ def train(
 
     Writes to `train.out`: `config.yaml` (resolved), `model.safetensors` (the best epoch by validation, or the
     last without validation images), `metrics.json`, `data.json`, `curves.csv`, `checkpoints/best.ckpt` and `last.ckpt`,
-    TensorBoard logs.
+    and what `train.logger` names.
 
     Args:
         progress: shows how far it is; None for silence.
@@ -106,6 +107,7 @@ def train(
         raise ConfigError(
             "train.folds is for several models: xt.train and `xt train` train them all, train.fold says which one alone"
         )
+    check_loggers(config.train.loggers)
     out = Path(config.train.out)
     resume_from = _resume_from(config.train, out)
     report = None if _rank() != 0 else _both(report, progress, config.train)

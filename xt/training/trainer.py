@@ -8,7 +8,6 @@ from typing import Any
 import torch
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
 from xt.config.run import RunConfig, TrainConfig, parse_interval
@@ -18,6 +17,7 @@ from xt.registry import nearest
 from xt.tasks import task_of
 from xt.training.callbacks import TrainingClock
 from xt.training.loading import TrainingData
+from xt.training.loggers import loggers_of
 from xt.training.preparation import LAST
 from xt.training.resuming import AtomicCheckpoints, BestEpoch, EveryEpoch, WithinEpoch
 
@@ -44,10 +44,11 @@ def make_trainer(
     Args:
         resume_from: the checkpoint that the run will go on from.
     Raises:
-        ConfigError: the machine does not have the devices, or they do not fit each other.
+        ConfigError: the machine does not have the devices, or they do not fit each other; or a logger does not begin.
     """
     settings = config.train
     best, *others = _checkpoints(config, out, resume_from, validates=data.validation is not None)
+    loggers = loggers_of(config, out)
     try:
         trainer = Trainer(
             **_devices(settings),
@@ -62,7 +63,7 @@ def make_trainer(
             use_distributed_sampler=False,
             enable_progress_bar=False,
             enable_model_summary=False,
-            logger=TensorBoardLogger(out, name="tensorboard", version=""),
+            logger=loggers,
             callbacks=[TrainingClock(settings.max_seconds), *callbacks, best, *others],
         )
     except (MisconfigurationException, ValueError) as error:
