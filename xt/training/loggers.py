@@ -1,7 +1,8 @@
 """Where the numbers of a run go besides `curves.csv`: Lightning's loggers, by its own names."""
 
 import os
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from xt.errors import ConfigError, MissingPackageError
 
 _PROJECT = "xt"
 _PACKAGES = {"wandb": "wandb", "mlflow": "mlflow"}
+_NOT_TAKEN = re.compile("[^a-zA-Z0-9_/. -]+")
 
 
 def check_loggers(names: tuple[str, ...]) -> None:
@@ -33,8 +35,8 @@ def check_loggers(names: tuple[str, ...]) -> None:
 def loggers_of(config: RunConfig, out: Path) -> list[Logger]:
     """Those that `train.logger` names; wandb and mlflow are told the configuration, too.
 
-    Files go to the run's folder: `tensorboard/`, `csv/version_N/metrics.csv`, `wandb/`, and of mlflow to `mlruns/`
-    where MLFLOW_TRACKING_URI names no server.
+    Files go to the run's folder: `tensorboard/`, `csv/version_N/metrics.csv`, `wandb/`, and of mlflow to
+    `mlflow.db` where MLFLOW_TRACKING_URI names no server.
 
     Raises:
         MissingPackageError: as of `check_loggers`.
@@ -78,12 +80,20 @@ def _wandb(out: Path) -> Logger:
     return WandbLogger(save_dir=out, project=_PROJECT, name=out.name)
 
 
+class _MLFlow(MLFlowLogger):
+    """Which takes no brackets, as in `val/auroc(tumour)`."""
+
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        named = {_NOT_TAKEN.sub("_", name).rstrip("_"): value for name, value in metrics.items()}
+        super().log_metrics(named, step)
+
+
 def _mlflow(out: Path) -> Logger:
-    return MLFlowLogger(
+    return _MLFlow(
         experiment_name=_PROJECT,
         run_name=out.name,
-        save_dir=str(out / "mlruns"),
-        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI"),
+        # Files in folders, which Lightning takes where nothing is said, are refused by newer versions.
+        tracking_uri=os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{(out / 'mlflow.db').absolute()}",
     )
 
 
