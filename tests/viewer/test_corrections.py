@@ -285,7 +285,7 @@ def test_a_mask_becomes_polygons_to_train_on(tmp_path):
     np.testing.assert_array_equal(shown.raster.read(0, 0, 300, 410)[..., 0], expected)
 
 
-def test_a_class_is_corrected_and_the_table_can_be_checked(tmp_path):
+def classes_corrected(tmp_path) -> Viewer:
     for number in range(4):
         Image.fromarray(np.full((80, 80, 3), 60 * number, np.uint8)).save(tmp_path / f"{number}.png")
     rows = "".join(f"{number}.png,{'ab'[number % 2]},train\n" for number in range(4))
@@ -294,13 +294,26 @@ def test_a_class_is_corrected_and_the_table_can_be_checked(tmp_path):
     viewer = Viewer(labels.images, labels=labels)
     for number in range(4):
         viewer.answer(number, "corrected", 0, label="ba"[number % 2])
+    return viewer
+
+
+def test_a_class_is_corrected_in_the_table(tmp_path):
+    viewer = classes_corrected(tmp_path)
     assert [entry.state for entry in viewer.entries] == ["corrected"] * 4
     lines = viewer.corrected.table.read_text().splitlines()
     assert lines[:2] == ["image,label,split", "../0.png,b,train"]
+    again = read_labels(viewer.corrected.table)
+    assert [again.said(str(tmp_path / f"{number}.png")) for number in range(4)] == ["b", "a", "b", "a"]
+
+
+@pytest.mark.slow
+def test_corrected_classes_can_be_checked_for_training(tmp_path):
+    viewer = classes_corrected(tmp_path)
     report = xt.check(str(viewer.corrected.table))
     assert not [finding for finding in report.findings if finding.severity.name == "ERROR"]
 
 
+@pytest.mark.slow
 def test_corrected_points_can_be_checked_for_training(tmp_path):
     point_labels(tmp_path, [(10.0, 20.0, "cell"), (100.0, 200.0, "debris")])
     rows = ""

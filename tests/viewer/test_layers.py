@@ -15,6 +15,7 @@ from xt.errors import ConfigError
 from xt.viewer.found import FoundAnswers
 from xt.viewer.labelled import read_labels
 from xt.viewer.layers import Filters
+from xt.viewer.making_layers import layers_of
 from xt.viewer.viewer import Viewer
 
 
@@ -119,6 +120,24 @@ def test_differences_from_labelled_points(points):
     assert sum(image.layer("labels").counts(Filters())) == 2
     assert image.layer("difference").counts(Filters()) == [1, len(rows) - 1, 1]
     assert viewer.entries[0].error == pytest.approx((len(rows) - 2) / 2)
+
+
+def test_points_are_one_within_the_distance_that_was_chosen(points):
+    y, x, name = next(
+        (float(row["y"]), float(row["x"]), row["class"]) for row in rows_of(points / "scene.points.csv")
+    )
+    table = point_labels(points.parent, [(y + 2, x, name)])
+
+    def missed(**chosen) -> int:
+        found = FoundAnswers(points)
+        found.merge_radius = lambda image: chosen.get("merge_radius")
+        labels = read_labels(table, class_names=["sea", "ship", "ice"])
+        opened = xt.open_image(points.parent / "scene.png")
+        layers = layers_of(found.images[0], opened, found, labels, chosen.get("reach"))
+        return layers[-1].counts(Filters())[2]
+
+    assert missed() == missed(merge_radius=3.0) == missed(merge_radius=0.5, reach=2.5) == 0
+    assert missed(merge_radius=1.0) == missed(merge_radius=5.0, reach=1.5) == 1
 
 
 def test_differences_from_a_labelled_mask(masks):

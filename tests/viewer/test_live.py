@@ -2,9 +2,11 @@
 
 import threading
 from time import monotonic, sleep
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import rasterio
 
 pytest.importorskip("fastapi", reason="the viewer's packages are not installed")
 
@@ -193,3 +195,15 @@ def test_labels_are_read_in_the_order_of_the_model_s_classes(tmp_path):
     assert viewer.labels.class_names == ("sea", "ship", "ice")
     assert viewer.image(0).layer("labels").counts(Filters()) == [0, 1, 1]
     assert until_over(viewer.predict(0, (0, 0, 64, 64)))["state"] == "done"
+
+
+@pytest.mark.parametrize(("unit", "expected"), [("pixels", 6.0), ("map", 3.0), (None, None)])
+def test_points_are_one_as_the_run_was_evaluated(monkeypatch, tmp_path, unit, expected):
+    run = SimpleNamespace(evaluation=SimpleNamespace(distance=6.0, distance_unit=unit))
+    monkeypatch.setattr("xt.viewer.live.run_of", lambda source: None if unit is None else run)
+    place = {"crs": "EPSG:32633", "transform": rasterio.Affine(2.0, 0, 500_000, 0, -2.0, 5_000_000)}
+    with rasterio.open(
+        tmp_path / "map.tif", "w", driver="GTiff", height=80, width=90, count=3, dtype="uint8", **place
+    ) as file:
+        file.write(np.ones((3, 80, 90), np.uint8))
+    assert LiveModel(dense_model("points")).reach(xt.open_image(tmp_path / "map.tif")) == expected

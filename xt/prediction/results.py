@@ -242,12 +242,14 @@ class FoundImage:
         image: as it was named when it was predicted; of several that have one answer, the name of the case.
         images: the paths of these, else that of the image alone.
         row: of the table.
+        settings: that were chosen for it, as `PredictConfig.of_results` has them.
         files: by their endings, those that are there.
     """
 
     image: str
     images: tuple[str, ...]
     row: Mapping[str, Any]
+    settings: Mapping[str, Any]
     files: Mapping[str, Path]
 
 
@@ -266,9 +268,10 @@ def read_results(folder: str | os.PathLike[str]) -> list[FoundImage]:
         paths = {ending: placed(folder, entry["stem"], ending) for ending in entry.get("files", _FIRST_FILES)}
         there = {ending: path for ending, path in paths.items() if path.exists()}
         name = entry["row"]["image"]
-        case = entry.get("settings", {}).get("case")
+        settings = entry.get("settings", {})
+        case = settings.get("case")
         images = (name,) if case is None else tuple(path for path, _ in case)
-        found.append(FoundImage(image=name, images=images, row=entry["row"], files=there))
+        found.append(FoundImage(image=name, images=images, row=entry["row"], settings=settings, files=there))
     return found
 
 

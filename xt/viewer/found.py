@@ -50,6 +50,12 @@ class FoundAnswers:
         found = self.of(image)
         return "" if found is None or found.images == (found.image,) else found.image
 
+    def merge_radius(self, image: str) -> float | None:
+        """How near points of an image were one, in its pixels; None where nobody chose that."""
+        found = self.of(image)
+        radius = None if found is None else found.settings.get("merge_radius")
+        return None if radius is None else float(radius)
+
     def shown(self, image: str, opened: LargeImage) -> list[Shown]:
         """The layers of an image.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -94,6 +95,21 @@ class LiveModel:
         run = run_of(self._source)
         settings = None if run is None else replace(run.labels, class_names=None)
         return read_labels(path, task_of(model.head).name, model.class_names, settings)
+
+    def reach(self, image: LargeImage) -> float | None:
+        """How far a found point may be from the labelled one that it is, in pixels of an image, as the model's run was
+        evaluated; None where nobody says."""
+        run = run_of(self._source)
+        evaluation: Any = None if run is None else run.evaluation
+        if getattr(evaluation, "distance", None) is None:
+            return None
+        if evaluation.distance_unit == "map":
+            if image.transform is None:
+                return None
+            across, skew_x, _, skew_y, down, _ = image.transform[:6]
+            return float(evaluation.distance / math.sqrt(abs(across * down - skew_x * skew_y)))
+        step = self.trained.model.as_read(image).step
+        return float(evaluation.distance * math.sqrt(step[0] * step[1]))
 
     def predict(
         self, image: LargeImage, window: Window, progress: OnProgress, show: OnLayers = lambda layers: None

@@ -14,7 +14,7 @@ from xt.viewer.objects import ObjectLayer
 from xt.viewer.rasters import RasterLayer
 
 # Of points that are one, where nobody says otherwise: as `xt evaluate`.
-REACH = 10.0
+_REACH = 10.0
 
 
 def layer_of(shown: Shown) -> Layer:
@@ -25,13 +25,24 @@ def layer_of(shown: Shown) -> Layer:
     return ObjectLayer(shown)
 
 
-def layers_of(name: str, image: LargeImage, found: FoundAnswers | None, labels: Labels | None) -> list[Layer]:
+def layers_of(
+    name: str,
+    image: LargeImage,
+    found: FoundAnswers | None,
+    labels: Labels | None,
+    reach: float | None = None,
+) -> list[Layer]:
     """All of an image, those that are looked at first above: the answer, then the labels and where they differ.
 
+    Args:
+        reach: how far a labelled point may be from the one that was found of it, in pixels of the image; None for how
+            near found ones are one, if that was chosen.
     Raises:
         XTError: a file of results or labels cannot be read.
     """
     answered: Sequence[Shown] = [] if found is None else found.shown(name, image)
     labelled: Sequence[Shown] = [] if labels is None else labels.shown(name, image)
-    differs = difference(answered, labelled, REACH)
+    if reach is None and found is not None:
+        reach = found.merge_radius(name)
+    differs = difference(answered, labelled, _REACH if reach is None else reach)
     return [layer_of(shown) for shown in (*answered, *labelled, *([] if differs is None else [differs]))]

@@ -213,7 +213,8 @@ class Viewer:
         self.image(number).put_layer(self.corrections(number).layer())
 
     def _layers(self, number: int, image: LargeImage) -> list[Layer]:
-        layers = layers_of(self.key(number), image, self.found, self.labels)
+        reach = None if self.live is None or self.labels is None else self.live.reach(image)
+        layers = layers_of(self.key(number), image, self.found, self.labels, reach)
         name = self.key(number) or self.name(number)
         corrections = self.corrected.of(name, image, lambda filters: Begun())
         return [*layers, corrections.layer()] if corrections.told()["begun"] else layers
