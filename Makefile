@@ -1,7 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: install demo test test-slow gpu check package clean
+.PHONY: install demo test test-slow gpu check docs package clean
 
 install: .venv/installed
 
@@ -49,9 +49,13 @@ check: install
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
+# The site in site/, strictly: a warning, such as a link that leads nowhere, is an error.
+docs: install
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+
 # In an empty environment of each Python that is found, deleted afterwards; needs uv (pip install uv) and gigabytes.
 package:
 	$(PYTHON) scripts/test_package.py
 
 clean:
-	rm -rf .venv build dist *.egg-info demo
+	rm -rf .venv build dist *.egg-info demo site

@@ -34,19 +34,28 @@ assert not loaded, f"import xt loads {{loaded}}"
 for name in xt.__all__:
     getattr(xt, name)
 """
+_MODEL, _IMAGE = "demo/real_pixels/nuclei.safetensors", "demo/real_pixels/section.ome.tif"
 # In this order, since each may use what those before it left in the folder. `{bin}` is the environment's.
 USES: Mapping[str, Sequence[str]] = {
     "import xt": ("{bin}/python", "-c", IMPORT),
     "doctor": ("{bin}/xt", "doctor"),
     "demo": ("{bin}/xt", "demo", "--pixels"),
     "predict": (
-        "{bin}/xt", "predict", "demo/real_pixels/nuclei.safetensors", "demo/real_pixels/section.ome.tif",
-        "--out", "found", "--outlines", "nucleus",
+        "{bin}/xt", "predict", _MODEL, _IMAGE, "--out", "found", "--outlines", "nucleus",
     ),
+    "export": ("{bin}/xt", "export", _MODEL, "--out", "exported"),
+    "predict by the export": ("{bin}/xt", "predict", "exported", _IMAGE, "--out", "found_exported"),
+    "push": ("{bin}/xt", "push", _MODEL, "lab/nuclei", "--license", "apache-2.0"),
+    "predict from the hub": ("{bin}/xt", "predict", "hf://lab/nuclei", _IMAGE, "--out", "found_hub"),
     "view": ("{bin}/xt", "view", "--help"),
     "recipes": ("{bin}/xt", "recipes", "show", "classification"),
 }  # fmt: skip
-_WRITTEN = ("demo/real_pixels/section.ome.mask.tif", "found/section.ome.outlines.geojson")
+_WRITTEN = (
+    "demo/real_pixels/section.ome.mask.tif",
+    "found/section.ome.outlines.geojson",
+    "found_exported/section.ome.mask.tif",
+    "found_hub/section.ome.mask.tif",
+)
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -126,24 +135,29 @@ def environment(
 
 def use(bin_folder: Path, outside: Path) -> int:
     """Does everything of `USES` in a folder, with a line for each; how many failed."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    failed = 0
-    for name, words in USES.items():
-        started = time.perf_counter()
-        done = subprocess.run(
-            [word.replace("{bin}", str(bin_folder)) for word in words],
-            cwd=outside, env=kept, capture_output=True, text=True,
-        )  # fmt: skip
-        failed += done.returncode != 0
-        print(
-            f"  {'works' if done.returncode == 0 else 'FAILS'}  {name}, {time.perf_counter() - started:.1f} s"
-        )
-        if done.returncode != 0:
-            print(done.stdout[-2000:] + done.stderr[-4000:], flush=True)
+    sys.path.insert(0, str(ROOT))
+    from tests.hub.server import TOKEN, serving
+
+    with serving() as hub:
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        kept |= {"HF_ENDPOINT": hub.address, "HF_TOKEN": TOKEN, "HF_HUB_CACHE": str(outside / "hub")}
+        kept |= {"no_proxy": "127.0.0.1"}
+        failed = sum(not _works(name, words, bin_folder, outside, kept) for name, words in USES.items())
     lacking = [name for name in _WRITTEN if not (outside / name).is_file()]
     for name in lacking:
         print(f"  FAILS  {name} was not written", flush=True)
     return failed + len(lacking)
+
+
+def _works(name: str, words: Sequence[str], bin_folder: Path, outside: Path, kept: Mapping[str, str]) -> bool:
+    started = time.perf_counter()
+    command = [word.replace("{bin}", str(bin_folder)) for word in words]
+    done = subprocess.run(command, cwd=outside, env=kept, capture_output=True, text=True)
+    works = done.returncode == 0
+    print(f"  {'works' if works else 'FAILS'}  {name}, {time.perf_counter() - started:.1f} s", flush=True)
+    if not works:
+        print(done.stdout[-2000:] + done.stderr[-4000:], flush=True)
+    return works
 
 
 def _run(*words: str) -> None:

@@ -17,13 +17,19 @@ from xt.option_types import in_words
 _KIND = "Which kind of source; need not be said where the field of that name is given, such as data.table."
 
 
-class _Line(NamedTuple):
+class Line(NamedTuple):
     """One key in the help; `owners` are the kinds of source or the tasks for which all that is said is true."""
 
     name: str
     type: Any
     about: str
     owners: tuple[str, ...]
+
+    @property
+    def value(self) -> str:
+        """What it may be, in words."""
+        choices = _choices(self.type)
+        return in_words(self.type) if choices is None else ", ".join(choices)
 
 
 def format_keys(usage: str, about: str = "") -> str:
@@ -38,7 +44,7 @@ def format_keys(usage: str, about: str = "") -> str:
         "CONFIG is a recipe's name (xt recipes lists them) or a YAML file with the keys below in their sections; on "
         f"the command line they come before the file's. {about}"
     )
-    for title, lines in _groups().items():
+    for title, lines in groups_of_keys().items():
         formatter.start_section(title)
         for line in lines:
             what = line.about.replace("%", "%%")
@@ -60,20 +66,20 @@ def _choices(kind: Any) -> list[str] | None:
     return [str(value) for value in get_args(kind)] if get_origin(kind) is Literal else None
 
 
-def _groups() -> dict[str, list[_Line]]:
+def groups_of_keys() -> dict[str, list[Line]]:
     """The lines below their titles: of each section first what one source or task alone has, last what all have."""
     about = documented(RunConfig)
-    groups: dict[str, list[_Line]] = {}
+    groups: dict[str, list[Line]] = {}
     for section in sections():
         found = variants(section)
-        lines: dict[tuple[str, str], _Line] = {}
+        lines: dict[tuple[str, str], Line] = {}
         for owner, cls in found.items():
             for name, kind, text in _lines(cls, f"{section}."):
                 before = lines.get((name, text))
                 owners = () if before is None else before.owners
-                lines[name, text] = _Line(name, kind, text, (*owners, owner))
+                lines[name, text] = Line(name, kind, text, (*owners, owner))
         if section == "data":
-            lines[section, ""] = _Line("data.kind", all_keys()["data.kind"].type, _KIND, tuple(found))
+            lines[section, ""] = Line("data.kind", all_keys()["data.kind"].type, _KIND, tuple(found))
         for line in sorted(lines.values(), key=lambda line: len(line.owners)):
             title = (
                 f"{section} {_of(line.owners, list(found))}"
