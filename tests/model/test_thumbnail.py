@@ -1,11 +1,13 @@
 """The whole image in one region's size: before the sequence, told to every region, and exact in every mode."""
 
+import csv
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import rasterio
 import tifffile
 import torch
 import torch.nn.functional as F
@@ -15,6 +17,7 @@ import xt
 from tests.data.features_of_others import some_features, write_trident
 from tests.model.test_dense import SEGMENTATION, make_mask, make_model
 from tests.small_model import small_model
+from xt.cli.info_model import description
 from xt.context_encoders import CONTEXT_ENCODERS
 from xt.data.encoding import encode_image, open_for_encoding
 from xt.data.feature_files import FeatureFile
@@ -23,6 +26,7 @@ from xt.heads.context_map import neighbouring_tokens
 from xt.images import LargeImage, open_image
 from xt.model.cases import Case
 from xt.model.files import load_model
+from xt.model.thumbnail import thumbnails_of
 from xt.model.xt import XT
 from xt.prediction.predictor import Predictor
 from xt.regions.pyramid_grid import PyramidGrid
@@ -209,13 +213,9 @@ def test_missing_pixels_have_no_part_in_it() -> None:
     model = thumbnail_model().eval()
     with torch.no_grad():
         found = model([open_image(image, nodata=-1.0), open_image(other, nodata=float("nan"))])
-        whole = model(pixels_as_image(image))
+        whole = model(open_image(image))
     torch.testing.assert_close(found[0], found[1])
     assert not torch.allclose(found[0], whole[0], atol=1e-4)
-
-
-def pixels_as_image(values: np.ndarray) -> LargeImage:
-    return open_image(values)
 
 
 def test_what_it_reads_of_a_pyramid_is_its_coarse_level(tmp_path: Path) -> None:
@@ -225,8 +225,6 @@ def test_what_it_reads_of_a_pyramid_is_its_coarse_level(tmp_path: Path) -> None:
         writer.write(image, tile=(64, 64), photometric="rgb", subifds=1)
         coarse = np.full((64, 64, 3), 77, np.uint8)
         writer.write(coarse, tile=(64, 64), photometric="rgb", subfiletype=1)
-    from xt.model.thumbnail import thumbnails_of
-
     with open_image(path) as opened:
         (small,), (grid,) = thumbnails_of([opened], [small_model().grid(opened)])
         assert len(grid) == 1
@@ -288,8 +286,6 @@ def test_a_saved_model_looks_at_it(tmp_path: Path) -> None:
     loaded = load_model(tmp_path / "m.safetensors").eval()
     with torch.no_grad():
         assert torch.equal(loaded(images()), model(images()))
-    from xt.cli.info_model import description
-
     said = dict(description(tmp_path / "m.safetensors"))
     assert said["thumbnail"] == "the whole image in one region's size, before its tokens"
 
@@ -378,3 +374,17 @@ def test_regions_of_several_scales_are_told_at_their_middles() -> None:
         torch.testing.assert_close(model(image), expected, **EXACT)
     found = Predictor(model, "cpu").predict(image)
     assert found.weights.shape == (4 * len(grid),)
+
+
+@pytest.mark.filterwarnings("ignore::rasterio.errors.NotGeoreferencedWarning")
+def test_predictions_say_its_share(tmp_path: Path) -> None:
+    thumbnail_model().save(tmp_path / "m.safetensors")
+    tifffile.imwrite(tmp_path / "a.tif", pixels(0), photometric="rgb")
+    xt.predict(
+        tmp_path / "m.safetensors", [tmp_path / "a.tif"], tmp_path / "found", device="cpu", overlay=False
+    )
+    (row,) = csv.DictReader((tmp_path / "found" / "predictions.csv").read_text().splitlines())
+    with rasterio.open(tmp_path / "found" / "a.relevance.tif") as file:
+        assert file.tags()["XT_THUMBNAIL_SHARE"] == row["thumbnail"]
+        assert np.nanmean(file.read(1)) == pytest.approx(1, rel=0.2)
+    assert 0 < float(row["thumbnail"]) < 1

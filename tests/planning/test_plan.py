@@ -16,7 +16,15 @@ from xt.context_encoders import CONTEXT_ENCODERS
 from xt.errors import ConfigError, ShapeError
 from xt.model.build import create_model
 from xt.model.region_batch import default_region_batch, one_region, power_of_two
-from xt.planning.costs import Costs, encoder_footprints, mixing_footprint, of_regions, passes
+from xt.planning.costs import (
+    Costs,
+    encoder_footprints,
+    mixing,
+    mixing_footprint,
+    of_regions,
+    passes,
+    tokens_and_positions,
+)
 from xt.planning.frozen import FrozenCosts, found_bytes, kept_on_device
 from xt.region_encoders.trained import Schedule
 from xt.region_encoders.weight_types import CodedLinear
@@ -305,6 +313,19 @@ def test_an_encoder_that_looks_at_values_gets_the_usual_region_batch():
 def test_every_context_encoder_is_planned(context):
     plan = xt.plan(small_model(context=context), (640, 900), "2GB")
     assert plan.inference.peak_bytes < plan.training("none").peak_bytes
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize(("length", "graph"), [(65536, False), (100_000, False), (65536, True)])
+def test_the_scales_of_a_long_sequence_lie_on_the_line_of_shorter_ones(length, graph):
+    model = small_model(context="multiscale", dim=64).eval()
+    module = mixing(model)
+    direct = footprint(module, lambda: tokens_and_positions(model, length, graph), graph=graph)
+    line = mixing_footprint(model, length, graph)
+    # A scale more or less, and what the last window lacks, are a tenth at most.
+    assert line.peak_bytes == pytest.approx(direct.peak_bytes, rel=0.15)
+    assert line.flops == pytest.approx(direct.flops, rel=0.15)
 
 
 @pytest.mark.parametrize("head", ["segmentation", "points", "detection"])

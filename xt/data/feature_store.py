@@ -259,7 +259,7 @@ class StoredThumbnail(EncodedImage):
     def __init__(self, image: StoredImage) -> None:
         self.image = image
         self.name, self.channels = image.name, image.channels
-        size = image.grid.region_size
+        size = int(image.grid.region_size)
         self.grid = RegionGrid(height=size, width=size, region_size=size)
         self.feature_shape, self.dtype = image.feature_shape, image.dtype
 
