@@ -7,7 +7,7 @@ from pathlib import Path
 
 from xt.cli.progress import ProgressBars
 from xt.cli.screen import fitted
-from xt.cli.words import against_in_words, in_words
+from xt.cli.words import against_in_words, in_words, looked_in_words
 from xt.config.predict import EvaluateConfig
 from xt.images.bands import ALPHAS
 
@@ -63,6 +63,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="another model, measured on the same images: how much better the first one is, by a paired bootstrap",
     )  # fmt: skip
     parser.add_argument(
+        "--budget", type=float, metavar="B",
+        help="regions of an image that are looked at, as of `xt predict`; without it as in training",
+    )  # fmt: skip
+    parser.add_argument(
+        "--against-all", action="store_true",
+        help="also look at every region at full resolution: accuracy, regions and time of both, and how often the "
+        "answers differ",
+    )  # fmt: skip
+    parser.add_argument(
         "--resamples", type=int, default=1000, metavar="N",
         help="of the images, or of their groups, by which intervals are found; 0 for none (default: 1000)",
     )  # fmt: skip
@@ -104,7 +113,7 @@ def run(arguments: argparse.Namespace) -> int:
         result = evaluate(arguments.checkpoint, arguments.table, arguments.out, config, progress=bars)
     print(result.images)
     print(fitted(in_words(result.metrics), sys.stdout))
-    for line in against_in_words(result.metrics):
+    for line in [*against_in_words(result.metrics), *looked_in_words(result.metrics)]:
         print(line)
     if arguments.out is not None:
         print(f"wrote {arguments.out}")

@@ -89,6 +89,11 @@ def _add_whole(parser: argparse.ArgumentParser) -> None:
         help="feature files that stand for the pixels of the images that are named, or a store of `xt encode`",
     )  # fmt: skip
     group.add_argument(
+        "--budget", type=float, metavar="B",
+        help="regions that are looked at, as a share of all at full resolution (0.2) or a number (500): plain ones are "
+        "seen coarsely; without it as in training",
+    )  # fmt: skip
+    group.add_argument(
         "--embeddings", action="store_true",
         help="also a vector of each image, pooled before the last layer: DIR/embeddings/NAME.h5, and all in "
         "DIR/embeddings.parquet",

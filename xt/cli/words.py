@@ -92,3 +92,15 @@ def against_in_words(summary: dict[str, Any]) -> list[str]:
     if "mcnemar_p" in compared:
         lines.append(f"right equally often (McNemar): p = {compared['mcnemar_p']:.3g}")
     return lines
+
+
+def looked_in_words(summary: dict[str, Any]) -> list[str]:
+    """How often answers differ from those of all regions, and what both cost."""
+    looked = summary.get("against", {}).get("looked")
+    if looked is None:
+        return []
+    low, high = looked["differ_interval"]
+    return [
+        f"{looked['share']:.1%} of the regions in {looked['seconds']:.3g} s, all in {looked['seconds_all']:.3g} s",
+        f"{looked['differ']:.1%} of the answers differ (95 % interval {low:.1%} to {high:.1%})",
+    ]

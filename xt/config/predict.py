@@ -38,6 +38,9 @@ class PredictConfig:
     """Regions on the device at one time, >= 1; None for as many as are fast and fit."""
     device: str | None = None
     """cuda, cuda:1, cpu ...; None for the first GPU if there is one, else the CPU."""
+    budget: float | None = None
+    """Answers about whole images: regions that are looked at, up to 1 as a share of all at full resolution, above 1 as
+    a number; plain ones are then seen coarsely. None for what the model was trained with."""
     embeddings: bool = False
     """Whole images: also a vector of each image, pooled before the last layer, as HDF5 and in one Parquet table."""
     token_embeddings: bool = False
@@ -109,6 +112,7 @@ class PredictConfig:
             "alpha": self.alpha,
             "microns_per_pixel": self.microns_per_pixel,
             "views": self.views,
+            "budget": self.budget,
             "outlines": sorted(self.outlines or ()) or None,
             "least_area": self.least_area,
             "merge_radius": self.merge_radius,
@@ -180,6 +184,10 @@ class EvaluateConfig:
     against: str | None = None
     """Another model, a run folder or a file, that is measured on the same images: how much better the first one is, by
     a paired bootstrap."""
+    budget: float | None = None
+    """Regions of an image that are looked at, as of `PredictConfig`."""
+    against_all: bool = False
+    """Also look at everything at full resolution: how often the answers differ, and what that costs and gains."""
     resamples: int = 1000
     """Of the images, or of their groups, by which intervals are found; 0 for none."""
     nodata: float | None = None
@@ -200,6 +208,10 @@ class EvaluateConfig:
             raise OptionError(f"<resamples> must be at least 0, got {self.resamples}")
         if self.against is not None and not self.resamples:
             raise OptionError("<against> compares by resamples, and <resamples> is 0: leave one of them out")
+        if self.against_all and (self.against is not None or not self.resamples):
+            raise OptionError(
+                "<against_all> compares a model with itself by resamples: leave <against> out, and <resamples> above 0"
+            )
         _check_alpha(self.alpha)
         _make_tuples(self, "label_columns", "max_detections")
 

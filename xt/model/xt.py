@@ -33,6 +33,7 @@ from xt.progress import OnStage
 from xt.region_encoders.base import RegionEncoder
 from xt.regions.encoded import EncodedImage
 from xt.regions.grid import RegionGrid
+from xt.regions.pyramid_grid import PyramidGrid
 from xt.regions.reader import RegionReader, TensorRegions
 from xt.regions.scattered import PixelRegions, Regions
 from xt.regions.sequences import as_sequences
@@ -403,7 +404,10 @@ class XT(nn.Module):
         tokens = encode(grids)
         choice = self.reading.choice
         if self.scorer is not None and isinstance(choice, ByModel):
-            tokens, grids = opened(choice, self.scorer, tokens, grids, encode)
+            # Of images that were encoded before nothing can be opened.
+            if all(isinstance(grid, PyramidGrid) for grid in grids):
+                coarsest = cast(Sequence[PyramidGrid], grids)
+                tokens, grids = opened(choice, self.scorer, tokens, coarsest, encode)
             self.num_regions = sum(map(len, grids))
         return self.behind_thumbnails(tokens, images, grids, counts, settings), grids
 

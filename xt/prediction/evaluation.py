@@ -4,6 +4,7 @@ import os
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -61,6 +62,8 @@ def evaluate(
     """
     from xt.hub.place import local_path
     from xt.output import check_writable_folder
+    from xt.prediction.against_all import against_all
+    from xt.prediction.choosing import choice_within, looking_at
     from xt.prediction.predictor import choose_device, evaluating
     from xt.prediction.trained import refuse_places
     from xt.training.checkpoints import load_trained
@@ -94,11 +97,16 @@ def evaluate(
         streaming = replace(streaming, region_batch=config.region_batch)
     how = reading(data, loaded)
     progress = progress or Quiet()
+    if others and config.against_all:
+        raise OptionError("<against_all> is for one model, and there are several here: name one of them")
     found = []
     for number, one in enumerate([loaded, *others], 1):
-        with evaluating(one.to(device), streaming):
-            which_one = f"model {number} of {1 + len(others)}: " if others else ""
-            found.append(_measure(one, table, how, evaluation, config, StageBars(progress, which_one)))
+        which_one = f"model {number} of {1 + len(others)}: " if others else ""
+        measure = partial(_measure, one, table, how, evaluation, config, StageBars(progress, which_one))
+        with evaluating(one.to(device), streaming), looking_at(one, choice_within(one, config.budget)):
+            found.append(
+                against_all(one, measure, config.resamples, progress) if config.against_all else measure()
+            )
     together = found[0].averaged(found[1:]) if others else found[0]
     together = together.with_intervals(config.resamples, progress)
     if other is not None and config.against is not None:

@@ -14,6 +14,7 @@ from xt.data.encoding import oriented
 from xt.errors import ConfigError, PixelError
 from xt.images import open_image
 from xt.model.cases import Case
+from xt.prediction.choosing import choice_within, looking_at
 from xt.progress import OnStep
 from xt.regions.encoded import EncodedImage
 from xt.regions.scattered import Regions
@@ -162,9 +163,10 @@ class Predictor:
         device: "cuda", "cpu", ...; None takes the first GPU if there is one.
         streaming: how to go through the regions; None for the model's own settings.
         keep_tokens: whether a prediction has the tokens, too.
+        budget: of regions of an image, see `PredictConfig`; None for what the model was trained with.
         views: of each image, whose probabilities are averaged: 1, 4 (also flipped) or 8 (also turned).
     Raises:
-        ConfigError: there is no such device, or no such number of views.
+        ConfigError: there is no such device, no such number of views, or a budget is not for this model.
     """
 
     def __init__(
@@ -175,6 +177,7 @@ class Predictor:
         *,
         keep_tokens: bool = False,
         views: int = 1,
+        budget: float | None = None,
     ) -> None:
         if views not in (1, 4, 8):
             raise ConfigError(f"views must be 1, 4 (flips) or 8 (flips and quarter turns), got {views}")
@@ -182,6 +185,7 @@ class Predictor:
         self.device = choose_device(device)
         self.keep_tokens = keep_tokens
         self.model = model.to(self.device)
+        self.choice = choice_within(model, budget)
         self.streaming = streaming
 
     def predict(self, image: Any, progress: OnStep | None = None) -> Prediction:
@@ -201,8 +205,14 @@ class Predictor:
         given = image.images if isinstance(image, Case) else (image,)
         opened = [one if isinstance(one, EncodedImage) else open_image(one) for one in given]
         name = image.name if isinstance(image, Case) else opened[0].name
+        if self.choice is not None and any(isinstance(one, EncodedImage) for one in opened):
+            raise ConfigError(
+                f"{name} was encoded before, so that its regions are chosen already: leave the budget out, or give its "
+                "pixels"
+            )
         try:
-            return self._predict(opened, name, progress)
+            with looking_at(self.model, self.choice):
+                return self._predict(opened, name, progress)
         finally:
             for one, was in zip(opened, given, strict=True):
                 if one is not was:

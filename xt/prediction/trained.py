@@ -194,6 +194,7 @@ def image_work(
             trained.streaming,
             keep_tokens=config.token_embeddings,
             views=config.views or 1,
+            budget=config.budget,
         )
         for model in (trained.model, *trained.others)
     ]

@@ -35,7 +35,7 @@ class AnswerTask(Task):
     Evaluation: ClassVar[type] = NoSettings
     about_places = False
     recipe = "classification"
-    options = ("embeddings", "token_embeddings", "case_column", "views")
+    options = ("embeddings", "token_embeddings", "case_column", "views", "budget")
     also: ClassVar[Mapping[str, str]] = {"anndata": "embeddings token_embeddings"}
     counted = "images"
 

@@ -1,0 +1,141 @@
+"""A budget where a user meets it, and what it costs against everything."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from PIL import Image
+
+import xt
+from tests.prediction.dense_models import dense_model
+from tests.small_model import small_model
+from xt.cli.main import main
+from xt.errors import ConfigError, DataWarning, OptionError
+from xt.model.xt import XT
+from xt.prediction import Predictor
+
+
+def choosing(**settings: object) -> XT:
+    return small_model(**({"regions": "by_content", "regions_options": {"budget": 0.6}} | settings)).eval()
+
+
+def pixels(seed: int = 0) -> np.ndarray:
+    """Plain but for a corner."""
+    array = np.full((512, 512, 3), 120, np.uint8)
+    array[:90, :100] = np.random.default_rng(seed).integers(0, 256, (90, 100, 3))
+    return array
+
+
+@pytest.fixture
+def folder(tmp_path) -> Path:
+    for seed in range(3):
+        Image.fromarray(pixels(seed)).save(tmp_path / f"{seed}.png")
+    choosing().save(tmp_path / "choosing.safetensors")
+    small_model().save(tmp_path / "all.safetensors")
+    rows = "".join(f"{seed}.png,{label}\n" for seed, label in enumerate(("cat", "dog", "eel")))
+    (tmp_path / "table.csv").write_text("image,label\n" + rows)
+    return tmp_path
+
+
+def test_a_budget_takes_the_place_of_the_model_s_own():
+    model = choosing()
+    image = xt.open_image(pixels())
+    own, less = Predictor(model, "cpu"), Predictor(model, "cpu", budget=9)
+    assert set(own.predict(image).grid.scales) == {1, 2, 4}
+    assert set(less.predict(image).grid.scales) == {2, 4}
+    # The model is as it was.
+    assert model.reading.choice.budget == 0.6
+
+
+def test_a_model_of_full_resolution_chooses_by_content_and_it_is_said():
+    model = small_model().eval()
+    image = xt.open_image(pixels())
+    with pytest.warns(DataWarning, match="learned from full resolution alone.*--against-all"):
+        predictor = Predictor(model, "cpu", budget=0.4)
+    prediction = predictor.predict(image)
+    assert 1 in prediction.grid.scales
+    assert len(prediction.grid) <= 0.4 * 64
+    assert prediction.relevance.values.shape == (16, 16)
+    assert np.isfinite(prediction.relevance.values).all()
+
+
+@pytest.mark.parametrize("views", [1, 4])
+def test_a_model_that_chooses_itself_is_predicted_with(views):
+    model = choosing(regions="by_model", regions_options={"budget": 0.5})
+    prediction = Predictor(model, "cpu", views=views, budget=30, keep_tokens=True).predict(
+        xt.open_image(pixels())
+    )
+    assert len(prediction.grid) <= 30
+    assert prediction.weights.sum() == pytest.approx(1, rel=1e-5)
+    assert len(prediction.images[0].tokens) == len(prediction.grid) * 4
+
+
+def test_other_budgets_are_other_results(folder):
+    def predicted(*options):
+        command = [
+            "predict",
+            str(folder / "choosing.safetensors"),
+            str(folder / "0.png"),
+            "--out",
+            str(folder / "out"),
+        ]
+        assert main([*command, "--device", "cpu", "--no-overlay", *options]) == 0
+        return (folder / "out" / "0.relevance.tif").stat().st_mtime_ns
+
+    first = predicted("--budget", "0.5")
+    assert predicted("--budget", "0.5") == first
+    assert predicted("--budget", "0.3") > first
+
+
+def test_against_all_tells_share_time_and_how_often_answers_differ(folder, capsys):
+    command = ["evaluate", str(folder / "choosing.safetensors"), str(folder / "table.csv"), "--against-all"]
+    assert main([*command, "--device", "cpu", "--resamples", "20", "--out", str(folder / "measured")]) == 0
+    said = capsys.readouterr().out
+    assert "of the regions in" in said
+    assert "of the answers differ (95 % interval" in said
+    looked = json.loads((folder / "measured" / "metrics.json").read_text())["against"]["looked"]
+    assert 0 < looked["share"] <= 0.6
+    assert 0 <= looked["differ_interval"][0] <= looked["differ"] <= looked["differ_interval"][1] <= 1
+    assert min(looked["seconds"], looked["seconds_all"]) > 0
+
+
+def test_against_all_of_a_model_that_looks_at_everything_differs_in_nothing(folder):
+    result = xt.evaluate(
+        folder / "all.safetensors", folder / "table.csv", device="cpu", against_all=True, resamples=10
+    )
+    looked = result.metrics["against"]["looked"]
+    assert (looked["share"], looked["differ"]) == (1.0, 0.0)
+    assert looked["differ_interval"][1] > 0.3, "three images prove little"
+    assert {one["value"] for one in result.metrics["against"]["differences"].values()} == {0.0}
+
+
+def test_a_budget_is_evaluated_and_groups_are_drawn_whole(folder):
+    table = pd.read_csv(folder / "table.csv").assign(patient=["p", "p", "q"])
+    table.to_csv(folder / "grouped.csv", index=False)
+    result = xt.evaluate(
+        folder / "choosing.safetensors", folder / "grouped.csv", device="cpu", against_all=True, resamples=10,
+        budget=0.4,
+    )  # fmt: skip
+    assert result.metrics["against"]["looked"]["share"] <= 0.4
+
+
+@pytest.mark.parametrize("budget", [0, -1, 1.5])
+def test_odd_budgets_are_refused(budget):
+    with pytest.raises(ConfigError, match="a budget is a share of the regions"):
+        Predictor(choosing(), "cpu", budget=budget)
+
+
+def test_a_budget_means_nothing_for_masks_and_for_features(folder, tmp_path):
+    dense_model().save(folder / "mask.safetensors")
+    with pytest.raises(OptionError, match=r"budget is for .*classification.*'segmentation'"):
+        xt.predict(folder / "mask.safetensors", folder / "0.png", tmp_path / "out", budget=0.2)
+    image_size = small_model(image_size=128)
+    with pytest.raises(ConfigError, match="resized to one size"):
+        Predictor(image_size, "cpu", budget=0.2)
+
+
+def test_against_two_things_is_refused():
+    with pytest.raises(OptionError, match="against_all compares a model with itself"):
+        xt.config.predict.EvaluateConfig(against_all=True, against="other")

@@ -1,0 +1,85 @@
+"""What a choice of regions costs: the same images looked at as chosen and all over, side by side."""
+
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xt.errors import ConfigError
+from xt.metrics.bootstrap import bootstrap
+from xt.metrics.summaries import wilson_interval
+from xt.prediction.choosing import looking_at
+
+if TYPE_CHECKING:
+    from xt.model.xt import XT
+    from xt.progress import Progress
+    from xt.tasks.base import Evaluated
+
+
+@dataclass
+class Looked:
+    """What was looked at in a pass over images: so many regions, in so many seconds."""
+
+    regions: int = 0
+    seconds: float = 0.0
+
+
+@contextmanager
+def counting(model: "XT") -> Iterator[Looked]:
+    """What the model looks at meanwhile."""
+    looked, started = Looked(), time.perf_counter()
+
+    def count(*_: Any) -> None:
+        looked.regions += model.num_regions
+
+    hook = model.register_forward_hook(count)
+    try:
+        yield looked
+    finally:
+        hook.remove()
+        looked.seconds = time.perf_counter() - started
+
+
+def against_all(
+    model: "XT", measure: Callable[[], "Evaluated"], resamples: int, progress: "Progress"
+) -> "Evaluated":
+    """What is measured with the model's choice of regions, compared with what is when it looks at everything.
+
+    Args:
+        measure: measures the model as it is.
+
+    Raises:
+        ConfigError: the model answers about every place.
+    """
+    from xt.regions.choice import AllRegions
+
+    if model.dense_head is not None:
+        raise ConfigError("a model that answers about every place looks at everything: leave against_all out")
+    with counting(model) as looked:
+        chosen = measure()
+    with counting(model) as looked_all, looking_at(model, AllRegions()):
+        everything = measure()
+    compared: Any = chosen.against(everything, "all regions", resamples, progress)
+    answers = ([row["predicted"] for row in one.of_each()] for one in (chosen, everything))
+    differ = np.array([one != other for one, other in zip(*answers, strict=True)])
+    more = {
+        "share": looked.regions / looked_all.regions,
+        "seconds": looked.seconds,
+        "seconds_all": looked_all.seconds,
+        "differ": float(differ.mean()),
+        "differ_interval": _interval(differ, chosen, resamples),
+    }
+    result: Evaluated = replace(compared, compared={**compared.compared, "looked": more})
+    return result
+
+
+def _interval(differ: np.ndarray, chosen: "Evaluated", resamples: int) -> list[float]:
+    """Of the share of answers that differ: by groups where there are some, else Wilson's."""
+    groups = getattr(chosen, "groups", None)
+    if groups is None:
+        return list(wilson_interval(int(differ.sum()), len(differ)))
+    found = bootstrap(np.mean, [differ], groups, resamples=resamples)
+    return [found.low, found.high]

@@ -1,0 +1,61 @@
+"""Another choice of regions than a model was trained with: a budget, or everything."""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from xt.errors import ConfigError, DataWarning
+
+if TYPE_CHECKING:
+    from xt.model.xt import XT
+    from xt.regions.choice import RegionChoice
+
+
+def choice_within(model: "XT", budget: float | None) -> "RegionChoice | None":
+    """The model's own way to choose with this budget, by content where it looks at everything; None without a budget.
+
+    Raises:
+        ConfigError: the model's way knows no budget, the model answers about every place or takes photographs whole, or
+            the budget is out of range.
+    """
+    from xt.model.choices import create_region_choice
+
+    if budget is None:
+        return None
+    config = model.config
+    if model.dense_head is not None or config.image_size is not None:
+        why = (
+            "answers about every place"
+            if model.dense_head is not None
+            else "takes images resized to one size"
+        )
+        raise ConfigError(
+            "a budget of regions is for models that answer about whole images at their own resolution, and this one "
+            f"{why}"
+        )
+    if not model.region_encoder.takes_pixels:
+        raise ConfigError("a budget of regions is for pixels, and the model takes features: leave it out")
+    name = "by_content" if config.regions == "all" else config.regions
+    choice = create_region_choice(name, config.levels, **{**config.regions_options, "budget": budget})
+    if model.which_scale is None:
+        warnings.warn(
+            "the model has learned from full resolution alone, and with a budget it sees plain regions coarsely: `xt "
+            "evaluate --against-all` measures what that costs; train with model.regions to have it learn from both",
+            DataWarning,
+            stacklevel=2,
+        )
+    return choice
+
+
+@contextmanager
+def looking_at(model: "XT", choice: "RegionChoice | None") -> Iterator[None]:
+    """The model with this choice of regions for a while; None for its own."""
+    reading = model.reading
+    if choice is not None:
+        model.reading = replace(reading, choice=choice)
+    try:
+        yield
+    finally:
+        model.reading = reading
