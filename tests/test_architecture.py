@@ -61,7 +61,7 @@ MAY_IMPORT = {
     },
     "prediction": {
         "machine", "output", "progress", "images", "regions", "streaming", "hub", "labels", "heads", "model", "data",
-        "config", "results", "recipes", "tasks", "training", "cluster", "exporting",
+        "config", "metrics", "results", "recipes", "tasks", "training", "cluster", "exporting",
     },
     "planning": {"images", "regions", "streaming", "context_encoders", "heads", "model"},
     "checking": {
