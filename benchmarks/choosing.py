@@ -66,6 +66,11 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--images", type=int, default=60, help="held-out ones (default: 60)")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument(
+        "--from-all",
+        action="store_true",
+        help="the other ways go on from the weights of the first, all over again",
+    )
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
@@ -73,20 +78,27 @@ def main() -> int:
     images = 4 if arguments.quick else arguments.images
     rows: list[dict[str, Any]] = []
     answers: dict[str, np.ndarray] = {}
+    weights: dict[str, torch.Tensor] | None = None
     for way in arguments.only:
-        model, trained = train(WAYS[way], stages, arguments.seed)
+        model, trained = train(WAYS[way], stages, arguments.seed, weights)
+        if arguments.from_all and weights is None:
+            weights = model.state_dict()
         found, answers[way] = measure(model, side, images)
         differ = float((answers[way] != answers.get("all", answers[way])).mean())
         rows.append({"way": way, **found, "differ from all": differ, "training s": round(trained)})
         print_table(rows[-1:])
         if not arguments.quick:
-            write_results("choosing", rows, stages=stages, images=images, side=side, seed=arguments.seed)
+            notes = {"stages": stages, "images": images, "side": side, "seed": arguments.seed}
+            name = "choosing-from-all" if arguments.from_all else "choosing"
+            write_results(name, rows, **notes)
     print_table(rows)
     return 0
 
 
-def train(settings: dict[str, Any], stages: Any, seed: int) -> tuple[xt.XT, float]:
-    """A model, and the processor-seconds that it took to train."""
+def train(
+    settings: dict[str, Any], stages: Any, seed: int, weights: dict[str, torch.Tensor] | None
+) -> tuple[xt.XT, float]:
+    """A model, and the processor-seconds that it took to train, from these weights on if there are any."""
     torch.manual_seed(seed)
     model = xt.create_model(
         ENCODER,
@@ -104,6 +116,8 @@ def train(settings: dict[str, Any], stages: Any, seed: int) -> tuple[xt.XT, floa
         **settings,
     )
     load_encoder(model, ASSETS / "encoder.safetensors")
+    if weights is not None:
+        model.load_state_dict(weights, strict=False)
     model.region_encoder.freeze()
     model.streaming = xt.Streaming(region_batch=32, features="host", threads=1)
     optimiser = make_optimiser(model.train(), lr=2e-3, layer_decay=1.0)
