@@ -24,12 +24,14 @@ from xt.regions.encoded import EncodedImage
 from xt.streaming.map import Streaming
 
 REGION_BATCH = 2
+# Of two thumbnails each rank takes one, one process both: another batch has other draws.
+DRAWS_NOTHING = {"encoder_options": {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)}}
 CASES: dict[str, dict[str, Any]] = {
     # 12 + 2 regions of two images in 7 batches, which neither 2 nor 4 ranks share evenly.
     "classification": {"num_classes": 3, "context_options": {"depth": 1, "dropout": 0.2}},
     "classification_some_gradient": {"num_classes": 3, "gradient_fraction": 0.4},
     "classification_keep": {"num_classes": 3, "keep": "all"},
-    "classification_thumbnail": {"num_classes": 3, "context": "none", "thumbnail": True},
+    "classification_thumbnail": {"num_classes": 3, "context": "none", "thumbnail": True, **DRAWS_NOTHING},
     # One region: all ranks but one have nothing to do.
     "classification_few_regions": {"num_classes": 3, "sizes": [(60, 60)]},
     # Encoded before: features of a few regions are one batch, which the first rank has.
@@ -37,7 +39,7 @@ CASES: dict[str, dict[str, Any]] = {
     "segmentation": {**SEGMENTATION, "features": "none"},
     "segmentation_maps": {**SEGMENTATION, "features": "host", "halo": 32},
     "segmentation_no_context": {**SEGMENTATION, "context": "none"},
-    "segmentation_thumbnail": {**SEGMENTATION, "features": "none", "thumbnail": True},
+    "segmentation_thumbnail": {**SEGMENTATION, "features": "none", "thumbnail": True, **DRAWS_NOTHING},
     "segmentation_few_regions": {**SEGMENTATION, "features": "none", "sizes": [(60, 60)]},
     "segmentation_few_regions_maps": {**SEGMENTATION, "features": "auto", "sizes": [(60, 60)]},
     "points": {**POINTS, "features": "auto"},
