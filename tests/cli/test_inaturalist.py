@@ -89,7 +89,7 @@ def test_prediction_takes_the_photographs_as_they_are(
             row = rows[place]
             for name in REPTILES:
                 # Decoders of JPEG differ by a few steps of 255.
-                assert float(alone[f"p({name})"]) == pytest.approx(float(row[f"p_{name}"]), abs=0.02)
+                assert float(alone[f"p_{name}"]) == pytest.approx(float(row[f"p_{name}"]), abs=0.02)
 
 
 def test_a_damaged_photograph_ends_a_run_in_one_sentence(

@@ -75,13 +75,13 @@ def files(out: Path) -> set[str]:
 def test_one_row_a_map_and_a_picture_for_each_image(checkpoint, images, out, capsys):
     assert predict(checkpoint, images, "--out", out) == 0
     rows = table(out)
-    answer = ["image", "predicted", "p(cat)", "p(dog)", "p(eel)", "probability", "in_doubt"]
+    answer = ["image", "predicted", "p_cat", "p_dog", "p_eel", "probability", "in_doubt"]
     assert list(rows[0]) == [*answer, "relevance", "overlay"]
     assert [row["image"] for row in rows] == [
         str(images / name) for name in ("a/slide.png", "b/slide.png", "photo.png")
     ]
     for row in rows:
-        scores = {name: float(row[f"p({name})"]) for name in ("cat", "dog", "eel")}
+        scores = {name: float(row[f"p_{name}"]) for name in ("cat", "dog", "eel")}
         assert sum(scores.values()) == pytest.approx(1, abs=1e-5)
         assert row["predicted"] == max(scores, key=scores.__getitem__)
         first, second = sorted(scores.values())[:0:-1]
@@ -161,12 +161,13 @@ def test_another_checkpoint_is_refused(checkpoint, images, out, tmp_path, capsys
         folder_files.DETECTIONS,
         folder_files.DETECTIONS_IMAGES,
         folder_files.EMBEDDINGS,
+        folder_files.ANNOTATED,
     }
     with Manifest(out, file_sha256(other)) as manifest:
         entry = {"stem": "gone", "version": [], "row": {"image": "gone.tif", "predicted": "x"}}
         manifest.add(Outcome(unit=WorkUnit(image="gone.tif", stem="gone")), entry)
     assert predict(other, images / "photo.png", "--out", out, "--overwrite") == 0
-    assert "p(x)" in table(out)[0]
+    assert "p_x" in table(out)[0]
     assert files(out) == {"predictions.csv", "predictions.json", "photo.relevance.tif", "photo.overlay.png"}
 
 
@@ -286,3 +287,28 @@ def test_a_damaged_record_is_not_silently_replaced(checkpoint, images, out, caps
     assert predict(checkpoint, images, "--out", out) == 2
     assert "holds results that cannot be read" in capsys.readouterr().err
     assert predict(checkpoint, images, "--out", out, "--overwrite") == 0
+
+
+def test_a_folder_of_before_goes_on_in_the_words_of_today(checkpoint, images, out):
+    """Its rows had p(NAME); a table with columns of both kinds would have each half empty."""
+    assert predict(checkpoint, images / "photo.png", "--out", out, "--no-overlay") == 0
+    for name in ("predictions.json", "predictions.csv"):
+        text = (
+            (out / name)
+            .read_text()
+            .replace("p_cat", "p(cat)")
+            .replace("p_dog", "p(dog)")
+            .replace("p_eel", "p(eel)")
+        )
+        (out / name).write_text(text)
+    assert predict(checkpoint, images / "a", "--out", out, "--no-overlay") == 0
+    rows = table(out)
+    assert len(rows) == 2
+    assert [name for name in rows[0] if name.startswith("p")] == [
+        "predicted",
+        "p_cat",
+        "p_dog",
+        "p_eel",
+        "probability",
+    ]
+    assert all(row["p_cat"] for row in rows)

@@ -153,7 +153,7 @@ def test_cases_of_a_table_have_a_row_each_and_maps_of_each_image(slides: Path, t
     folder = FeatureFolder(slides)
     expected = Predictor(model, "cpu").predict(Case([folder.image("a"), folder.image("b")]))
     assert rows[0]["predicted"] == expected.label
-    assert float(rows[0]["p(cat)"]) == pytest.approx(expected.scores["cat"], rel=1e-4)
+    assert float(rows[0]["p_cat"]) == pytest.approx(expected.scores["cat"], rel=1e-4)
     found = [
         row
         for number, name in ((1, "a"), (2, "b"))

@@ -62,7 +62,7 @@ def test_a_folder_of_slides_in_a_few_lines(models, images, tmp_path, capfd, comp
     assert "torn.png is damaged or cut off" in result.failed[str(images / "torn.png")]
     one = result[images / "a.png"]
     assert sorted(one.files) == ["overlay", "relevance"]
-    assert set(one.values) == {"image", "predicted", "p(cat)", "p(dog)", "p(eel)", "probability", "in_doubt"}
+    assert set(one.values) == {"image", "predicted", "p_cat", "p_dog", "p_eel", "probability", "in_doubt"}
     assert one.files["relevance"] == tmp_path / "found" / "a.relevance.tif"
     assert all(path.exists() for path in one.files.values())
     assert not one.done_before

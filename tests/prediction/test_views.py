@@ -55,7 +55,7 @@ def test_the_table_tells_and_other_views_are_another_result(image, tmp_path):
     with four.table.open() as file:
         (row,) = csv.DictReader(file)
     assert float(row["spread"]) > 0
-    assert float(row["probability"]) == max(float(row[name]) for name in row if name.startswith("p("))
+    assert float(row["probability"]) == max(float(row[name]) for name in row if name.startswith("p_"))
     assert again.images[0].values["probability"] == once.images[0].values["probability"]
 
 

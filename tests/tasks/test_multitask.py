@@ -178,8 +178,8 @@ def test_it_trains_measures_and_predicts(tmp_path, monkeypatch):
     )
     found = pd.read_csv(tmp_path / "measured" / "predictions.csv", keep_default_na=False)
     assert list(found.columns) == [
-        "image", "colour", "predicted_colour", "colour.p(blue)", "colour.p(green)", "colour.p(red)", "size",
-        "predicted_size", "size.value(size)", "os.label(months)", "os.label(died)", "predicted_os", "os.risk",
+        "image", "colour", "predicted_colour", "colour.p_blue", "colour.p_green", "colour.p_red", "size",
+        "predicted_size", "size.value_size", "os.label_months", "os.label_died", "predicted_os", "os.risk",
         "os.survival(3)",
     ]  # fmt: skip
     assert "" in set(found["colour"])

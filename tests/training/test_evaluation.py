@@ -76,12 +76,12 @@ def test_files(tmp_path: Path) -> None:
     assert json.loads((folder / "metrics.json").read_text())["top1"] == 0.75
     with (folder / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [row["prediction"] for row in rows] == ["a", "b", "c", "c"]
+    assert [row["predicted"] for row in rows] == ["a", "b", "c", "c"]
     assert [row["correct"] for row in rows] == ["1", "1", "0", "1"]
     assert rows[0] == {
         "image": "0.tif",
         "label": "a",
-        "prediction": "a",
+        "predicted": "a",
         "correct": "1",
         "p_a": "0.8",
         "p_b": "0.1",

@@ -114,12 +114,8 @@ def test_it_is_learned_measured_and_answered(table: Path, tmp_path: Path, head: 
 
 
 def _as_predicted(name: str) -> list[str]:
-    """What `xt predict` may call a column of numbers that `xt evaluate` calls so."""
-    if name.startswith(("risk", "survival(", "os.")):
-        return [name]
-    prefix = "p_" if name.startswith("p_") else "predicted_"
-    short = name.removeprefix(prefix)
-    return [f"p({short})", f"value({short})"] if name.startswith(prefix) else []
+    """What `xt predict` calls a column of numbers that `xt evaluate` calls so."""
+    return [name] if name.startswith(("risk", "survival(", "os.", "p_", "value_")) else []
 
 
 def test_answers_that_a_case_lacks_are_missing(table: Path, tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def found(table: Path, tmp_path_factory: pytest.TempPathFactory) -> FoldsResult:
 def test_every_image_has_the_answer_of_a_model_that_has_not_seen_its_patient(found, table) -> None:
     rows = pd.read_csv(found.table)
     assert list(rows.columns) == [
-        "image", "group", "fold", "repeat", "label", "predicted", "p(healthy)", "p(ill)",
+        "image", "group", "fold", "repeat", "label", "predicted", "p_healthy", "p_ill",
     ]  # fmt: skip
     known = pd.read_csv(table).set_index("image")
     known = known[known["split"] != "test"]
@@ -69,11 +69,11 @@ def test_every_image_has_the_answer_of_a_model_that_has_not_seen_its_patient(fou
     assert sorted(names) == sorted(known.index)
     assert rows["label"].tolist() == known.loc[names, "label"].tolist()
     assert rows.groupby("group")["fold"].nunique().max() == 1
-    assert (rows["predicted"] == np.where(rows["p(ill)"] > 0.5, "ill", "healthy")).all()
+    assert (rows["predicted"] == np.where(rows["p_ill"] > 0.5, "ill", "healthy")).all()
     for fold, folder in enumerate(found.models, 1):
         mine = rows[rows["fold"] == fold]
         model, _ = load_trained(folder)
-        for image, score in zip(mine["image"], mine["p(ill)"], strict=True):
+        for image, score in zip(mine["image"], mine["p_ill"], strict=True):
             assert Predictor(model, "cpu").predict(image).scores["ill"] == pytest.approx(score, rel=1e-4)
 
 
@@ -163,12 +163,12 @@ def test_all_models_answer_with_their_mean_and_how_far_they_disagree(found, tabl
     models = [load_trained(folder)[0] for folder in found.models]
     each = [Predictor(model, "cpu").predict(image) for model in models]
     scores = np.array([one.scores["ill"] for one in each])
-    assert float(row["p(ill)"]) == pytest.approx(scores.mean(), rel=1e-4)
-    assert float(row["spread(ill)"]) == pytest.approx(scores.std(), rel=1e-3, abs=1e-7)
+    assert float(row["p_ill"]) == pytest.approx(scores.mean(), rel=1e-4)
+    assert float(row["spread_ill"]) == pytest.approx(scores.std(), rel=1e-3, abs=1e-7)
     assert (tmp_path / "all" / row["relevance"]).exists()
     together = Ensemble([Predictor(model, "cpu") for model in models]).predict(image)
     assert together.weights.sum() == pytest.approx(1)
-    assert together.columns["p(ill)"] == pytest.approx(scores.mean())
+    assert together.columns["p_ill"] == pytest.approx(scores.mean())
     # Done again, nothing is computed; one model alone is another checkpoint.
     assert xt.predict(found.folder, str(image), tmp_path / "all").images[0].done_before
     with pytest.raises(OutputError, match="results of another checkpoint"):

@@ -25,7 +25,7 @@ def auroc(table: Path, out: Path, **data: str) -> tuple[float, float, float]:
     )
     found = pd.read_csv(xt.train(config).table)
     patients = [Path(image).name.split("_")[0] for image in found["image"]]
-    arrays = [found["label"] == "ill", found["p(ill)"]]
+    arrays = [found["label"] == "ill", found["p_ill"]]
     interval = bootstrap(roc_auc_score, arrays, patients, classes=found["label"])
     return roc_auc_score(*arrays), interval.low, interval.high
 

@@ -23,6 +23,7 @@ from xt.demo.settings import REGION_SIZE, DemoSettings, run_config
 from xt.model.files import load_model
 from xt.output import check_writable_folder, write_atomically
 from xt.prediction import Predictor
+from xt.tasks.csv_rows import as_now
 from xt.training.comparison import compare
 
 Progress = Callable[[str, float, float, str], None]
@@ -121,7 +122,7 @@ def _examples(out: Path, settings: DemoSettings, model_path: Path) -> list[Examp
         with (out / "runs" / name / "test" / "predictions.csv").open() as file:
             for row in csv.DictReader(file):
                 index = int(Path(row["image"]).stem.rsplit("_", 1)[1])
-                answers.setdefault(index, {})[name] = row["prediction"]
+                answers.setdefault(index, {})[name] = as_now(row)["predicted"]
     predictor = Predictor(load_model(model_path))
     examples = []
     # From the second half of the classes backwards: three different labels.

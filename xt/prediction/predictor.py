@@ -134,7 +134,7 @@ class Prediction:
         if self.spread is None:
             return found
         return found | {
-            f"spread({name})": float(value) for name, value in zip(self.class_names, self.spread, strict=True)
+            f"spread_{name}": float(value) for name, value in zip(self.class_names, self.spread, strict=True)
         }
 
     @property

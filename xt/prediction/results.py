@@ -16,6 +16,7 @@ from xt.images import stack_parts
 from xt.output import check_writable_folder, lock_folder, remove_leftovers, write_atomically
 from xt.prediction.inputs import file_version, identity, image_stem
 from xt.results.writers import write_table
+from xt.tasks.csv_rows import as_now
 
 TABLE = "predictions.csv"
 RECORD = "predictions.json"
@@ -301,7 +302,11 @@ def _read_record(path: Path) -> dict[str, Any] | None:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return record if isinstance(record, dict) and record.get("format") == _FORMAT else None
+    if not isinstance(record, dict) or record.get("format") != _FORMAT:
+        return None
+    for entry in record["images"].values():
+        entry["row"] = as_now(entry["row"])
+    return record
 
 
 def _version(image: str) -> list[list[int] | None]:

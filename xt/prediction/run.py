@@ -107,7 +107,7 @@ def predict(
 
     Args:
         model: a model, or the path of a run folder, a model.safetensors or a .ckpt; of a folder of folds the mean of
-            their models, with how far they disagree in columns `spread(NAME)`. With workers a path.
+            their models, with how far they disagree in columns `spread_NAME`. With workers a path.
         images: a path, a folder (of images, features or xView3 scenes), a glob, a stack as "VH.tif|VV.tif", a table
             with a row an image (also of several to a case), an image from `xt.open_image`, a list of these; or names to
             open images and arrays, as {"scene": array}. Nobody can tell whether one that was open has changed, so that

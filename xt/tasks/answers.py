@@ -280,7 +280,7 @@ class AnswerTask(Task):
 
     def cells(self, names: Sequence[str], values: "NDArray[np.float64]") -> dict[str, float]:
         """The answer's numbers by the columns that they have in a table; args as of `label`."""
-        return {f"{self.column}({name})": float(value) for name, value in zip(names, values, strict=True)}
+        return {f"{self.column}_{name}": float(value) for name, value in zip(names, values, strict=True)}
 
     def certainty(
         self,

@@ -22,7 +22,7 @@ def predicted_classes(evaluation: AnswerEvaluation) -> list[list[Any]]:
     names = table.class_names
     if _has_many_classes(evaluation):
         return _best_predictions(evaluation)
-    rows: list[list[Any]] = [["image", "label", "prediction", "correct", *(f"p_{name}" for name in names)]]
+    rows: list[list[Any]] = [["image", "label", "predicted", "correct", *(f"p_{name}" for name in names)]]
     for path, target, guess, row in zip(
         table.paths, table.targets, _guesses(evaluation), evaluation.probabilities.tolist(), strict=True
     ):
@@ -63,7 +63,7 @@ def _best_predictions(evaluation: AnswerEvaluation) -> list[list[Any]]:
     """A row an image: what it is, how probable that seemed, and what seemed most probable."""
     names, targets = evaluation.table.class_names, evaluation.table.targets
     numbers = range(1, _BEST + 1)
-    head = ["image", "label", "prediction", "correct", "p_label"]
+    head = ["image", "label", "predicted", "correct", "p_label"]
     rows: list[list[Any]] = [[*head, *(f"top{k}" for k in numbers), *(f"p_top{k}" for k in numbers)]]
     for path, target, row in zip(evaluation.table.paths, targets, evaluation.probabilities, strict=True):
         best = np.argsort(-row, kind="stable")[:_BEST]

@@ -243,7 +243,7 @@ def _truth(place: Place, values: NDArray[Any]) -> dict[str, Any]:
         return {name: "" if missing else outputs[int(values[0])]}
     columns = place.answer.labels.label_columns
     keys = outputs if len(outputs) == len(values) and len(columns) != len(values) else columns
-    shown = [name] if len(values) == 1 else [f"{name}.label({key})" for key in keys]
+    shown = [name] if len(values) == 1 else [f"{name}.label_{key}" for key in keys]
     return {key: "" if missing else float(value) for key, value in zip(shown, values, strict=True)}
 
 

@@ -60,7 +60,7 @@ class Regression(AnswerTask):
         return None
 
     def table_of(self, evaluation: "AnswerEvaluation") -> list[list[Any]]:
-        return evaluation.columns("predicted_")
+        return evaluation.columns("value_")
 
     def guess_labels(self, num_columns: int, labels: Sequence[str]) -> Guess | None:
         """By numbers that are not whole."""

@@ -27,7 +27,7 @@ from xt.errors import CheckpointError, OutputError
 from xt.labels.image_table import ImageTable
 from xt.output import atomic_path, write_atomically
 from xt.tasks.base import Evaluated
-from xt.tasks.csv_rows import as_csv
+from xt.tasks.csv_rows import as_csv, as_now
 
 DIVISION, OUT_OF_FOLD, SUMMARY = "folds.csv", "out_of_fold.csv", "folds.json"
 WEIGHTS = "model.safetensors"
@@ -132,7 +132,7 @@ def write_out_of_fold(out: Path, folders: Iterable[Path]) -> None:
     rows: list[dict[str, str]] = []
     for folder in folders:
         with (folder / _ROWS).open(newline="", encoding="utf-8") as file:
-            rows += csv.DictReader(file)
+            rows += map(as_now, csv.DictReader(file))
     head = list(dict.fromkeys(name for row in rows for name in row))
     write_atomically(
         out / OUT_OF_FOLD, as_csv([head, *([row.get(name, "") for name in head] for row in rows)])
