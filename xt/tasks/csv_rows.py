@@ -19,8 +19,7 @@ def as_csv(rows: Iterable[Sequence[Any]]) -> str:
 
 
 def as_now(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row of predictions of before, its columns by names that SQL and R take as they are: p_NAME for p(NAME), predicted
-    for prediction."""
+    """A row of predictions of before, its columns by names that SQL and R take as they are: p(NAME) becomes p_NAME."""
     return {_name_now(name): value for name, value in row.items()}
 
 
