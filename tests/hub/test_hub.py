@@ -115,10 +115,12 @@ def test_the_card(pushed: Hub) -> None:
 
 
 def test_a_run_without_an_evaluation_says_what_its_own_metrics_are_of(
-    hub: Hub, run: Path, tmp_path: Path
+    hub: Hub, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     alone = shutil.copytree(run, tmp_path / "alone", ignore=shutil.ignore_patterns("evaluation"))
-    small_model().push_to_hub(NAME, run=alone)
+    assert main(["push", str(alone), NAME]) == 0
+    said = f"without a confusion matrix: `xt evaluate {alone} TABLE --out {alone / 'evaluation'}` makes one"
+    assert said in capsys.readouterr().out
     files = hub.repositories[NAME].newest
     card = files["README.md"].decode()
     assert "On 9 images of the test; intervals of 95 %." in card
@@ -328,8 +330,9 @@ def test_a_folder_to_look_at_before(hub: Hub, run: Path, tmp_path: Path) -> None
     assert "top1" in (tmp_path / "looked" / "README.md").read_text()
 
 
-def test_a_private_repository(hub: Hub, run: Path) -> None:
+def test_a_private_repository(hub: Hub, run: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["push", str(run), NAME, "--private"]) == 0
+    assert "without a confusion matrix" not in capsys.readouterr().out
     assert hub.repositories[NAME].private
     xt.load_model(HERE)
 

@@ -42,19 +42,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from xt.model.sharing import Sharing, named, push, write_shared
+    from xt.model.sharing import EVALUATION, Sharing, named, push, write_shared
     from xt.training.checkpoints import load_trained
 
     repository = named(arguments.repository)
     model, _ = load_trained(arguments.run)
+    folder = _folder_of_run(arguments.run)
     sharing = Sharing(
-        run=_folder_of_run(arguments.run),
+        run=folder,
         evaluation=arguments.evaluation,
         license=arguments.license,
         private=arguments.private,
         message=arguments.message,
         whole=arguments.whole,
     )
+    if arguments.evaluation is None and not (folder / EVALUATION).is_dir():
+        print(
+            f"without a confusion matrix: `xt evaluate {arguments.run} TABLE --out {folder / EVALUATION}` makes one"
+        )
     if arguments.dry_run is not None:
         write_shared(model, repository, sharing, arguments.dry_run)
         print(f"wrote {arguments.dry_run}, which would go to {repository}")
