@@ -155,6 +155,7 @@ def main() -> None:
     )
     parser.add_argument("slide", nargs="?")
     parser.add_argument("--graphs", nargs="+", default=["pt2"], choices=["pt2", "compiled", "onnx"])
+    parser.add_argument("--contexts", nargs="+", default=[context for context, _ in MODELS])
     parser.add_argument("--digits", type=Path)
     parser.add_argument("--point", type=json.loads, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -168,7 +169,8 @@ def main() -> None:
     else:
         name, rows = "export", []
         for graphs in options.graphs:
-            for context, head in MODELS:
+            for context in options.contexts:
+                head = dict(MODELS)[context]
                 rows.append(compared(options.slide, context, head, graphs))
                 print_table(rows[-1:])
     print()

@@ -103,7 +103,7 @@ class OnnxProgram(Program):
             import onnxscript  # noqa: F401
         except ImportError:
             raise _missing("onnxscript") from None
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")
             program = torch.onnx.export(
                 graph,
