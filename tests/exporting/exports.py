@@ -70,5 +70,5 @@ def assert_same_places(model: xt.XT, folder: Path, *sizes: tuple[int, int], limi
         for one, kept in zip((model.eval(), exported), raw, strict=True):
             for _ in one.decode(image, on_predictions=lambda _, said, kept=kept: kept.append(said)):
                 pass
-        for wanted, found in zip(*map(torch.cat, zip(*raw, strict=True)), strict=True):
-            torch.testing.assert_close(found, wanted, atol=limit, rtol=1e-5)
+        wanted, found = (torch.cat(kept) for kept in raw)
+        torch.testing.assert_close(found, wanted, atol=limit, rtol=1e-5)

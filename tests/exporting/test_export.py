@@ -16,10 +16,13 @@ from tests.exporting.exports import (
     pixels,
     written_image,
 )
+from tests.small_models import SMALL_ENCODERS, small_model
 from xt.cli.main import main
 from xt.errors import CheckpointError, ConfigError, OutputError
 from xt.exporting.loading import load_exported
 from xt.exporting.manifest import read_manifest
+from xt.exporting.parts import parts_of
+from xt.exporting.programs import graph_of
 
 
 @pytest.fixture(scope="module")
@@ -151,6 +154,32 @@ def test_an_exported_model_does_not_learn_and_says_so(exported):
         model.region_encoder.features(torch.zeros(1, 3, 64, 64))
 
 
+def assert_same_regions(name: str) -> None:
+    """A region encoder's graph, of one region and of several."""
+    torch.manual_seed(0)
+    model = small_model(name, context="none") if name in SMALL_ENCODERS else create_small(name)
+    part = parts_of(model.eval())[-1]
+    graph = graph_of(part).module()
+    for count in (1, 2, 5):
+        pixels = torch.randn(count, 3, 64, 64)
+        with torch.no_grad():
+            torch.testing.assert_close(graph(pixels), part.module(pixels), atol=1e-5, rtol=1e-5)
+
+
+def create_small(name: str) -> xt.XT:
+    return xt.create_model(name, region_size=64, dim=32, context="none")
+
+
+def test_a_swin_is_a_graph_of_any_number_of_regions():
+    assert_same_regions("swinv2_tiny_window8_256")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [*SMALL_ENCODERS, "resnet18", "test_vit", "efficientnet_lite0"])
+def test_every_family_is_a_graph_of_any_number_of_regions(name):
+    assert_same_regions(name)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("context", [name for name in SMALL_CONTEXTS if name != "none"])
 def test_every_context_encoder_answers_the_same_at_any_length(context, tmp_path):
@@ -194,3 +223,45 @@ def test_every_head_about_whole_images_answers_the_same(head, settings, tmp_path
     model = model_to_export("none", head, **settings)
     xt.export(model, tmp_path / "model")
     assert_same_answers(model, tmp_path / "model", (50, 40), (210, 330))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("context", "head"),
+    [
+        ("none", "classification"),
+        ("mamba2", "classification"),
+        ("transformer_xl", "segmentation"),
+        ("multiscale", "detection"),
+        ("longformer", "points"),
+    ],
+)
+def test_onnx_runtime_answers_the_same(context, head, tmp_path):
+    pytest.importorskip("onnxruntime")
+    is_dense = head != "classification"
+    model = model_to_export(context, head, **({"halo": 32} if is_dense else {}))
+    xt.export(model, tmp_path / "model", format="onnx")
+    same = assert_same_places if is_dense else assert_same_answers
+    same(model, tmp_path / "model", (50, 40), (210, 330))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context", ["none", "mamba2"])
+def test_compiled_graphs_answer_the_same(context, tmp_path):
+    model = model_to_export(context)
+    xt.export(model, tmp_path / "model", compile=True)
+    assert_same_answers(model, tmp_path / "model", (50, 40), (210, 330))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
+def test_coarser_weights_answer_nearly_the_same(dtype, tmp_path):
+    model = model_to_export("none")
+    wanted = xt.Predictor(model, "cpu").predict(xt.open_image(pixels()))
+    xt.export(model.train(), tmp_path / "model", encoder_dtype=dtype)
+    assert model.training
+    assert model.region_encoder.encoder_dtype == "float32"
+    exported, said = load_exported(tmp_path / "model")
+    assert said.region["encoder_dtype"] == dtype
+    found = xt.Predictor(exported, "cpu").predict(xt.open_image(pixels()))
+    assert 0 < abs(found.logits - wanted.logits).max() < 0.1

@@ -49,7 +49,7 @@ def load_exported(folder: str | Path) -> tuple[XT, Manifest]:
 
 def _assembled(folder: Path, manifest: Manifest, config: ModelConfig) -> XT:
     programs = {
-        name: read_part(folder / Path(part.file).name, manifest.graphs)
+        name: read_part(folder / Path(part.file).name, part.kind)
         for name in manifest.parts
         if (part := manifest.part(name)) is not None
     }

@@ -21,12 +21,14 @@ class PartFile:
     Attributes:
         file: its name in the folder.
         sha256: of that file, in hexadecimal.
+        kind: "pt2" (torch.export), "compiled" (AOTInductor) or "onnx".
         inputs: what it takes, in order, with shapes; a letter stands for a number that may be any.
         outputs: what it gives, likewise.
     """
 
     file: str
     sha256: str
+    kind: str
     inputs: Mapping[str, Any]
     outputs: Mapping[str, Any]
 
@@ -45,7 +47,7 @@ class Manifest:
 
     Attributes:
         format: which manifest this is.
-        graphs: "pt2" (torch.export), "compiled" (AOTInductor) or "onnx".
+        graphs: what was asked for; each part says of what kind it is.
         config: of the model, as `ModelConfig`.
         region: what the region encoder sees and gives: name, region_size, halo, in_channels, strides, feature_dims,
             tokens_per_side, readout, pooling, regions at a time.

@@ -77,8 +77,10 @@ def parts_of(model: XT) -> list[Part]:
     # The one that may refuse to be exported first, the one that takes longest last.
     parts = []
     if not isinstance(model.context_encoder, NoContext):
+        # In a graph no two have one name.
         places: Shapes = {"positions": (1, "length", 2)}
-        parts.append(part("context_encoder", Context(model.context_encoder), tokens | places, tokens))
+        mixed: Shapes = {"mixed": tokens["tokens"]}
+        parts.append(part("context_encoder", Context(model.context_encoder), tokens | places, mixed))
     if dense is None:
         said: Shapes = {"logits": (1, "logits"), "weights": (1, "length"), "embedding": (1, "channels")}
         parts.append(part("head", Answer(model.image_head), tokens, said))

@@ -153,6 +153,12 @@ def graph_of(part: Part) -> ExportedProgram:
         raise ConfigError(_refusal(part, "exported", error)) from error
 
 
+def kind_of(graph: ExportedProgram, graphs: str) -> str:
+    """As what a graph is written where `graphs` are asked for: AOTInductor takes no loops over an unknown number."""
+    loops = any("scan" in str(node.target) for node in graph.graph.nodes if node.op == "call_function")
+    return "pt2" if graphs == "compiled" and loops else graphs
+
+
 def write_part(part: Part, graph: ExportedProgram, path: Path, graphs: str) -> None:
     """Write a part's graph.
 

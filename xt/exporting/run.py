@@ -1,5 +1,6 @@
 """`xt.export`: a model as three graphs and a manifest, wholly there or not at all."""
 
+import copy
 import os
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -43,7 +44,8 @@ def export(
         model: a model, or the path of a run folder, a model.safetensors or a .ckpt.
         out: the folder; an exported model that is there already is replaced.
         format: "pt2" for PyTorch, "onnx" for ONNX Runtime.
-        compile: of pt2: machine code for this kind of processor by AOTInductor, which needs a C++ compiler.
+        compile: of pt2: machine code for this kind of processor by AOTInductor, which needs a C++ compiler; of what
+            loops over the tokens (context encoders, heads about whole images) the graphs stay.
         encoder_dtype: that the region encoder's weights are laid in first, see `xt.region_encoders.weight_types`; None
             for as they are.
         progress: told which part is being written.
@@ -62,10 +64,10 @@ def export(
     # Only now, as a refusal does not wait for torch.
     from xt.exporting.manifest import MANIFEST, digest_of
     from xt.exporting.parts import parts_of
-    from xt.exporting.programs import PROGRAMS, graph_of, write_part
+    from xt.exporting.programs import PROGRAMS, graph_of, kind_of, write_part
 
     made, run = _loaded(model)
-    made.eval()
+    made.to("cpu").eval()
     _lay(made, encoder_dtype)
     if not made.region_encoder.takes_pixels:
         raise ConfigError(
@@ -80,11 +82,13 @@ def export(
                 progress(part.name, number, len(parts))
             graph = graph_of(part)
             unused |= _unused(graph)
-            path = temporary / f"{part.name}{PROGRAMS[graphs].ending}"
-            write_part(part, graph, path, graphs)
+            kind = kind_of(graph, graphs)
+            path = temporary / f"{part.name}{PROGRAMS[kind].ending}"
+            write_part(part, graph, path, kind)
             written[part.name] = {
                 "file": path.name,
                 "sha256": digest_of(path),
+                "kind": kind,
                 "inputs": part.inputs,
                 "outputs": part.outputs,
             }
@@ -107,8 +111,9 @@ def _check_replaceable(folder: Path) -> None:
 
 
 def _loaded(model: "XT | str | os.PathLike[str]") -> "tuple[XT, RunConfig | None]":
+    """A model that may be changed, and how it was trained if that is known."""
     if not isinstance(model, str | os.PathLike):
-        return model, None
+        return copy.deepcopy(model), None
     from xt.exporting.manifest import is_exported
     from xt.training.checkpoints import load_trained
 
