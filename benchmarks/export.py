@@ -173,6 +173,7 @@ def main() -> None:
                 head = dict(MODELS)[context]
                 rows.append(compared(options.slide, context, head, graphs))
                 print_table(rows[-1:])
+                write_results(name, rows, **notes)
     print()
     print_table(rows)
     print(f"\nwritten to {write_results(name, rows, **notes)}")

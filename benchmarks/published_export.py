@@ -3,7 +3,8 @@
 from tables import Table, rows
 
 PAGE = "docs/export.md"
-CODE = ("xt/exporting", "xt/streaming/pieces.py")
+CODE = ("xt/exporting/exported.py", "xt/streaming/pieces.py", "xt/context_encoders/kernels")
+WEIGHTS = ("xt/region_encoders/weight_types.py",)
 
 TABLES: dict[str, Table] = {
     "export": Table(
@@ -25,7 +26,7 @@ TABLES: dict[str, Table] = {
     "export-digits": Table(
         page=PAGE,
         results="export_digits",
-        code=CODE,
+        code=WEIGHTS,
         write=rows(
             {
                 "weights": "weights",

@@ -175,7 +175,7 @@ def test_a_swin_is_a_graph_of_any_number_of_regions():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", [*SMALL_ENCODERS, "resnet18", "test_vit", "efficientnet_lite0"])
+@pytest.mark.parametrize("name", [*SMALL_ENCODERS, "resnet18", "vit_tiny_patch16_224", "efficientnet_lite0"])
 def test_every_family_is_a_graph_of_any_number_of_regions(name):
     assert_same_regions(name)
 
@@ -211,8 +211,12 @@ def test_every_dense_head_answers_the_same(head, context, tmp_path):
             {
                 "head_options": {
                     "answers": {
-                        "kind": {"head": "classification", "class_names": ["a", "b"]},
-                        "size": {"head": "regression", "class_names": ["size"]},
+                        "sort": {
+                            "kind": "classification",
+                            "head": "classification",
+                            "class_names": ["a", "b"],
+                        },
+                        "size": {"kind": "regression", "head": "regression", "class_names": ["size"]},
                     }
                 }
             },
@@ -256,7 +260,7 @@ def test_compiled_graphs_answer_the_same(context, tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", ["bfloat16", "int8"])
 def test_coarser_weights_answer_nearly_the_same(dtype, tmp_path):
-    model = model_to_export("none")
+    model = model_to_export("none", encoder="swinv2_tiny_window8_256")
     wanted = xt.Predictor(model, "cpu").predict(xt.open_image(pixels()))
     xt.export(model.train(), tmp_path / "model", encoder_dtype=dtype)
     assert model.training

@@ -15,8 +15,8 @@ from torch import Tensor
 
 def number_of_pieces(length: int, size: int) -> int:
     """As many as hold them all; two at least, as a graph is made for one or for many."""
-    needed = (length + size - 1) // size
-    return torch.sym_max(needed, 2)
+    count: Any = torch.sym_max((length + size - 1) // size, 2)
+    return count
 
 
 def rows_of_pieces(length: int, size: int, device: torch.device) -> tuple[Tensor, Tensor]:
