@@ -33,6 +33,10 @@ def planned_grid(
     if side is not None:
         return None, grid, 2 * model.config.in_channels
     model.check([opened], [grid])
+    if model.scorer is not None:
+        # What it opens is known when it is run alone; how many at most, before.
+        fine = model.fine_grid(opened)
+        grid = part_of(fine, model.reading.choice.most(fine) / len(fine))
     return opened, grid, (opened.dtype.itemsize + 1) * opened.channels
 
 

@@ -29,18 +29,23 @@ class Looked:
 
 @contextmanager
 def counting(model: "XT") -> Iterator[Looked]:
-    """What the model looks at meanwhile."""
-    looked, started = Looked(), time.perf_counter()
+    """What the model looks at meanwhile, and how long: its own time, with the reading of regions."""
+    looked = Looked()
+    started: list[float] = []
+
+    def start(*_: Any) -> None:
+        started.append(time.perf_counter())
 
     def count(*_: Any) -> None:
         looked.regions += model.num_regions
+        looked.seconds += time.perf_counter() - started.pop()
 
-    hook = model.register_forward_hook(count)
+    hooks = [model.register_forward_pre_hook(start), model.register_forward_hook(count)]
     try:
         yield looked
     finally:
-        hook.remove()
-        looked.seconds = time.perf_counter() - started
+        for hook in hooks:
+            hook.remove()
 
 
 def against_all(
