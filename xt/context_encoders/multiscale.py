@@ -188,8 +188,8 @@ class MultiscaleLayer(AttentionLayer):
             values = [levels[number], fine.positions, fine.seen]
             if number < top:
                 coarse = scales[number + 1]
-                above = (levels[number + 1], coarse.positions, coarse.known)
-                values += [fine.of_coarse(value) for value in above]
+                seen_above = (levels[number + 1], coarse.positions, coarse.known)
+                values += [fine.of_coarse(value) for value in seen_above]
             levels[number] = by_groups(partial(self.sunk, windows=RATE), number, *values)
         return levels
 
