@@ -123,7 +123,7 @@ class TransformerXL(ContextEncoder):
     def _fill_any(self, tokens: Tensor, positions: Tensor, known: Known) -> Known:
         """As `_fill`."""
         length, count, depth = tokens.shape[1], self.summary_length, len(self.layers) - 1
-        used = torch.sym_min(count, length)
+        used: Any = torch.sym_min(count, length)
 
         def step(
             state: Sequence[Tensor], given: Sequence[Tensor]
