@@ -124,17 +124,61 @@ def test_a_damaged_manifest_is_refused(text, message, tmp_path):
         load_exported(tmp_path)
 
 
-def test_only_an_exported_model_is_replaced(model, tmp_path):
-    (tmp_path / "notes.txt").write_text("mine")
+@pytest.mark.parametrize(
+    ("name", "text"), [("notes.txt", "mine"), ("manifest.json", '{"name": "a page"}'), ("manifest.json", "")]
+)
+def test_only_an_exported_model_is_replaced(name, text, model, tmp_path):
+    (tmp_path / name).write_text(text)
     with pytest.raises(OutputError, match="holds no exported model"):
         xt.export(model, tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+    assert (tmp_path / name).read_text() == text
+
+
+def test_info_says_what_an_exported_model_is(exported, capsys):
+    assert main(["info", str(exported)]) == 0
+    lines = [line.strip() for line in capsys.readouterr().out.splitlines()[1:]]
+    said = dict(line.split("  ", 1) for line in lines)
+    said = {name: value.strip() for name, value in said.items()}
+    assert said["exported"] == f"as pt2, for `xt predict`; by xt {xt.__version__}"
+    assert said["model"].endswith(", none, classification")
+    assert said["head"].startswith("head.pt2, ")
+    assert said["head"].endswith(" MB, run by PyTorch")
+    assert said["classes"] == "3: sea, ship, ice"
+    assert said["regions"] == "64 pixels, 3 channels"
+    (exported / "manifest.json").rename(exported / "kept")
+    try:
+        (exported / "manifest.json").write_text('{"format": "xt exported model 9"}')
+        assert main(["info", str(exported)]) == 2
+    finally:
+        (exported / "kept").rename(exported / "manifest.json")
+    assert "of the format 'xt exported model 9'" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("evaluate", "{model}", "table.csv"),
+        ("encode", "{model}", "a.tif", "--out", "tokens"),
+        ("push", "{model}", "lab/model"),
+        ("plan", "--image", "a.tif", "--model", "{model}"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_what_takes_no_exported_model_says_so(command, exported, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    written_image(tmp_path / "a.tif")
+    (tmp_path / "table.csv").write_text("image,label\na.tif,sea\n")
+    assert main([word.format(model=exported) for word in command]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert f"{exported} is an exported model, made for `xt predict`: name the run" in said
+    with pytest.raises(CheckpointError, match="is an exported model, made for `xt predict`"):
+        xt.load_model(exported)
 
 
 @pytest.mark.parametrize(("context", "options"), [("hyper", {}), ("longformer", {"window": "2d"})])
 def test_a_part_that_cannot_be_a_graph_says_so_and_nothing_is_left(context, options, tmp_path):
     model = xt.create_model("convnext_atto", region_size=64, dim=32, context=context, context_options=options)
-    with pytest.raises(ConfigError, match=f"the context encoder '{context}' cannot be exported"):
+    with pytest.raises(ConfigError, match=f"the context encoder '{context}'.* cannot be exported"):
         xt.export(model, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
 

@@ -6,9 +6,10 @@ import os
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from xt.cli.info_model import description, description_of_folds, file_of_model
+from xt.cli.info_model import description, description_of_exported, description_of_folds, file_of_model
 from xt.errors import ConfigError
 from xt.images.bands import ALPHA, ALPHAS
+from xt.model.exported import is_exported
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
@@ -27,7 +28,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         metavar="PATH",
         help='an image, or files of one stack: "VH.tif|VV.tif"; or a model: model.safetensors, a .ckpt, a run folder, '
-        "or hf://OWNER/NAME on the hub",
+        "hf://OWNER/NAME on the hub, or the folder of an exported model",
     )
     parser.add_argument(
         "--region-size",
@@ -80,6 +81,9 @@ def run(arguments: argparse.Namespace) -> int:
         folds = models_of(place)
         if folds:
             _print(number, path, list(description_of_folds(place, folds)))
+            continue
+        if is_exported(place):
+            _print(number, path, list(description_of_exported(place)))
             continue
         model = file_of_model(place)
         if model is not None:

@@ -5,11 +5,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from xt.errors import CheckpointError
+from xt.errors import CheckpointError, ConfigError
 from xt.hub.place import pinned
+from xt.model.exported import MANIFEST
 from xt.training.fold_files import SUMMARY
 
 _WEIGHTS = "model.safetensors"
+_RUN_BY = {"pt2": "run by PyTorch", "compiled": "machine code, run by PyTorch", "onnx": "run by ONNX Runtime"}
 
 
 def file_of_model(place: Path) -> Path | None:
@@ -29,11 +31,10 @@ def description(path: Path) -> Iterator[tuple[str, str]]:
     tensors = {name: _count(shape) for name, shape in shapes.items()}
     encoder = sum(count for name, count in tensors.items() if name.startswith("region_encoder."))
     origin = config.encoder_origin or {}
-    kind = origin.get("architecture") or origin.get("transformers", {}).get("model_type")
     place = pinned(path)
     if place is not None:
         yield "on the hub", f"{place.repository}, revision {place.revision}"
-    yield "model", f"{config.encoder}{f' ({kind})' if kind else ''}, {config.context}, {config.head}"
+    yield "model", _parts(config)
     yield (
         "parameters",
         f"{sum(tensors.values()) / 1e6:,.1f} million{'' if base is None else ' in the file'}, "
@@ -46,6 +47,17 @@ def description(path: Path) -> Iterator[tuple[str, str]]:
     yield "weights from", _origin(origin)
     if config.encoder_dtype != "float32":
         yield "weights in", f"{config.encoder_dtype}, those of the region encoder"
+    yield from _sizes(config)
+
+
+def _parts(config: Any) -> str:
+    origin = config.encoder_origin or {}
+    kind = origin.get("architecture") or origin.get("transformers", {}).get("model_type")
+    return f"{config.encoder}{f' ({kind})' if kind else ''}, {config.context}, {config.head}"
+
+
+def _sizes(config: Any) -> Iterator[tuple[str, str]]:
+    """What a model sees and says, by its configuration alone."""
     names = "" if config.class_names is None else f": {', '.join(map(str, config.class_names[:12]))}"
     yield "classes", f"{config.num_classes}{names}{', ...' if len(config.class_names or ()) > 12 else ''}"
     size = "the region encoder's own" if config.region_size is None else f"{config.region_size} pixels"
@@ -68,6 +80,39 @@ def description(path: Path) -> Iterator[tuple[str, str]]:
 
 def _names(channels: Any) -> str:
     return "" if channels is None else f" ({', '.join(channels)})"
+
+
+def description_of_exported(folder: Path) -> Iterator[tuple[str, str]]:
+    """What an exported model is: its graphs, and the model that they were made from.
+
+    Raises:
+        CheckpointError: it is damaged, or a graph is missing or another one.
+    """
+    from xt.exporting.manifest import read_manifest
+    from xt.model.files import model_config, unknown_model
+
+    manifest = read_manifest(folder)
+    try:
+        config = model_config(manifest.config)
+    except ConfigError as error:
+        raise unknown_model(folder / MANIFEST, error) from error
+    files = {name: part for name in manifest.parts if (part := manifest.part(name)) is not None}
+    yield (
+        "exported",
+        f"as {manifest.graphs}, for `xt predict`; by xt {manifest.versions.get('xt', 'of then')}",
+    )
+    yield "model", _parts(config)
+    for name, part in files.items():
+        size = (folder / Path(part.file).name).stat().st_size / 1e6
+        yield (
+            name.replace("_", " "),
+            f"{Path(part.file).name}, {size:,.1f} MB, {_RUN_BY.get(part.kind, part.kind)}",
+        )
+    yield "made from", f"a model with the identity {manifest.source[:12]}"
+    yield "weights from", _origin(config.encoder_origin or {})
+    if (dtype := manifest.region.get("encoder_dtype", "float32")) != "float32":
+        yield "weights in", f"{dtype}, those of the region encoder"
+    yield from _sizes(config)
 
 
 def description_of_folds(path: Path, folders: list[Path]) -> Iterator[tuple[str, str]]:

@@ -8,10 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from xt.errors import CheckpointError
+from xt.model.exported import FORMAT, MANIFEST
 from xt.option_types import from_dict
-
-MANIFEST = "manifest.json"
-FORMAT = "xt exported model 1"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,11 +90,6 @@ class Manifest:
 
     def text(self) -> str:
         return json.dumps(asdict(self), indent=2, default=list)
-
-
-def is_exported(path: Path) -> bool:
-    """Whether there is an exported model in a folder."""
-    return (path / MANIFEST).is_file()
 
 
 def read_manifest(folder: Path) -> Manifest:

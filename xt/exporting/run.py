@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from xt import __version__
 from xt.errors import CheckpointError, ConfigError, OutputError
 from xt.images.bands import ALPHA
+from xt.model.exported import MANIFEST, is_exported
 from xt.output import atomic_folder
 from xt.progress import OnStage
 
@@ -62,7 +63,7 @@ def export(
     folder = Path(out)
     _check_replaceable(folder)
     # Only now, as a refusal does not wait for torch.
-    from xt.exporting.manifest import MANIFEST, digest_of
+    from xt.exporting.manifest import digest_of
     from xt.exporting.parts import parts_of
     from xt.exporting.programs import PROGRAMS, graph_of, kind_of, write_part
 
@@ -102,8 +103,6 @@ def export(
 
 def _check_replaceable(folder: Path) -> None:
     """Refuse a folder that holds something else than an exported model."""
-    from xt.exporting.manifest import is_exported
-
     if folder.exists() and not (folder.is_dir() and (is_exported(folder) or not any(folder.iterdir()))):
         raise OutputError(
             f"{folder} is there already and holds no exported model: name a new folder, or remove what is in it"
@@ -114,7 +113,6 @@ def _loaded(model: "XT | str | os.PathLike[str]") -> "tuple[XT, RunConfig | None
     """A model that may be changed, and how it was trained if that is known."""
     if not isinstance(model, str | os.PathLike):
         return copy.deepcopy(model), None
-    from xt.exporting.manifest import is_exported
     from xt.training.checkpoints import load_trained
 
     if is_exported(Path(model)):

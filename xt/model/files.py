@@ -15,6 +15,7 @@ from xt.hub.place import WEIGHTS, local_path
 from xt.model.base_weights import Base, described_base, digests_of, hash_of, is_of_base
 from xt.model.build import build_model, complete
 from xt.model.config import ModelConfig
+from xt.model.exported import refuse_exported
 from xt.model.weights_file import FORMAT
 from xt.model.xt import XT
 from xt.option_types import from_dict
@@ -39,6 +40,7 @@ def load_model(path: str | PathLike[str]) -> XT:
             `ModelConfig` takes, or its weights are not those of its model.
     """
     path = local_path(path)
+    refuse_exported(path)
     path = path / WEIGHTS if path.is_dir() else path
     metadata, weights = read_safetensors(path)
     if metadata.get("format") != FORMAT:

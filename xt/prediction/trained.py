@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, cast
 
 from xt.config.predict import PredictConfig
 from xt.errors import ConfigError, OptionError
-from xt.exporting.manifest import MANIFEST, is_exported
 from xt.hub.place import local_path
 from xt.images.bands import ALPHA, Alpha
+from xt.model.exported import MANIFEST, is_exported
 from xt.prediction.given import GivenImages
 from xt.prediction.results import file_sha256
 from xt.training.fold_files import WEIGHTS, models_of

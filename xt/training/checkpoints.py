@@ -13,6 +13,7 @@ from xt.config.parser import config_from_dict, load_config
 from xt.config.run import RunConfig
 from xt.errors import CheckpointError, ConfigError
 from xt.hub.place import local_path
+from xt.model.exported import refuse_exported
 from xt.model.files import as_of_then, load_model, model_with_weights, unknown_model
 from xt.model.xt import XT
 from xt.training.fold_files import models_of
@@ -43,6 +44,7 @@ def load_trained(path: str | PathLike[str]) -> tuple[XT, RunConfig | None]:
         CheckpointError: none of these.
     """
     path = local_path(path)
+    refuse_exported(path)
     if path.is_dir():
         models = models_of(path)
         if models:
