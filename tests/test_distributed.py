@@ -46,7 +46,9 @@ dist.destroy_process_group()
 """
 
 
-@pytest.mark.parametrize("encoder", ["convnext_atto", "swin_tiny_patch4_window7_224"])
+@pytest.mark.parametrize(
+    "encoder", ["convnext_atto", pytest.param("swin_tiny_patch4_window7_224", marks=pytest.mark.slow)]
+)
 def test_two_processes_have_the_gradients_of_one(tmp_path, encoder):
     out = tmp_path / "worst"
     root = Path(__file__).resolve().parents[1]

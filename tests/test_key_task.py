@@ -92,6 +92,7 @@ def test_a_window_of_a_key_scene_is_the_same_part_of_all_of_it() -> None:
         assert np.array_equal(scene.read(y, x, height, width), whole[y : y + height, x : x + width])
 
 
+@pytest.mark.slow
 def test_without_context_it_stays_at_chance() -> None:
     # As long as it takes to find digits: more does not help.
     learned = learn(key_model("none"), in_small(Stage(LAYOUT_IN_SMALL, 800, 16, 120)))

@@ -65,7 +65,8 @@ def run_interrupted(python: str, out: Path, at: str, sign: int, *arguments: str)
     return first, done.stdout
 
 
-@pytest.mark.parametrize("sign", [pytest.param(signal.SIGINT, marks=pytest.mark.slow), signal.SIGKILL])
+@pytest.mark.slow
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGKILL])
 def test_a_step_goes_on_where_it_was_stopped(python: str, sign: int, tmp_path: Path) -> None:
     first, printed = run_interrupted(
         python, tmp_path, "large-step", sign, "--only", "large-step", "whole-image"
@@ -97,6 +98,7 @@ def test_all_steps_run(python: str, tmp_path: Path) -> None:
     assert again.stdout.count("done before") == len(STEPS)
 
 
+@pytest.mark.slow
 def test_without_pytest_one_step_says_so_and_the_others_run(python: str, tmp_path: Path) -> None:
     (tmp_path / "hidden").mkdir()
     (tmp_path / "hidden" / "pytest.py").write_text("raise ModuleNotFoundError(\"No module named 'pytest'\")")

@@ -290,7 +290,7 @@ def test_a_broken_scene_does_not_stop_the_others(folder, out, tmp_path, capsys):
     assert [row["mask"] for row in table(out)] == ["scene.mask.tif"]
 
 
-@pytest.mark.parametrize("workers", [(), ("--workers", 1)])
+@pytest.mark.parametrize("workers", [(), pytest.param(("--workers", 1), marks=pytest.mark.slow)])
 def test_what_was_nothing_in_training_is_nothing(folder, out, tmp_path, workers):
     """Files need not say so: the run's configuration does, and the command line if it is another value."""
     pixels = scene(100, 150)

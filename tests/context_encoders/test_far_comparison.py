@@ -5,6 +5,7 @@ from xt.testing.far_comparison import ENCODERS, FarComparison, small_encoder
 
 # Without a summary, two layers of memory reach back 8 tokens; the regions lie 12 apart.
 BLIND = ("none", "transformer_xl without summary")
+COSTLY = ("hyper", "mamba", "longformer 2d")
 
 
 def test_answers_are_those_of_the_tokens_far_apart() -> None:
@@ -21,7 +22,14 @@ def test_answers_are_those_of_the_tokens_far_apart() -> None:
     assert abs(float(answers[..., 0][first > 0].mean()) - 0.5) < 0.25
 
 
-@pytest.mark.parametrize("name", [name for name in ENCODERS if name not in BLIND])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.slow] if name in COSTLY else [])
+        for name in ENCODERS
+        if name not in BLIND
+    ],
+)
 def test_with_context_the_regions_are_compared(name: str) -> None:
     assert FarComparison().learn(small_encoder(name), steps=800).accuracy > 0.9
 

@@ -7,9 +7,10 @@ import pytest
 from tests.distributed.processes import run_processes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("processes", "region_ranks"),
-    [(2, 1), pytest.param(2, 2, marks=pytest.mark.slow), pytest.param(4, 2, marks=pytest.mark.slow)],
+    [(2, 1), (2, 2), (4, 2)],
 )
 def test_gradients_are_those_of_one_process(tmp_path: Path, processes: int, region_ranks: int) -> None:
     out = tmp_path / "worst"

@@ -133,6 +133,7 @@ def test_objects_of_many_sizes_moved_in_all_directions_are_always_found_once(dis
         assert_found_once(model, positions(height, width, [(1, 0), (0, 1), (1, 1), (1, -1)]), discs)
 
 
+@pytest.mark.slow
 def test_an_object_larger_than_a_region_is_found_among_the_tokens():
     rng = np.random.default_rng(0)
     side = 3 * REGION + 10

@@ -359,6 +359,7 @@ def trained_part(part: str):
     return model
 
 
+@pytest.mark.slow
 def test_a_network_that_does_not_learn_is_run_once():
     size = (640, 900)
     frozen, whole = (xt.plan(trained_part(part), size, "2GB", region_batch=8) for part in ("none", "all"))
@@ -384,6 +385,7 @@ def test_what_is_found_lies_on_the_device_where_it_fits_there_and_else_on_the_ho
     assert kept_on_device(900, 1000, on_host=True) is None
 
 
+@pytest.mark.slow
 def test_the_costliest_part_of_a_schedule_is_planned():
     def graph(part):
         return xt.plan(trained_part(part), (640, 900), "2GB", region_batch=8).graph_bytes

@@ -190,6 +190,7 @@ def killed_at_random(folder, head: str, kills: int) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="forks and sends signals")
 def test_a_mask_killed_ten_times_at_random_is_the_same(tmp_path):
     killed_at_random(tmp_path, "segmentation", 10)

@@ -50,6 +50,7 @@ def test_budgets_are_equal_and_said(tmp_path: Path) -> None:
     assert "centre crop" in rules_in_words(passes)[1]
 
 
+@pytest.mark.slow
 def test_a_comparison(table: Path, tmp_path: Path) -> None:
     config = toy_config(table, tmp_path / "out", train={"epochs": 1})
     heard: set[tuple[str, str]] = set()

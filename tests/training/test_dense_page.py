@@ -57,6 +57,7 @@ def write(path: Path, pixels: np.ndarray, place: Affine) -> None:
         file.write(pixels)
 
 
+@pytest.mark.slow
 def test_the_page_says_what_comes_out(scenes: Path) -> None:
     names: dict[str, object] = {}
     checked = ran = 0

@@ -50,6 +50,7 @@ def scenes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 def test_the_page_says_what_comes_out(scenes: Path) -> None:
     names: dict[str, object] = {}
     checked = ran = 0

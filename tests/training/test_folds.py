@@ -282,6 +282,7 @@ def test_side_by_side_they_are_the_same(found, table, tmp_path) -> None:
     assert load_trained(result.models[0])[1].train.workers is None
 
 
+@pytest.mark.slow
 def test_one_that_fails_is_told_and_the_others_stay(found, table, tmp_path) -> None:
     out = tmp_path / "folds"
     (out / "fold-1" / "checkpoints").mkdir(parents=True)

@@ -30,6 +30,7 @@ def auroc(table: Path, out: Path, **data: str) -> tuple[float, float, float]:
     return roc_auc_score(*arrays), interval.low, interval.high
 
 
+@pytest.mark.slow
 def test_by_image_is_measured_who_it_is_and_by_patient_what_is_known_of_illness(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,8 +11,9 @@ from tests.training.dense_toy import dense_table
 from tests.training.toy import toy_table
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "head", ["segmentation", *(pytest.param(head, marks=pytest.mark.slow) for head in ("points", "classification"))]
+    "head", ["segmentation", "points", "classification"]
 )  # fmt: skip
 def test_two_processes_find_of_three_images_what_one_does(tmp_path: Path, head: str) -> None:
     """One has two of them and the other one; none counts twice."""
