@@ -56,6 +56,17 @@ def test_a_configuration_and_another_table(table, tmp_path, capsys):
     assert "there is no such table" in capsys.readouterr().out
 
 
+def test_a_recipe_and_settings_of_the_table(table, capsys):
+    settings = ["--labels.class_names", "[ground, house, tree]", "--data.group_column", "patient"]
+    assert main(["check", str(table), "--config", "segmentation", *QUICK, *settings]) == 2
+    said = capsys.readouterr()
+    # The settings are those of a table, and what is wrong with all of it is no row's fault.
+    assert "\n  " + f"{table} has no column 'patient'" in said.out
+    assert said.out.count("no column 'patient'") == 1
+    # The images are looked at all the same.
+    assert "check: 4 of 4 images" in said.err
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [

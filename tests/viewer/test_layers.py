@@ -10,12 +10,14 @@ from PIL import Image
 pytest.importorskip("fastapi", reason="the viewer's packages are not installed")
 
 import xt
-from tests.viewer.found_files import found_folder, mask_labels, point_labels
+from tests.viewer.found_files import found_folder, mask_labels, point_labels, write_scene
 from xt.errors import ConfigError
 from xt.viewer.found import FoundAnswers
 from xt.viewer.labelled import read_labels
 from xt.viewer.layers import Filters
 from xt.viewer.making_layers import layers_of
+from xt.viewer.page.layer_settings import first_setting
+from xt.viewer.view import viewer_of
 from xt.viewer.viewer import Viewer
 
 
@@ -138,6 +140,32 @@ def test_points_are_one_within_the_distance_that_was_chosen(points):
 
     assert missed() == missed(merge_radius=3.0) == missed(merge_radius=0.5, reach=2.5) == 0
     assert missed(merge_radius=1.0) == missed(merge_radius=5.0, reach=1.5) == 1
+
+
+def test_masks_of_numbers_have_all_classes_and_the_answers_names(masks, points, tmp_path):
+    mask = np.zeros((300, 410), np.uint8)
+    mask[:50], mask[50:90] = 1, 2
+    table = mask_labels(tmp_path, mask)
+    assert read_labels(table).class_names == ("class0", "class1", "class2")
+    # Points say nothing of masks.
+    assert read_labels(table, answers=FoundAnswers(points).meant()).class_names[0] == "class0"
+    write_scene(tmp_path / "scene.png")
+    assert viewer_of(masks, labels=table).labels.class_names == ("sea", "ship", "ice")
+    mask[mask == 1] = 255
+    mask[mask == 2] = 255
+    assert len(viewer_of(masks, labels=mask_labels(tmp_path, mask)).labels.class_names) == 2
+    mask[mask == 255] = 5
+    assert len(viewer_of(masks, labels=mask_labels(tmp_path, mask)).labels.class_names) == 6
+
+
+def test_labels_are_seen_at_first_where_there_is_no_answer():
+    def seen(*names):
+        legends = [{"name": name, "kind": "raster"} for name in names]
+        return [legend["name"] for legend in legends if first_setting(legend, legends).on]
+
+    assert seen("labels") == ["labels"]
+    assert seen("mask", "labels", "difference") == ["mask"]
+    assert seen("relevance", "labels") == seen("relevance") == ["relevance"]
 
 
 def test_differences_from_a_labelled_mask(masks):

@@ -3,7 +3,7 @@
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from xt.checking.findings import Finding, Severity
@@ -55,9 +55,12 @@ def read_rows(config: RunConfig) -> Rows:
         return of_all
     bad = dict(_bad_rows(range(count), _attempt(load)))
     others = {row: _image_of(config, row) for row in bad}
-    if len(bad) == count and not any(others.values()):
+    seen = tuple((row, path) for row, path in others.items() if path is not None)
+    if len(bad) == count and (
+        not seen or (count > 1 and set(bad.values()) == {first} and first.startswith(data.place))
+    ):
         # Of the table as a whole, such as a column that it does not have.
-        return of_all
+        return replace(of_all, others=seen)
     # One file of labels may serve several rows.
     rows_of: dict[str, list[int]] = {}
     for row, sentence in bad.items():
@@ -74,7 +77,7 @@ def read_rows(config: RunConfig) -> Rows:
     good = [row for row in range(count) if row not in bad]
     return Rows(
         table=load(good) if good else None,
-        others=tuple((row, path) for row, path in others.items() if path is not None),
+        others=seen,
         findings=tuple(findings),
     )
 

@@ -83,9 +83,12 @@ def _run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
         if arguments.config is not None:
             from xt.config.parser import load_config
 
-            config = load_config(arguments.config, overrides)
-            if source is not None:
-                config = _about(source, config)
+            if source is None or _names_images(arguments.config):
+                config = load_config(arguments.config, overrides)
+                config = config if source is None else _about(source, config)
+            else:
+                # Settings such as data.group_column are known only of a kind of source.
+                config = load_config(arguments.config, [f"--data.{_kind_of(source)}={source}", *overrides])
             result = check(config, options, progress=bar.update)
         elif source is None:
             raise ConfigError(
@@ -102,6 +105,23 @@ def _run(arguments: argparse.Namespace, overrides: Sequence[str]) -> int:
         if path is not None:
             print(f"wrote {path}")
     return result.status
+
+
+def _kind_of(source: str) -> str:
+    from xt.data.sources import kind_at
+
+    return kind_at(source).kind
+
+
+def _names_images(config: str) -> bool:
+    """Whether a configuration's file says where images are; recipes do not."""
+    from xt.config.files import read_with_base
+    from xt.data.sources import SOURCES
+    from xt.recipes import configuration_file
+
+    said = read_with_base(configuration_file(config), {})
+    data = said.get("data") if isinstance(said, dict) else None
+    return isinstance(data, dict) and any(data.get(kind) for kind in SOURCES)
 
 
 def _about(source: str, config: "RunConfig") -> "RunConfig":

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from xt.checking.assumptions import assume
 from xt.errors import ConfigError
 from xt.images import LargeImage
 from xt.labels.image_table import ImageTable
@@ -72,32 +73,44 @@ class Labels:
 
 
 def read_labels(
-    path: str | Path, task: str | None = None, class_names: Sequence[str] | None = None, settings: Any = None
+    path: str | Path,
+    task: str | None = None,
+    class_names: Sequence[str] | None = None,
+    settings: Any = None,
+    answers: tuple[Task | None, Sequence[str]] = (None, ()),
 ) -> Labels:
     """The labels of a table.
 
     Args:
         task: the name of the one that they are for; None for what its columns say.
         class_names: of a model, in its order.
-        settings: as of the section `labels` of its run; None for the usual ones.
+        settings: as of the section `labels` of its run; None for the usual ones, or without a task those that
+            `xt check` would assume.
+        answers: the task and classes of answers to the same images, whose names masks of numbers get.
     Raises:
         TableError: the table or a label is not as it should be.
         ConfigError: nobody can say which task it is for.
     """
     path = Path(path)
-    chosen = task or _assumed(path)
+    chosen = task
+    if chosen is None:
+        assumed = assume(str(path))
+        chosen, settings = assumed.task, assumed.config.labels if settings is None else settings
     if chosen is None or chosen not in TASKS:
         raise ConfigError(
             f"{path} does not say what its labels are: it needs a column such as label, mask, polygons, points or boxes"
         )
     serving = TASKS[chosen]
-    table = serving.read_table(
-        TableRows(path=path), serving.Labels() if settings is None else settings, class_names=class_names
-    )
+    settings = serving.Labels() if settings is None else settings
+    if task is None and class_names is None and answers[0] is serving:
+        class_names = _named_alike(settings, answers[1])
+    table = serving.read_table(TableRows(path=path), settings, class_names=class_names)
     return Labels(path, serving, table)
 
 
-def _assumed(path: Path) -> str | None:
-    from xt.checking.assumptions import assume
-
-    return assume(str(path)).task
+def _named_alike(settings: Any, names: Sequence[str]) -> Sequence[str] | None:
+    """Names for classes that were guessed from the numbers in masks; None where these fit no better."""
+    guessed = settings.class_names or ()
+    if not guessed or len(names) < len(guessed):
+        return None
+    return names if len(names) == len(guessed) or settings.mask_values is None else None

@@ -72,7 +72,8 @@ def viewer_of(images: Any, *, model: Any = None, labels: Any = None) -> Viewer:
     live = None if model is None else LiveModel(model)
     table = None
     if labels is not None:
-        table = read_labels(labels) if live is None else live.read_labels(labels)
+        answers = (None, ()) if found is None else found.meant()
+        table = read_labels(labels, answers=answers) if live is None else live.read_labels(labels)
     sources: list[Any] = list(found.images) if found is not None else []
     for one in given if found is None else []:
         sources += find_images([os.fspath(one)]) if isinstance(one, (str, os.PathLike)) else [one]

@@ -54,15 +54,16 @@ class LayerSetting:
 
 
 def first_setting(legend: dict[str, Any], beside: list[dict[str, Any]]) -> LayerSetting:
-    """What people see before they choose: the answer, what they have asked for, and the relevance where there is no
-    other answer."""
+    """What people see before they choose: the answer, what they have asked for, the relevance where there is no
+    other answer, and the labels where there is none at all."""
     name, is_raster = legend["name"], legend["kind"] == "raster"
+    answers = {other["name"] for other in beside} - {LABELS, NAME_OF_DIFFERENCE}
     if name == RELEVANCE:
-        others = {other["name"] for other in beside} - {RELEVANCE, LABELS, NAME_OF_DIFFERENCE}
-        return LayerSetting(on=not others, opacity=_OPACITY_OF_RELEVANCE)
+        return LayerSetting(on=answers == {RELEVANCE}, opacity=_OPACITY_OF_RELEVANCE)
     if legend.get("meaning") == "relevance":
         return LayerSetting(on=True, opacity=_OPACITY_OF_RELEVANCE)
+    looked_for = not answers if name == LABELS else name != NAME_OF_DIFFERENCE
     return LayerSetting(
-        on=name not in (LABELS, NAME_OF_DIFFERENCE) and legend.get("meaning") != "share",
+        on=looked_for and legend.get("meaning") != "share",
         opacity=_OPACITY_OF_MASKS if is_raster else 1.0,
     )
