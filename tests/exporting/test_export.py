@@ -21,8 +21,8 @@ from xt.cli.main import main
 from xt.errors import CheckpointError, ConfigError, OutputError
 from xt.exporting.loading import load_exported
 from xt.exporting.manifest import read_manifest
-from xt.exporting.parts import parts_of
-from xt.exporting.programs import graph_of
+from xt.exporting.parts import Part, parts_of
+from xt.exporting.programs import graph_of, read_part, write_part
 
 
 @pytest.fixture(scope="module")
@@ -273,6 +273,24 @@ def test_every_head_about_whole_images_answers_the_same(head, settings, tmp_path
     assert_same_answers(model, tmp_path / "model", (50, 40), (210, 330))
 
 
+class Sorted(torch.nn.Module):
+    """Numbers, many of them equal -> in which order they come."""
+
+    def forward(self, tokens: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return (tokens.round().long().argsort(dim=1, stable=True),)
+
+
+def test_equals_keep_their_order_in_onnx(tmp_path):
+    pytest.importorskip("onnxruntime")
+    shapes = {"tokens": (1, "length", 2)}, {"order": (1, "length", 2)}
+    part = Part("context_encoder", Sorted(), *shapes, torch.device("cpu"))
+    write_part(part, graph_of(part), tmp_path / "sorted.onnx", "onnx")
+    program = read_part(tmp_path / "sorted.onnx", "onnx")
+    for length in (1, 37, 5000):
+        tokens = torch.randn(1, length, 2)
+        assert torch.equal(program(tokens)[0], part.module(tokens)[0])
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("context", "head"),
@@ -281,6 +299,7 @@ def test_every_head_about_whole_images_answers_the_same(head, settings, tmp_path
         ("mamba2", "classification"),
         ("transformer_xl", "segmentation"),
         ("multiscale", "detection"),
+        ("mamba2", "detection"),
         ("longformer", "points"),
     ],
 )

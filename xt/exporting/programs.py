@@ -111,6 +111,7 @@ class OnnxProgram(Program):
                 verbose=False,
                 input_names=list(part.inputs),
                 output_names=list(part.outputs),
+                custom_translation_table={torch.ops.aten.sort.stable: _sorted_stably},
             )
         assert program is not None
         program.save(path, external_data=False)
@@ -124,11 +125,24 @@ class OnnxProgram(Program):
         options = onnxruntime.SessionOptions()
         # As many as PyTorch, which is told by OMP_NUM_THREADS and the like.
         options.intra_op_num_threads = torch.get_num_threads()
+        # Errors only: that it leaves out what a graph does not use is of no concern to who predicts.
+        options.log_severity_level = 3
         return cls(onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"]))
 
     def run(self, tensors: Sequence[Tensor]) -> Sequence[Tensor]:
         given = dict(zip(self.names, (tensor.numpy() for tensor in tensors), strict=True))
         return [torch.from_numpy(array) for array in self.session.run(None, given)]
+
+
+def _sorted_stably(values: Any, stable: bool = True, dim: int = -1, descending: bool = False) -> Any:
+    """PyTorch's stable sort in ONNX, which PyTorch itself translates only where equals may change places.
+
+    Of equals, TopK gives the first one first: https://onnx.ai/onnx/operators/onnx__TopK.html
+    """
+    from onnxscript import opset18 as operations
+
+    length = operations.Gather(operations.Shape(values), operations.Constant(value_ints=[dim]), axis=0)
+    return operations.TopK(values, length, axis=dim, largest=int(descending), sorted=1)
 
 
 PROGRAMS: dict[str, type[Program]] = {"pt2": TorchProgram, "compiled": CompiledProgram, "onnx": OnnxProgram}
