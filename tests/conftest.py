@@ -16,6 +16,14 @@ def device(request: pytest.FixtureRequest) -> Iterator[str]:
     torch.backends.cudnn.allow_tf32 = before
 
 
+@pytest.fixture(autouse=True, scope="session")
+def frees_memory() -> Iterator[None]:
+    """What the demo asks of the C library is for good, and this process has other tests to run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("xt.machine.freed_memory.keep_freed_memory", lambda: None)
+        yield
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu"):
         import torch

@@ -66,11 +66,7 @@ def test_a_failed_process_is_told_with_its_last_words(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.timeout(1200)
-def test_demo_in_small(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # It is for good, and this process has other tests to run.
-    monkeypatch.setattr("xt.machine.freed_memory.keep_freed_memory", lambda: None)
+def test_demo_in_small(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["demo", "--quick", "--out", str(tmp_path)]) == 0
     results = json.loads((tmp_path / "results.json").read_text())
     for name in ("xt", "downsample", "crop"):

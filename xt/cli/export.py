@@ -7,7 +7,7 @@ from xt.cli.progress import ProgressBars
 
 EXAMPLES = (
     "xt export runs/first --out first.exported",
-    "xt export runs/first --format onnx --encoder-dtype int8 --out first.onnx",
+    "xt export runs/first --format onnx --encoder-dtype bfloat16 --out first.onnx",
 )
 
 
