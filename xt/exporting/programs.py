@@ -139,8 +139,9 @@ def _sorted_stably(values: Any, stable: bool = True, dim: int = -1, descending: 
 
     Of equals, TopK gives the first one first: https://onnx.ai/onnx/operators/onnx__TopK.html
     """
-    from onnxscript import opset18 as operations
+    from onnxscript import opset18
 
+    operations: Any = opset18
     length = operations.Gather(operations.Shape(values), operations.Constant(value_ints=[dim]), axis=0)
     return operations.TopK(values, length, axis=dim, largest=int(descending), sorted=1)
 
