@@ -25,6 +25,7 @@ def in_small(stage: Stage) -> KeyTask:
     )
 
 
+@pytest.mark.slow
 def test_of_whatever_is_marked_one_in_as_many_as_there_are_kinds_is_right() -> None:
     keys: Counter[int] = Counter()
     for seed in range(300):

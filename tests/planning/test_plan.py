@@ -89,7 +89,7 @@ def test_regions_lie_on_a_line(encoder, graph):
     assert line.peak_bytes == pytest.approx(direct.peak_bytes, rel=0.05)
 
 
-@pytest.mark.parametrize("context", ["mamba", "mamba2", "gated_delta"])
+@pytest.mark.parametrize("context", [pytest.param("mamba", marks=pytest.mark.slow), "mamba2", "gated_delta"])
 def test_a_recurrence_is_extended_from_a_short_one(context):
     model = small_model(context=context, context_options={"segment_length": 192, "depth": 1})
     module = xt.planning.costs.mixing(model)

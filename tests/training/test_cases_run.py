@@ -62,6 +62,7 @@ def rows_of(path: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+@pytest.mark.slow
 def test_what_only_the_images_of_a_case_together_say_is_learned(tmp_path: Path) -> None:
     table = cohort(tmp_path)
     result = train(config_of(table, tmp_path / "run", train={"epochs": 25}))

@@ -53,6 +53,7 @@ def trained(store: Path, table: Path, tmp_path_factory: pytest.TempPathFactory) 
         return train(config_for(store, table, out, train={"epochs": 40}, optim={"lr": 1e-2}))
 
 
+@pytest.mark.slow
 def test_it_learns(trained: RunResult) -> None:
     assert trained.curves[-1]["train/loss"] < 0.6 * trained.curves[0]["train/loss"]
     assert trained.metrics["test"]["images"] == 9
