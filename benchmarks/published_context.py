@@ -83,6 +83,14 @@ def beside(measured: Measured) -> list[Sequence[str]]:
     return result
 
 
+COST_A_TOKEN = {
+    "encoder": lambda row: f"`{row['encoder']}`",
+    "mode": "mode",
+    "tokens": "length",
+    "µs a token": lambda row: f"{row['microseconds_per_token']:.0f}",
+    "MB": lambda row: f"{row['peak_mb']:,.0f}",
+}
+
 TABLES: dict[str, Table] = {
     "context-summary": Table(
         page="benchmarks/README.md",
@@ -116,29 +124,13 @@ TABLES: dict[str, Table] = {
         page=PAGE,
         results="context_newer",
         code=CODE,
-        write=rows(
-            {
-                "encoder": lambda row: f"`{row['encoder']}`",
-                "mode": "mode",
-                "tokens": "length",
-                "µs a token": lambda row: f"{row['microseconds_per_token']:.0f}",
-                "MB": lambda row: f"{row['peak_mb']:,.0f}",
-            }
-        ),
+        write=rows(COST_A_TOKEN),
     ),
     "context-longer": Table(
         page=PAGE,
         results="context_longer",
         code=CODE,
-        write=rows(
-            {
-                "encoder": lambda row: f"`{row['encoder']}`",
-                "mode": "mode",
-                "tokens": "length",
-                "µs a token": lambda row: f"{row['microseconds_per_token']:.0f}",
-                "MB": lambda row: f"{row['peak_mb']:,.0f}",
-            }
-        ),
+        write=rows(COST_A_TOKEN),
     ),
     "context-far": Table(
         page=PAGE,
