@@ -10,6 +10,7 @@ import torch
 from tests.distributed.processes import run_processes
 from tests.distributed.region_parallel_worker import CASES
 from tests.model.test_dense import make_image, make_model
+from xt.model.region_pass import RegionPass
 from xt.streaming.parallel import Share, agree, share_of
 
 
@@ -72,7 +73,7 @@ class Mesh:
 def test_shares_are_neighbours_and_nearly_equal(ranks: int) -> None:
     model = make_model(num_classes=2)
     image = make_image()
-    batches = model.region_batches([image], [model.grid(image)], model.streaming)
+    batches = RegionPass(model, [image], model.streaming).batches([model.grid(image)])
     batches._batches = [range(5), range(5, 10), range(10, 11), range(11, 12)]
     meshes: list[Any] = [Mesh(rank, ranks) for rank in range(ranks)]
     shares = [share_of(batches, mesh) for mesh in meshes]
@@ -86,7 +87,7 @@ def test_shares_are_neighbours_and_nearly_equal(ranks: int) -> None:
 def test_one_process_exchanges_nothing() -> None:
     model = make_model(num_classes=2)
     image = make_image()
-    batches = model.region_batches([image], [model.grid(image)], model.streaming)
+    batches = RegionPass(model, [image], model.streaming).batches([model.grid(image)])
     share = share_of(batches, None)
     assert share == Share(numbers=range(len(batches)))
     rows = torch.ones(3)

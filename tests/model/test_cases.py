@@ -15,6 +15,7 @@ from xt.errors import ConfigError, ShapeError
 from xt.images import LargeImage, open_image
 from xt.model.cases import Case
 from xt.model.files import load_model
+from xt.model.region_pass import RegionPass
 from xt.model.xt import XT
 from xt.regions.encoded import EncodedImage
 
@@ -43,7 +44,7 @@ def unstreamed(model: XT, cases: list[list[LargeImage | EncodedImage]]) -> torch
                 found = torch.from_numpy(image.read_features(0, len(grid))).double()
                 regions = model.region_encoder.project(found)
             else:
-                batches = model.region_batches([image], [grid], model.streaming)
+                batches = RegionPass(model, [image], model.streaming).batches([grid])
                 regions = torch.cat([model.region_encoder(*batch) for batch in batches])
             assert model.which_image is not None
             tokens.append(regions.flatten(0, 1) + model.which_image.weight[number])

@@ -26,6 +26,7 @@ from xt.heads.context_map import neighbouring_tokens
 from xt.images import LargeImage, open_image
 from xt.model.cases import Case
 from xt.model.files import load_model
+from xt.model.region_pass import RegionPass
 from xt.model.thumbnail import thumbnails_of
 from xt.model.xt import XT
 from xt.prediction.predictor import Predictor
@@ -76,7 +77,7 @@ def seen_by_hand(model: XT, image: LargeImage) -> tuple[Tensor, Tensor, Tensor]:
     assert part is not None
     side = max(1, -(-max(image.shape) // SIZE))
     small = open_image(shrunk_by_hand(image.read(0, 0, *image.shape)))
-    (batch,) = model.region_batches([small], [xt.RegionGrid.from_image(small, SIZE)], model.streaming)
+    (batch,) = RegionPass(model, [small], model.streaming).batches([xt.RegionGrid.from_image(small, SIZE)])
     tokens = model.region_encoder(*batch)[0] + part.mark
     said = part.norm(tokens).view(2, 2, -1)
     cell = side * SIZE / 2
@@ -90,7 +91,7 @@ def seen_by_hand(model: XT, image: LargeImage) -> tuple[Tensor, Tensor, Tensor]:
     near = near[0, :, :, 0].T
     everything = torch.cat([near, said.flatten(0, 1).mean(0).expand_as(near)], 1)
     scale, shift = part.tell(everything).chunk(2, 1)
-    batches = model.region_batches([image], [model.grid(image)], model.streaming)
+    batches = RegionPass(model, [image], model.streaming).batches([model.grid(image)])
     own = torch.cat([model.region_encoder(*each) for each in batches])
     return tokens, own * (1 + scale[:, None]) + shift[:, None], centres
 
@@ -152,7 +153,7 @@ def test_it_reaches_the_decoder_of_answers_about_places(context: str, features: 
         for parts in zip(
             *(
                 model.region_encoder.feature_maps(*batch)
-                for batch in model.region_batches([image], [grid], model.streaming)
+                for batch in RegionPass(model, [image], model.streaming).batches([grid])
             ),
             strict=True,
         )

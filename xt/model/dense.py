@@ -19,6 +19,7 @@ from xt.errors import ConfigError, PixelError, ShapeError
 from xt.heads import DenseHead
 from xt.heads.context_map import neighbouring_tokens
 from xt.model.frozen import Find, learns_behind_network, place_for, tokens_of
+from xt.model.region_pass import RegionPass
 from xt.model.targets import OnlyTargets, RegionTargets, WithTargets
 from xt.region_encoders.base import RegionEncoder
 from xt.regions.grid import Region, RegionGrid
@@ -139,7 +140,8 @@ class DensePass:
         self.images = images
         self.grids = grids
         self.settings = settings
-        self.regions = model.region_batches(images, grids, settings)
+        self.region_pass = RegionPass(model, images, settings)
+        self.regions = self.region_pass.batches(grids)
         self.share = share_of(self.regions, settings.region_parallel, model.device)
         self.name = "the tensor" if isinstance(images, Tensor) else images[0].name
         self.has_context = model.has_context
@@ -267,9 +269,7 @@ class DensePass:
     def _mixed(self, tokens: Tensor) -> Tensor:
         """The share's tokens (its regions, N, D) and the others' through the context encoder, as rows of all images."""
         model = self.model
-        tokens, grids, counts = model.behind_thumbnails(
-            self.share.gather(tokens), self.images, self.grids, None, self.settings
-        )
+        tokens, grids, counts, _ = self.region_pass.behind_thumbnails(self.share.gather(tokens), self.grids)
         sequences, positions, mask = as_sequences(tokens, grids, model.tokens_per_side, counts)
         mixed = with_room(model.context_encoder, sequences, positions, mask)
         return mixed[:, model.thumbnail_tokens :].flatten(0, 1)

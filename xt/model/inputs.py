@@ -2,7 +2,7 @@
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -13,7 +13,8 @@ from xt.images.alpha import alpha_hint
 from xt.images.resolution import Resolution
 from xt.regions.choice import AllRegions, RegionChoice
 from xt.regions.encoded import EncodedImage
-from xt.regions.scattered import Regions
+from xt.regions.grid import RegionGrid
+from xt.regions.scattered import PixelRegions, Regions
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +34,36 @@ class ImageReading:
     order: str = "raster"
     foreground: str | None = None
     choice: RegionChoice = field(default_factory=AllRegions)
+
+    def grid(self, image: LargeImage, region_size: int) -> PixelRegions:
+        """The regions of an image that are looked at, in pixels as it is read."""
+        fine = self.fine_grid(image, region_size)
+        if self.image_size is not None:
+            return fine
+        return self.choice.first(self.resolution.as_read(image).image, fine)
+
+    def fine_grid(self, image: LargeImage, region_size: int) -> RegionGrid:
+        """All regions of an image that could be looked at, at full resolution: what is chosen from."""
+        if self.image_size is not None:
+            return self._whole(self.image_size, self.image_size, region_size)
+        image = self.resolution.as_read(image).image
+        foreground = None
+        if self.foreground is not None:
+            from xt.images.foreground import foreground_mask
+
+            foreground = foreground_mask(image, self.foreground)
+        return RegionGrid.from_image(image, region_size, self.order, foreground)
+
+    def grids_of_tensor(self, images: Tensor, region_size: int) -> Sequence[PixelRegions]:
+        """The regions of images (B, C, height, width) at the resolution at which they are looked at."""
+        if self.foreground is not None or self.choice.looks:
+            at_hand = replace(self, resolution=Resolution(), image_size=None)
+            return [at_hand.grid(open_image(image.cpu()), region_size) for image in images]
+        height, width = images.shape[-2:]
+        return [self.choice.first(None, self._whole(height, width, region_size))] * len(images)
+
+    def _whole(self, height: int, width: int, region_size: int) -> RegionGrid:
+        return RegionGrid(height=height, width=width, region_size=region_size, order=self.order)
 
 
 def as_images(images: Any) -> list[Any]:

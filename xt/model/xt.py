@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from os import PathLike
-from typing import TYPE_CHECKING, Any, NamedTuple, cast, overload
+from typing import TYPE_CHECKING, Any, cast, overload
 
 import torch
 from torch import Tensor, nn
@@ -12,74 +12,37 @@ from xt.context_encoders import ContextEncoder, NoContext
 from xt.errors import ConfigError
 from xt.heads import DenseHead, Head
 from xt.heads.dense import as_dense
-from xt.images import LargeImage, open_image
+from xt.images import LargeImage
 from xt.images.photo import squares
 from xt.images.resolution import AsRead
 from xt.model.base_weights import Base, without_base
-from xt.model.by_model import ByModel, Scorer, opened
+from xt.model.by_model import Scorer
 from xt.model.cases import Case, WhichImage, counts_of, each_image
 from xt.model.config import ModelConfig
 from xt.model.dense import DecodedRegions, DensePass, OnPredictions
 from xt.model.each_image import answer_each
-from xt.model.encoded import project_features
-from xt.model.frozen import Find, learns_behind_network, place_for, tokens_of
 from xt.model.inputs import ImageReading, as_images, check_inputs, check_tensor
 from xt.model.region_batch import default_region_batch
+from xt.model.region_pass import RegionPass, RegionTokens, as_of_pixels
 from xt.model.scales import WhichScale
 from xt.model.sharing import Sharing, push
-from xt.model.thumbnail import Thumbnail, thumbnails_of, where_thumbnails_are
+from xt.model.thumbnail import Thumbnail, where_thumbnails_are
 from xt.model.weights_file import write_model
+from xt.model.whole_images import Relevance, Tokens
 from xt.progress import OnStage
 from xt.region_encoders.base import RegionEncoder
 from xt.regions.encoded import EncodedImage
 from xt.regions.grid import RegionGrid
-from xt.regions.pyramid_grid import PyramidGrid
-from xt.regions.reader import RegionReader, TensorRegions
 from xt.regions.scattered import PixelRegions, Regions
 from xt.regions.sequences import as_sequences
 from xt.streaming.keep import Keep
 from xt.streaming.limits import RegionLimits
-from xt.streaming.map import Streaming, streamed_map
-from xt.streaming.parallel import agree, of_all_images, share_of
+from xt.streaming.map import Streaming
+from xt.streaming.parallel import of_all_images
 from xt.streaming.room import with_room
 
 if TYPE_CHECKING:
     from torch.distributed.device_mesh import DeviceMesh
-
-
-class Relevance(NamedTuple):
-    """How much each token weighed in the answer about its image.
-
-    Attributes:
-        weights: (B, L), at least 0, with a sum of 1 over each image.
-        positions: (B, L, 2), y and x of the token's centre, in pixels of the image as the model reads it.
-        mask: (B, L), False where a shorter image has no token; None if all are there.
-        thumbnail: (B, L), True where a token is of the whole image and of no place in it; None of a model that looks at
-            none.
-    """
-
-    weights: Tensor
-    positions: Tensor
-    mask: Tensor | None
-    thumbnail: Tensor | None = None
-
-
-class Tokens(NamedTuple):
-    """Tokens of whole images or cases, behind the context encoder.
-
-    Attributes:
-        values: (B, L, D).
-        positions: (B, L, 2), as of `Relevance`.
-        mask: likewise.
-        thumbnail: likewise.
-        grids: the regions of each image that were looked at.
-    """
-
-    values: Tensor
-    positions: Tensor
-    mask: Tensor | None
-    thumbnail: Tensor | None
-    grids: Sequence[Regions]
 
 
 class XT(nn.Module):
@@ -208,26 +171,11 @@ class XT(nn.Module):
         """The regions of an image that this model looks at, in pixels as it reads them."""
         if isinstance(image, EncodedImage):
             return image.grid
-        if self.reading.image_size is not None:
-            return self.fine_grid(image)
-        image = self.as_read(image).image
-        return self.reading.choice.first(image, self._fine_grid_of(image))
+        return self.reading.grid(image, self.region_encoder.region_size)
 
     def fine_grid(self, image: LargeImage) -> RegionGrid:
         """All regions of an image that this model could look at, at full resolution: what it chooses from."""
-        image = self.as_read(image).image
-        if self.reading.image_size is not None:
-            return self._grid_of(self.reading.image_size, self.reading.image_size)
-        return self._fine_grid_of(image)
-
-    def _fine_grid_of(self, image: LargeImage) -> RegionGrid:
-        """Of an image that has the model's resolution."""
-        foreground = None
-        if self.reading.foreground is not None:
-            from xt.images.foreground import foreground_mask
-
-            foreground = foreground_mask(image, self.reading.foreground)
-        return RegionGrid.from_image(image, self.region_encoder.region_size, self.reading.order, foreground)
+        return self.reading.fine_grid(image, self.region_encoder.region_size)
 
     def forward(
         self,
@@ -269,8 +217,8 @@ class XT(nn.Module):
             "region_parallel": region_parallel,
         }
         if self.image_head.ties_images and torch.is_grad_enabled() and not return_relevance:
-            regions, _ = self._region_tokens(images, grids, streaming)
-            return answer_each(self.context_encoder, self.image_head, *regions, self.tokens_per_side)
+            found = self._region_tokens(images, grids, streaming)
+            return answer_each(self.context_encoder, self.image_head, *found[:3], self.tokens_per_side)
         tokens = self.tokens(images, grids=grids, **streaming)
         logits, weights = self.head(tokens.values, tokens.mask)
         return (logits, Relevance(weights, *tokens[1:4])) if return_relevance else logits
@@ -283,7 +231,7 @@ class XT(nn.Module):
         **streaming: Any,
     ) -> Tokens:
         """What the head answers from: all tokens of whole images behind the context encoder; args as of `forward`."""
-        (tokens, grids, counts), seen = self._region_tokens(images, grids, streaming)
+        tokens, grids, counts, seen = self._region_tokens(images, grids, streaming)
         sequences, positions, mask = as_sequences(tokens, grids, self.tokens_per_side, counts)
         mixed = with_room(self.context_encoder, sequences, positions, mask)
         if self.thumbnail is None or counts is None:
@@ -317,7 +265,7 @@ class XT(nn.Module):
             return self.image_head.loss(logits, targets)
         images, targets = self._with_labels(images, targets)
         images, grids = self._prepare(images, grids)
-        return DensePass(self, images, _of_pixels(grids), self._streaming(**streaming)).loss(targets)
+        return DensePass(self, images, as_of_pixels(grids), self._streaming(**streaming)).loss(targets)
 
     def context(
         self, image: LargeImage, *, grid: RegionGrid | None = None, progress: OnStage | None = None
@@ -391,50 +339,12 @@ class XT(nn.Module):
 
     def _region_tokens(
         self, images: Any, grids: Sequence[Regions] | None, streaming: Mapping[str, Any]
-    ) -> tuple[tuple[Tensor, Sequence[Regions], Sequence[int] | None], Sequence[Regions]]:
-        """(regions, N, D) tokens before the context encoder; the grid of each image; how many images each answer is
-        about, None for one. Thumbnails are images, too. With the grids of the images alone."""
+    ) -> RegionTokens:
         counts = counts_of(images, self.which_image is not None)
         images, grids = self._prepare(each_image(images), grids)
-        settings = self._streaming(**streaming)
-
-        def encode(wanted: Sequence[Regions]) -> Tensor:
-            return self._told_apart(self._encode(images, wanted, settings), wanted, counts)
-
-        tokens = encode(grids)
-        choice = self.reading.choice
-        if self.scorer is not None and isinstance(choice, ByModel):
-            # Of images that were encoded before nothing can be opened.
-            if all(isinstance(grid, PyramidGrid) for grid in grids):
-                coarsest = cast(Sequence[PyramidGrid], grids)
-                tokens, grids = opened(choice, self.scorer, tokens, coarsest, encode)
-            self.num_regions = sum(map(len, grids))
-        return self.behind_thumbnails(tokens, images, grids, counts, settings), grids
-
-    def _told_apart(self, tokens: Tensor, grids: Sequence[Regions], counts: Sequence[int] | None) -> Tensor:
-        """Tokens of images that know at which scale they were seen, and which image of their case they are of."""
-        if self.which_scale is not None:
-            tokens = self.which_scale.added(tokens, grids)
-        if self.which_image is None:
-            return tokens
-        return self.which_image.added(tokens, grids, counts or [1] * len(grids))
-
-    def behind_thumbnails(
-        self,
-        tokens: Tensor,
-        images: list[Any] | Tensor,
-        grids: Sequence[Regions],
-        counts: Sequence[int] | None,
-        settings: Streaming,
-    ) -> tuple[Tensor, Sequence[Regions], Sequence[int] | None]:
-        """Tokens of images as `as_sequences` takes them: behind those of their thumbnails, where the model looks at
-        these, see `Thumbnail.before`; else as they are."""
-        if self.thumbnail is None:
-            return tokens, grids, counts
-        small, small_grids = thumbnails_of(images, grids)
-        # Of few regions, all carry gradient.
-        found = self._encode(small, small_grids, replace(settings, gradient_fraction=1.0, progress=None))
-        return self.thumbnail.before(self._told_apart(found, small_grids, counts), tokens, grids, counts)
+        found = RegionPass(self, images, self._streaming(**streaming), counts).tokens(grids)
+        self.num_regions = sum(map(len, found.seen))
+        return found
 
     def _prepare(
         self, images: Any, grids: Sequence[Regions] | None
@@ -446,7 +356,13 @@ class XT(nn.Module):
             images = [self._prepared(image) for image in as_images(images)]
             if self.reading.image_size is not None:
                 images = squares(images, self.reading.image_size)
-        grids = self._grids(images) if grids is None else grids
+        if grids is None:
+            size = self.region_encoder.region_size
+            grids = (
+                self.reading.grids_of_tensor(images, size)
+                if isinstance(images, Tensor)
+                else [self.grid(image) for image in images]
+            )
         self.check(images, grids)
         self.num_regions = sum(len(grid) for grid in grids)
         return images, grids
@@ -470,72 +386,7 @@ class XT(nn.Module):
     ) -> DensePass:
         """The parts that `context` and `decode` are made of, for one image."""
         images, grids = self._prepare(image, None if grid is None else [grid])
-        return DensePass(self, images, _of_pixels(grids), self._streaming(progress=progress))
-
-    def _grids(self, images: list[Any] | Tensor) -> Sequence[Regions]:
-        if not isinstance(images, Tensor):
-            return [self.grid(image) for image in images]
-        if self.reading.foreground is not None or self.reading.choice.looks:
-            opened = [open_image(image.cpu()) for image in images]
-            return [self.reading.choice.first(image, self._fine_grid_of(image)) for image in opened]
-        return [self.reading.choice.first(None, self._grid_of(*images.shape[-2:]))] * len(images)
-
-    def _grid_of(self, height: int, width: int) -> RegionGrid:
-        size = self.region_encoder.region_size
-        return RegionGrid(height=height, width=width, region_size=size, order=self.reading.order)
-
-    def _encode(self, images: list[Any] | Tensor, grids: Sequence[Regions], settings: Streaming) -> Tensor:
-        """(regions, N, D) tokens of all images, one image's after the other's."""
-        if not isinstance(images, Tensor) and any(isinstance(image, EncodedImage) for image in images):
-            return project_features(self.region_encoder, images, settings, self.limits)
-        regions = self.region_batches(images, grids, settings)
-        share = share_of(regions, settings.region_parallel, self.device)
-        if learns_behind_network(self.region_encoder):
-            store = self._store_of_features(regions, share, settings)
-            if store is not None:
-                with torch.no_grad():
-                    (features,) = self._streamed(Find(self.region_encoder, store), regions, share, settings)
-                return share.gather(tokens_of(features, self.region_encoder))
-        return share.gather(self._streamed(self.region_encoder, regions, share, settings))
-
-    def _streamed(self, step: nn.Module, regions: Any, share: Any, settings: Streaming) -> Any:
-        return streamed_map(
-            step,
-            regions,
-            keep=settings.keep,
-            gradient_fraction=settings.gradient_fraction,
-            progress=settings.progress,
-            numbers=share.numbers,
-            limit=self.limits.of("encode"),
-        )
-
-    def _store_of_features(self, regions: Any, share: Any, settings: Streaming) -> torch.device | None:
-        """Where what a network that does not learn finds in all regions is to lie; None for nowhere."""
-        encoder, numbers = self.region_encoder, share.numbers
-        number = regions.first_region(numbers.stop) - regions.first_region(numbers.start)
-        a_region = encoder.tokens_per_region * encoder.feature_dims[-1] * encoder.dtype.itemsize
-        return place_for(number * a_region, settings.features, self.device, share.largest)
-
-    def region_batches(
-        self, images: list[Any] | Tensor, grids: Sequence[Regions], settings: Streaming
-    ) -> RegionReader | TensorRegions:
-        """The regions of images, batch by batch, as the region encoder takes them."""
-        region_batch = agree(
-            settings.region_parallel, grids, settings.region_batch or self.region_batch, self.device
-        )
-        halo = self.region_encoder.halo
-        if isinstance(images, Tensor):
-            return TensorRegions(images.to(self.device), _of_pixels(grids), region_batch, halo)
-        if any(isinstance(image, EncodedImage) for image in images):
-            raise ConfigError("images that were encoded before hold no pixels, which this model needs")
-        return RegionReader(
-            images,
-            _of_pixels(grids),
-            region_batch=region_batch,
-            halo=halo,
-            device=self.device,
-            threads=settings.threads,
-        )
+        return DensePass(self, images, as_of_pixels(grids), self._streaming(progress=progress))
 
     def _streaming(self, **settings: Any) -> Streaming:
         return replace(
@@ -545,8 +396,3 @@ class XT(nn.Module):
     def check(self, images: list[Any] | Tensor, grids: Sequence[Regions]) -> None:
         """Refuse images that the model cannot take; errors as in `forward`."""
         check_inputs(images, grids, self.region_encoder.in_channels, self.reading.foreground)
-
-
-def _of_pixels(grids: Sequence[Regions]) -> Sequence[RegionGrid]:
-    """As which images with pixels have them: scattered regions have been encoded before, and are refused."""
-    return cast(Sequence[RegionGrid], grids)
