@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -19,7 +20,7 @@ from tests.exporting.exports import (
 from tests.small_models import SMALL_ENCODERS, small_model
 from xt.cli.main import main
 from xt.context_encoders.kernels import fixed_scales
-from xt.errors import CheckpointError, ConfigError, OutputError
+from xt.errors import CheckpointError, ConfigError, DataWarning, OutputError
 from xt.exporting.loading import load_exported
 from xt.exporting.manifest import read_manifest
 from xt.exporting.parts import Part, parts_of
@@ -81,6 +82,54 @@ def test_the_manifest_says_what_is_in_no_graph(exported):
         "rest.safetensors",
     ]
     assert read_manifest(exported).part("context_encoder") is None
+
+
+def choosing(regions: str, context: str = "none", **options: Any) -> xt.XT:
+    """A model that looks at the whole image and at what it chooses of it, and tells scales apart."""
+    model = model_to_export(context, regions=regions, regions_options=options, thumbnail=True)
+    with torch.no_grad():
+        for parameter in (*model.which_scale.parameters(), *model.thumbnail.tell.parameters()):
+            parameter.add_(0.05 * torch.randn_like(parameter))
+    return model
+
+
+def test_an_exported_model_chooses_as_the_model(tmp_path):
+    """By a scorer, which is in no graph; of one region and of many, and within another budget."""
+    model = choosing("by_model", budget=0.5)
+    xt.export(model, tmp_path / "model")
+    assert_same_answers(model, tmp_path / "model", (50, 40), (400, 520))
+    assert_same_answers(model, tmp_path / "model", (400, 520), budget=0.2)
+    exported, _ = load_exported(tmp_path / "model")
+    within = [
+        len(xt.Predictor(exported, "cpu", budget=budget).predict(pixels(400, 520)).grid)
+        for budget in (0.2, None)
+    ]
+    assert within[0] < within[1] <= 32
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("context", ["mamba2", "multiscale"])
+@pytest.mark.parametrize(
+    ("regions", "options"),
+    [
+        ("by_content", {"budget": 0.4}),
+        ("by_content", {"tolerance": 0.5}),
+        ("by_content", {"budget": 0.4, "keep_coarse": True}),
+        ("by_model", {"budget": 30, "noise": 0.0}),
+    ],
+)
+def test_every_way_to_choose_is_exported(regions, options, context, tmp_path):
+    model = choosing(regions, context, **options)
+    xt.export(model, tmp_path / "model")
+    assert_same_answers(model, tmp_path / "model", (210, 330), (700, 900))
+    if "budget" in options:
+        assert_same_answers(model, tmp_path / "model", (700, 900), budget=0.2)
+
+
+def test_a_budget_of_an_export_that_looks_at_everything_is_by_content(exported, model):
+    """And one may not have learned from coarse regions, which is said."""
+    with pytest.warns(DataWarning, match="has learned from full resolution alone"):
+        assert_same_answers(model, exported, (400, 520), budget=0.3)
 
 
 @pytest.mark.slow

@@ -222,6 +222,20 @@ def test_a_model_keeps_its_budget_and_opens_what_lies_in_what_it_saw(budget):
             assert scale == 4 or (2 * scale, row // 2, column // 2) in {*map(tuple, grid.places)}
 
 
+@pytest.mark.parametrize(
+    "shapes", [[(50, 40)], [(64, 128)], [(200, 120)], [(512, 300), (50, 40), (200, 120)]]
+)
+def test_images_of_fewer_levels_than_the_model_go_beside_others(shapes):
+    """In one region there is nothing to open, whatever the others still open."""
+    model = by_model().train()
+    seen = [open_image(np.full((*shape, 3), 90, np.uint8)) for shape in shapes]
+    for image, grid in zip(seen, model.tokens(seen).grids, strict=True):
+        assert (
+            len(model.grid(image)) <= len(grid) <= max(model.reading.choice.most(model.fine_grid(image)), 1)
+        )
+    model(seen).sum().backward()
+
+
 def test_noise_opens_others_in_training_alone():
     model, image = by_model(regions_options={"budget": 0.3, "noise": 5.0}), images()[0]
     torch.manual_seed(1)

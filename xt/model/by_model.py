@@ -71,16 +71,17 @@ class ByModel(RegionChoice):
             (M, 3) places, and (M,) the number of the region in the grid that each lies in.
         """
         scale = int(grid.scales.min())
+        if scale == 1:
+            return grid.places[:0], np.empty(0, dtype=np.int64)
         # What is left is shared out evenly among the levels that are left.
-        left = max(scale.bit_length() - 1, 1)
-        allowed = (self.most(grid.fine) - len(grid)) // left if scale > 1 else 0
+        allowed = (self.most(grid.fine) - len(grid)) // (scale.bit_length() - 1)
         last = np.flatnonzero(grid.scales == scale)
         best = last[np.argsort(-scores[last], kind="stable")]
         places, parents = grid.below(grid.places[best])
         number = int(
             np.searchsorted(np.cumsum(np.bincount(parents, minlength=len(best))), allowed, side="right")
         )
-        taken = parents < number if scale > 1 else np.zeros(len(places), dtype=bool)
+        taken = parents < number
         return places[taken], best[parents[taken]]
 
 
