@@ -5,7 +5,7 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from xt.context_encoders.base import ContextEncoder
-from xt.context_encoders.kernels.relative_attention import AttentionLayer, heads_for
+from xt.context_encoders.kernels.relative_attention import AttentionLayer
 
 
 class FullAttention(ContextEncoder):
@@ -26,8 +26,7 @@ class FullAttention(ContextEncoder):
         dropout: float = 0.0,
     ) -> None:
         super().__init__(dim)
-        heads = heads_for(dim, num_heads)
-        self.layers = nn.ModuleList(AttentionLayer(dim, heads, mlp_ratio, dropout) for _ in range(depth))
+        self.layers = nn.ModuleList(AttentionLayer(dim, num_heads, mlp_ratio, dropout) for _ in range(depth))
 
     def encode(self, tokens: Tensor, positions: Tensor) -> Tensor:
         for layer in self.layers:

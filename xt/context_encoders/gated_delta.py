@@ -6,7 +6,15 @@ from torch import Tensor, nn
 
 from xt.context_encoders.kernels.delta_rule import chunked_delta_rule
 from xt.context_encoders.mamba import step_bias
-from xt.context_encoders.recurrent import Mixer, RecurrentEncoder, State, TwoWayLayer, causal_convolution
+from xt.context_encoders.recurrent import (
+    Mixer,
+    RecurrentEncoder,
+    State,
+    TwoWayLayer,
+    causal_convolution,
+    nothing_before,
+    steps_and_decays,
+)
 from xt.errors import ConfigError
 
 
@@ -88,13 +96,7 @@ class GatedDeltaMixer(Mixer):
 
     def initial_state(self, tokens: Tensor) -> State:
         """What the convolution saw last, (B, K - 1, 2 D + E), and each head's state, (B, H, N, P)."""
-        images = len(tokens)
-        width, mixed = self.conv1d.kernel_size[0], self.conv1d.in_channels
-        wide = torch.promote_types(self.A_log.dtype, torch.float32)
-        return (
-            tokens.new_zeros(images, width - 1, mixed),
-            tokens.new_zeros(images, self.heads, self.head_dim, self.value_dim, dtype=wide),
-        )
+        return nothing_before(tokens, self.conv1d, self.heads, self.head_dim, self.value_dim)
 
     def forward(self, tokens: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         before, hidden = state
@@ -108,7 +110,7 @@ class GatedDeltaMixer(Mixer):
                 part.unflatten(-1, (self.heads, -1))
                 for part in by_head.split([self.heads * self.head_dim] * 2 + sizes[:1], dim=-1)
             )
-            fading = -self.A_log.to(hidden.dtype).exp() * F.softplus(steps.to(hidden.dtype) + self.dt_bias)
+            _, fading = steps_and_decays(steps, self.dt_bias, self.A_log, hidden.dtype)
             outputs, hidden = chunked_delta_rule(
                 of_length_one(read),
                 of_length_one(keys),

@@ -8,7 +8,7 @@ from xt.context_encoders.base import ContextEncoder
 from xt.context_encoders.kernels.block_attention import Tables, Weights, block_attention_with_lse
 from xt.context_encoders.kernels.head_groups import BlockPlan, HeadGroupLayer, Plan
 from xt.context_encoders.kernels.positions import sinusoids
-from xt.context_encoders.kernels.relative_attention import heads_for, placed, turned
+from xt.context_encoders.kernels.relative_attention import placed, turned
 from xt.context_encoders.kernels.sorted_blocks import SAMPLE_RANGE, CausalLeaves, all_to_all, halves
 from xt.errors import ConfigError
 
@@ -77,9 +77,8 @@ class HyperAttention(ContextEncoder):
         self.causal = causal
         self.block_length = block_length
         self.segment_length = segment_length
-        heads = heads_for(dim, num_heads)
         self.layers = nn.ModuleList(
-            HyperLayer(dim, heads, mlp_ratio, dropout, num_samples, num_projections) for _ in range(depth)
+            HyperLayer(dim, num_heads, mlp_ratio, dropout, num_samples, num_projections) for _ in range(depth)
         )
 
     def encode(self, tokens: Tensor, positions: Tensor) -> Tensor:
@@ -115,16 +114,16 @@ class HyperLayer(HeadGroupLayer):
     def __init__(
         self,
         dim: int,
-        num_heads: int,
+        num_heads: int | None,
         mlp_ratio: float,
         dropout: float,
         num_samples: int,
         num_projections: int,
     ) -> None:
         super().__init__(dim, num_heads, mlp_ratio, dropout)
-        width = 2 * self.attention.head_dim
-        self.register_buffer("directions", torch.randn(num_heads, width, num_projections))
-        self.register_buffer("samples", torch.randint(SAMPLE_RANGE, (num_heads, num_samples)))
+        heads, width = self.attention.num_heads, 2 * self.attention.head_dim
+        self.register_buffer("directions", torch.randn(heads, width, num_projections))
+        self.register_buffer("samples", torch.randint(SAMPLE_RANGE, (heads, num_samples)))
 
     def forward(  # type: ignore[override]
         self,

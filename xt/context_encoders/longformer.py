@@ -8,7 +8,6 @@ from torch import Tensor, nn
 from xt.context_encoders.base import ContextEncoder
 from xt.context_encoders.kernels.block_attention import Blocks, Tables, Weights
 from xt.context_encoders.kernels.head_groups import BlockPlan, HeadGroupLayer, Plan
-from xt.context_encoders.kernels.relative_attention import heads_for
 from xt.context_encoders.kernels.segments import forget_casts, sum_over_segments
 from xt.context_encoders.kernels.windows import LineWindows, PlaneWindows, lowering
 from xt.errors import ConfigError
@@ -75,9 +74,8 @@ class Longformer(ContextEncoder):
         self.window_size = window_size
         self.segment_length = segment_length
         self.global_tokens = nn.Parameter(torch.empty(num_global, dim).normal_(std=0.02))
-        heads = heads_for(dim, num_heads)
         self.layers = nn.ModuleList(
-            LongformerLayer(dim, heads, mlp_ratio, dropout, kernel) for _ in range(depth)
+            LongformerLayer(dim, num_heads, mlp_ratio, dropout, kernel) for _ in range(depth)
         )
 
     def encode(self, tokens: Tensor, positions: Tensor) -> Tensor:
@@ -118,10 +116,12 @@ class LongformerLayer(HeadGroupLayer):
         kernel: of `KERNELS`.
     """
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, dropout: float, kernel: str) -> None:
+    def __init__(
+        self, dim: int, num_heads: int | None, mlp_ratio: float, dropout: float, kernel: str
+    ) -> None:
         super().__init__(dim, num_heads, mlp_ratio, dropout)
         self.kernel = kernel
-        self.global_attention = GlobalAttention(dim, num_heads)
+        self.global_attention = GlobalAttention(dim, self.attention.num_heads)
 
     def look(self, everywhere: Tensor, tokens: Tensor, segment_length: int) -> Tensor:
         """The global tokens (B, num_global, D), having seen all tokens (B, L, D) and each other."""

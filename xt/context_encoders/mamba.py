@@ -8,7 +8,14 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from xt.context_encoders.kernels.selective_scan import selective_scan
-from xt.context_encoders.recurrent import Mixer, RecurrentEncoder, State, TwoWayLayer, causal_convolution
+from xt.context_encoders.recurrent import (
+    Mixer,
+    RecurrentEncoder,
+    State,
+    TwoWayLayer,
+    causal_convolution,
+    nothing_before,
+)
 from xt.errors import ConfigError
 
 STEP_RANGE = (0.001, 0.1)
@@ -96,12 +103,7 @@ class MambaMixer(Mixer):
 
     def initial_state(self, tokens: Tensor) -> State:
         """What the convolution saw last, (B, K - 1, E), and the scan's state, (B, N, E)."""
-        images, channels = len(tokens), len(self.D)
-        wide = torch.promote_types(self.A_log.dtype, torch.float32)
-        return (
-            tokens.new_zeros(images, self.conv1d.kernel_size[0] - 1, channels),
-            tokens.new_zeros(images, self.state_dim, channels, dtype=wide),
-        )
+        return nothing_before(tokens, self.conv1d, self.state_dim, len(self.D))
 
     def forward(self, tokens: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         before, hidden = state

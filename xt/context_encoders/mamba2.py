@@ -9,7 +9,15 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from xt.context_encoders.mamba import step_bias
-from xt.context_encoders.recurrent import Mixer, RecurrentEncoder, State, TwoWayLayer, causal_convolution
+from xt.context_encoders.recurrent import (
+    Mixer,
+    RecurrentEncoder,
+    State,
+    TwoWayLayer,
+    causal_convolution,
+    nothing_before,
+    steps_and_decays,
+)
 from xt.errors import ConfigError
 
 
@@ -96,13 +104,7 @@ class Mamba2Mixer(Mixer):
 
     def initial_state(self, tokens: Tensor) -> State:
         """What the convolution saw last, (B, K - 1, E + 2 N), and the scan's state, (B, H, P, N)."""
-        images = len(tokens)
-        width, mixed = self.conv1d.kernel_size[0], self.conv1d.in_channels
-        wide = torch.promote_types(self.A_log.dtype, torch.float32)
-        return (
-            tokens.new_zeros(images, width - 1, mixed),
-            tokens.new_zeros(images, len(self.D), self.head_dim, self.state_dim, dtype=wide),
-        )
+        return nothing_before(tokens, self.conv1d, len(self.D), self.head_dim, self.state_dim)
 
     def forward(self, tokens: Tensor, *state: Tensor) -> tuple[Tensor, ...]:
         before, hidden = state
@@ -113,8 +115,7 @@ class Mamba2Mixer(Mixer):
         inputs = inputs.unflatten(-1, (heads, self.head_dim))
         # Decays compound over thousands of tokens: they need float32 whatever the autocast.
         with torch.autocast(tokens.device.type, enabled=False):
-            steps = F.softplus(steps.to(hidden.dtype) + self.dt_bias)
-            decays = -self.A_log.to(hidden.dtype).exp() * steps
+            steps, decays = steps_and_decays(steps, self.dt_bias, self.A_log, hidden.dtype)
             inputs, write, read = (part.to(hidden.dtype) for part in (inputs, write, read))
             outputs, hidden = chunked_scan(
                 inputs, steps, decays, write, read, self.D, hidden, self.chunk_length

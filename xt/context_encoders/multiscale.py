@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from xt.context_encoders.base import ContextEncoder
 from xt.context_encoders.kernels.fixed_scales import FixedScale, fixed_scales
-from xt.context_encoders.kernels.relative_attention import AttentionLayer, RelativeAttention, heads_for
+from xt.context_encoders.kernels.relative_attention import AttentionLayer, RelativeAttention
 from xt.context_encoders.kernels.scales import RATE, Scale, filled, picked, pooled, scales_of, z_order
 from xt.context_encoders.kernels.segments import by_segments
 from xt.errors import ConfigError
@@ -64,8 +64,7 @@ class Multiscale(ContextEncoder):
         self.window_length = window_length
         self.segment_length = segment_length
         self.coarse = nn.Parameter(torch.empty(dim).normal_(std=0.02))
-        heads = heads_for(dim, num_heads)
-        self.layers = nn.ModuleList(MultiscaleLayer(dim, heads, mlp_ratio, dropout) for _ in range(depth))
+        self.layers = nn.ModuleList(MultiscaleLayer(dim, num_heads, mlp_ratio, dropout) for _ in range(depth))
 
     def encode(self, tokens: Tensor, positions: Tensor) -> Tensor:
         order = z_order(positions)
@@ -123,7 +122,7 @@ class MultiscaleLayer(AttentionLayer):
     M tokens that stands for them.
     """
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, dropout: float) -> None:
+    def __init__(self, dim: int, num_heads: int | None, mlp_ratio: float, dropout: float) -> None:
         super().__init__(dim, num_heads, mlp_ratio, dropout)
         self.rising_norm = nn.LayerNorm(dim)
         self.rising = RelativeAttention(dim, num_heads)

@@ -203,6 +203,29 @@ class RecurrentEncoder(ContextEncoder):
         return self.segment_length
 
 
+def nothing_before(tokens: Tensor, convolution: nn.Conv1d, *shape: int) -> State:
+    """The state before the first token: what the convolution saw last, (B, K - 1, E), and the scan's, (B, *shape)."""
+    images, seen = len(tokens), convolution.kernel_size[0] - 1
+    wide = torch.promote_types(convolution.weight.dtype, torch.float32)
+    return (
+        tokens.new_zeros(images, seen, convolution.in_channels),
+        tokens.new_zeros(images, *shape, dtype=wide),
+    )
+
+
+def steps_and_decays(
+    steps: Tensor, bias: Tensor, log_rates: Tensor, dtype: torch.dtype
+) -> tuple[Tensor, Tensor]:
+    """Time steps (B, L, H) from their projection, and the decays, at most 0, by which a head fades in each.
+
+    Args:
+        bias: dt_bias, (H,).
+        log_rates: A_log, (H,).
+    """
+    steps = F.softplus(steps.to(dtype) + bias)
+    return steps, -log_rates.to(dtype).exp() * steps
+
+
 def causal_convolution(inputs: Tensor, before: Tensor, convolution: nn.Conv1d) -> tuple[Tensor, Tensor]:
     """Depthwise convolution over the past.
 

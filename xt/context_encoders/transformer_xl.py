@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from xt.context_encoders.base import ContextEncoder
-from xt.context_encoders.kernels.relative_attention import AttentionLayer, heads_for
+from xt.context_encoders.kernels.relative_attention import AttentionLayer
 from xt.context_encoders.kernels.rolling_memory import Known, pieces_of
 from xt.context_encoders.kernels.segments import Replay, add_to, forget_casts, gradients
 from xt.errors import ConfigError
@@ -96,8 +96,7 @@ class TransformerXL(ContextEncoder):
         self.memory_length = memory_length
         self.summary_length = summary_length
         self.passes = passes
-        heads = heads_for(dim, num_heads)
-        self.layers = nn.ModuleList(AttentionLayer(dim, heads, mlp_ratio, dropout) for _ in range(depth))
+        self.layers = nn.ModuleList(AttentionLayer(dim, num_heads, mlp_ratio, dropout) for _ in range(depth))
 
     def encode(self, tokens: Tensor, positions: Tensor) -> Tensor:
         earlier = None

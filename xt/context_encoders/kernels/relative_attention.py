@@ -27,13 +27,17 @@ class RelativeAttention(nn.Module):
 
     Args:
         dim: width of the tokens, D, a multiple of `num_heads`; each head's width a multiple of 4.
+        num_heads: None for heads of width 32 where these fit, else one.
         wavelengths: shortest and longest of the sinusoids, in pixels.
     """
 
     angular: Tensor
 
-    def __init__(self, dim: int, num_heads: int, wavelengths: tuple[float, float] = WAVELENGTHS) -> None:
+    def __init__(
+        self, dim: int, num_heads: int | None, wavelengths: tuple[float, float] = WAVELENGTHS
+    ) -> None:
         super().__init__()
+        num_heads = num_heads or (dim // 32 if dim % 32 == 0 else 1)
         if dim % num_heads or (dim // num_heads) % 4:
             raise ConfigError(f"dim / num_heads must be a multiple of 4, got {dim} / {num_heads}")
         self.num_heads = num_heads
@@ -155,7 +159,7 @@ def fused_attention(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | No
 class AttentionLayer(nn.Module):
     """Pre-norm transformer layer: attention, then a two-layer perceptron, each added to what came in."""
 
-    def __init__(self, dim: int, num_heads: int, mlp_ratio: float, dropout: float) -> None:
+    def __init__(self, dim: int, num_heads: int | None, mlp_ratio: float, dropout: float) -> None:
         super().__init__()
         hidden = int(dim * mlp_ratio)
         self.attention_norm = nn.LayerNorm(dim)
@@ -199,8 +203,3 @@ class AttentionLayer(nn.Module):
             *self.mlp_norm.parameters(),
             *self.mlp.parameters(),
         ]
-
-
-def heads_for(dim: int, num_heads: int | None) -> int:
-    """`num_heads`, or heads of 32 where it is None and they fit, else one."""
-    return num_heads or (dim // 32 if dim % 32 == 0 else 1)
