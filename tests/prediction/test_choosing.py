@@ -139,3 +139,32 @@ def test_a_budget_means_nothing_for_masks_and_for_features(folder, tmp_path):
 def test_against_two_things_is_refused():
     with pytest.raises(OptionError, match="against_all compares a model with itself"):
         xt.config.predict.EvaluateConfig(against_all=True, against="other")
+
+
+def test_what_was_looked_at_is_in_the_table_and_in_a_file(folder):
+    found = xt.predict(
+        folder / "choosing.safetensors", [folder / "0.png", folder / "1.png"], folder / "out", device="cpu"
+    )
+    for row, result in zip(pd.read_csv(found.table).to_dict("records"), found.images, strict=True):
+        features = json.loads(result.files["regions_looked_at"].read_text())["features"]
+        assert row["regions"] == len(features)
+        assert row["share_of_regions"] == pytest.approx(len(features) / 64)
+        assert row["finest_scale"] == 1
+        scales = {feature["properties"]["measurements"]["scale"] for feature in features}
+        assert scales == {1, 2, 4}
+    everything = xt.predict(folder / "all.safetensors", folder / "0.png", folder / "other", device="cpu")
+    assert not {"regions", "share_of_regions", "finest_scale"} & set(everything.images[0].values)
+    assert "regions_looked_at" not in everything.images[0].files
+
+
+def test_of_a_case_each_image_has_its_own_file_and_the_table_counts_all(folder):
+    model = choosing(case_images=2)
+    (folder / "cases.csv").write_text("image,case\n0.png,a\n1.png,a\n")
+    found = xt.predict(model, folder / "cases.csv", folder / "out", device="cpu", case_column="case")
+    (case,) = found.images
+    counts = [
+        len(json.loads(case.files[f"regions_looked_at_{number}"].read_text())["features"])
+        for number in (1, 2)
+    ]
+    assert case.values["regions"] == sum(counts)
+    assert float(case.values["share_of_regions"]) == pytest.approx(sum(counts) / 128)

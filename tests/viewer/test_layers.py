@@ -10,7 +10,7 @@ from PIL import Image
 pytest.importorskip("fastapi", reason="the viewer's packages are not installed")
 
 import xt
-from tests.viewer.found_files import found_folder, mask_labels, point_labels, write_scene
+from tests.viewer.found_files import answer_model, found_folder, mask_labels, point_labels, write_scene
 from xt.errors import ConfigError
 from xt.viewer.found import FoundAnswers
 from xt.viewer.labelled import read_labels
@@ -199,3 +199,19 @@ def test_filters_that_are_none(words, said):
 def test_an_image_has_the_layers_it_has(points):
     with pytest.raises(ConfigError, match="no layer 'mask'; it has points"):
         viewed(points).image(0).layer("mask")
+
+
+def test_what_was_looked_at_is_a_layer_that_is_off_at_first(tmp_path):
+    write_scene(tmp_path / "scene.png")
+    model = answer_model(regions="by_content", regions_options={"budget": 0.5})
+    result = xt.predict(model, str(tmp_path / "scene.png"), tmp_path / "found", device="cpu", overlay=False)
+    image = viewed(tmp_path / "found").image(0)
+    layer = image.layer("regions")
+    assert sum(layer.counts(Filters())) == result.images[0].values["regions"]
+    assert layer.class_names[0] == "scale 1"
+    assert tile_of(image, "regions", image.pyramid.deepest, 0, 0)[..., 3].any()
+    legends = [one.legend() for one in image.layers.values()]
+    assert {one["name"]: first_setting(one, legends).on for one in legends} == {
+        "relevance": True,
+        "regions": False,
+    }

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from xt.data.sources import TableSource
     from xt.images import LargeImage
 
-OVERLAY = ".overlay.png"
+OVERLAY, LOOKED_AT = ".overlay.png", ".regions.geojson"
 RADAR = ("VH_dB.tif", "VV_dB.tif")
 
 

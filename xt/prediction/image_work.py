@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from xt.config.predict import EMBEDDING, TOKENS, PredictConfig
 from xt.data.feature_names import holds_features, is_feature_name
-from xt.prediction.given import OVERLAY, GivenImages, wanted_of
+from xt.prediction.given import LOOKED_AT, OVERLAY, GivenImages, wanted_of
 from xt.prediction.inputs import image_name, image_stem
 from xt.progress import Progress
 
@@ -148,7 +148,10 @@ class AnswerWork(ImageWork):
             counted = {} if case is None else {"images": len(case)}
             shares = [seen.thumbnail for seen in prediction.images if seen.thumbnail is not None]
             whole = {"thumbnail": f"{sum(shares):.4f}"} if shares else {}
-            values = {**counted, "predicted": prediction.label, **scores, **prediction.certainty, **whole}
+            values = {
+                **counted, "predicted": prediction.label, **scores, **prediction.certainty, **whole,
+                **_looked(prediction),
+            }  # fmt: skip
             results.add(path, files, values, self.opened.settings(path))
         finally:
             bar.remove()
@@ -165,6 +168,7 @@ class AnswerWork(ImageWork):
         """The files of one image that was looked at: what is in each, and its ending."""
         from xt.regions.encoded import EncodedImage
         from xt.results.embeddings import write_token_relevance
+        from xt.results.seen_regions import write_seen_regions
         from xt.results.writers import write_relevance
 
         files = {"relevance": f"{mark}.relevance.tif"}
@@ -177,6 +181,9 @@ class AnswerWork(ImageWork):
             # It is of no place, so the map has nothing of it.
             tags["XT_THUMBNAIL_SHARE"] = f"{seen.thumbnail:.4f}"
         write_relevance(seen.relevance, results.path(path, files["relevance"]), tags)
+        if not isinstance(image, EncodedImage) and seen.regions is not None:
+            files["regions_looked_at"] = f"{mark}{LOOKED_AT}"
+            write_seen_regions(seen.regions, image, results.path(path, files["regions_looked_at"]))
         if self.opened.config.token_embeddings:
             files["tokens"] = TOKENS.replace(".h5", f"{mark}.h5")
             self._write_tokens(results.path(path, files["tokens"]), seen)
@@ -205,6 +212,7 @@ class AnswerWork(ImageWork):
             answer=prediction.sentence,
             scores=prediction.bars,
             microns_per_pixel=image.microns_per_pixel[1] if image.microns_per_pixel else None,
+            regions=seen.regions,
         )
 
     def _write_embedding(self, path: str, prediction: "Prediction", results: Results) -> dict[str, str]:
@@ -262,3 +270,16 @@ class AnswerWork(ImageWork):
                 "token_size": seen.grid.region_size / side * seen.step[1],
             },
         )
+
+
+def _looked(prediction: "Prediction") -> dict[str, object]:
+    """How much was looked at, by columns of the table; none where it was everything, at full resolution."""
+    looked = [regions for seen in prediction.images if (regions := seen.regions) is not None]
+    if not looked:
+        return {}
+    number = sum(map(len, looked))
+    return {
+        "regions": number,
+        "share_of_regions": f"{number / max(sum(one.possible for one in looked), 1):.6g}",
+        "finest_scale": min(one.finest for one in looked),
+    }

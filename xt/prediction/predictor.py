@@ -17,8 +17,10 @@ from xt.model.cases import Case
 from xt.prediction.choosing import choice_within, looking_at
 from xt.progress import OnStep
 from xt.regions.encoded import EncodedImage
+from xt.regions.pyramid_grid import PyramidGrid
 from xt.regions.scattered import Regions
 from xt.results.relevance import RelevanceMap, relevance_map
+from xt.results.seen_regions import SeenRegions, seen_regions
 from xt.tasks import TASKS
 from xt.tasks.answers import AnswerTask
 from xt.tasks.base import class_names
@@ -54,6 +56,13 @@ class Seen:
     step: tuple[float, float] = (1.0, 1.0)
     tokens: NDArray[np.float32] | None = None
     thumbnail: float | None = None
+
+    @property
+    def regions(self) -> SeenRegions | None:
+        """Where it was looked and how closely; None where everything was looked at, at full resolution."""
+        if not isinstance(self.grid, PyramidGrid):
+            return None
+        return seen_regions(self.grid, self.weights, self.step)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from xt.results.panels import draw_bars, draw_grey, draw_image, draw_scale, frame, layout, save
 from xt.results.relevance import RelevanceMap
+from xt.results.seen_regions import SeenRegions, draw_seen_regions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,6 +29,7 @@ def write_overlay(
     answer: str,
     scores: dict[str, float] | None = None,
     microns_per_pixel: float | None = None,
+    regions: SeenRegions | None = None,
 ) -> Path:
     """Write a PNG: the image; the image in dimmed grey under the relevance in colour; the answer as text.
 
@@ -37,11 +39,14 @@ def write_overlay(
         answer: what was predicted, as in "tumour (93.1 %)".
         scores: one probability in [0, 1] a class; the highest five are drawn as bars.
         microns_per_pixel: of the image's level 0, for a scale bar.
+        regions: that were looked at, drawn on the image; None where that was everything.
     Raises:
         OutputError: it could not be written; nothing half-written stays.
     """
     figure, axes, bars = layout(relevance.image_shape, min(len(scores or {}), _BARS))
     draw_image(axes[0], picture, relevance.image_shape)
+    if regions is not None:
+        draw_seen_regions(axes[0], regions)
     _draw_relevance(axes[1], picture, relevance)
     if microns_per_pixel is not None:
         draw_scale(axes[0], relevance.image_shape[1], microns_per_pixel)

@@ -28,7 +28,7 @@ from xt.results.relevance import PIXEL_TAG, RelevanceMap
 
 Merge = Callable[[NDArray[np.int64], float], NDArray[np.int64]]
 """Of the rows that are wanted those that stay, given how near two must be to be one."""
-RELEVANCE, LABELS = "relevance", "labels"
+RELEVANCE, LABELS, REGIONS = "relevance", "labels", "regions"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)

@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from xt.images import LargeImage
+from xt.prediction.given import LOOKED_AT
 from xt.prediction.inputs import identity, image_stem
 from xt.prediction.results import FoundImage, read_results
+from xt.results.seen_regions import read_seen_regions
 from xt.results.shown import Shown, shown_relevance
 from xt.tasks import TASKS, Task
 from xt.tasks.place_results import PlaceResults
@@ -68,8 +70,11 @@ class FoundAnswers:
         layers: list[Shown] = [
             shown_relevance(path, opened)
             for ending, path in found.files.items()
-            if ending == _ending_of_relevance(found, image)
+            if ending == _ending_of(found, image, _RELEVANCE)
         ]
+        looked_at = found.files.get(_ending_of(found, image, LOOKED_AT))
+        if looked_at is not None:
+            layers.append(read_seen_regions(looked_at, opened))
         for results in _results_in(found):
             files = {
                 what: found.files[ending] for what, ending in results.endings.items() if ending in found.files
@@ -78,12 +83,12 @@ class FoundAnswers:
         return layers
 
 
-def _ending_of_relevance(found: FoundImage, image: str) -> str:
-    """Of a case each image has its own map, by its number and its name."""
+def _ending_of(found: FoundImage, image: str, ending: str) -> str:
+    """Of a case each image has its own file, by its number and its name."""
     if found.images == (found.image,):
-        return _RELEVANCE
+        return ending
     number = [identity(one) for one in found.images].index(identity(image)) + 1
-    return f".{number}.{image_stem(image)}{_RELEVANCE}"
+    return f".{number}.{image_stem(image)}{ending}"
 
 
 def answer_of(found: FoundImage) -> str:

@@ -18,7 +18,8 @@ from xt.images import LargeImage, open_image
 from xt.prediction.trained import load, model_source, run_of
 from xt.regions.grid import Region, RegionGrid
 from xt.regions.scattered import PixelRegions
-from xt.results.shown import ShownObjects, relevance_in_memory
+from xt.results.seen_regions import seen_in_memory
+from xt.results.shown import Shown, ShownObjects, relevance_in_memory
 from xt.viewer.labelled import Labels, read_labels
 from xt.viewer.layers import Layer
 from xt.viewer.making_layers import layer_of
@@ -199,11 +200,14 @@ class LiveModel:
         prediction = self._predictor().predict(
             part, progress=lambda done, total: progress("predict", done, total)
         )
-        relevance = relevance_in_memory(prediction.relevance)
+        shown: list[Shown] = [relevance_in_memory(prediction.relevance)]
+        looked_at = prediction.images[0].regions
+        if looked_at is not None:
+            shown.append(seen_in_memory(looked_at))
         return LiveAnswer(
             sentence=prediction.sentence,
             scores=prediction.scores,
-            layers=(_layer(relevance.moved(*origin)),),
+            layers=tuple(_layer(one.moved(*origin)) for one in shown),
         )
 
     def _places(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from xt.images import LargeImage
-from xt.results.shown import Shown, ShownObjects, ShownRaster
+from xt.results.shown import REGIONS, Shown, ShownObjects, ShownRaster
 from xt.viewer.differences import difference
 from xt.viewer.found import FoundAnswers
 from xt.viewer.labelled import Labels
@@ -44,5 +44,6 @@ def layers_of(
     labelled: Sequence[Shown] = [] if labels is None else labels.shown(name, image)
     if reach is None and found is not None:
         reach = found.merge_radius(name)
-    differs = difference(answered, labelled, _REACH if reach is None else reach)
+    answers = [one for one in answered if one.name != REGIONS]
+    differs = difference(answers, labelled, _REACH if reach is None else reach)
     return [layer_of(shown) for shown in (*answered, *labelled, *([] if differs is None else [differs]))]

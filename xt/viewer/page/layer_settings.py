@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from xt.results.shown import LABELS, RELEVANCE
+from xt.results.shown import LABELS, REGIONS, RELEVANCE
 from xt.viewer.differences import NAME as NAME_OF_DIFFERENCE
 from xt.viewer.layers import Filters
 from xt.viewer.page.scene import ShownLayer
@@ -57,12 +57,12 @@ def first_setting(legend: dict[str, Any], beside: list[dict[str, Any]]) -> Layer
     """What people see before they choose: the answer, what they have asked for, the relevance where there is no
     other answer, and the labels where there is none at all."""
     name, is_raster = legend["name"], legend["kind"] == "raster"
-    answers = {other["name"] for other in beside} - {LABELS, NAME_OF_DIFFERENCE}
+    answers = {other["name"] for other in beside} - {LABELS, NAME_OF_DIFFERENCE, REGIONS}
     if name == RELEVANCE:
         return LayerSetting(on=answers == {RELEVANCE}, opacity=_OPACITY_OF_RELEVANCE)
     if legend.get("meaning") == "relevance":
         return LayerSetting(on=True, opacity=_OPACITY_OF_RELEVANCE)
-    looked_for = not answers if name == LABELS else name != NAME_OF_DIFFERENCE
+    looked_for = not answers if name == LABELS else name not in (NAME_OF_DIFFERENCE, REGIONS)
     return LayerSetting(
         on=looked_for and legend.get("meaning") != "share",
         opacity=_OPACITY_OF_MASKS if is_raster else 1.0,
