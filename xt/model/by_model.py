@@ -2,12 +2,10 @@
 
     coarsest regions -> tokens -> scorer -> the best are opened: finer regions -> tokens -> scorer -> ... -> all tokens
 
-Which regions are opened is a decision, and decisions have no gradient. The scorer learns by what stands in for one
-(straight-through, Bengio et al. 2013, arXiv:1308.3432): a token of an opened region counts as if it were so far on the
-way from its coarse token to itself as its region's share of the softmax says. So a score rises where the loss would
-fall by seeing more of what was seen there. The estimate knows what was opened alone, and only to first order; while
-training, noise on the scores (Gumbel's, which makes of the best ones a sample by the softmax) opens others, too. What
-the rest of the model gets is the exact gradient of what was chosen.
+Which regions are opened is a decision, and decisions have no gradient: the scorer learns by where the loss's own
+gradient says that looking was worth it, see `xt.model.worth`. What the rest of the model gets is the exact gradient of
+what was chosen. While training, noise on the scores (Gumbel's, which makes of the best ones a sample by the softmax)
+opens others, too.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from xt.errors import ConfigError
+from xt.model.worth import learned_from
 from xt.regions.choice import RegionChoice, regions_within
 from xt.regions.grid import RegionGrid
 from xt.regions.pyramid_grid import PyramidGrid
@@ -98,9 +97,9 @@ class Scorer(nn.Module):
         self.score = nn.Sequential(nn.Linear(dim, dim), nn.GELU(), nn.Linear(dim, 1))
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """(regions, N, D) -> (regions,)."""
+        """(regions, N, D) -> (regions,): what any of its tokens asks for is asked for."""
         # The encoder learns by the answer alone, and not by what is asked for.
-        scores: Tensor = self.score(self.norm(tokens.detach())).mean(dim=(1, 2))
+        scores: Tensor = self.score(self.norm(tokens.detach())).flatten(1).logsumexp(dim=1)
         return scores
 
 
@@ -119,39 +118,39 @@ def opened(
     """
     parts = list(tokens.split([len(grid) for grid in grids]))
     grids = list(grids)
+    scores = [_scored(scorer, part, grid) for part, grid in zip(parts, grids, strict=True)]
     for _ in range(choice.levels - 1):
-        weights, found = [], []
-        for grid, part in zip(grids, parts, strict=True):
-            scores = scorer(part)
-            weights.append(_shares(scores, grid))
-            asked = scores.detach()
-            if scorer.training and choice.noise:
-                asked = asked + choice.noise * -torch.empty_like(asked).exponential_().log()
-            found.append(choice.more(grid, asked.double().cpu().numpy()))
-        finer = [PyramidGrid(grid.fine, places) for grid, (places, _) in zip(grids, found, strict=True)]
+        places = [
+            choice.more(grid, _asked(choice, scorer, score))[0]
+            for grid, score in zip(grids, scores, strict=True)
+        ]
+        finer = [PyramidGrid(grid.fine, more) for grid, more in zip(grids, places, strict=True)]
         if not any(map(len, finer)):
             break
         new = encode(finer).split([len(grid) for grid in finer])
-        for number, (more, (places, parents)) in enumerate(zip(new, found, strict=True)):
-            # As the grid has put them in order.
-            parent = torch.from_numpy(parents[_sequence(places, finer[number].places)]).to(more.device)
-            weight, coarse = (
-                weights[number][parent, None, None],
-                parts[number][parent].mean(dim=1, keepdim=True),
-            )
-            more = more + (weight - weight.detach()) * (more - coarse).detach()
-            both = np.concatenate([grids[number].places, finer[number].places])
+        for number, (more, seen) in enumerate(zip(finer, new, strict=True)):
+            both = np.concatenate([grids[number].places, more.places])
             grids[number] = PyramidGrid(grids[number].fine, both)
-            order = torch.from_numpy(_sequence(both, grids[number].places)).to(more.device)
-            parts[number] = torch.cat([parts[number], more])[order]
-    return torch.cat(parts), grids
+            order = torch.from_numpy(_sequence(both, grids[number].places)).to(seen.device)
+            parts[number] = torch.cat([parts[number], seen])[order]
+            scores[number] = torch.cat([scores[number], _scored(scorer, seen, more)])[order]
+    tokens = torch.cat(parts)
+    if torch.is_grad_enabled():
+        tokens = learned_from(tokens, torch.cat(scores), grids)
+    return tokens, grids
 
 
-def _shares(scores: Tensor, grid: PyramidGrid) -> Tensor:
-    """(N,): each region's share of the softmax over those of the finest scale, times their number; 0 of the others."""
-    scales = torch.from_numpy(grid.scales).to(scores.device)
-    last = scales == scales.min()
-    return scores.masked_fill(~last, -torch.inf).softmax(dim=0) * last.sum()
+def _scored(scorer: Scorer, tokens: Tensor, grid: PyramidGrid) -> Tensor:
+    """(regions,) of one scale; at full resolution there is nothing to ask for."""
+    return scorer(tokens) if (grid.scales > 1).any() else tokens.new_zeros(len(tokens))
+
+
+def _asked(choice: ByModel, scorer: Scorer, scores: Tensor) -> NDArray[np.float64]:
+    """Scores by which regions are opened."""
+    asked = scores.detach().double()
+    if scorer.training and choice.noise:
+        asked = asked - choice.noise * torch.empty_like(asked).exponential_().log()
+    return np.asarray(asked.cpu().numpy())
 
 
 def _sequence(places: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:
