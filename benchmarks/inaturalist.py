@@ -119,7 +119,7 @@ def xt_training(
     )
 
     def batches() -> Iterator[Any]:
-        data = training_data(config, splits, reading(config, model))
+        data = training_data(config, splits, reading(config.data, model))
         for batch in data.train_dataloader():
             yield batch.to(device)
 
