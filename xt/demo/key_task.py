@@ -93,6 +93,12 @@ def learn(
     with _one_thread():
         train(model, task, report)
     seconds = time.perf_counter() - started
+    f1, threshold = tried(model, task)
+    return Learned(f1, threshold, seconds)
+
+
+def tried(model: XT, task: KeyTask) -> tuple[float, float]:
+    """F1 on held-out scenes, and the lowest score counted."""
     threshold = best_threshold(model, task)
     scenes = (
         key_scene(task.evaluation, "heldout", task.seed, HELD_OUT, number)
@@ -100,7 +106,7 @@ def learn(
     )
     found = {threshold: PointScores(distance=DISTANCE, threshold=threshold)}
     _count(model, scenes, found)
-    return Learned(_f1(found[threshold]), threshold, seconds)
+    return _f1(found[threshold]), threshold
 
 
 @contextmanager
