@@ -100,7 +100,9 @@ def measure(config: RunConfig, store: Path, encoder: str) -> dict[str, Any]:
         trained.config.data, trained.config.labels, trained.config.model, trained.model.config.class_names
     ).test
     assert test is not None
-    summary = evaluate(trained.model, test, reading(trained.config.data, trained.model), what="test").summary()
+    summary = evaluate(
+        trained.model, test, reading(trained.config.data, trained.model), what="test"
+    ).summary()
     low, high = summary["top1_interval"]
     return {
         "context encoder": encoder,
