@@ -23,7 +23,7 @@ def test_a_size_and_a_name(capsys):
     status, shown = plan(capsys, "--image", "640x900", *SMALL, "--device", "40GB")
     assert status == 0
     lines = dict(line.split(maxsplit=1) for line in shown.splitlines() if line)
-    assert lines["image"] == "640 x 900 pixels (height x width)"
+    assert lines["image"] == "640 x 900 pixels (height x width), as the model reads it"
     assert lines["regions"] == "150"
     assert lines["tokens"] == "600, 77 kB"
     assert lines["device"] == "a device of 40 GB, 40.00 GB free"

@@ -173,6 +173,8 @@ def run(arguments: argparse.Namespace) -> int:
         result = predict(arguments.checkpoint, arguments.files, arguments.out, config, progress=bars)
     earlier = sum(image.done_before for image in result.images)
     lines = [f"results: {result.table}"] if result.table.exists() else []
+    if len(result.images) == 1:
+        lines += [f"{what}: {path}" for what, path in result.images[0].files.items()]
     lines += [] if result.note is None else [result.note]
     tell_images("predicted", len(result.images) - earlier, earlier, result.failed, lines)
     return 1 if result.failed else 0

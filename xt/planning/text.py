@@ -11,7 +11,7 @@ def table(plan: "Plan") -> Iterator[str]:
     """The plan, line by line."""
     height, width = plan.image
     lines = {
-        "image": f"{height:,} x {width:,} pixels (height x width)",
+        "image": f"{height:,} x {width:,} pixels (height x width), as the model reads it",
         "model": f"{plan.model}; {_regions(plan)} of {plan.region_size} pixels at a time",
         "weights": _weights(plan),
         "device": f"{plan.device}, {in_bytes(plan.memory_bytes)} free",
@@ -60,6 +60,8 @@ def advice_for(plan: "Plan") -> str:
 
 def _weights(plan: "Plan") -> str:
     millions = f"{plan.weights / 1e6:,.1f} million"
+    if plan.largest_training is None:
+        return millions
     if plan.trained == plan.weights:
         return f"{millions}, all of them trained"
     return f"{millions}, {plan.trained / 1e6:,.2f} million of them trained"
