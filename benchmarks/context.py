@@ -5,11 +5,11 @@
     python benchmarks/context.py compare                 # beside step-by-step recurrences and the transformers package
     python benchmarks/context.py plot                    # cost per token, as a picture
     python benchmarks/context.py summary                 # time per token by length, slope of the memory
-    python benchmarks/context.py far                     # accuracy on the comparison of two far-apart regions
 
 Each point is a fresh process: peak memory is the process's own, above what it held before the encoder ran. Results are
-added to benchmarks/results/context.csv, with date, commit, hardware and versions in every row. With one thread the time
-per token is the processor's, which other work on the machine disturbs less; else the clock's.
+added to benchmarks/results/context.csv, with date, commit, hardware and versions in every row; those of `compare` stay
+together in a file of their own, as what is beside each other has to be of one run. With one thread the time per token
+is the processor's, which other work on the machine disturbs less; else the clock's.
 """
 
 import argparse
@@ -20,6 +20,7 @@ import platform
 import subprocess
 import sys
 import time
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -48,9 +49,9 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, encoders, lengths in (
-        ("measure", ENCODERS, LENGTHS),
-        ("compare", ("mamba", "mamba2", "longformer", *REFERENCES), (4096, 16384)),
+    for name, encoders, lengths, results in (
+        ("measure", ENCODERS, LENGTHS, None),
+        ("compare", ("mamba", "mamba2", "longformer", *REFERENCES), (4096, 16384), "context_beside"),
     ):
         command = commands.add_parser(name)
         command.add_argument("--encoders", nargs="+", default=encoders, choices=ENCODERS + REFERENCES)
@@ -62,13 +63,13 @@ def main() -> None:
             "--repeat", type=float, default=REPEAT_SECONDS, help="seconds to repeat a point for"
         )
         command.add_argument("--timeout", type=float, default=3600, help="seconds for one point")
-        command.add_argument("--results", help="write to results/NAME-DATE.json instead of the table of all")
+        command.add_argument(
+            "--results", default=results, help="write to results/NAME-DATE.json instead of the table of all"
+        )
     point = commands.add_parser("point")
     point.add_argument("settings", type=json.loads)
     commands.add_parser("plot")
     commands.add_parser("summary")
-    far = commands.add_parser("far")
-    far.add_argument("--encoders", nargs="+", help="some of them; the others' rows on the page stay")
     arguments = parser.parse_args()
     if arguments.command == "point":
         print(json.dumps(measure_point(**arguments.settings)))
@@ -76,8 +77,6 @@ def main() -> None:
         plot()
     elif arguments.command == "summary":
         summary()
-    elif arguments.command == "far":
-        far_comparison(arguments.encoders)
     else:
         measure(arguments)
 
@@ -264,12 +263,15 @@ def surroundings(device: str) -> dict[str, str]:
 
 
 def summary() -> None:
-    """Whether cost is linear: time per token of long sequences over that of 16k, bytes of each token more."""
+    """Whether cost is linear: time per token of long sequences over that of 16k, bytes of each token more.
+
+    The commit is that of the oldest point at 16k; each row says on which days its points were measured.
+    """
     from common import print_table, write_results
 
     latest = latest_rows()
     rows = []
-    for encoder in (*ENCODERS, *REFERENCES):
+    for encoder in ENCODERS:
         for mode in ("forward", "train"):
             found = {
                 length: latest[encoder, mode, length]
@@ -294,10 +296,15 @@ def summary() -> None:
                     "longest": longest,
                     "bytes a token more": "-" if slope is None else round(slope),
                     "in tokens": "-" if slope is None else slope / (4 * DIM),
+                    "days": {str(length): row["date"] for length, row in found.items()},
                 }
             )
-    print_table(rows)
-    print(f"results: {write_results('context_summary', rows, dim=DIM, depth=DEPTH)}")
+    print_table([{key: value for key, value in row.items() if key != "days"} for row in rows])
+    oldest = min(
+        (row for key, row in latest.items() if key[0] in ENCODERS and key[2] == SHORT), key=itemgetter("date")
+    )
+    results = write_results("context_summary", rows, dim=DIM, depth=DEPTH, commit=oldest["commit"])
+    print(f"results: {results}")
 
 
 def latest_rows() -> dict[tuple[str, str, int], dict[str, str]]:
@@ -340,32 +347,6 @@ def plot() -> None:
     )
     figure.savefig(RESULTS / "context.png", dpi=110)
     print(RESULTS / "context.png")
-
-
-def far_comparison(names: list[str] | None) -> None:
-    """What each encoder reaches on a task that needs two far-apart regions to be compared place by place."""
-    from common import print_table, write_results
-
-    from xt.testing.far_comparison import ENCODERS as SMALL
-    from xt.testing.far_comparison import FarComparison, small_encoder
-
-    rows = []
-    for name in names or SMALL:
-        encoder = small_encoder(name)
-        start = time.process_time()
-        learned = FarComparison().learn(encoder, steps=800)
-        rows.append(
-            {
-                "encoder": name,
-                "accuracy": learned.accuracy,
-                "steps": learned.steps,
-                "parameters": sum(parameter.numel() for parameter in encoder.parameters()),
-                "processor seconds": time.process_time() - start,
-            }
-        )
-        print(rows[-1], flush=True)
-    print_table(rows)
-    print(f"results: {write_results('context_far', rows)}")
 
 
 if __name__ == "__main__":

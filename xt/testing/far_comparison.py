@@ -1,5 +1,6 @@
 """A task that no token can solve alone: compare two far-apart regions of a sequence, place by place."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -56,8 +57,19 @@ class FarComparison(NamedTuple):
         answers = torch.stack([signs[0] == signs[1], signs[1] > 0], dim=-1)
         return tokens, positions.expand(images, -1, -1), answers.float()
 
-    def learn(self, encoder: ContextEncoder, steps: int, images: int = 64, seed: int = 0) -> Learned:
-        """Train the encoder and a linear read-out until the answers are right, for `steps` steps at most."""
+    def learn(
+        self,
+        encoder: ContextEncoder,
+        steps: int,
+        images: int = 64,
+        seed: int = 0,
+        report: Callable[[int, float], None] = lambda step, loss: None,
+    ) -> Learned:
+        """Train the encoder and a linear read-out until the answers are right, for `steps` steps at most.
+
+        Args:
+            report: called as (steps done, mean of the last losses).
+        """
         torch.manual_seed(seed)
         readout = nn.Linear(self.dim, 2)
         parameters = [*encoder.parameters(), *readout.parameters()]
@@ -81,6 +93,7 @@ class FarComparison(NamedTuple):
             schedule.step()
             recent_loss = 0.9 * recent_loss + 0.1 * loss.item()
             step += 1
+            report(step, recent_loss)
         encoder.eval()
         with torch.no_grad():
             tokens, positions, answers = self.batch(512)
@@ -103,7 +116,7 @@ ENCODERS = (
 )
 
 
-def small_encoder(name: str, dim: int = 16) -> ContextEncoder:
+def small_encoder(name: str, dim: int = 16, seed: int = 0) -> ContextEncoder:
     """A context encoder whose segments, windows and blocks are much shorter than the distance of the two regions."""
     options: dict[str, dict[str, Any]] = {
         "transformer_xl": {"segment_length": 4, "memory_length": 4, "summary_length": 8},
@@ -117,5 +130,5 @@ def small_encoder(name: str, dim: int = 16) -> ContextEncoder:
         "longformer 2d": {"window": "2d", "window_size": 1, "num_global": 4},
         "multiscale": {"window_length": 4},
     }
-    torch.manual_seed(0)
+    torch.manual_seed(seed)
     return create_context_encoder(name.split()[0], dim=dim, **options.get(name, {}))
