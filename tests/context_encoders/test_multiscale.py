@@ -154,3 +154,15 @@ def test_what_does_not_fit_is_refused() -> None:
         Multiscale(16, window_length=1)
     with pytest.raises(ConfigError, match=r"got 0, 2048 and 64"):
         Multiscale(16, depth=0)
+
+
+@pytest.mark.parametrize("length", [16, 17, 63, 257, 1030])
+def test_written_for_any_length_all_scales_go_through_one_loop(length):
+    """Windows and groups just full, one token more, and several scales that are not full, with holes in the grid."""
+    torch.manual_seed(length)
+    encoder = Multiscale(dim=8, depth=2, window_length=4, num_heads=2).double().eval()
+    places = torch.randperm(40 * 40)[:length]
+    positions = 32.0 * torch.stack([places // 40, places % 40], dim=-1)[None]
+    tokens = torch.randn(1, length, 8, dtype=torch.float64)
+    with torch.no_grad():
+        torch.testing.assert_close(encoder.encode_any(tokens, positions), encoder(tokens, positions))

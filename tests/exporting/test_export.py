@@ -19,7 +19,6 @@ from tests.exporting.exports import (
 )
 from tests.small_models import SMALL_ENCODERS, small_model
 from xt.cli.main import main
-from xt.context_encoders.kernels import fixed_scales
 from xt.errors import CheckpointError, ConfigError, DataWarning, OutputError
 from xt.exporting.loading import load_exported
 from xt.exporting.manifest import read_manifest
@@ -350,6 +349,7 @@ def test_equals_keep_their_order_in_onnx(tmp_path):
         ("transformer_xl", "segmentation"),
         ("mamba2", "detection"),
         ("longformer", "points"),
+        ("multiscale", "classification"),
     ],
 )
 def test_onnx_runtime_answers_the_same(context, head, tmp_path):
@@ -359,16 +359,6 @@ def test_onnx_runtime_answers_the_same(context, head, tmp_path):
     xt.export(model, tmp_path / "model", format="onnx")
     same = assert_same_places if is_dense else assert_same_answers
     same(model, tmp_path / "model", (50, 40), (210, 330))
-
-
-@pytest.mark.slow
-def test_onnx_runtime_goes_through_the_scales(monkeypatch, tmp_path):
-    """Fewer than there are: the graph of all takes longer to write than a test may."""
-    pytest.importorskip("onnxruntime")
-    monkeypatch.setattr(fixed_scales, "LONGEST", 1024)
-    model = model_to_export("multiscale")
-    xt.export(model, tmp_path / "model", format="onnx")
-    assert_same_answers(model, tmp_path / "model", (50, 40), (210, 330))
 
 
 @pytest.mark.slow

@@ -1,6 +1,6 @@
 """Attention at many scales over the tokens of an image: windows at each, and exchange between neighbouring scales."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
@@ -9,15 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from xt.context_encoders.base import ContextEncoder
-from xt.context_encoders.kernels.fixed_scales import FixedScale, fixed_scales
+from xt.context_encoders.kernels.fixed_scales import FixedScales, fixed_scales
 from xt.context_encoders.kernels.relative_attention import AttentionLayer, RelativeAttention
 from xt.context_encoders.kernels.scales import RATE, Scale, filled, picked, pooled, scales_of, z_order
 from xt.context_encoders.kernels.segments import by_segments
 from xt.errors import ConfigError
-from xt.streaming.pieces import joined, mapped
-
-# From this scale on, where tokens are a sixteenth of all, a graph works on all groups at one time.
-_AT_ONCE = 2
+from xt.streaming.pieces import joined, scanned
 
 
 class Multiscale(ContextEncoder):
@@ -77,12 +74,11 @@ class Multiscale(ContextEncoder):
 
     def encode_any(self, tokens: Tensor, positions: Tensor) -> Tensor:
         order = z_order(positions)[0]
-        levels, scales = fixed_scales(tokens[:, order], positions[:, order], self.window_length)
-        levels = [levels[0], *(level + self.coarse.to(level.dtype) for level in levels[1:])]
+        groups, scales = fixed_scales(tokens[:, order], positions[:, order], self.coarse, self.window_length)
         for layer in self.layers:
             assert isinstance(layer, MultiscaleLayer)
-            levels = layer.run_any(levels, scales)
-        return joined(levels[0], tokens.shape[1])[:, order.argsort()]
+            groups = layer.run_any(groups, scales)
+        return joined(groups[scales.finest], tokens.shape[1])[:, order.argsort()]
 
     def _places(self, positions: Tensor) -> list["Places"]:
         result = []
@@ -167,30 +163,36 @@ class MultiscaleLayer(AttentionLayer):
             )
         return levels
 
-    def run_any(self, levels: list[Tensor], scales: list[FixedScale]) -> list[Tensor]:
-        """`forward` of one image, (groups, S, D) at each scale, as `ContextEncoder.encode_any` wants it."""
-        levels, top = list(levels), len(levels) - 1
+    def run_any(self, groups: Tensor, scales: FixedScales) -> Tensor:
+        """`forward` of one image, (G, S, D) at all scales, as `ContextEncoder.encode_any` wants it."""
+        size, device = groups.shape[1], groups.device
+        numbers = torch.arange(scales.count + 1, device=device)[:, None, None]
+        windows = (torch.arange(size, device=device) // (size // RATE))[:, None]
+        # Of each scale the group that the loop is in; nothing is above the coarsest.
+        state = [groups.new_zeros(scales.count + 1, size, groups.shape[2])]
 
-        def by_groups(function: Callable[..., Tensor], number: int, *values: Tensor) -> Tensor:
-            """A group at a time; of the coarse scales, which are short, all at one time."""
-            if number >= _AT_ONCE:
-                return function(*values)
-            return mapped(lambda *group: function(*(value[None] for value in group))[0], *values)
+        def up(state: Sequence[Tensor], given: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+            (within,), (scale, window, own, *places, coarse, coarse_positions) = state, given
+            own = own.where(scale == 0, within[scale][0])
+            group = (coarse, coarse_positions, own, *places)
+            (risen,) = self.risen(*(value[None] for value in group))
+            here = (numbers == scale + 1) & (windows == window)
+            return [risen.repeat(RATE, 1).where(here, within)], [own]
 
-        for number in range(top):
-            fine, coarse = scales[number], scales[number + 1]
-            above = (fine.of_coarse(values) for values in (levels[number + 1], coarse.positions))
-            risen = by_groups(self.risen, number, *above, levels[number], fine.positions, fine.there)
-            levels[number + 1] = fine.in_coarse(risen, levels[number + 1].shape[0])
-        for number in reversed(range(top + 1)):
-            fine = scales[number]
-            values = [levels[number], fine.positions, fine.seen]
-            if number < top:
-                coarse = scales[number + 1]
-                seen_above = (levels[number + 1], coarse.positions, coarse.known)
-                values += [fine.of_coarse(value) for value in seen_above]
-            levels[number] = by_groups(partial(self.sunk, windows=RATE), number, *values)
-        return levels
+        def down(state: Sequence[Tensor], given: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
+            (within,), (scale, window, *own, above_positions, known) = state, given
+            above = within[scale + 1][0].unflatten(0, (RATE, -1))[window][0]
+            group = (*own, above, above_positions, known)
+            (sunk,) = self.sunk(*(value[None] for value in group), windows=RATE)
+            return [sunk.where(numbers == scale, within)], [sunk]
+
+        which, positions = (scales.scale, scales.window), scales.positions
+        coarse = (scales.of_above(values) for values in (groups, positions))
+        _, (groups,) = scanned(up, state, [*which, groups, positions, scales.there, *coarse])
+        above = (scales.of_above(positions), scales.known_above)
+        given = [*which, groups, positions, scales.seen, *above]
+        _, (groups,) = scanned(down, state, [values.flip(0) for values in given])
+        return groups.flip(0)
 
     def rise(self, *values: Tensor) -> Tensor:
         """`risen` for groups of several images, (B, G, ...) each."""

@@ -1,7 +1,9 @@
 """The scales of `scales.py` where the number of tokens is not known: for graphs that torch.export makes.
 
 There are as many scales as the longest image has, each in groups of four windows, whatever an image fills of them. What
-is not there is masked, and so are the scales above an image's coarsest one.
+is not there is masked, and so are the scales above an image's coarsest one. The groups of all scales are one tensor, in
+which each stands behind those that its windows stand for: one loop over it rises through all scales, one backwards
+comes down through them, and the graph has no part for each scale.
 """
 
 from typing import NamedTuple
@@ -16,57 +18,81 @@ LONGEST = 2**22
 """Tokens of the longest image."""
 
 
-class FixedScale(NamedTuple):
-    """Where the tokens of one scale lie: G groups of S = 4 windows each.
+class FixedScales(NamedTuple):
+    """Where the tokens of all scales lie: G groups of S = 4 M tokens, each behind those that its windows stand for.
 
     Attributes:
         positions: (G, S, 2), in pixels.
         there: (G, S), False for what only fills up; but all of a group that is not there at all.
         seen: (G, S), likewise, but all of a window that is not there at all.
         known: (G, S), False for what only fills up, and everywhere if the image has no such scale.
+        scale: (G, 1), from 0, the finest, on.
+        above: (G,), which of all windows stands for the group; any for the coarsest scale.
+        window: (G, 1), which window of its group that is.
+        finest: which groups are those of the finest scale, in their order.
+        count: of scales.
     """
 
     positions: Tensor
     there: Tensor
     seen: Tensor
     known: Tensor
+    scale: Tensor
+    above: Tensor
+    window: Tensor
+    finest: Tensor
+    count: int
+
+    def of_above(self, values: Tensor) -> Tensor:
+        """(G, S, ...): the window that stands for each group, (G, M, ...)."""
+        return values.unflatten(1, (RATE, -1)).flatten(0, 1)[self.above]
 
     @property
-    def group(self) -> int:
-        """S."""
-        return self.there.shape[1]
-
-    def of_coarse(self, values: Tensor) -> Tensor:
-        """Of the scale above, (its groups, S, ...): what stands for each group, (G, M, ...)."""
-        windows = values.unflatten(1, (RATE, -1)).flatten(0, 1)
-        return windows[torch.arange(self.there.shape[0], device=values.device)]
-
-    def in_coarse(self, values: Tensor, groups: int) -> Tensor:
-        """Back from `of_coarse`, to the so many groups of the scale above."""
-        count = self.there.shape[0]
-        window = torch.arange(groups, device=values.device)[:, None] * RATE
-        window = window + torch.arange(RATE, device=values.device)
-        return values[window.clamp(max=count - 1)].flatten(1, 2)
+    def known_above(self) -> Tensor:
+        """(G, M), False for the coarsest scale, which nothing is above."""
+        return self.of_above(self.known) & (self.scale < self.count - 1)
 
 
-def fixed_scales(tokens: Tensor, positions: Tensor, window: int) -> tuple[list[Tensor], list[FixedScale]]:
-    """The tokens at each scale, (G, S, D), and where they lie, from (1, L, D) and (1, L, 2)."""
-    length, levels, scales = tokens.shape[1], [], []
+def fixed_scales(tokens: Tensor, positions: Tensor, mark: Tensor, window: int) -> tuple[Tensor, FixedScales]:
+    """The tokens at all scales, (G, S, D), and where they lie.
+
+    Args:
+        tokens: (1, L, D).
+        positions: (1, L, 2), in pixels.
+        mark: (D,), added to the tokens of all scales but the finest.
+        window: tokens of a window, M.
+    """
+    length, count, parts = tokens.shape[1], number_of_scales(window), []
     exists = torch.ones((), dtype=torch.bool, device=tokens.device)
-    for number in range(number_of_scales(window)):
-        size = RATE * window
-        rows, there = rows_of_pieces(length, size, tokens.device)
-        levels.append(tokens[0][rows])
-        windows = there.unflatten(1, (RATE, window))
-        seen = (windows | ~windows.any(2, keepdim=True)).flatten(1)
-        everything = there | ~there.any(1, keepdim=True)
-        scales.append(FixedScale(positions[0][rows], everything, seen, there & exists))
+    marked = tokens
+    for number in range(count):
+        rows, there = rows_of_pieces(length, RATE * window, tokens.device)
+        group = torch.arange(rows.shape[0], device=tokens.device)
+        # A group ends where the last one does that its windows stand for, and comes right behind it.
+        turn = (group + 1) * (RATE**number * count) + number
+        scale = torch.full_like(group, number)
+        parts.append((marked[0][rows], positions[0][rows], there, there & exists, scale, group, turn))
         if number:
             # The first coarser scale is always there.
             exists = torch.full((), length, device=tokens.device) > window
         tokens, positions = (pooled(values, length) for values in (tokens, positions))
+        marked = tokens + mark
         length = (length + RATE - 1) // RATE
-    return levels, scales
+    levels, positions, there, known, scale, group, turn = (
+        torch.cat(each) for each in zip(*parts, strict=True)
+    )
+    windows = there.unflatten(1, (RATE, window))
+    seen = (windows | ~windows.any(2, keepdim=True)).flatten(1)
+    everything = there | ~there.any(1, keepdim=True)
+    # Groups of each scale and the finer ones: those before the first of the scale above.
+    before = (scale <= torch.arange(count, device=scale.device)[:, None]).sum(1)
+    parent = (before[scale] + group // RATE).clamp(max=scale.shape[0] - 1)
+    order = turn.argsort()
+    place, window_above = order.argsort(), group % RATE
+    above = place[parent] * RATE + window_above
+    finest = place[torch.arange(parts[0][0].shape[0], device=place.device)]
+    each = (positions, everything, seen, known, scale[:, None], above, window_above[:, None])
+    return levels[order], FixedScales(*(values[order] for values in each), finest, count)
 
 
 def number_of_scales(window: int) -> int:
