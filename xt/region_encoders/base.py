@@ -20,6 +20,7 @@ from xt.errors import ConfigError, ShapeError
 from xt.region_encoders.adapters import add_adapter, choose_trained, still_parts_evaluate
 from xt.region_encoders.bands import RGB, Bands
 from xt.region_encoders.first_layer import Naming
+from xt.region_encoders.fitting import first_number, look, maps_of_a_region, strides_of
 from xt.region_encoders.layers import NetworkParameter, in_order
 from xt.region_encoders.readout import CLASS, CLASS_AND_MEAN, READOUTS, pooling_of, pooling_to, side_of_tokens
 from xt.region_encoders.scaling import PixelScaling
@@ -27,10 +28,6 @@ from xt.region_encoders.trained import Trained
 from xt.region_encoders.weight_types import coded_as, lay
 from xt.regions.halo import cropped
 
-# Region sizes looked at below and above one that does not fit.
-_TRIES = 3
-# Of a network whose strides are not known, as it takes no region: most have been made for multiples of this.
-_USUAL_STRIDE = 32
 # Of a whole encoder: the weights that its features depend on, see `RegionEncoder.feature_weights`.
 _OF_FEATURES = ("backbone.", "scaling.")
 
@@ -132,10 +129,10 @@ class RegionEncoder(nn.Module, ABC):
         self.readout = readout or READOUTS[0]
         if self.readout not in READOUTS:
             raise ConfigError(f"readout must be one of {', '.join(READOUTS)}, got {self.readout!r}")
-        maps, class_token = self._maps_of_a_region()
+        maps, class_token = maps_of_a_region(self)
         self.feature_dims = [features.shape[1] for features in maps]
         self._sides = [features.shape[-1] for features in maps]
-        self.strides = self._strides_of(maps) if strides is None else self.strides
+        self.strides = strides_of(self, maps) if strides is None else self.strides
         side = maps[-1].shape[-1] - 2 * self._halo_cells()
         self._check_readout(class_token, tokens_per_region)
         if self.readout in (CLASS, CLASS_AND_MEAN):
@@ -195,7 +192,7 @@ class RegionEncoder(nn.Module, ABC):
 
     def adapt(self, adapter: Trained) -> None:
         """Put low-rank matrices beside the network's weights, which alone learn from now on; see `add_adapter`."""
-        add_adapter(self.network, adapter, lambda: self._look(self.network, self.window_size), self.name)
+        add_adapter(self.network, adapter, lambda: look(self, self.network, self.window_size), self.name)
         self.adapter = str(adapter)
         self.set_trained(adapter)
 
@@ -266,7 +263,7 @@ class RegionEncoder(nn.Module, ABC):
     @property
     def network_dtype(self) -> torch.dtype:
         """That the network computes in."""
-        return _first_number(self.network, self.scaling.mean).dtype
+        return first_number(self.network, self.scaling.mean).dtype
 
     @property
     def encoder_dtype(self) -> str:
@@ -423,84 +420,6 @@ class RegionEncoder(nn.Module, ABC):
                 f"is a halo; got a halo of {self.halo} and regions of {self.region_size} pixels"
             )
         return self.halo // stride
-
-    def _maps_of_a_region(self) -> tuple[list[Tensor], Tensor | None]:
-        """The maps of an empty region, and the class token.
-
-        Refused are regions that the network cannot take or does not wholly see.
-        """
-        try:
-            result = self._look(self.network, self.window_size)
-            maps = self.as_maps(result)
-        except Exception as error:  # networks raise whatever the misfit leads to
-            raise ConfigError(
-                f"{self.name} cannot take {self._regions()} ({' '.join(str(error).split())}){self._hint()}"
-            ) from error
-        if not _see_the_end(maps):
-            raise ConfigError(
-                f"{self.name} would not see the last rows and columns of {self._regions()}, as its strides do not "
-                f"divide them{self._hint()}"
-            )
-        return maps, self.class_token(result)
-
-    def _strides_of(self, maps: Sequence[Tensor]) -> list[int]:
-        """Told by the sides of the maps."""
-        sides = [features.shape[-1] for features in maps]
-        if any(self.window_size % side for side in sides) or sides != sorted(sides, reverse=True):
-            raise ConfigError(
-                f"{self.name} makes maps of {', '.join(f'{side} x {side}' for side in sides)} cells from "
-                f"{self._regions()}: expected the finest first, and sides that divide the region's"
-            )
-        return [self.window_size // side for side in sides]
-
-    def _regions(self) -> str:
-        return f"regions of {self.region_size} pixels" + (f" with a halo of {self.halo}" if self.halo else "")
-
-    def _hint(self) -> str:
-        """The nearest region sizes that this network does take, below and above."""
-        stride = getattr(self, "strides", [_USUAL_STRIDE])[-1]
-        below, above = self.region_size // stride, self.region_size // stride + 1
-        found = [
-            next((size * stride for size in sizes if self._would_take(size * stride)), None)
-            for sizes in (range(below, max(0, below - _TRIES), -1), range(above, above + _TRIES))
-        ]
-        sizes = [str(size) for size in found if size]
-        if not sizes and self.made_for and self._would_take(self.made_for):
-            sizes = [str(self.made_for)]
-        return f": set region_size to {' or '.join(sizes)}" if sizes else ""
-
-    def _would_take(self, region_size: int) -> bool:
-        window = region_size + 2 * self.halo
-        try:
-            return _see_the_end(self.as_maps(self._look(self.network_for(window), window)))
-        except Exception:  # see `_maps_of_a_region`
-            return False
-
-    def _look(self, network: nn.Module, size: int) -> Any:
-        """What a network makes of a region of zeros whose last pixel is not a number; no statistics are counted."""
-        like = _first_number(network, self.scaling.mean)
-        region = torch.zeros(1, self.in_channels, size, size, device=like.device, dtype=like.dtype)
-        region[..., -1, -1] = torch.nan
-        was_training = network.training
-        try:
-            with torch.no_grad():
-                return network.eval()(region)
-        finally:
-            network.train(was_training)
-
-
-def _see_the_end(maps: Sequence[Tensor]) -> bool:
-    """Whether each map depends on the region's last pixel; if so, on all others, too.
-
-    NaN gets through every weight, even through those that a fresh network starts at zero. What a patch or a stride
-    that does not divide the region leaves out lies at its end.
-    """
-    return all(features.is_meta or bool(features.isnan().any()) for features in maps)
-
-
-def _first_number(network: nn.Module, otherwise: Tensor) -> Tensor:
-    """A weight of a network that is no code, which says where it is and what it computes in."""
-    return next((weight for weight in network.parameters() if weight.is_floating_point()), otherwise)
 
 
 def _memory_format(network: nn.Module) -> torch.memory_format:
