@@ -60,34 +60,57 @@ def make_points(height: int = 150, width: int = 200) -> PointTable:
     )
 
 
-def unstreamed_loss(model: xt.XT, images: list, targets: list, region_batch: int, seed: int) -> torch.Tensor:
-    """The plain twin: everything with one graph, the head's own parts in the order of the figure."""
-    grids = [model.grid(image) for image in images]
+def unstreamed_maps(
+    model: xt.XT, images: list, grids: list, region_batch: int, seed: int
+) -> list[torch.Tensor]:
     reader = xt.RegionReader(images, grids, region_batch=region_batch, halo=model.config.halo)
     pieces = []
     for number, batch in enumerate(reader):
         torch.manual_seed(seed + number)  # as the map draws
         pieces.append(model.region_encoder.feature_maps(*batch))
-    maps = [torch.cat(parts) for parts in zip(*pieces, strict=True)]
+    return [torch.cat(parts) for parts in zip(*pieces, strict=True)]
+
+
+def unstreamed_loss(
+    model: xt.XT, images: list, targets: list, region_batch: int, seed: int, grids: list | None = None
+) -> torch.Tensor:
+    """The plain twin: everything with one graph, the head's own parts in the order of the figure."""
+    grids = [model.grid(image) for image in images] if grids is None else grids
+    leaves = [grid.leaves for grid in grids]
+    maps = unstreamed_maps(model, images, leaves, region_batch, seed)
     context = None
     if model.config.context != "none":
-        tokens = model.region_encoder.project(model.region_encoder.pooled(maps[-1]))
+        seen = unstreamed_maps(model, images, grids, region_batch, seed)
+        tokens = model.region_encoder.project(model.region_encoder.pooled(seen[-1]))
+        if model.which_scale is not None:
+            levels = np.concatenate([np.log2(grid.scales).astype(int) for grid in grids])
+            vectors = torch.cat([torch.zeros_like(model.which_scale.weight[:1]), model.which_scale.weight])
+            tokens = tokens + vectors[levels][:, None]
         sequences, positions, mask = as_sequences(tokens, grids, model.tokens_per_side)
         rows = model.context_encoder(sequences, positions, mask).flatten(0, 1)
         near = neighbouring_tokens(grids, model.tokens_per_side, model.head.reach)
         context = rows[torch.from_numpy(near)]
     wanted = [
         model.head.region_target(target, region)
-        for target, grid in zip(targets, grids, strict=True)
+        for target, grid in zip(targets, leaves, strict=True)
         for region in grid
     ]
-    predictions = model.head(maps, context)
-    return model.head.loss(model.head.statistics(predictions, torch.from_numpy(np.stack(wanted))).sum(dim=0))
+    sums = model.head.statistics(model.head(maps, context), torch.from_numpy(np.stack(wanted)))
+    if model.head.task == "segmentation":
+        scales = [region.height // grid.region_size for grid in leaves for region in grid]
+        sums = sums * torch.tensor(scales)[:, None] ** 2
+    return model.head.loss(sums.sum(dim=0))
 
 
-def assert_same_gradients(model: xt.XT, loss: torch.Tensor, twin: torch.Tensor) -> None:
+def assert_same_gradients(
+    model: xt.XT, loss: torch.Tensor, twin: torch.Tensor, names: list[str] | None = None
+) -> None:
     assert loss.item() == pytest.approx(twin.item(), rel=1e-9)
-    learning = {name: p for name, p in model.named_parameters() if p.requires_grad}
+    learning = {
+        name: p
+        for name, p in model.named_parameters()
+        if p.requires_grad and (names is None or name in names)
+    }
     parameters = list(learning.values())
     ours = torch.autograd.grad(loss, parameters, allow_unused=True)
     theirs = torch.autograd.grad(twin, parameters, allow_unused=True)
@@ -277,7 +300,7 @@ def test_what_an_answer_leans_on_is_what_it_changes_by():
     model = dense_model("segmentation").double()
     image = xt.open_image(scene(128, 128))
     dense = model.dense_pass(image)
-    leaning = dense.leaned_on(1, 0.3, 0.6)
+    leaning = dense.leaned_on(0.3 * 64, 64 + 0.6 * 64)
     assert leaning.shape == (4 * 4,)
     with torch.no_grad():
         tokens = dense._map(model.region_encoder, dense.regions, "encode")

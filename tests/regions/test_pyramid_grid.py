@@ -150,3 +150,37 @@ def test_odd_numbers_of_levels_and_values_are_refused():
         PyramidGrid.coarsest(fine, 0)
     with pytest.raises(ShapeError, match="4 regions of 4 tokens need as many values"):
         PyramidGrid.coarsest(fine, 2).to_map(np.zeros(15), 2)
+
+
+@settings(max_examples=60)
+@given(grid=grids(keep=st.booleans()))
+def test_leaves_are_the_finest_regions_at_each_place_and_hold_all_that_is_wanted_once(grid):
+    leaves = grid.leaves
+    assert leaves.is_partition
+    assert covered(leaves).max() == 1
+    regions = np.array(list(grid))
+    tops, sides = regions[:, None, :2], regions[:, None, 2:]
+    within = ((regions[:, :2] >= tops) & (regions[:, :2] < tops + sides) & (regions[:, 2:] < sides)).all(axis=2)
+    expected = {tuple(place) for place in grid.places[~within.any(axis=1)]}
+    assert {tuple(place) for place in leaves.places} == expected
+    assert (leaves is grid) == (len(leaves) == len(grid))
+
+
+@settings(max_examples=60)
+@given(grid=grids(keep=st.booleans()))
+def test_covering_tells_the_finest_region_at_each_place(grid):
+    found = grid.covering()
+    regions = np.array(list(grid))
+    places = np.argwhere(found >= -1) * grid.region_size
+    for place, number in zip(places, found.ravel(), strict=True):
+        holding = ((regions[:, :2] <= place) & (place < regions[:, :2] + regions[:, 2:])).all(axis=1)
+        assert number == min(np.flatnonzero(holding), key=lambda n: regions[n, 2], default=-1)
+
+
+@settings(max_examples=60)
+@given(grid=grids(masked=EITHER))
+def test_with_nothing_opened_twice_covering_is_that_of_the_grid_below(grid):
+    fine = grid.fine
+    everything = PyramidGrid.coarsest(fine, 1)
+    np.testing.assert_array_equal(everything.covering(), fine.covering())
+    assert fine.leaves is fine

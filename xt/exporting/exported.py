@@ -165,6 +165,9 @@ class ExportedDenseHead(DenseHead):
     def statistics(self, predictions: Tensor, targets: Tensor) -> Tensor:
         return self.head.statistics(predictions, targets)
 
+    def weighted(self, statistics: Tensor, scales: Tensor) -> Tensor:
+        return self.head.weighted(statistics, scales)
+
     def loss(self, statistics: Tensor) -> Tensor:
         return self.head.loss(statistics)
 

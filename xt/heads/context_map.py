@@ -8,7 +8,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from xt.regions.grid import RegionGrid
+from xt.regions.pyramid_grid import each_scale
+from xt.regions.scattered import PixelRegions
 
 
 class ContextMap(nn.Module):
@@ -60,16 +61,17 @@ def interpolation_weights(
     return np.maximum(0.0, 1.0 - np.abs(cells[:, None] - tokens[None, :]))
 
 
-def neighbouring_tokens(grids: Sequence[RegionGrid], tokens_per_side: int, reach: int) -> NDArray[np.int64]:
-    """Which tokens each region's context map is made of.
+def neighbouring_tokens(grids: Sequence[PixelRegions], tokens_per_side: int, reach: int) -> NDArray[np.int64]:
+    """Which tokens the context map of each region that is decoded (a grid's `leaves`) is made of.
 
-    Beyond the image, and where regions are skipped, the region's own nearest token stands in.
+    At each place it is the finest token that covers the place's middle. Beyond the image, and where regions are
+    skipped, the region's own nearest token stands in.
 
     Args:
         grids: of the images, whose tokens follow each other, every image padded to as many as the longest.
 
     Returns:
-        (regions of all images, (tokens_per_side + 2 reach) ** 2) token numbers, row by row.
+        (leaves of all images, (tokens_per_side + 2 reach) ** 2) token numbers, row by row.
     """
     longest = max(len(grid) for grid in grids) * tokens_per_side**2
     return np.concatenate(
@@ -77,17 +79,24 @@ def neighbouring_tokens(grids: Sequence[RegionGrid], tokens_per_side: int, reach
     )
 
 
-def _of_one_image(grid: RegionGrid, side: int, reach: int) -> NDArray[np.int64]:
-    numbers = np.arange(len(grid) * side**2, dtype=np.float64)
-    where = np.nan_to_num(grid.to_map(numbers, side), nan=-1).astype(np.int64)
+def _of_one_image(grid: PixelRegions, side: int, reach: int) -> NDArray[np.int64]:
+    # Everything is counted in tokens of full resolution, `side` of them in a region of the fine grid.
+    covering, corners, scales = grid.covering(), grid.origins // grid.region_size * side, each_scale(grid)
+    leaves = grid.leaves
+    own_corners, own_scales = leaves.origins // grid.region_size * side, each_scale(leaves)
     own = np.arange(-reach, side + reach)
-    rows = grid.cells[:, :1] * side + own
-    columns = grid.cells[:, 1:] * side + own
-    inside_rows = np.clip(rows, 0, where.shape[0] - 1)
-    inside_columns = np.clip(columns, 0, where.shape[1] - 1)
-    found = where[inside_rows[:, :, None], inside_columns[:, None, :]]
+    places = own_corners[:, :, None] + own_scales[:, None, None] * own + own_scales[:, None, None] // 2
+    limits = np.array(covering.shape)[:, None] * side - 1
+    y, x = np.moveaxis(np.clip(places, 0, limits), 1, 0)
+    number = covering[(y // side)[:, :, None], (x // side)[:, None, :]]
+    row, column = (
+        (at - corners[number, axis]) // scales[number]
+        for axis, at in enumerate((y[:, :, None], x[:, None, :]))
+    )
+    found = number * side**2 + row * side + column
     nearest = np.clip(own, 0, side - 1)
-    stand_in = where[
-        (grid.cells[:, :1] * side + nearest)[:, :, None], (grid.cells[:, 1:] * side + nearest)[:, None, :]
-    ]
-    return np.where(found < 0, stand_in, found).reshape(len(grid), -1)
+    of_leaf = covering[tuple((own_corners // side).T)]
+    stand_in = of_leaf[:, None, None] * side**2 + nearest[:, None] * side + nearest
+    is_own = nearest == own
+    taken = np.where((number < 0) | (is_own[:, None] & is_own), stand_in, found)
+    return taken.reshape(len(leaves), -1)

@@ -136,12 +136,17 @@ class DenseHead(nn.Module, ABC):
         """(regions, channels, S / stride, S / stride): predictions without the halo."""
         return cropped(predictions, self.geometry.halo // self.stride)
 
+    def scale_of(self, region: Region) -> int:
+        """How many pixels of the image a side of one pixel is, as a region is read."""
+        return max(1, region.height // self.geometry.region_size)
+
     @abstractmethod
     def region_target(self, target: Any, region: Region) -> NDArray:
-        """What is to be said about a region: (channels, S / stride, S / stride).
+        """What is to be said about a region, as it is read: (channels, S / stride, S / stride).
 
         Args:
             target: of the whole image, in the form the head documents.
+            region: of any scale.
         """
 
     @abstractmethod
@@ -153,18 +158,43 @@ class DenseHead(nn.Module, ABC):
             targets: (regions, channels, S / stride, S / stride), see `region_target`.
         """
 
+    def weighted(self, statistics: Tensor, scales: Tensor) -> Tensor:
+        """(regions, T) sums -> as much of each as its region counts: once, where things are counted; see the heads that
+        count pixels.
+
+        Args:
+            scales: (regions,).
+        """
+        return statistics
+
     @abstractmethod
     def loss(self, statistics: Tensor) -> Tensor:
         """The loss, a scalar, of (T,) statistics summed over whichever regions."""
 
     @abstractmethod
     def decode(self, predictions: Tensor, regions: Sequence[Region]) -> Any:
-        """What a user reads of a region batch's predictions."""
+        """What a user reads of a region batch's predictions.
+
+        Args:
+            regions: of any scales; places are told in pixels of the image.
+        """
 
 
 def as_dense(head: nn.Module) -> DenseHead | None:
     """A head that answers about every place; None for one that answers about whole images."""
     return head if isinstance(head, DenseHead) else None
+
+
+def as_seen(places: Any, region: Region, scale: int) -> tuple[Any, Region]:
+    """A table of places and a region of this scale, in pixels as the region is read."""
+    if scale == 1:
+        return places, region
+    return places.scaled(1 / scale, 1 / scale), Region(*(side // scale for side in region))
+
+
+def in_image(places: Any, scale: int) -> Any:
+    """A table of places in pixels of a region of this scale, as `as_seen`, in those of the image."""
+    return places if scale == 1 else places.scaled(scale, scale)
 
 
 def summing_dtype(values: Tensor) -> torch.dtype:

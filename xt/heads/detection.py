@@ -13,7 +13,7 @@ from torchvision.ops import generalized_box_iou_loss, sigmoid_focal_loss
 
 from xt.errors import ConfigError, ShapeError
 from xt.heads.box_targets import IGNORED, Cells, box_targets, pyramid_levels
-from xt.heads.dense import DenseHead, FeatureGeometry, summing_dtype
+from xt.heads.dense import DenseHead, FeatureGeometry, as_seen, in_image, summing_dtype
 from xt.heads.pyramid import CoarserMaps, NearbyTokens, OwnTokens, Tower
 from xt.labels.box_table import BoxTable
 from xt.regions.grid import Region
@@ -169,7 +169,7 @@ class DetectionHead(DenseHead):
                 f"a box around y={y:.0f}, x={x:.0f} is of class {target.labels[wrong[0]]}; the model has classes 0 to "
                 f"{self.num_classes - 1}"
             )
-        return box_targets(target, region, self.cells, self.radius)
+        return box_targets(*as_seen(target, region, self.scale_of(region)), self.cells, self.radius)
 
     def statistics(self, predictions: Tensor, targets: Tensor) -> Tensor:
         """(regions, 5) sums: of the focal loss, of the boxes' losses weighted by centre-ness, of these weights, of the
@@ -215,9 +215,11 @@ class DetectionHead(DenseHead):
         self, region: Region, scores: NDArray, edges: NDArray, labels: NDArray, places: NDArray
     ) -> BoxTable:
         good = scores >= self.score_threshold
-        y, x = region.y + self.cells.y[places[good]], region.x + self.cells.x[places[good]]
+        scale = self.scale_of(region)
+        y = region.y // scale + self.cells.y[places[good]]
+        x = region.x // scale + self.cells.x[places[good]]
         y0, x0, y1, x1 = edges[:, good]
-        return BoxTable(y + y0, x + x0, y + y1, x + x1, labels[good], scores[good])
+        return in_image(BoxTable(y + y0, x + x0, y + y1, x + x1, labels[good], scores[good]), scale)
 
     def _answers(self, features: Tensor, rim: int) -> Tensor:
         """(regions, K + 5, cells of the region) of one level."""

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xt.errors import ConfigError, ShapeError
-from xt.heads.dense import DenseHead, FeatureGeometry, summing_dtype
+from xt.heads.dense import DenseHead, FeatureGeometry, as_seen, in_image, summing_dtype
 from xt.labels.point_table import PointTable
 from xt.regions.grid import Region
 
@@ -23,15 +23,16 @@ _RARE = -math.log((1 - 0.01) / 0.01)  # so that an untrained model finds points 
 class PointHead(DenseHead):
     """Centres of things as peaks of a heat map, one for each class, with their attributes.
 
-    Targets are `PointTable`s, one for each image, in pixels of that image. Source: objects as points, Zhou et al.
-    2019 (arXiv:1904.07850), section 3 and equations 1 and 2; numbers are regressed as logarithms.
+    Targets are `PointTable`s, one for each image, in pixels of that image. A coarse region looks for its points as a
+    fine one does, in a picture of it that is smaller, and counts as one. Source: objects as points, Zhou et al. 2019
+    (arXiv:1904.07850), section 3 and equations 1 and 2; numbers are regressed as logarithms.
 
     Args:
         geometry: what is handed in.
         num_classes: K.
         attributes: name -> "yes_no" (a probability; 0, 1 or NaN in targets) or "number" (positive, in its own unit;
             NaN in targets where unknown). Not called as a column that tables of points have anyway.
-        radius: around a point, within which the heat map is not held to be wrong, in pixels.
+        radius: around a point, within which the heat map is not held to be wrong, in pixels as a region is read.
         score_threshold: in [0, 1], of what is reported.
         loss_weights: of "heat", "offset" and attributes by name; 1 where not given.
         width: of the decoder, in channels.
@@ -92,6 +93,7 @@ class PointHead(DenseHead):
         Raises:
             ShapeError: a point has a class number of K or more.
         """
+        target, region = as_seen(target, region, self.scale_of(region))
         side = region.height // self.stride
         channels = self.num_classes + _OFFSETS + len(self.attributes)
         result = np.full((channels, side, side), np.nan, dtype=np.float32)
@@ -154,13 +156,14 @@ class PointHead(DenseHead):
                 self.attributes.items(), channels[:, self.num_classes + _OFFSETS :].unbind(1), strict=True
             )
         }
-        origins = np.array([region[:2] for region in regions], dtype=np.float64)
+        scales = [self.scale_of(region) for region in regions]
+        origins = np.array([region[:2] for region in regions]) / np.array(scales)[:, None]
         slots = inside[:, 0].cpu().numpy()
         places += origins[slots]
         table = PointTable(
             places[:, 0], places[:, 1], labels[where].cpu().numpy(), scores[where].cpu().numpy(), values
         )
-        return [table.select(slots == slot) for slot in range(len(regions))]
+        return [in_image(table.select(slots == slot), scale) for slot, scale in enumerate(scales)]
 
 
 def _add_peak(heat: NDArray, cell: NDArray, deviation: float) -> None:

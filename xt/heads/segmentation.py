@@ -18,10 +18,15 @@ if TYPE_CHECKING:
     from xt.images import LargeImage
 
 
+# Of a mask, at a time.
+_PIXELS_READ = 1 << 22
+
+
 class SegmentationHead(DenseHead):
     """One of K classes for every pixel.
 
-    Targets are images of one channel that holds class numbers, one for each image and of the same height and width.
+    Targets are images of one channel that holds class numbers, one for each image and of the same height and width. Of
+    what a pixel of a coarse region holds, the class of most is to be said; it counts as all of them.
 
     Args:
         geometry: what is handed in.
@@ -76,6 +81,22 @@ class SegmentationHead(DenseHead):
         Raises:
             ShapeError: the target has more than one channel, or a class number is K or more.
         """
+        scale = self.scale_of(region)
+        if scale <= 1:
+            return self._numbers(target, region)
+        # A stripe at a time: a coarse region may be as large as the image.
+        rows = max(1, _PIXELS_READ // (region.width * scale)) * scale
+        stripes = [
+            Region(y, region.x, min(rows, region.y + region.height - y), region.width)
+            for y in range(region.y, region.y + region.height, rows)
+        ]
+        return np.concatenate(
+            [most_frequent(self._numbers(target, stripe), scale, self.ignore_index) for stripe in stripes],
+            axis=1,
+        )
+
+    def _numbers(self, target: "LargeImage", region: Region) -> NDArray:
+        """(1, height, width) int64 of any window."""
         if target.channels != 1:
             raise ShapeError(
                 f"{target.name} has {target.channels} channels; a mask has one, which holds class numbers"
@@ -103,6 +124,10 @@ class SegmentationHead(DenseHead):
         parts = [loss.statistics(logits, safe, known) for loss in self._pixel_losses().values()]
         return torch.cat(parts, dim=1)
 
+    def weighted(self, statistics: Tensor, scales: Tensor) -> Tensor:
+        """A pixel of a region of scale s stands for s x s of them, and so do its sums."""
+        return statistics * (scales**2)[:, None].to(statistics.dtype)
+
     def loss(self, statistics: Tensor) -> Tensor:
         losses = self._pixel_losses()
         parts = statistics.split([loss.num_statistics for loss in losses.values()])
@@ -112,9 +137,25 @@ class SegmentationHead(DenseHead):
         return total
 
     def decode(self, predictions: Tensor, regions: Sequence[Region]) -> Tensor:
-        """(regions, K, S, S) probabilities in float32."""
+        """(regions, K, S, S) probabilities in float32, of pixels as each region is read."""
         return self.central(predictions).float().softmax(dim=1)
 
     def _pixel_losses(self) -> dict[str, PixelLoss]:
         losses: Any = dict(self.losses.items())
         return losses
+
+
+def most_frequent(classes: NDArray, scale: int, unknown: int) -> NDArray:
+    """(1, height, width) class numbers -> (1, height / scale, width / scale): the most frequent of each block, of those
+    as frequent the lowest; unknown where all of it is."""
+    _, height, width = classes.shape
+    blocks = classes.reshape(height // scale, scale, width // scale, scale)
+    result = np.full((height // scale, width // scale), unknown, dtype=classes.dtype)
+    most = np.zeros(result.shape, dtype=np.int64)
+    for number in np.unique(classes):
+        if number == unknown:
+            continue
+        count = (blocks == number).sum(axis=(1, 3))
+        result[count > most] = number
+        np.maximum(most, count, out=most)
+    return result[None]

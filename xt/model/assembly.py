@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from xt.context_encoders import ContextEncoder, NoContext
+from xt.errors import ConfigError
 from xt.heads import DenseHead, FeatureGeometry, Head, create_head
 from xt.heads.dense import as_dense
 from xt.model.by_model import Scorer
@@ -50,6 +51,11 @@ def assembled(
         foreground=config.foreground,
         choice=choice,
     )
+    if choice.asks_model and as_dense(head) is not None and not config.thumbnail and config.context == "none":
+        raise ConfigError(
+            f"model.regions {config.regions!r} learns what to open from what opened regions tell of others, and without "
+            f"a context encoder the head {config.head!r} hears nothing: take a context encoder, or by_content"
+        )
     which_image = None if config.case_images is None else WhichImage(config.case_images, config.dim)
     which_scale = WhichScale(choice.levels, config.dim) if choice.levels > 1 else None
     as_made = _as_made(

@@ -162,7 +162,7 @@ class ModelConfig:
             )
 
     def check_answers(self, about_places: bool) -> None:
-        """Refuse images that are resized, and regions of several scales, for answers about their own pixels.
+        """Refuse images that are resized for answers about their own pixels.
 
         Args:
             about_places: whether the head answers about every place.
@@ -171,11 +171,6 @@ class ModelConfig:
             raise ConfigError(
                 f"case_images is about one answer for several images, and the head {self.head!r} answers about their "
                 "places: leave it out, or take a head that answers about whole images"
-            )
-        if about_places and (self.regions != "all" or (self.levels or 1) > 1):
-            raise ConfigError(
-                f"regions of several scales are for answers about whole images so far, and the head {self.head!r} "
-                "answers about every place: leave model.regions, model.regions_options and model.levels out"
             )
         if about_places and self.image_size is not None:
             raise ConfigError(

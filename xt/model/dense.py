@@ -1,8 +1,9 @@
 """Answers about every place of images: the two streamed maps of dense heads, and what goes between them.
 
-    first map     region pixels -> tokens (and, where there is room, feature maps)
+    first map     region pixels -> tokens (and, where there is room, feature maps); of all regions that are looked at
     between       tokens of the whole image -> context encoder -> tokens
-    second map    feature maps, kept or computed again, and the context around the region -> the head's sums or answers
+    second map    feature maps, kept or computed again, and the context around the region -> the head's sums or answers;
+                  of the leaves, the finest regions at each place
 
 Neither pixels nor predictions of a whole image ever exist in memory.
 """
@@ -10,8 +11,9 @@ Neither pixels nor predictions of a whole image ever exist in memory.
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -22,7 +24,9 @@ from xt.model.frozen import Find, learns_behind_network, place_for, tokens_of
 from xt.model.region_pass import RegionPass
 from xt.model.targets import OnlyTargets, RegionTargets, WithTargets
 from xt.region_encoders.base import RegionEncoder
-from xt.regions.grid import Region, RegionGrid
+from xt.regions.grid import Region
+from xt.regions.pyramid_grid import each_scale, scales_of
+from xt.regions.scattered import PixelRegions
 from xt.regions.sequences import as_sequences
 from xt.streaming.conditions import frozen_statistics
 from xt.streaming.limits import RegionLimit
@@ -40,9 +44,10 @@ class DecodedRegions(NamedTuple):
     """What a dense model says about some regions of an image.
 
     Attributes:
-        regions: n of them, in the grid's order; they may overhang the bottom and right edge.
-        predictions: of a segmentation a tensor (n, K, S, S) of probabilities; of points a list of n `PointTable`s, of
-            boxes one of n `BoxTable`s, in pixels of the image. What is found twice is in it twice.
+        regions: n of them, in the grid's order; they may overhang the bottom and right edge. One of scale s has
+            sides of s S pixels.
+        predictions: of a segmentation a tensor (n, K, S, S) of probabilities, each of s x s pixels; of points a list of
+            n `PointTable`s, of boxes one of n `BoxTable`s, in pixels of the image. What is found twice is in it twice.
     """
 
     regions: list[Region]
@@ -127,10 +132,14 @@ class DensePass:
         model: with a dense head.
         images: opened, or a tensor (B, C, height, width).
         grids: one for each image.
+
+    Attributes:
+        grids: all regions that are looked at; where a model asks for more, with these once there are tokens.
+        leaves: those of them that are decoded.
     """
 
     def __init__(
-        self, model: "XT", images: list[Any] | Tensor, grids: Sequence[RegionGrid], settings: Streaming
+        self, model: "XT", images: list[Any] | Tensor, grids: Sequence[PixelRegions], settings: Streaming
     ) -> None:
         head = model.dense_head
         if head is None:
@@ -138,11 +147,9 @@ class DensePass:
         self.model = model
         self.head = head
         self.images = images
-        self.grids = grids
         self.settings = settings
         self.region_pass = RegionPass(model, images, settings)
-        self.regions = self.region_pass.batches(grids)
-        self.share = share_of(self.regions, settings.region_parallel, model.device)
+        self._look_at(grids)
         self.name = "the tensor" if isinstance(images, Tensor) else images[0].name
         self.has_context = model.has_context
         # Both maps draw alike, so that the region encoder does the same in both.
@@ -155,7 +162,10 @@ class DensePass:
             ShapeError: there are more or fewer targets than images, or one has another size than its image.
         """
         self._check(targets)
-        wanted = RegionTargets(self.regions, self.head, targets, self.settings.threads)
+        if self._in_two_passes:
+            around = [self._around(self.context())] if self.has_context else []
+            return self._sum_up(self._sums_of_pixels(self._wanted(targets), around))
+        wanted = self._wanted(targets)
         if learns_behind_network(self.model.region_encoder):
             store = self._store_of_maps(with_gradients=False)
             if store is not None:
@@ -164,13 +174,38 @@ class DensePass:
             store = self._store_of_maps()
             if store is not None:
                 tokens, *maps = self._map(Encode(self.model.region_encoder, store), self.regions, "encode")
-                return self._sum_up(self._sums_from(maps, wanted, self._mixed(tokens)))
-        batches: Any = WithTargets(self.regions, wanted)
+                return self._sum_up(self._sums_from(maps, wanted, self._mixed(self._told(tokens))))
         around = [self._around(self.context())] if self.has_context else []
-        return self._sum_up(self._map(self._sums_from_pixels(), batches, "decode", *around))
+        return self._sum_up(self._sums_of_pixels(wanted, around))
+
+    def _look_at(self, grids: Sequence[PixelRegions]) -> None:
+        self.grids = grids
+        self.leaves = [grid.leaves for grid in grids]
+        self.regions = self.region_pass.batches(self.leaves)
+        self.share = share_of(self.regions, self.settings.region_parallel, self.model.device)
+
+    @property
+    def _in_two_passes(self) -> bool:
+        """Whether what gives tokens is not what is decoded, so that no feature maps are kept in between."""
+        parts = any(leaves is not grid for leaves, grid in zip(self.leaves, self.grids, strict=True))
+        return self.model.scorer is not None or parts
+
+    def _wanted(self, targets: Sequence[Any]) -> RegionTargets:
+        return RegionTargets(self.regions, self.head, targets, self.settings.threads)
 
     def _sum_up(self, sums: Tensor) -> Tensor:
+        """The loss from (regions of the share, T) sums."""
+        if any(scales_of(grid) is not None for grid in self.leaves):
+            scales = np.concatenate([each_scale(grid) for grid in self.leaves])[self.share.first_region :]
+            sums = self.head.weighted(sums, torch.from_numpy(scales[: len(sums)]).to(sums.device))
         return self.head.loss(self.share.sum(sums.sum(dim=0)))
+
+    def _sums_of_pixels(self, wanted: RegionTargets, around: Sequence[Gathered]) -> Tensor:
+        """The sums of all regions from their pixels."""
+        sums: Tensor = self._map(
+            self._sums_from_pixels(), WithTargets(self.regions, wanted), "decode", *around
+        )
+        return sums
 
     def _behind_network(self, wanted: RegionTargets, store: torch.device) -> Tensor:
         """The sums of all regions, where the network does not learn: it is run once, without a graph."""
@@ -178,7 +213,9 @@ class DensePass:
             features, *maps = self._map(
                 Find(self.model.region_encoder, store, with_maps=True), self.regions, "encode"
             )
-        context = self._mixed(tokens_of(features, self.model.region_encoder)) if self.has_context else None
+        context = None
+        if self.has_context:
+            context = self._mixed(self._told(tokens_of(features, self.model.region_encoder)))
         return self._sums_from(maps, wanted, context)
 
     def _sums_from(self, maps: Sequence[Tensor], wanted: RegionTargets, context: Tensor | None) -> Tensor:
@@ -195,7 +232,16 @@ class DensePass:
         """(tokens of all images padded to the longest, D) behind the context encoder; (0, D) without one."""
         if not self.has_context:
             return torch.zeros(0, self.model.context_encoder.dim, device=self.model.device)
-        return self._mixed(self._map(self.model.region_encoder, self.regions, "encode"))
+        return self._mixed(self.tokens())
+
+    def tokens(self) -> Tensor:
+        """(regions, N, D) tokens of all images' grids before the context encoder. A model that asks for more regions
+        gets them here, and they are in `grids` from then on."""
+        if not self._in_two_passes:
+            return self._told(self._map(self.model.region_encoder, self.regions, "encode"))
+        tokens, grids = self.region_pass.looked_at(self.grids)
+        self._look_at(cast(Sequence[PixelRegions], grids))
+        return tokens
 
     def decode(
         self, context: Tensor, first: int = 0, on_predictions: OnPredictions | None = None
@@ -240,20 +286,23 @@ class DensePass:
                     on_predictions(some, predictions)
                 yield DecodedRegions(some, self.head.decode(predictions, some))
 
-    def leaned_on(self, region: int, y: float, x: float) -> Tensor:
-        """(tokens of the image,) how much the answer at a place leans on what the context encoder was given of each.
+    def leaned_on(self, y: float, x: float) -> Tensor:
+        """(tokens of the image's grid,) how much the answer at a place leans on what the context encoder was given of
+        each.
 
         It is the size of gradient times token: by how much the likeliest answer at the place would change, to first
         order, if the token were taken away. What the region's own pixels say without
         the context is not in it.
 
         Args:
-            region: the number of the one that the place lies in.
-            y, x: the place in it, from 0 to 1.
+            y, x: the place, in pixels of the image, in a region that is decoded.
         """
         with torch.no_grad():
-            tokens = self._map(self.model.region_encoder, self.regions, "encode")
+            tokens = self.tokens()
         leaf = tokens.detach().requires_grad_()
+        (leaves,) = self.leaves
+        region = int(leaves.covering()[int(y // leaves.region_size), int(x // leaves.region_size)])
+        top, left, side, _ = leaves[region]
         number = next(n for n in range(len(self.regions)) if region < self.regions.first_region(n + 1))
         within = region - self.regions.first_region(number)
         batch = self.regions[number]
@@ -262,20 +311,36 @@ class DensePass:
         with torch.enable_grad():
             context = self._around(self._mixed(leaf)).piece(region, region + 1)
             answers = Decode(self.model.region_encoder, self.head, True)(pixels, valid, context)[0]
-            (gradient,) = torch.autograd.grad(self.head.said_at(answers, y, x), leaf)
+            (gradient,) = torch.autograd.grad(
+                self.head.said_at(answers, (y - top) / side, (x - left) / side), leaf
+            )
         leaning: Tensor = (gradient * leaf).detach().sum(dim=-1).abs().flatten()
         return leaning
 
+    def _told(self, tokens: Tensor) -> Tensor:
+        """(regions, N, D) of all images from the share's, told at which scale they were seen."""
+        return self.region_pass.told(self.share.gather(tokens), self.grids)
+
     def _mixed(self, tokens: Tensor) -> Tensor:
-        """The share's tokens (its regions, N, D) and the others' through the context encoder, as rows of all images."""
+        """The tokens (regions, N, D) through the context encoder, as rows of all images."""
         model = self.model
-        tokens, grids, counts, _ = self.region_pass.behind_thumbnails(self.share.gather(tokens), self.grids)
+        tokens, grids, counts, _ = self.region_pass.behind_thumbnails(tokens, self.grids)
         sequences, positions, mask = as_sequences(tokens, grids, model.tokens_per_side, counts)
         mixed = with_room(model.context_encoder, sequences, positions, mask)
         return mixed[:, model.thumbnail_tokens :].flatten(0, 1)
 
     def _around(self, context: Tensor) -> Gathered:
-        """Which rows of the context each region's decoder is given."""
+        """Which rows of the context each region's decoder is given.
+
+        Raises:
+            ShapeError: the context is of other regions.
+        """
+        wanted = len(self.grids) * max(map(len, self.grids)) * self.model.tokens_per_side**2
+        if len(context) != wanted:
+            raise ShapeError(
+                f"the context has {len(context)} tokens, the regions that are looked at {wanted}: give the grid too "
+                "that it was computed with (`grids` of a `dense_pass`, when it has given its context)"
+            )
         rows = neighbouring_tokens(self.grids, self.model.tokens_per_side, self.head.reach)
         return Gathered(context, torch.from_numpy(rows).to(context.device))
 

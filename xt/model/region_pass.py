@@ -66,14 +66,18 @@ class RegionPass:
 
     def tokens(self, grids: Sequence[Regions]) -> RegionTokens:
         """The tokens of these regions, and of those that the model asks for when it has seen them."""
+        return self.behind_thumbnails(*self.looked_at(grids))
+
+    def looked_at(self, grids: Sequence[Regions]) -> tuple[Tensor, Sequence[Regions]]:
+        """Likewise, without those of thumbnails, (regions, N, D); with the grids of all of them."""
         model, choice = self.model, self.model.reading.choice
         tokens = self._seen(grids)
         # Of images that were encoded before nothing can be opened.
         pyramids = all(isinstance(grid, PyramidGrid) for grid in grids)
         if model.scorer is not None and isinstance(choice, ByModel) and pyramids:
             coarsest = cast(Sequence[PyramidGrid], grids)
-            tokens, grids = opened(choice, model.scorer, tokens, coarsest, self._seen)
-        return self.behind_thumbnails(tokens, grids)
+            return opened(choice, model.scorer, tokens, coarsest, self._seen)
+        return tokens, grids
 
     def behind_thumbnails(self, tokens: Tensor, grids: Sequence[Regions]) -> RegionTokens:
         """Tokens of the images behind those of their thumbnails, where the model looks at these."""
@@ -112,8 +116,11 @@ class RegionPass:
         )
 
     def _seen(self, grids: Sequence[Regions]) -> Tensor:
+        return self.told(self._encoded(grids), grids)
+
+    def told(self, tokens: Tensor, grids: Sequence[Regions]) -> Tensor:
         """Tokens that know at which scale they were seen, and which image of their case they are of."""
-        model, tokens = self.model, self._encoded(grids)
+        model = self.model
         if model.which_scale is not None:
             tokens = model.which_scale.added(tokens, grids)
         if model.which_image is not None:

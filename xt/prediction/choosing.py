@@ -17,23 +17,17 @@ def choice_within(model: "XT", budget: float | None) -> "RegionChoice | None":
     """The model's own way to choose with this budget, by content where it looks at everything; None without a budget.
 
     Raises:
-        ConfigError: the model's way knows no budget, the model answers about every place or takes photographs whole, or
-            the budget is out of range.
+        ConfigError: the model's way knows no budget, the model takes photographs whole, or the budget is out of range.
     """
     from xt.model.choices import create_region_choice
 
     if budget is None:
         return None
     config = model.config
-    if model.dense_head is not None or config.image_size is not None:
-        why = (
-            "answers about every place"
-            if model.dense_head is not None
-            else "takes images resized to one size"
-        )
+    if config.image_size is not None:
         raise ConfigError(
-            "a budget of regions is for models that answer about whole images at their own resolution, and this one "
-            f"{why}"
+            "a budget of regions is for models that look at images at their own resolution, and this one takes images "
+            "resized to one size"
         )
     if not model.region_encoder.takes_pixels:
         raise ConfigError("a budget of regions is for pixels, and the model takes features: leave it out")

@@ -23,12 +23,16 @@ from xt.images import open_image
 from xt.model.identity import model_identity
 from xt.output import atomic_path
 from xt.prediction.bands import Band, band_store, cut_bands, join_bands
+from xt.prediction.choosing import choice_within, looking_at
 from xt.prediction.identity import image_identity
 from xt.prediction.inputs import image_name
 from xt.prediction.predictor import choose_device, evaluating
 from xt.progress import OnStage
+from xt.regions.choice import AllRegions
 from xt.regions.grid import RegionGrid
-from xt.results.region_store import CONTEXT, RegionStore, read_header
+from xt.regions.pyramid_grid import PyramidGrid, each_scale, scales_of
+from xt.regions.scattered import PixelRegions
+from xt.results.region_store import CONTEXT, PLACES, RegionStore, read_header
 from xt.tasks import TASKS
 from xt.tasks.place_results import DenseOptions, DenseResult, PlaceResults
 
@@ -50,9 +54,10 @@ class DensePredictor:
         device: "cuda", "cpu", ...; None takes the first GPU if there is one.
         streaming: how to go through the regions; None for the model's own settings.
         checkpoint: what identifies the model's weights; None to compute it from them.
+        budget: of regions, in place of the model's own, see `xt.prediction.choosing`.
     Raises:
-        ConfigError: there is no such device, the model predicts one answer an image (see `Predictor`), or more classes
-            than a mask of 8 bits can hold.
+        ConfigError: there is no such device, the model predicts one answer an image (see `Predictor`), it has more
+            classes than a mask of 8 bits can hold, or the budget is none.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class DensePredictor:
         device: str | torch.device | None = None,
         streaming: "Streaming | None" = None,
         checkpoint: str | None = None,
+        budget: float | None = None,
     ) -> None:
         results = TASKS[model.head.task].results
         if results is None:
@@ -76,6 +82,7 @@ class DensePredictor:
         self.model = model.to(self.device)
         self.streaming = streaming
         self.checkpoint = checkpoint or model_identity(model)
+        self.choice = choice_within(model, budget)
 
     def predict(
         self,
@@ -98,16 +105,18 @@ class DensePredictor:
             PixelError: the model answered with something that is not a number.
             OutputError: the results cannot be written, or a partial result of another model or image is in the way.
         """
-        with self._begun(image, destination, options, given, progress) as work:
-            if work.store.num_batches:
+        with self._begun(image, destination, options, given, progress) as begun:
+            if begun.store.num_batches:
                 # Only of an image that was begun before: a folder of 100,000 results takes long to look through.
-                work.task.remove_leftovers(Path(destination))
+                begun.task.remove_leftovers(Path(destination))
+            work = self._looked_at(begun)
             self._decode_all(work, progress)
             tags = {"XT_IMAGE": image_name(work.read.file.name), "XT_CHECKPOINT": self.checkpoint}
             report = None if progress is None else lambda part: progress("write", round(100 * part), 100)
-            result = work.task.write(work.store, work.grid, work.read, Path(destination), tags, report)
+            leaves = work.grid.leaves
+            result = work.task.write(work.store, leaves, work.read, Path(destination), tags, report)
             work.store.remove()
-        return result
+        return replace(result, regions=leaves)
 
     def cut(
         self,
@@ -126,17 +135,14 @@ class DensePredictor:
         Returns:
             What is left to decode; an empty list where one band would hold it all, and nothing was done.
         """
-        with self._opened(image) as opened:
-            if len(self.model.grid(opened)) <= regions_per_band:
+        with self._opened(image) as opened, looking_at(self.model, self.choice):
+            if self._most_of(self.model.fine_grid(opened)) <= regions_per_band:
                 return []
-        with self._begun(image, destination, options, given, progress) as work:
-            bands = cut_bands(
+        with self._begun(image, destination, options, given, progress) as begun:
+            work = self._looked_at(begun)
+            return cut_bands(
                 work.num_batches, max(1, regions_per_band // work.region_batch), work.store.num_batches
             )
-            if bands:
-                with evaluating(self.model, work.settings), torch.inference_mode():
-                    self._context(work)
-        return bands
 
     def predict_band(
         self,
@@ -158,10 +164,10 @@ class DensePredictor:
                 f"{partial} does not hold the tokens of an image to decode a part of: it must lie in a folder that all "
                 "workers see, and stay there until the image is done"
             )
-        with self._opened(image) as opened:
+        with self._opened(image) as opened, looking_at(self.model, self.choice):
             work = self._work(opened, image if given is None else given, options, header[_REGION_BATCH])
             with band_store(partial, band, work.header) as store:
-                begun = work._replace(store=store)
+                begun = work._replace(store=store, grid=_kept_grid(partial / PLACES, work.grid))
                 with evaluating(self.model, work.settings), torch.inference_mode():
                     self._decode(begun, band, _load(partial / CONTEXT, self.device), progress)
 
@@ -187,7 +193,7 @@ class DensePredictor:
         chosen = (self.streaming or self.model.streaming).region_batch
         # A region batch that nobody chose depends on the memory that happened to be free.
         adopt = () if chosen else (_REGION_BATCH,)
-        with self._opened(image) as opened:
+        with self._opened(image) as opened, looking_at(self.model, self.choice):
             work = self._work(opened, image if given is None else given, options, None, progress)
             with RegionStore(
                 _partial(destination), work.header, restart=options.restart, adopt=adopt
@@ -211,18 +217,25 @@ class DensePredictor:
             streaming,
             keep="none",
             region_batch=region_batch,
-            progress=_progress_of_encoding(progress, len(grid)),
+            progress=_progress_of_encoding(progress, self._most_of(grid)),
         )
-        return _Work(read, grid, task, settings, self._header(image, given, grid, region_batch, task), None)
+        return _Work(
+            read, grid, task, settings, self._header(image, given, grid, region_batch, task), None, None
+        )
+
+    def _most_of(self, fine: RegionGrid) -> int:
+        return self.model.reading.choice.most(fine)
 
     def _header(
         self, image: "LargeImage", given: Any, grid: RegionGrid, region_batch: int, task: PlaceResults
     ) -> dict[str, Any]:
         """What must be the same for a partial result to be continued; its keys are named to the user."""
+        choice = self.model.reading.choice
         return {
             "model": self.checkpoint,
             "image": image_identity(image, given),
             "grid": [grid.height, grid.width, grid.region_size, f"{zlib.crc32(grid.cells.tobytes()):08x}"],
+            "choice of regions": None if type(choice) is AllRegions else repr(choice),
             _REGION_BATCH: region_batch,
             # Others round otherwise.
             "kind of device": self.device.type,
@@ -234,16 +247,16 @@ class DensePredictor:
         next_band = join_bands(work.store)
         if work.store.num_batches == work.num_batches:
             return
-        work.store.require_room(len(work.grid) * work.task.bytes_of_region(work.grid.region_size))
+        work.store.require_room(len(work.grid.leaves) * work.task.bytes_of_region(work.grid.region_size))
+        context = _load(work.store.context_path, self.device) if work.context is None else work.context
         with evaluating(self.model, work.settings), torch.inference_mode():
-            context = self._context(work)
             while work.store.num_batches < work.num_batches:
                 self._decode(work, Band(0, next_band or work.num_batches), context, progress)
                 next_band = join_bands(work.store)
 
     def _decode(self, work: "_Work", band: Band, context: Tensor, progress: OnStage | None) -> None:
         """The region batches of a band that are not in its store yet."""
-        store, region_batch, total = work.store, work.region_batch, len(work.grid)
+        store, region_batch, total = work.store, work.region_batch, len(work.grid.leaves)
         first, stop = band.first + store.num_batches, min(band.stop * region_batch, total)
         if first >= band.stop:
             return
@@ -265,27 +278,43 @@ class DensePredictor:
                 break
         store.sync()
 
-    def _context(self, work: "_Work") -> Tensor:
-        """The tokens behind the context encoder: computed once, kept for a restart and for other processes."""
-        path = work.store.context_path
-        if path.exists():
-            return _load(path, self.device)
-        context = self.model.context(work.image, grid=work.grid)
+    def _looked_at(self, work: "_Work") -> "_Work":
+        """With the regions that are looked at and the tokens behind the context encoder: computed once, kept for a
+        restart and for other processes."""
+        store, fine = work.store, work.grid
+        if store.context_path.exists():
+            return work._replace(grid=_kept_grid(store.places_path, fine))
+        store.require_room(self._most_of(fine) * work.task.bytes_of_region(fine.region_size))
+        with evaluating(self.model, work.settings), torch.inference_mode():
+            looking = self.model.dense_pass(work.image)
+            context = looking.context()
         _check_numbers(context, work.image.name)
-        with atomic_path(path) as temporary:
+        (grid,) = looking.grids
+        if scales_of(grid) is not None or len(grid) < len(fine):
+            scales = each_scale(grid)[:, None]
+            places = np.hstack([scales, grid.origins // (grid.region_size * scales)])
+            with atomic_path(store.places_path) as temporary, temporary.open("wb") as file:
+                np.save(file, places)
+        with atomic_path(store.context_path) as temporary:
             torch.save(context, temporary)
-        return context
+        return work._replace(grid=grid, context=context)
 
 
 class _Work(NamedTuple):
-    """One image on its way, or a band of it."""
+    """One image on its way, or a band of it.
+
+    Attributes:
+        grid: all regions that could be looked at; of work that is looked at, those that are.
+        context: None where it is on disk alone.
+    """
 
     read: "AsRead"
-    grid: RegionGrid
+    grid: Any
     task: PlaceResults
     settings: "Streaming"
     header: dict[str, Any]
     store: Any
+    context: Tensor | None
 
     @property
     def image(self) -> "LargeImage":
@@ -299,7 +328,7 @@ class _Work(NamedTuple):
 
     @property
     def num_batches(self) -> int:
-        return -(-len(self.grid) // self.region_batch)
+        return -(-len(self.grid.leaves) // self.region_batch)
 
     def with_store(self, store: RegionStore) -> "_Work":
         """In this store, with the region batch that was adopted from it."""
@@ -310,6 +339,11 @@ class _Work(NamedTuple):
 def _partial(destination: str | os.PathLike[str]) -> Path:
     destination = Path(destination)
     return destination.with_name(f"{destination.name}.partial")
+
+
+def _kept_grid(path: Path, fine: RegionGrid) -> PixelRegions:
+    """The regions that were chosen of these; all of them where nothing was chosen."""
+    return PyramidGrid(fine, np.load(path)) if path.exists() else fine
 
 
 def _load(path: Path, device: torch.device) -> Tensor:

@@ -28,24 +28,20 @@ def leaned_on(model: "XT", image: "LargeImage", y: float, x: float) -> Relevance
     from dataclasses import replace
 
     read = model.as_read(image)
-    grid = model.fine_grid(read.image)
-    size = grid.region_size
+    fine = model.fine_grid(read.image)
     place = y / read.step[0], x / read.step[1]
-    cell = np.array([int(place[0] // size), int(place[1] // size)])
-    found = np.flatnonzero((grid.cells == cell).all(axis=1))
-    if not len(found):
+    if fine.covering()[int(place[0] // fine.region_size), int(place[1] // fine.region_size)] < 0:
         raise ConfigError(f"the region at ({y:g}, {x:g}) of {image.name} was skipped, so there is no answer")
     with evaluating(model, replace(model.streaming, keep="none")):
-        dense = model.dense_pass(read.image, grid)
+        dense = model.dense_pass(read.image)
         if not dense.has_context:
             raise ConfigError(
                 "the model has no context encoder: its answers lean on the region they are in alone"
             )
-        within = (place[0] - cell[0] * size) / size, (place[1] - cell[1] * size) / size
-        leaning = dense.leaned_on(int(found[0]), *within)
+        leaning = dense.leaned_on(*place)
     weights: NDArray[np.float64] = leaning.double().cpu().numpy()
     stretch = read.step if read.image is not image else None
-    return relevance_map(weights, grid, model.tokens_per_side, image, stretch)
+    return relevance_map(weights, dense.grids[0], model.tokens_per_side, image, stretch)
 
 
 def regions_leaned_on(relevance: RelevanceMap, region_side: float) -> list[tuple[tuple[int, int], float]]:

@@ -185,7 +185,9 @@ def image_work(
 
     given = given or GivenImages([], {})
     if task_of(trained.model.config.head).about_places:
-        dense = DensePredictor(trained.model, config.device, trained.streaming, trained.identity)
+        dense = DensePredictor(
+            trained.model, config.device, trained.streaming, trained.identity, budget=config.budget
+        )
         return DenseWork(dense, DenseOpener(trained, config, given))
     predictors = [
         Predictor(

@@ -40,6 +40,11 @@ class RegionChoice(ABC):
             fine: all that hold anything that is wanted (foreground), at full resolution.
         """
 
+    def __repr__(self) -> str:
+        """With everything that makes one choice differ from another: work that is gone on with has the same."""
+        options = ", ".join(f"{name}={value!r}" for name, value in sorted(vars(self).items()))
+        return f"{type(self).__name__}({options})"
+
     def most(self, fine: RegionGrid) -> int:
         """How many regions it looks at, at most."""
         return len(fine)

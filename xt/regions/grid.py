@@ -105,6 +105,17 @@ class RegionGrid:
         """(N, 2): y and x of each kept region's top left pixel, in reading order."""
         return self.cells * self.region_size
 
+    @property
+    def leaves(self) -> "RegionGrid":
+        """The regions that answers about every place are of: these. See `PyramidGrid.leaves`."""
+        return self
+
+    def covering(self) -> NDArray[np.int64]:
+        """(rows, columns) of all regions: the number of each in the sequence, -1 of those that are skipped."""
+        numbers = np.full((self.rows, self.columns), -1, dtype=np.int64)
+        numbers[self.cells[:, 0], self.cells[:, 1]] = np.arange(len(self))
+        return numbers
+
     def _repr_html_(self) -> str:
         from xt.images.notebook import card, picture
 

@@ -92,6 +92,34 @@ class PyramidGrid:
         covered = _times_covered(self.fine, self.places)
         return bool((covered[wanted_at(self.fine, 1)] == 1).all())
 
+    @cached_property
+    def leaves(self) -> "PyramidGrid":
+        """The regions in which no finer one lies, which answers about every place are of; this grid itself where these
+        are all.
+
+        What was opened, but not all that is wanted of it, is no leaf: only `opened` and `coarsest` promise that leaves
+        hold everything that is wanted, once.
+        """
+        scales, cells = self.places[:, :1], self.places[:, 1:]
+        is_leaf = np.ones(len(self), dtype=bool)
+        for scale in np.unique(scales):
+            finer, here = scales[:, 0] < scale, scales[:, 0] == scale
+            opened = np.zeros(_shape(self.fine, int(scale)), dtype=bool)
+            opened[tuple((cells[finer] * scales[finer] // scale).T)] = True
+            is_leaf[here] = ~opened[cells[here, 0], cells[here, 1]]
+        return self if is_leaf.all() else replace(self, places=self.places[is_leaf])
+
+    def covering(self) -> NDArray[np.int64]:
+        """(rows, columns) of the fine grid: the number of the finest region that covers each, -1 where none does."""
+        numbers = np.full((self.fine.rows, self.fine.columns), -1, dtype=np.int64)
+        for scale in np.unique(self.scales)[::-1]:
+            here = np.flatnonzero(self.scales == scale)
+            there = np.full(_shape(self.fine, int(scale)), -1, dtype=np.int64)
+            there[tuple(self.places[here, 1:].T)] = here
+            spread = there.repeat(scale, axis=0).repeat(scale, axis=1)[: self.fine.rows, : self.fine.columns]
+            np.copyto(numbers, spread, where=spread >= 0)
+        return numbers
+
     def opened(self, numbers: NDArray[np.integer], keep: bool = False) -> "PyramidGrid":
         """With those regions of these numbers that have a finer level seen at it, by up to four regions each.
 
@@ -183,14 +211,18 @@ class PyramidGrid:
 def token_sizes(grid: object, tokens_per_side: int) -> NDArray[np.float64]:
     """(N * tokens_per_side ** 2,): side of each token of a grid of any kind, in pixels of the image."""
     side = grid.region_size / tokens_per_side  # type: ignore[attr-defined]
-    scales = scales_of(grid)
-    each = np.ones(len(grid)) if scales is None else scales  # type: ignore[arg-type]
-    return np.repeat(each * side, tokens_per_side**2)
+    return np.repeat(each_scale(grid) * side, tokens_per_side**2)
 
 
 def scales_of(grid: object) -> NDArray[np.int64] | None:
     """(N,): the scale of each region of a grid; None where all are at full resolution."""
     return getattr(grid, "scales", None)
+
+
+def each_scale(grid: object) -> NDArray[np.int64]:
+    """(N,): likewise, 1 where all are at full resolution."""
+    scales = scales_of(grid)
+    return np.ones(len(grid), dtype=np.int64) if scales is None else scales  # type: ignore[arg-type]
 
 
 def _shape(fine: RegionGrid, scale: int) -> tuple[int, int]:

@@ -5,7 +5,8 @@ from typing import Any
 import numpy as np
 
 from xt.images import LargeImage
-from xt.regions.grid import RegionGrid
+from xt.regions.pyramid_grid import each_scale
+from xt.regions.scattered import PixelRegions
 from xt.results.region_store import RegionStore
 
 # Of masks and of probabilities alike: no region was looked at here, or the image has no data.
@@ -15,17 +16,19 @@ NOTHING = 255
 class DecodedImage(LargeImage):
     """Some bands of the regions in a store, laid out as they lie in the image; `NOTHING` where none is.
 
-    A region is `num_bands` x S x S bytes, its place is its number in the grid, so that any window is read without
-    looking at the rest.
+    A region is `num_bands` x S x S bytes, whatever its scale; its place is its number in the grid, so that any window
+    is read without looking at the rest. Of a region of scale s each of these pixels is s x s of the image, all alike:
+    class numbers have nothing in between, and probabilities stay those of the mask.
 
     Args:
+        grid: of regions that lie beside each other.
         num_bands: that the store has for each region.
         bands: which of them, as channels.
         image: whose pixels were decoded; coordinates and resolution are taken from it.
     """
 
     def __init__(
-        self, store: RegionStore, grid: RegionGrid, image: LargeImage, *, num_bands: int, bands: range
+        self, store: RegionStore, grid: PixelRegions, image: LargeImage, *, num_bands: int, bands: range
     ) -> None:
         super().__init__(
             f"prediction of {image.name}",
@@ -43,24 +46,27 @@ class DecodedImage(LargeImage):
         self._size = grid.region_size
         self._num_bands = num_bands
         self._bands = bands
-        self._numbers = np.full((grid.rows, grid.columns), -1, dtype=np.int64)
-        self._numbers[grid.cells[:, 0], grid.cells[:, 1]] = np.arange(len(grid))
+        self._numbers, self._origins, self._scales = grid.covering(), grid.origins, each_scale(grid)
 
     def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray[Any, Any]:
         # Band after band, as in the store and as the file is written.
         window = np.full((self.channels, height, width), NOTHING, dtype=np.uint8)
         size = self._size
-        for row in range(y // size, -(-(y + height) // size)):
-            top, bottom = max(y, row * size), min(y + height, (row + 1) * size)
-            for column in range(x // size, -(-(x + width) // size)):
-                number = int(self._numbers[row, column])
-                if number < 0:
-                    continue
-                left, right = max(x, column * size), min(x + width, (column + 1) * size)
-                pixels = self._rows(number, top - row * size, bottom - row * size)
-                window[:, top - y : bottom - y, left - x : right - x] = pixels[
-                    :, :, left - column * size : right - column * size
-                ]
+        cells = np.s_[y // size : -(-(y + height) // size), x // size : -(-(x + width) // size)]
+        for number in np.unique(self._numbers[cells]):
+            if number < 0:
+                continue
+            scale, (top, left) = int(self._scales[number]), self._origins[number].tolist()
+            rows = slice(max(y, top), min(y + height, top + scale * size))
+            columns = slice(max(x, left), min(x + width, left + scale * size))
+            first = (rows.start - top) // scale
+            pixels = self._rows(int(number), first, -(-(rows.stop - top) // scale))
+            if scale == 1:
+                part = pixels[:, :, columns.start - left : columns.stop - left]
+            else:
+                row = (np.arange(rows.start, rows.stop) - top) // scale - first
+                part = pixels[:, row[:, None], (np.arange(columns.start, columns.stop) - left) // scale]
+            window[:, rows.start - y : rows.stop - y, columns.start - x : columns.stop - x] = part
         return window.transpose(1, 2, 0)
 
     def _rows(self, number: int, top: int, bottom: int) -> np.ndarray[Any, Any]:

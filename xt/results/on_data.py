@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xt.images import LargeImage
+from xt.images.resampled import shrunk
 from xt.labels.box_table import BoxTable
 from xt.regions.grid import Region
 
@@ -12,24 +13,34 @@ Rows = NDArray[np.float64]
 _SMALLEST = 1e-3
 
 
-def on_data(y: Rows, x: Rows, region: Region, image: LargeImage) -> NDArray[np.bool_]:
+def on_data(y: Rows, x: Rows, region: Region, image: LargeImage, region_size: int) -> NDArray[np.bool_]:
     """Which of a region's places lie in the image, which regions overhang, and where it has data.
 
     Args:
         y, x: (N,) in pixels of the image. An offset may carry a place a little over its region's border.
+        region_size: S, of a region of full resolution.
     """
     inside: NDArray[np.bool_] = (y >= 0) & (x >= 0) & (y < image.shape[0]) & (x < image.shape[1])
     if image.has_nodata and inside.any():
-        _, valid = image.read_usable(*region)
-        row = np.clip(y - region.y, 0, region.height - 1).astype(int)
-        column = np.clip(x - region.x, 0, region.width - 1).astype(int)
-        inside &= np.asarray(valid.any(axis=-1))[row, column]
+        valid = has_data(image, region, region_size)
+        scale = region.height // len(valid)
+        row = np.clip((y - region.y) / scale, 0, len(valid) - 1).astype(int)
+        column = np.clip((x - region.x) / scale, 0, len(valid) - 1).astype(int)
+        inside &= valid[row, column]
     return inside
 
 
-def boxes_on_data(table: BoxTable, region: Region, image: LargeImage) -> BoxTable:
+def has_data(image: LargeImage, region: Region, region_size: int) -> NDArray[np.bool_]:
+    """(S, S): which pixels of a region have data in any channel, as it is read: at its scale."""
+    scale = region.height // region_size
+    small = shrunk(image, scale)
+    _, valid = small.read_usable(region.y // scale, region.x // scale, region_size, region_size)
+    return np.asarray(valid.any(axis=-1))
+
+
+def boxes_on_data(table: BoxTable, region: Region, image: LargeImage, region_size: int) -> BoxTable:
     """A region's boxes cut at the image's borders, those without data at their centre left out."""
     found = table.clipped(*image.shape)
     found = found.select((found.heights >= _SMALLEST) & (found.widths >= _SMALLEST))
     y, x = found.centres.T
-    return found.select(on_data(y, x, region, image))
+    return found.select(on_data(y, x, region, image, region_size))

@@ -3,6 +3,7 @@
 A folder, `DEST.partial`, that holds
 
     header.json  which model, image, grid and settings: what must be the same for the rest to fit
+    places.npy   scale, row and column of the regions, where these are chosen (`RegionStore.places_path`)
     context.pt   the tokens behind the context encoder, once they are there (`RegionStore.context_path`)
     band-*       what other processes decoded, until it is joined (`xt.prediction.bands`)
     regions.bin  what was decoded, one region batch after the other, in the grid's order
@@ -34,6 +35,7 @@ from xt.output import check_writable_folder, lock_folder, remove_leftovers, writ
 
 _FORMAT = "xt partial prediction 1"
 _HEADER, _JOURNAL, _REGIONS, CONTEXT = "header.json", "journal", "regions.bin", "context.pt"
+PLACES = "places.npy"
 # How the folders of bands begin (`xt.prediction.bands`).
 BAND = "band-"
 _ENTRY = struct.Struct("<QQI")
@@ -96,6 +98,11 @@ class RegionStore:
     def context_path(self) -> Path:
         """Where the tokens behind the context encoder are kept; whoever writes them does so atomically."""
         return self.folder / CONTEXT
+
+    @property
+    def places_path(self) -> Path:
+        """Where chosen regions are kept, likewise; they are valid once the context is there."""
+        return self.folder / PLACES
 
     def append(self, values: NDArray[Any]) -> None:
         """Add the next region batch: it is there wholly, or after a restart not at all.
@@ -204,7 +211,7 @@ class RegionStore:
                 )
             self.header |= kept
             return
-        for name in (_JOURNAL, _REGIONS, CONTEXT):
+        for name in (_JOURNAL, _REGIONS, CONTEXT, PLACES):
             (self.folder / name).unlink(missing_ok=True)
         for band in self.folder.glob(f"{BAND}*"):
             shutil.rmtree(band)
@@ -277,7 +284,7 @@ def _check_ours(folder: Path) -> None:
     Raises:
         OutputError: it holds anything else.
     """
-    ours = {_HEADER, _JOURNAL, _REGIONS, CONTEXT}
+    ours = {_HEADER, _JOURNAL, _REGIONS, CONTEXT, PLACES}
     if not folder.is_dir():
         return
     others = [

@@ -9,7 +9,8 @@ import numpy as np
 from xt.images.thumbnail import thumbnail
 from xt.labels.box_table import BoxTable
 from xt.labels.merge_boxes import boxes_of_image
-from xt.regions.grid import Region, RegionGrid
+from xt.regions.grid import Region
+from xt.regions.scattered import PixelRegions
 from xt.results.box_writers import read_boxes, write_box_table, write_boxes
 from xt.results.colours import point_colours
 from xt.results.dense_overlay import write_boxes_overlay
@@ -55,14 +56,14 @@ class BoxResults(PlaceResults):
         """What the image has of each box, if there is data at its centre."""
         rows = []
         for table, region in zip(predictions, regions, strict=True):
-            found = boxes_on_data(table, region, image)
+            found = boxes_on_data(table, region, image, self.region_size)
             rows.append(np.column_stack([found.edges, found.scores, found.labels]))
         return np.concatenate(rows)
 
     def write(
         self,
         store: RegionStore,
-        grid: RegionGrid,
+        grid: PixelRegions,
         read: "AsRead",
         destination: Path,
         tags: Mapping[str, str],

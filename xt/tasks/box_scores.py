@@ -34,7 +34,7 @@ class FoundBoxScores(ObjectScores):
         self.settings = {"max_detections": caps[-1]}
 
     def found(self, head: Any, tables: Iterable[tuple[Region, BoxTable]], image: LargeImage) -> BoxTable:
-        boxes = [boxes_on_data(table, region, image) for region, table in tables]
+        boxes = [boxes_on_data(table, region, image, head.geometry.region_size) for region, table in tables]
         return boxes_of_image(boxes, *image.shape, head.iou_threshold, self.settings["max_detections"])
 
 

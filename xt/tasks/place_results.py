@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from xt.errors import ConfigError
 from xt.output import remove_leftovers_of
-from xt.regions.grid import Region, RegionGrid
+from xt.regions.grid import Region
+from xt.regions.scattered import PixelRegions
 from xt.results.region_store import RegionStore
 from xt.results.vector_files import SUFFIXES
 from xt.tasks.base import class_names
@@ -78,6 +79,7 @@ class DenseResult:
         files: those that were written, by keys of the task's `endings`.
         counts: of pixels, points or boxes, by class name.
         left_out: points or boxes whose score is too low, before those found twice are one.
+        regions: that were decoded, in pixels as the model reads the image: each place lies in one of them.
     """
 
     name: str
@@ -85,6 +87,7 @@ class DenseResult:
     files: Mapping[str, Path] = field(default_factory=dict)
     counts: Mapping[str, int] = field(default_factory=dict)
     left_out: int = 0
+    regions: PixelRegions | None = None
 
 
 class PlaceResults(ABC):
@@ -110,6 +113,7 @@ class PlaceResults(ABC):
         self.model = model
         self.chosen = options
         self.class_names = class_names(model)
+        self.region_size: int = model.region_encoder.region_size
 
     @property
     def chosen_least_score(self) -> float:
@@ -140,7 +144,7 @@ class PlaceResults(ABC):
     def write(
         self,
         store: RegionStore,
-        grid: RegionGrid,
+        grid: PixelRegions,
         read: "AsRead",
         destination: Path,
         tags: Mapping[str, str],
@@ -149,6 +153,7 @@ class PlaceResults(ABC):
         """From the store, which holds every region of the grid, to the files.
 
         Args:
+            grid: of the regions that were decoded, which lie beside each other.
             read: the image that was decoded, and its file, in whose pixels all is written.
             destination: the files' common beginning.
             tags: of files that can hold some.

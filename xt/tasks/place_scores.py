@@ -124,8 +124,15 @@ class PixelScores(PlaceScores):
     ) -> None:
         head: Any = model.head
         for regions, predictions in _decoded(model, pair, progress, loss):
-            masks = region_targets(head, pair.target, regions) if loss is None else loss.targets
-            self.update(predictions, masks[:, 0], pair.image)
+            if max(map(head.scale_of, regions)) == 1:
+                masks = region_targets(head, pair.target, regions) if loss is None else loss.targets
+                self.update(predictions, masks[:, 0], pair.image)
+                continue
+            # What is known is known at full resolution, and so is what a file says.
+            for region, said in zip(regions, predictions, strict=True):
+                for part, enlarged in _in_fine_regions(region, said, pair.image):
+                    masks = region_targets(head, pair.target, [part])
+                    self.update(enlarged[None], masks[:, 0], pair.image)
 
 
 class ImageLoss:
@@ -145,7 +152,8 @@ class ImageLoss:
     def add(self, regions: list[Region], predictions: Tensor) -> None:
         """Take in some regions; see `XT.decode`, `on_predictions`."""
         self.targets = region_targets(self.head, self.target, regions).to(predictions.device)
-        sums = self.head.statistics(predictions, self.targets).sum(dim=0)
+        scales = torch.tensor([self.head.scale_of(region) for region in regions], device=predictions.device)
+        sums = self.head.weighted(self.head.statistics(predictions, self.targets), scales).sum(dim=0)
         self._sums = sums if self._sums is None else self._sums + sums
 
     def compute(self) -> Tensor:
@@ -163,6 +171,24 @@ def _decoded(
     model: XT, pair: Labelled, progress: OnStage | None, loss: ImageLoss | None
 ) -> "Iterator[DecodedRegions]":
     return model.decode(pair.image, progress=progress, on_predictions=None if loss is None else loss.add)
+
+
+def _in_fine_regions(
+    region: Region, predictions: Tensor, image: LargeImage
+) -> Iterator[tuple[Region, Tensor]]:
+    """The regions of full resolution in one, as far as they lie in the image, with its (K, S, S) predictions on their
+    pixels, each enlarged as in the file (`xt.results.decoded_image`)."""
+    size = predictions.shape[-1]
+    scale = region.height // size
+    for top in range(0, min(region.height, image.shape[0] - region.y), size):
+        for left in range(0, min(region.width, image.shape[1] - region.x), size):
+            rows, columns = (
+                torch.arange(start, start + size, device=predictions.device) // scale for start in (top, left)
+            )
+            yield (
+                Region(region.y + top, region.x + left, size, size),
+                predictions[:, rows[:, None], columns],
+            )
 
 
 def _tables(decoded: "Iterable[DecodedRegions]") -> Iterator[tuple[Region, Any]]:

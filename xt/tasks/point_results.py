@@ -10,7 +10,8 @@ import numpy as np
 from xt.images.thumbnail import thumbnail
 from xt.labels.merge_points import merge_points
 from xt.labels.point_table import PointTable
-from xt.regions.grid import Region, RegionGrid
+from xt.regions.grid import Region
+from xt.regions.scattered import PixelRegions
 from xt.results.colours import point_colours
 from xt.results.dense_overlay import write_points_overlay
 from xt.results.dense_writers import read_columns, write_point_table, write_points
@@ -56,7 +57,7 @@ class PointResults(PlaceResults):
     ) -> Rows:
         rows = []
         for table, region in zip(predictions, regions, strict=True):
-            found = table.select(on_data(table.y, table.x, region, image))
+            found = table.select(on_data(table.y, table.x, region, image, self.region_size))
             known = [found.attributes[name] for name in self.attributes]
             columns = [found.y, found.x, found.scores, found.labels, *known]
             rows.append(np.stack(columns, axis=1).astype(np.float64))
@@ -67,7 +68,7 @@ class PointResults(PlaceResults):
     def write(
         self,
         store: RegionStore,
-        grid: RegionGrid,
+        grid: PixelRegions,
         read: "AsRead",
         destination: Path,
         tags: Mapping[str, str],

@@ -57,8 +57,9 @@ class FoundPointScores(ObjectScores):
         return {**super().compute(), "best_f1": found[best], "best_threshold": best}
 
     def found(self, head: Any, tables: Iterable[tuple[Region, PointTable]], image: LargeImage) -> PointTable:
+        size = head.geometry.region_size
         found = PointTable.concatenate(
-            [table.select(on_data(table.y, table.x, region, image)) for region, table in tables]
+            [table.select(on_data(table.y, table.x, region, image, size)) for region, table in tables]
         )
         return found.select(merge_points(found.y, found.x, found.scores, head.radius))
 

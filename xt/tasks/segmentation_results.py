@@ -16,7 +16,8 @@ from xt.images.thumbnail import thumbnail
 from xt.labels.formats.polygon_files import PolygonFiles
 from xt.labels.image_table import class_indices
 from xt.output import remove_leftovers_of
-from xt.regions.grid import Region, RegionGrid
+from xt.regions.grid import Region
+from xt.regions.scattered import PixelRegions
 from xt.results.colours import Colour, class_colours
 from xt.results.decoded_image import NOTHING, DecodedImage
 from xt.results.dense_overlay import write_mask_overlay
@@ -28,6 +29,7 @@ from xt.results.dense_writers import (
     write_probabilities,
 )
 from xt.results.label_image import write_label_image
+from xt.results.on_data import has_data
 from xt.results.region_store import RegionStore
 from xt.results.shown import Shown, ShownObjects, ShownRaster, shown_polygons
 from xt.tasks.place_results import DenseOptions, DenseResult, PlaceResults, in_every_form
@@ -75,21 +77,20 @@ class SegmentationResults(PlaceResults):
     def stored(
         self, predictions: Tensor, regions: Sequence[Region], image: "LargeImage"
     ) -> NDArray[np.uint8]:
-        """(n, bands, S, S); see `dense_writers` for what the numbers mean."""
+        """(n, bands, S, S), of pixels as each region is read; see `dense_writers` for what the numbers mean."""
         bands = [predictions.argmax(dim=1, keepdim=True).to(torch.uint8)]
         if self.chosen.probabilities:
             bands.append((predictions.float() * CERTAIN).round().to(torch.uint8))
         pixels: NDArray[np.uint8] = torch.cat(bands, dim=1).cpu().numpy()
         if image.has_nodata:
             for number, region in enumerate(regions):
-                _, valid = image.read_usable(region.y, region.x, *pixels.shape[2:])
-                pixels[number][:, ~valid.any(axis=-1)] = NOTHING
+                pixels[number][:, ~has_data(image, region, self.region_size)] = NOTHING
         return pixels
 
     def write(
         self,
         store: RegionStore,
-        grid: RegionGrid,
+        grid: PixelRegions,
         read: "AsRead",
         destination: Path,
         tags: Mapping[str, str],
@@ -128,8 +129,9 @@ class SegmentationResults(PlaceResults):
         found = (region for batch in stored for region in batch[:, 0])
         for region, classes in zip(regions, found, strict=True):
             place = np.s_[region.y : region.y + region.height, region.x : region.x + region.width]
-            rows, columns = pixels[place].shape
-            pixels[place] = classes[:rows, :columns]
+            scale = region.height // self.region_size
+            rows, columns = (np.arange(side) // scale for side in pixels[place].shape)
+            pixels[place] = classes[rows[:, None], columns]
         mask = read.map_found(ArrayImage(pixels, nodata=NOTHING, name="mask"), "nearest")
         return [_shown_mask(mask, self.class_names)]
 

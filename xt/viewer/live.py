@@ -229,7 +229,6 @@ class LiveModel:
         assert kind is not None, "a task about places has results"
         results = kind(model, DenseOptions(least_score=self.config.chosen_least_score))
         read = model.as_read(part)
-        grid = model.fine_grid(read.image)
         settings = replace(
             trained.streaming,
             keep="none",
@@ -238,18 +237,21 @@ class LiveModel:
         )
         stored: list[Any] = []
         regions: list[Region] = []
-        layers: tuple[Layer, ...] = ()
         shown_at = monotonic()
+
+        def so_far() -> tuple[Layer, ...]:
+            shown = results.shown_so_far(stored, regions, read)
+            return tuple(_layer(one.moved(*origin)) for one in shown)
+
         with evaluating(model, settings), torch.inference_mode():
-            for some, predictions in model.decode(read.image, grid=grid):
+            for some, predictions in model.decode(read.image):
                 stored.append(results.stored(predictions, some, read.image))
                 regions += some
-                if monotonic() - shown_at > _SECONDS_BETWEEN_PICTURES or len(regions) == len(grid):
-                    layers = tuple(
-                        _layer(shown.moved(*origin)) for shown in results.shown_so_far(stored, regions, read)
-                    )
-                    show(layers)
+                if monotonic() - shown_at > _SECONDS_BETWEEN_PICTURES:
+                    show(so_far())
                     shown_at = monotonic()
+        layers = so_far()
+        show(layers)
         return LiveAnswer(sentence=_counted(layers, results.unit), scores={}, layers=layers)
 
 
