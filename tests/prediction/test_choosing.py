@@ -9,7 +9,6 @@ import pytest
 from PIL import Image
 
 import xt
-from tests.prediction.dense_models import dense_model
 from tests.small_model import small_model
 from xt.cli.main import main
 from xt.errors import ConfigError, DataWarning, OptionError
@@ -127,13 +126,9 @@ def test_odd_budgets_are_refused(budget):
         Predictor(choosing(), "cpu", budget=budget)
 
 
-def test_a_budget_means_nothing_for_masks_and_for_features(folder, tmp_path):
-    dense_model().save(folder / "mask.safetensors")
-    with pytest.raises(OptionError, match=r"budget is for .*classification.*'segmentation'"):
-        xt.predict(folder / "mask.safetensors", folder / "0.png", tmp_path / "out", budget=0.2)
-    image_size = small_model(image_size=128)
+def test_a_budget_means_nothing_for_photographs():
     with pytest.raises(ConfigError, match="resized to one size"):
-        Predictor(image_size, "cpu", budget=0.2)
+        Predictor(small_model(image_size=128), "cpu", budget=0.2)
 
 
 def test_against_two_things_is_refused():

@@ -160,7 +160,9 @@ def test_leaves_are_the_finest_regions_at_each_place_and_hold_all_that_is_wanted
     assert covered(leaves).max() == 1
     regions = np.array(list(grid))
     tops, sides = regions[:, None, :2], regions[:, None, 2:]
-    within = ((regions[:, :2] >= tops) & (regions[:, :2] < tops + sides) & (regions[:, 2:] < sides)).all(axis=2)
+    within = ((regions[:, :2] >= tops) & (regions[:, :2] < tops + sides) & (regions[:, 2:] < sides)).all(
+        axis=2
+    )
     expected = {tuple(place) for place in grid.places[~within.any(axis=1)]}
     assert {tuple(place) for place in leaves.places} == expected
     assert (leaves is grid) == (len(leaves) == len(grid))

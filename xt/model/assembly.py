@@ -53,8 +53,8 @@ def assembled(
     )
     if choice.asks_model and as_dense(head) is not None and not config.thumbnail and config.context == "none":
         raise ConfigError(
-            f"model.regions {config.regions!r} learns what to open from what opened regions tell of others, and without "
-            f"a context encoder the head {config.head!r} hears nothing: take a context encoder, or by_content"
+            f"model.regions {config.regions!r} learns what to open from what opened regions tell others, and with no "
+            f"context encoder the head {config.head!r} hears nothing: take a context encoder, or by_content"
         )
     which_image = None if config.case_images is None else WhichImage(config.case_images, config.dim)
     which_scale = WhichScale(choice.levels, config.dim) if choice.levels > 1 else None
