@@ -95,6 +95,10 @@ def _add_whole(parser: argparse.ArgumentParser) -> None:
         "seen coarsely; without it as in training",
     )  # fmt: skip
     group.add_argument(
+        "--seconds-per-image", type=float, metavar="S",
+        help="look at each image for so long, in place of a budget: coarsely first, then as closely as time allows",
+    )  # fmt: skip
+    group.add_argument(
         "--embeddings", action="store_true",
         help="also a vector of each image, pooled before the last layer: DIR/embeddings/NAME.h5, and all in "
         "DIR/embeddings.parquet",

@@ -41,6 +41,9 @@ class PredictConfig:
     budget: float | None = None
     """Answers about whole images: regions that are looked at, up to 1 as a share of all at full resolution, above 1 as
     a number; plain ones are then seen coarsely. None for what the model was trained with."""
+    seconds_per_image: float | None = None
+    """Answers about whole images: how long each image is looked at, in place of a budget: coarsely first, then as
+    closely as there is time for, > 0."""
     embeddings: bool = False
     """Whole images: also a vector of each image, pooled before the last layer, as HDF5 and in one Parquet table."""
     token_embeddings: bool = False
@@ -91,6 +94,8 @@ class PredictConfig:
             raise OptionError(
                 f"<views> must be 1, 4 (flips) or 8 (flips and quarter turns), got {self.views}"
             )
+        if self.seconds_per_image is not None:
+            self._check_seconds(self.seconds_per_image)
         if self.band_regions < 1:
             raise OptionError(f"<band_regions> must be at least 1, got {self.band_regions}")
         if self.cluster is not None and self.device not in (None, "cpu", "cuda"):
@@ -99,6 +104,16 @@ class PredictConfig:
             )
         _check_alpha(self.alpha)
         _make_tuples(self, "outlines", "channels", "also")
+
+    def _check_seconds(self, seconds: float) -> None:
+        if not 0 < seconds < float("inf"):
+            raise OptionError(f"<seconds_per_image> must be above 0, got {seconds}")
+        for name in ("budget", "views"):
+            if getattr(self, name) not in (None, 1):
+                raise OptionError(
+                    f"<seconds_per_image> says how long an image is looked at, and <{name}> how much of it: leave one "
+                    "of the two out"
+                )
 
     @property
     def has_workers(self) -> bool:
@@ -113,6 +128,7 @@ class PredictConfig:
             "microns_per_pixel": self.microns_per_pixel,
             "views": self.views,
             "budget": self.budget,
+            "seconds_per_image": self.seconds_per_image,
             "outlines": sorted(self.outlines or ()) or None,
             "least_area": self.least_area,
             "merge_radius": self.merge_radius,

@@ -4,7 +4,7 @@ regions (pixels, or what was found in them before) -> region encoder -> tokens
     -> which scale, and which image of a case -> a scorer opens more of them -> behind those of the thumbnail
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -68,15 +68,22 @@ class RegionPass:
         """The tokens of these regions, and of those that the model asks for when it has seen them."""
         return self.behind_thumbnails(*self.looked_at(grids))
 
-    def looked_at(self, grids: Sequence[Regions]) -> tuple[Tensor, Sequence[Regions]]:
-        """Likewise, without those of thumbnails, (regions, N, D); with the grids of all of them."""
+    def looked_at(
+        self, grids: Sequence[Regions], seen: Callable[[Sequence[Any]], Tensor] | None = None
+    ) -> tuple[Tensor, Sequence[Regions]]:
+        """Likewise, without those of thumbnails, (regions, N, D); with the grids of all of them.
+
+        Args:
+            seen: what gives the tokens of grids, one an image, in place of `seen` of this class.
+        """
+        seen = seen or self.seen
         model, choice = self.model, self.model.reading.choice
-        tokens = self._seen(grids)
+        tokens = seen(grids)
         # Of images that were encoded before nothing can be opened.
         pyramids = all(isinstance(grid, PyramidGrid) for grid in grids)
         if model.scorer is not None and isinstance(choice, ByModel) and pyramids:
             coarsest = cast(Sequence[PyramidGrid], grids)
-            return opened(choice, model.scorer, tokens, coarsest, self._seen)
+            return opened(choice, model.scorer, tokens, coarsest, seen)
         return tokens, grids
 
     def behind_thumbnails(self, tokens: Tensor, grids: Sequence[Regions]) -> RegionTokens:
@@ -87,7 +94,7 @@ class RegionPass:
         images, small_grids = thumbnails_of(self.images, grids)
         # Of few regions, all carry gradient.
         settings = replace(self.settings, gradient_fraction=1.0, progress=None)
-        small = RegionPass(model, images, settings, self.counts)._seen(small_grids)
+        small = RegionPass(model, images, settings, self.counts).seen(small_grids)
         return RegionTokens(*model.thumbnail.before(small, tokens, grids, self.counts), grids)
 
     def batches(self, grids: Sequence[Regions]) -> RegionReader | TensorRegions:
@@ -115,7 +122,8 @@ class RegionPass:
             threads=settings.threads,
         )
 
-    def _seen(self, grids: Sequence[Regions]) -> Tensor:
+    def seen(self, grids: Sequence[Regions]) -> Tensor:
+        """Tokens of these regions, told as below."""
         return self.told(self._encoded(grids), grids)
 
     def told(self, tokens: Tensor, grids: Sequence[Regions]) -> Tensor:

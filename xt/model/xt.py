@@ -231,7 +231,11 @@ class XT(nn.Module):
         **streaming: Any,
     ) -> Tokens:
         """What the head answers from: all tokens of whole images behind the context encoder; args as of `forward`."""
-        tokens, grids, counts, seen = self._region_tokens(images, grids, streaming)
+        return self.mixed(self._region_tokens(images, grids, streaming))
+
+    def mixed(self, found: RegionTokens) -> Tokens:
+        """The tokens of regions, behind the context encoder."""
+        tokens, grids, counts, seen = found
         sequences, positions, mask = as_sequences(tokens, grids, self.tokens_per_side, counts)
         mixed = with_room(self.context_encoder, sequences, positions, mask)
         if self.thumbnail is None or counts is None:
@@ -337,12 +341,19 @@ class XT(nn.Module):
         """
         return str(push(self, repository, Sharing(**sharing)))
 
+    def region_pass(
+        self, images: Any, grids: Sequence[Regions] | None = None, **streaming: Any
+    ) -> tuple[RegionPass, Sequence[Regions]]:
+        """What goes through the regions of images, and those that it begins with; args and errors as of `forward`."""
+        counts = counts_of(images, self.which_image is not None)
+        images, grids = self._prepare(each_image(images), grids)
+        return RegionPass(self, images, self._streaming(**streaming), counts), grids
+
     def _region_tokens(
         self, images: Any, grids: Sequence[Regions] | None, streaming: Mapping[str, Any]
     ) -> RegionTokens:
-        counts = counts_of(images, self.which_image is not None)
-        images, grids = self._prepare(each_image(images), grids)
-        found = RegionPass(self, images, self._streaming(**streaming), counts).tokens(grids)
+        region_pass, grids = self.region_pass(images, grids, **streaming)
+        found = region_pass.tokens(grids)
         self.num_regions = sum(map(len, found.seen))
         return found
 

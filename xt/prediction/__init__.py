@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from xt.prediction.dense_predictor import DensePredictor as DensePredictor
     from xt.prediction.ensemble import Ensemble as Ensemble
-    from xt.prediction.predictor import Prediction as Prediction
+    from xt.prediction.prediction import Prediction as Prediction
     from xt.prediction.predictor import Predictor as Predictor
     from xt.tasks.place_results import DenseOptions as DenseOptions
     from xt.tasks.place_results import DenseResult as DenseResult
@@ -16,7 +16,7 @@ _PARTS = {
     "DensePredictor": "xt.prediction.dense_predictor",
     "DenseResult": "xt.tasks.place_results",
     "Ensemble": "xt.prediction.ensemble",
-    "Prediction": "xt.prediction.predictor",
+    "Prediction": "xt.prediction.prediction",
     "Predictor": "xt.prediction.predictor",
 }
 

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xt.errors import ConfigError
-from xt.prediction.predictor import Prediction, Predictor, Seen
+from xt.prediction.prediction import Prediction, Seen
+from xt.prediction.predictor import Predictor
 from xt.progress import OnStep
 from xt.tasks.base import class_names
 

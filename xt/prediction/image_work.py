@@ -12,6 +12,7 @@ from xt.config.predict import EMBEDDING, TOKENS, PredictConfig
 from xt.data.feature_names import holds_features, is_feature_name
 from xt.prediction.given import LOOKED_AT, OVERLAY, GivenImages, wanted_of
 from xt.prediction.inputs import image_name, image_stem
+from xt.prediction.looked import looked_columns
 from xt.progress import Progress
 
 if TYPE_CHECKING:
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from xt.data.feature_store import FeatureStore
     from xt.images import LargeImage
     from xt.prediction.ensemble import Ensemble
-    from xt.prediction.predictor import Prediction, Predictor, Seen
+    from xt.prediction.prediction import Prediction, Seen
+    from xt.prediction.predictor import Predictor
     from xt.prediction.trained import TrainedModel
     from xt.regions.encoded import EncodedImage
 
@@ -150,7 +152,7 @@ class AnswerWork(ImageWork):
             whole = {"thumbnail": f"{sum(shares):.4f}"} if shares else {}
             values = {
                 **counted, "predicted": prediction.label, **scores, **prediction.certainty, **whole,
-                **_looked(prediction),
+                **looked_columns(prediction),
             }  # fmt: skip
             results.add(path, files, values, self.opened.settings(path))
         finally:
@@ -270,16 +272,3 @@ class AnswerWork(ImageWork):
                 "token_size": seen.grid.region_size / side * seen.step[1],
             },
         )
-
-
-def _looked(prediction: "Prediction") -> dict[str, object]:
-    """How much was looked at, by columns of the table; none where it was everything, at full resolution."""
-    looked = [regions for seen in prediction.images if (regions := seen.regions) is not None]
-    if not looked:
-        return {}
-    number = sum(map(len, looked))
-    return {
-        "regions": number,
-        "share_of_regions": f"{number / max(sum(one.possible for one in looked), 1):.6g}",
-        "finest_scale": min(one.finest for one in looked),
-    }

@@ -1,10 +1,11 @@
 """The stateful user of the pure model: one image in, one prediction with its relevance out."""
 
 import itertools
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import numpy as np
 import torch
@@ -14,13 +15,14 @@ from xt.data.encoding import oriented
 from xt.errors import ConfigError, PixelError
 from xt.images import open_image
 from xt.model.cases import Case
+from xt.model.whole_images import Tokens
+from xt.prediction.anytime import Anytime, Reached
 from xt.prediction.choosing import choice_within, looking_at
+from xt.prediction.prediction import Prediction, Seen
 from xt.progress import OnStep
 from xt.regions.encoded import EncodedImage
-from xt.regions.pyramid_grid import PyramidGrid
 from xt.regions.scattered import Regions
-from xt.results.relevance import RelevanceMap, relevance_map
-from xt.results.seen_regions import SeenRegions, seen_regions
+from xt.results.relevance import relevance_map
 from xt.tasks import TASKS
 from xt.tasks.answers import AnswerTask
 from xt.tasks.base import class_names
@@ -29,137 +31,6 @@ if TYPE_CHECKING:
     from xt.images import LargeImage
     from xt.model.xt import XT
     from xt.streaming.map import Streaming
-
-# Of a table in a notebook.
-_MOST_ROWS = 10
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Seen:
-    """What was looked at of one image.
-
-    Attributes:
-        name: the image's.
-        weights: (L,) float64, each token's share in the answer, in the grid's order.
-        grid: the regions, in pixels of the image as the model reads it.
-        relevance: the weights as a map on the image's coordinates; of an image of features on those of its grid.
-        step: (y, x), how many pixels of the file one of the grid's spans.
-        tokens: (L, D) float32, behind the context encoder; None where they were not asked for.
-        thumbnail: the share in the answer of the whole image in one region's size, which is of no place and in neither
-            weights nor relevance; None of a model that does not look at it.
-    """
-
-    name: str
-    weights: NDArray[np.float64]
-    grid: Regions
-    relevance: RelevanceMap
-    step: tuple[float, float] = (1.0, 1.0)
-    tokens: NDArray[np.float32] | None = None
-    thumbnail: float | None = None
-
-    @property
-    def regions(self) -> SeenRegions | None:
-        """Where it was looked and how closely; None where everything was looked at, at full resolution."""
-        if not isinstance(self.grid, PyramidGrid):
-            return None
-        return seen_regions(self.grid, self.weights, self.step)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Prediction:
-    """What a model said about one image, or a case of several.
-
-    Attributes:
-        name: the image's, or the case's.
-        answering: the task, as the model knows it.
-        class_names: K names; of the numbers, for a regression.
-        logits: (K,) float64, as the loss takes them.
-        probabilities: (K,) float64 in [0, 1]; for a regression the numbers themselves.
-        decisive: (K,) float64, what the answer is read from: the probabilities, moved where the model has thresholds.
-        embedding: (C,) float32, what is known before the last layer, see `Head.embed`.
-        images: what was looked at; of a case, of each of its images.
-        tokens_per_side: of an image L = len(grid) * tokens_per_side ** 2.
-        spread: (K,) float64, the standard deviation of the probabilities over several views of the image, or several
-            models; None of one.
-    """
-
-    name: str
-    answering: AnswerTask
-    class_names: tuple[str, ...]
-    logits: NDArray[np.float64]
-    probabilities: NDArray[np.float64]
-    decisive: NDArray[np.float64]
-    embedding: NDArray[np.float32]
-    images: tuple[Seen, ...]
-    tokens_per_side: int
-    spread: NDArray[np.float64] | None = None
-
-    @property
-    def weights(self) -> NDArray[np.float64]:
-        """All tokens' share in the answer, image by image; they sum to 1, with those of the thumbnails."""
-        return np.concatenate([seen.weights for seen in self.images])
-
-    @property
-    def grid(self) -> Regions:
-        """Of the only image, or the first of a case."""
-        return self.images[0].grid
-
-    @property
-    def relevance(self) -> RelevanceMap:
-        """Likewise."""
-        return self.images[0].relevance
-
-    @property
-    def task(self) -> str:
-        """The name of the task."""
-        return self.answering.name
-
-    @property
-    def label(self) -> str:
-        """The likeliest class; all labels of at least 0.5 joined by ";"; or the numbers of a regression."""
-        return self.answering.label(self.class_names, self.decisive)
-
-    @property
-    def sentence(self) -> str:
-        """The answer for people, as in "predicted: tumour (93.1 %)"."""
-        shown = self.answering.said_of(self.class_names, self.probabilities, self.decisive)
-        more = f" and {len(shown) - 4} more" if len(shown) > 4 else ""
-        return f"predicted: {', '.join(shown[:4])}{more}"
-
-    def _repr_html_(self) -> str:
-        from xt.images.notebook import card, picture
-        from xt.results.overlay import colour_limit, relevance_colours
-
-        values = self.relevance.values
-        colours = np.rint(255 * relevance_colours(values, colour_limit(values)[0])).astype(np.uint8)
-        best = sorted(self.columns.items(), key=lambda cell: -cell[1])[:_MOST_ROWS]
-        rows = [(name, f"{value:.4g}") for name, value in best]
-        return card(f"{self.name}: {self.sentence}", rows, picture(colours, pixelated=True))
-
-    @property
-    def columns(self) -> dict[str, float]:
-        """The numbers by the names that they have in a table."""
-        found = self.answering.cells(self.class_names, self.probabilities)
-        if self.spread is None:
-            return found
-        return found | {
-            f"spread_{name}": float(value) for name, value in zip(self.class_names, self.spread, strict=True)
-        }
-
-    @property
-    def certainty(self) -> dict[str, object]:
-        """How sure the answer is, by the columns of a table: see `AnswerTask.certainty`."""
-        return self.answering.certainty(self.probabilities, self.decisive, self.spread)
-
-    @property
-    def bars(self) -> dict[str, float] | None:
-        """The numbers to be drawn as shares of one; None where they are none."""
-        return self.scores if self.answering.are_shares else None
-
-    @property
-    def scores(self) -> dict[str, float]:
-        """Name to probability, or to value for a regression."""
-        return {name: float(p) for name, p in zip(self.class_names, self.probabilities, strict=True)}
 
 
 class Predictor:
@@ -173,9 +44,11 @@ class Predictor:
         streaming: how to go through the regions; None for the model's own settings.
         keep_tokens: whether a prediction has the tokens, too.
         budget: of regions of an image, see `PredictConfig`; None for what the model was trained with.
+        seconds: for each image, in place of a budget; None for as long as it takes.
+        clock: tells the time in seconds.
         views: of each image, whose probabilities are averaged: 1, 4 (also flipped) or 8 (also turned).
     Raises:
-        ConfigError: there is no such device, no such number of views, or a budget is not for this model.
+        ConfigError: there is no such device, no such number of views, or a budget or a time is not for this model.
     """
 
     def __init__(
@@ -187,6 +60,8 @@ class Predictor:
         keep_tokens: bool = False,
         views: int = 1,
         budget: float | None = None,
+        seconds: float | None = None,
+        clock: Callable[[], float] = time.perf_counter,
     ) -> None:
         if views not in (1, 4, 8):
             raise ConfigError(f"views must be 1, 4 (flips) or 8 (flips and quarter turns), got {views}")
@@ -194,7 +69,15 @@ class Predictor:
         self.device = choose_device(device)
         self.keep_tokens = keep_tokens
         self.model = model.to(self.device)
-        self.choice = choice_within(model, budget)
+        if seconds is not None and (budget is not None or views > 1):
+            raise ConfigError(
+                "seconds for an image stand in place of a budget, and are for one view of it: leave "
+                f"{'the budget' if budget is not None else 'the views'} out"
+            )
+        self.choice = choice_within(model, budget if seconds is None else 1.0)
+        self.anytime = None
+        if self.choice is not None and seconds is not None:
+            self.anytime = Anytime(model, self.choice, seconds, self._answer, clock)
         self.streaming = streaming
 
     def predict(self, image: Any, progress: OnStep | None = None) -> Prediction:
@@ -216,8 +99,8 @@ class Predictor:
         name = image.name if isinstance(image, Case) else opened[0].name
         if self.choice is not None and any(isinstance(one, EncodedImage) for one in opened):
             raise ConfigError(
-                f"{name} was encoded before, so that its regions are chosen already: leave the budget out, or give its "
-                "pixels"
+                f"{name} was encoded before, so that its regions are chosen already: leave budget and seconds out, or "
+                "give its pixels"
             )
         try:
             with looking_at(self.model, self.choice):
@@ -231,21 +114,28 @@ class Predictor:
         self, images: "Sequence[LargeImage | EncodedImage]", name: str, progress: OnStep | None
     ) -> Prediction:
         model, head = self.model, self.model.image_head
-        reads = [_Read.of(model, image) for image in images]
+        begun = None if self.anytime is None else self.anytime.now()
+        reads = [_Read.of(model, image, fine=self.anytime is not None) for image in images]
         grids = [read.grid for read in reads]
+        reached: Reached[_Answered] | None = None
         streaming = replace(self.streaming or model.streaming, keep="none")
         regions, found = sum(map(len, grids)), []
         for view in range(self.views):
-            told = replace(streaming, progress=_in_regions(progress, regions, view, self.views))
+            told = replace(
+                streaming,
+                progress=None if begun is not None else _in_regions(progress, regions, view, self.views),
+            )
             with evaluating(model, told), torch.inference_mode():
                 if view == 0:
-                    tokens, _, mask, _, seen = model.tokens(
-                        [_together([read.image for read in reads])], grids=grids
-                    )
-                    reads = [replace(read, grid=grid) for read, grid in zip(reads, seen, strict=True)]
-                    logits, weights = head(tokens, mask)
-                    embedding = head.embed(tokens, mask)
-                    found.append(head.probabilities(logits))
+                    given = [_together([read.image for read in reads])]
+                    if self.anytime is None:
+                        first = self._answer(model.tokens(given, grids=grids))
+                    else:
+                        pixels: Any = [read.image for read in reads]
+                        reached = self.anytime.look(given, pixels, cast(Any, grids), progress, begun)
+                        first = reached.answer
+                    reads = [replace(read, grid=grid) for read, grid in zip(reads, first.grids, strict=True)]
+                    found.append(head.probabilities(first.logits))
                 else:
                     turned = [oriented(read.image, view) for read in reads]
                     found.append(
@@ -255,7 +145,7 @@ class Predictor:
             each = torch.cat(found).double()
             probabilities = each.mean(dim=0, keepdim=True).to(found[0].dtype)
             decisive = head.decisive(probabilities)
-        if not bool(torch.isfinite(logits).all() and torch.isfinite(each).all()):
+        if not bool(torch.isfinite(first.logits).all() and torch.isfinite(each).all()):
             raise PixelError(
                 f"the model's answer for {name} is not a number: either the image holds NaN or huge (1e19) "
                 "pixels that are not declared as nodata, or the checkpoint's weights are damaged"
@@ -264,14 +154,21 @@ class Predictor:
             name=name,
             answering=answer_task(model),
             class_names=class_names(model),
-            logits=_array(logits[0]),
+            logits=_array(first.logits[0]),
             probabilities=_array(probabilities[0]),
             decisive=_array(decisive[0]),
-            embedding=embedding[0].float().cpu().numpy(),
-            images=self._seen(reads, _array(weights[0]), tokens[0]),
+            embedding=first.embedding[0].float().cpu().numpy(),
+            images=self._seen(reads, _array(first.weights[0]), first.tokens[0]),
             tokens_per_side=model.tokens_per_side,
             spread=_array(each.std(dim=0, correction=0)) if self.views > 1 else None,
+            reached=reached,
         )
+
+    def _answer(self, found: Tokens) -> "_Answered":
+        head = self.model.image_head
+        logits, weights = head(found.values, found.mask)
+        embedding = head.embed(found.values, found.mask)
+        return _Answered(logits, weights, embedding, found.values, found.grids)
 
     def _seen(
         self,
@@ -299,6 +196,16 @@ class Predictor:
         )
 
 
+class _Answered(NamedTuple):
+    """What a model says of one image or case: (1, ...) each, and the regions that it has looked at."""
+
+    logits: torch.Tensor
+    weights: torch.Tensor
+    embedding: torch.Tensor
+    tokens: torch.Tensor
+    grids: Sequence[Regions]
+
+
 def _together(images: "Sequence[LargeImage | EncodedImage]") -> Any:
     """One image, or the images of a case."""
     return Case(images) if len(images) > 1 else images[0]
@@ -321,12 +228,13 @@ class _Read:
     stretch: tuple[float, float] | None = None
 
     @classmethod
-    def of(cls, model: "XT", image: "LargeImage | EncodedImage") -> "_Read":
+    def of(cls, model: "XT", image: "LargeImage | EncodedImage", fine: bool = False) -> "_Read":
+        """With the regions that the model looks at, or all that it could look at."""
         if isinstance(image, EncodedImage):
             return cls(image.name, image, image.grid)
         read = model.as_read(image)
         stretch = read.step if read.image is not image else None
-        grid = model.grid(read.image)
+        grid = model.fine_grid(read.image) if fine else model.grid(read.image)
         step = (image.shape[0] / grid.height, image.shape[1] / grid.width)
         return cls(image.name, read.image, grid, image, stretch or step, stretch)
 

@@ -10,6 +10,7 @@ from xt.config.predict import PredictConfig, with_options
 from xt.errors import ConfigError
 from xt.prediction.given import GivenImages, given_images, wanted_of
 from xt.prediction.inputs import identity
+from xt.prediction.looked import looked_sentence
 from xt.prediction.one_by_one import one_by_one
 from xt.prediction.results import ResultFolder
 from xt.prediction.trained import ModelSource, load, model_source, table_of
@@ -57,7 +58,8 @@ class PredictResult:
             images failed.
         images: those given that are predicted, in their order.
         failed: of the others: image to reason.
-        note: what the results lack for its low score, as a sentence; None for nothing.
+        note: what the results lack for its low score, or how much was looked at where that was not all, as a sentence;
+            None for nothing.
     """
 
     folder: Path
@@ -171,7 +173,8 @@ def _predict(
             for name, entry in entries.items()
             if name not in failed
         ]
-    note = left_out([entry["row"] for entry in entries.values()], config)
+    rows = [entry["row"] for entry in entries.values()]
+    note = left_out(rows, config) or looked_sentence(rows)
     return PredictResult(folder=Path(out), table=results.table, images=found, failed=failed, note=note)
 
 

@@ -197,6 +197,8 @@ def image_work(
             keep_tokens=config.token_embeddings,
             views=config.views or 1,
             budget=config.budget,
+            # Several models share the time.
+            seconds=config.seconds_per_image and config.seconds_per_image / (1 + len(trained.others)),
         )
         for model in (trained.model, *trained.others)
     ]

@@ -6,6 +6,8 @@ gain are opened, into four of half the scale, until the budget is used up.
 """
 
 import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -65,25 +67,53 @@ class ByContent(RegionChoice):
 
     def first(self, image: "LargeImage | None", fine: RegionGrid) -> PyramidGrid:
         assert image is not None, "it looks"
-        coarsest = PyramidGrid.coarsest(fine, self.levels)
+        openings = self._openings(image, fine)
+        if self.budget is None:
+            return openings.within(None)
+        most, least = regions_within(self.budget, fine), len(openings.coarsest)
+        if least > most:
+            warnings.warn(
+                f"{image.name}: the coarsest of {self.levels} levels has {least} regions, more than the "
+                f"budget of {most}: all of them are looked at; take more levels, or a larger budget",
+                DataWarning,
+                stacklevel=2,
+            )
+        return openings.within(most)
+
+    def by_number(self, image: "LargeImage | None", fine: RegionGrid) -> Callable[[int], PyramidGrid]:
+        assert image is not None, "it looks"
+        return self._openings(image, fine).within
+
+    def _openings(self, image: "LargeImage", fine: RegionGrid) -> "_Openings":
         content = content_of(image, fine)
         places, more, peak = _by_gain(fine, content, self.levels, self.keep_coarse)
-        number = len(places)
-        if self.budget is not None:
-            most = regions_within(self.budget, fine)
-            if len(coarsest) > most:
-                warnings.warn(
-                    f"{image.name}: the coarsest of {self.levels} levels has {len(coarsest)} regions, more than the "
-                    f"budget of {most}: all of them are looked at; take more levels, or a larger budget",
-                    DataWarning,
-                    stacklevel=2,
-                )
-            number = int(np.searchsorted(len(coarsest) + np.cumsum(more), most, side="right"))
-        places, peak = places[:number], peak[:number]
-        if self.tolerance is not None:
-            wanted = wanted_at(fine, 1)
-            places = places[peak > self.tolerance * content[wanted].mean()]
-        return coarsest.with_opened(places, self.keep_coarse)
+        least = -np.inf if self.tolerance is None else self.tolerance * content[wanted_at(fine, 1)].mean()
+        coarsest = PyramidGrid.coarsest(fine, self.levels)
+        return _Openings(coarsest, places, more, peak > least, self.keep_coarse)
+
+
+@dataclass(frozen=True, eq=False)
+class _Openings:
+    """What can be opened of an image, those of the largest gain first, each behind the one that it lies in.
+
+    Attributes:
+        places: (N, 3): scale, row and column.
+        more: (N,) how many regions more there are with each opened.
+        wanted: (N,) whether there is enough in each.
+    """
+
+    coarsest: PyramidGrid
+    places: NDArray[np.int64]
+    more: NDArray[np.int64]
+    wanted: NDArray[np.bool_]
+    keep_coarse: bool
+
+    def within(self, most: int | None) -> PyramidGrid:
+        """With as many opened as so many regions allow; None for any number."""
+        number = len(self.places)
+        if most is not None:
+            number = int(np.searchsorted(len(self.coarsest) + np.cumsum(self.more), most, side="right"))
+        return self.coarsest.with_opened(self.places[:number][self.wanted[:number]], self.keep_coarse)
 
 
 def content_of(image: "LargeImage", fine: RegionGrid) -> NDArray[np.float64]:

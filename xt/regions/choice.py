@@ -1,7 +1,9 @@
 """Which regions of an image are looked at, and at which scale: the interface, and all of them at full resolution."""
 
 from abc import ABC, abstractmethod
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from copy import copy
+from typing import TYPE_CHECKING, Self
 
 from xt.errors import ConfigError
 from xt.regions.grid import RegionGrid
@@ -49,6 +51,22 @@ class RegionChoice(ABC):
         """How many regions it looks at, at most."""
         return len(fine)
 
+    def with_budget(self, budget: float) -> Self:
+        """The same choice with another budget, see `regions_within`.
+
+        Raises:
+            ConfigError: it has none.
+        """
+        if not hasattr(self, "budget"):
+            raise ConfigError(f"{type(self).__name__} has no budget of regions")
+        other = copy(self)
+        other.budget = budget
+        return other
+
+    def by_number(self, image: "LargeImage | None", fine: RegionGrid) -> Callable[[int], PixelRegions]:
+        """What `first` gives for a budget of so many regions, at least 1, whatever the number, of one image."""
+        return lambda number: self.with_budget(budget_of(number, fine)).first(image, fine)
+
 
 class AllRegions(RegionChoice):
     """Everything, at full resolution."""
@@ -69,3 +87,8 @@ def regions_within(budget: float, fine: RegionGrid) -> int:
             f"{budget}"
         )
     return min(len(fine), int(budget) if budget > 1 else max(1, round(budget * len(fine))))
+
+
+def budget_of(number: int, fine: RegionGrid) -> float:
+    """The budget that means so many regions: of one it is a share, as 1 means all."""
+    return float(number) if number > 1 else 1 / max(len(fine), 1)

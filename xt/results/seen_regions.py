@@ -3,7 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -91,7 +91,7 @@ def write_seen_regions(seen: SeenRegions, image: "LargeImage", destination: str 
     Raises:
         OutputError: it could not be written; nothing half-written stays.
     """
-    numbers = {"scale": seen.scales, "relevance": seen.relevance}
+    numbers: dict[str, NDArray[Any]] = {"scale": seen.scales, "relevance": seen.relevance}
     with feature_collection(destination, place_of(image), SCALES, _COLOURS) as file:
         file.add_boxes(seen.edges, seen.levels, numbers)
     return Path(destination)

@@ -35,7 +35,7 @@ class AnswerTask(Task):
     Evaluation: ClassVar[type] = NoSettings
     about_places = False
     recipe = "classification"
-    options = ("embeddings", "token_embeddings", "case_column", "views", "budget")
+    options = ("embeddings", "token_embeddings", "case_column", "views", "budget", "seconds_per_image")
     also: ClassVar[Mapping[str, str]] = {"anndata": "embeddings token_embeddings"}
     counted = "images"
 

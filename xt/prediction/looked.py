@@ -1,0 +1,45 @@
+"""How much was looked at, in a row of the table and in a sentence about all."""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from xt.prediction.prediction import Prediction
+
+_SHARE, _FINEST, _SECONDS = "share_of_regions", "finest_scale", "seconds"
+
+
+def looked_columns(prediction: "Prediction") -> dict[str, object]:
+    """By columns of the table; none where it was everything, at full resolution."""
+    looked = [regions for seen in prediction.images if (regions := seen.regions) is not None]
+    if not looked:
+        return {}
+    number = sum(map(len, looked))
+    found: dict[str, object] = {
+        "regions": number,
+        _SHARE: f"{number / max(sum(one.possible for one in looked), 1):.6g}",
+        _FINEST: min(one.finest for one in looked),
+    }
+    if prediction.reached is not None:
+        found |= {"budget": prediction.reached.number, _SECONDS: f"{prediction.reached.seconds:.4g}"}
+    return found
+
+
+def looked_sentence(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """Of the images in a table together; None where everything was looked at."""
+    rows = [row for row in rows if row.get(_SHARE) not in (None, "")]
+    if not rows:
+        return None
+    shares, finest, seconds = _numbers(rows, _SHARE), _numbers(rows, _FINEST), _numbers(rows, _SECONDS)
+    an_image = (
+        f"{min(shares):.1%} to {max(shares):.1%} of an image's"
+        if len(rows) > 1
+        else f"{shares[0]:.1%} of the"
+    )
+    scales = " to ".join(f"{scale:g}" for scale in sorted({min(finest), max(finest)}))
+    took = f", in {max(seconds):.3g} s{' at most' if len(rows) > 1 else ''}" if seconds else ""
+    return f"looked at {an_image} regions, the finest at scale {scales}{took}"
+
+
+def _numbers(rows: Sequence[Mapping[str, Any]], column: str) -> list[float]:
+    return [float(row[column]) for row in rows if row.get(column) not in (None, "")]
