@@ -63,17 +63,36 @@ def test_where_nothing_was_opened_or_all_of_a_scale_is_one_region_nothing_is_lea
     assert torch.equal(towards_worth(torch.randn(5), torch.rand(5), single), torch.zeros(5))
 
 
-def test_importance_is_the_change_to_first_order_if_a_token_were_as_the_others_are():
+def test_importance_is_the_rise_of_the_loss_to_first_order_if_a_region_were_as_the_others_are():
     torch.manual_seed(0)
     tokens, gradient = torch.randn(2, 5, 4, 3, dtype=torch.float64)
     mean = tokens.flatten(0, 1).mean(dim=0)
-    by_hand = [
-        sum(abs(float(g @ (t - mean))) for g, t in zip(*region, strict=True))
+    rises = [
+        sum(float(g @ (mean - t)) for g, t in zip(*region, strict=True))
         for region in zip(gradient, tokens, strict=True)
     ]
-    np.testing.assert_allclose(importance(gradient, tokens), by_hand, rtol=1e-12)
-    # What all tokens share, as a scale's vector or an offset, counts for nothing.
+    assert min(rises) < 0 < max(rises)
+    np.testing.assert_allclose(importance(gradient, tokens), np.maximum(rises, 0), rtol=1e-9)
+    # What all tokens share, as an offset, counts for nothing.
     torch.testing.assert_close(importance(gradient, tokens + 100), importance(gradient, tokens))
+
+
+def test_of_a_flat_loss_the_region_that_it_is_about_is_found():
+    """Where the loss is nearly 0 its gradient is small, and all that scores learn from."""
+    torch.manual_seed(0)
+    grid = PyramidGrid.coarsest(FINE, 2).opened(np.arange(4), keep=True)
+    tokens = torch.zeros(20, 1, 3, dtype=torch.float64)
+    tokens[grid.places[:, 0] == 1, :, 1] = 1.0
+    number = 4 + int(torch.randint(16, ()))
+    tokens[number, 0] = torch.tensor([5.0, 0, 0])
+    scores = torch.zeros(20, dtype=torch.float64, requires_grad=True)
+    leaf = tokens.clone().requires_grad_()
+    logits = 5 * learned_from(leaf, scores, [grid]).sum(dim=(0, 1))
+    loss = torch.nn.functional.cross_entropy(logits[None, [0, 2]], torch.tensor([0]))
+    assert loss < 1e-10
+    loss.backward()
+    assert int(scores.grad.argmin()) == int(parents_of(grid)[number])
+    assert float(scores.grad.min()) < -0.5
 
 
 def test_the_gradient_of_the_tokens_is_left_as_it_is_and_that_of_the_scores_knows_no_scale():

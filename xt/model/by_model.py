@@ -34,6 +34,8 @@ class ByModel(RegionChoice):
     Args:
         levels: see `RegionChoice`, at least 2.
         budget: of regions of all levels together, see `regions_within`.
+        training_budget: likewise while the model learns; None for the same. Of 1 a step costs what it costs to look at
+            everything, and nearly everything is opened: a scorer that has seen what it asks for learns the most.
         noise: on the scores while training, in units of Gumbel's; 0 for none.
 
     Raises:
@@ -42,24 +44,29 @@ class ByModel(RegionChoice):
 
     asks_model = True
 
-    def __init__(self, levels: int = 3, budget: float = 0.2, noise: float = 1.0) -> None:
+    def __init__(
+        self, levels: int = 3, budget: float = 0.2, training_budget: float | None = None, noise: float = 1.0
+    ) -> None:
         super().__init__(levels)
         if levels < 2 or not 0 <= noise < np.inf:
             raise ConfigError(
                 f"by_model opens regions of at least 2 levels, with noise of at least 0; got {levels} and {noise}"
             )
-        regions_within(budget, RegionGrid(height=1, width=1, region_size=1))
+        for each in (budget, budget if training_budget is None else training_budget):
+            regions_within(each, RegionGrid(height=1, width=1, region_size=1))
         self.budget = budget
+        self.training_budget = training_budget
         self.noise = noise
 
     def first(self, image: "LargeImage | None", fine: RegionGrid) -> PyramidGrid:
         return PyramidGrid.coarsest(fine, self.levels)
 
-    def most(self, fine: RegionGrid) -> int:
-        return max(regions_within(self.budget, fine), len(self.first(None, fine)))
+    def most(self, fine: RegionGrid, training: bool = False) -> int:
+        budget = self.budget if self.training_budget is None or not training else self.training_budget
+        return max(regions_within(budget, fine), len(self.first(None, fine)))
 
     def more(
-        self, grid: PyramidGrid, scores: NDArray[np.floating]
+        self, grid: PyramidGrid, scores: NDArray[np.floating], training: bool = False
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """Which regions are looked at next, behind those of the grid.
 
@@ -73,7 +80,7 @@ class ByModel(RegionChoice):
         if scale == 1:
             return grid.places[:0], np.empty(0, dtype=np.int64)
         # What is left is shared out evenly among the levels that are left.
-        allowed = (self.most(grid.fine) - len(grid)) // (scale.bit_length() - 1)
+        allowed = (self.most(grid.fine, training) - len(grid)) // (scale.bit_length() - 1)
         last = np.flatnonzero(grid.scales == scale)
         best = last[np.argsort(-scores[last], kind="stable")]
         places, parents = grid.below(grid.places[best])
@@ -121,7 +128,7 @@ def opened(
     scores = [_scored(scorer, part, grid) for part, grid in zip(parts, grids, strict=True)]
     for _ in range(choice.levels - 1):
         places = [
-            choice.more(grid, _asked(choice, scorer, score))[0]
+            choice.more(grid, _asked(choice, scorer, score), scorer.training)[0]
             for grid, score in zip(grids, scores, strict=True)
         ]
         finer = [PyramidGrid(grid.fine, more) for grid, more in zip(grids, places, strict=True)]

@@ -1,16 +1,16 @@
 """What it was worth to have looked more closely, and how the scores of regions learn by it.
 
-The importance of a region is the size of its tokens' g . (t - m), with g the loss's gradient by a token t and m the
-mean token of the image: how much the loss would change, to first order, if the token said no more than the others do.
-(Against nothing in place of the mean it would be no more than rounding where a norm is the first to take the tokens.)
+The importance of a region is the sum of its tokens' g . (m - t), or 0 if that is less, with g the loss's gradient by
+a token t and m the mean token of the image: how much the loss would rise, to first order, if they said no more than the
+others do. (With nothing in place of m it would be no more than rounding where a norm is the first to take the tokens.)
 A region that was opened is worth what the regions in it are worth on average, another its own importance.
 
 For each scale of an image, worths are made shares of their sum, and the softmax of the scores is drawn to them: the
 gradient of a score is softmax - share, that of a cross entropy. Of regions that were not opened only the sum is used:
 scores among them are not told apart, as nobody has looked.
 
-It knows what was seen alone, is of first order, and does not ask whether a token helped or misled. It knows no scale:
-however large the loss, an image counts as much as another, and the gradients of a batch are their mean.
+It knows what was seen alone, and is of first order. It is free of scale: however large the loss, an image counts as
+much as another, and the gradients of a batch are their mean.
 """
 
 from collections.abc import Sequence
@@ -61,8 +61,7 @@ def importance(gradient: Tensor, tokens: Tensor) -> Tensor:
     """(regions,) of an image's tokens (regions, N, D) and their gradient, see above."""
     exact = torch.promote_types(tokens.dtype, torch.float32)
     gradient, tokens = gradient.to(exact), tokens.to(exact)
-    apart = tokens - tokens.mean(dim=(0, 1))
-    return (gradient * apart).sum(dim=-1).abs().sum(dim=-1)
+    return (gradient * (tokens.mean(dim=(0, 1)) - tokens)).sum(dim=(1, 2)).clamp(min=0)
 
 
 def towards_worth(scores: Tensor, importances: Tensor, grid: PyramidGrid) -> Tensor:
