@@ -46,6 +46,10 @@ def run_raw(argv: Sequence[str]) -> int:
     for part in ("validation", "test"):
         if part in result.metrics:
             print(fitted(f"{part}: {in_words(result.metrics[part])}", sys.stdout))
+    if "budget" in result.metrics:
+        from xt.training.budget import in_words as budget_in_words
+
+        print(budget_in_words(result.metrics["budget"]))
     print(f"wrote {result.folder / 'model.safetensors'}")
     return 0
 

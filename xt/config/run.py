@@ -153,6 +153,10 @@ class TrainConfig:
     thresholds: Literal["balanced_accuracy", "f1", "matthews"] | None = None
     """Of two classes, or several labels: the model says yes from the probability on at which this metric is best on the
     validation images; null for the likeliest class, and for 1/2."""
+    budget_loss: float | None = None
+    """After training, the model is given the smallest budget of regions (model.regions_options.budget) with which the
+    metric that chooses the epoch is at most so many points (hundredths) worse than with all regions, on the validation
+    images, in [0, 100]; null for the budget that it was trained with."""
     validate_every: int = 1
     """Epochs between two validations, >= 1."""
     folds: int | None = None
@@ -187,6 +191,8 @@ class TrainConfig:
         in_range("train.seed", self.seed, 0, _LARGEST_SEED)
         if self.max_seconds is not None:
             in_range("train.max_seconds", self.max_seconds, 0, lower_open=True)
+        if self.budget_loss is not None:
+            in_range("train.budget_loss", self.budget_loss, 0, 100)
         if isinstance(self.devices, int):
             in_range("train.devices", self.devices, 1)
         self._check_folds()
@@ -284,6 +290,11 @@ class RunConfig:
                 raise ConfigError(
                     f"{name} must be {cls.__name__}, as model.head is {self.model.head!r}, got {type(given).__name__}"
                 )
+        if self.train.budget_loss is not None and self.model.regions == "all":
+            raise ConfigError(
+                "train.budget_loss chooses how many regions are looked at, and model.regions is all: set it to "
+                "by_content or by_model, or leave train.budget_loss out"
+            )
         self._check_labels_have_a_place()
         self._check_sampling()
         self._check_photos()

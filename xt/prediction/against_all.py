@@ -1,9 +1,7 @@
 """What a choice of regions costs: the same images looked at as chosen and all over, side by side."""
 
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,41 +9,12 @@ import numpy as np
 from xt.errors import ConfigError
 from xt.metrics.bootstrap import bootstrap
 from xt.metrics.summaries import wilson_interval
-from xt.prediction.choosing import looking_at
+from xt.model.looking import counting, looking_at
 
 if TYPE_CHECKING:
     from xt.model.xt import XT
     from xt.progress import Progress
     from xt.tasks.base import Evaluated
-
-
-@dataclass
-class Looked:
-    """What was looked at in a pass over images: so many regions, in so many seconds."""
-
-    regions: int = 0
-    seconds: float = 0.0
-
-
-@contextmanager
-def counting(model: "XT") -> Iterator[Looked]:
-    """What the model looks at meanwhile, and how long: its own time, with the reading of regions."""
-    looked = Looked()
-    started: list[float] = []
-
-    def start(*_: Any) -> None:
-        started.append(time.perf_counter())
-
-    def count(*_: Any) -> None:
-        looked.regions += model.num_regions
-        looked.seconds += time.perf_counter() - started.pop()
-
-    hooks = [model.register_forward_pre_hook(start), model.register_forward_hook(count)]
-    try:
-        yield looked
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 def against_all(

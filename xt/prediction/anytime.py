@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from xt.errors import ConfigError, DataWarning
-from xt.prediction.choosing import looking_at
+from xt.model.looking import looking_at
 from xt.progress import OnStep
 from xt.regions.choice import RegionChoice, budget_of
 from xt.regions.pyramid_grid import PyramidGrid
@@ -274,8 +274,8 @@ class KnownTokens:
         for number, grid in enumerate(grids):
             together = torch.cat(self._tokens[number])
             self._tokens[number] = [together]
-            rows = [self._rows[number][one] for one in _keys(grid)]
-            parts.append(together[torch.tensor(rows, dtype=torch.int64, device=together.device)])
+            places = [self._rows[number][one] for one in _keys(grid)]
+            parts.append(together[torch.tensor(places, dtype=torch.int64, device=together.device)])
         return torch.cat(parts)
 
 

@@ -1,9 +1,6 @@
 """Another choice of regions than a model was trained with: a budget, or everything."""
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from xt.errors import ConfigError, DataWarning
@@ -41,15 +38,3 @@ def choice_within(model: "XT", budget: float | None) -> "RegionChoice | None":
             stacklevel=2,
         )
     return choice
-
-
-@contextmanager
-def looking_at(model: "XT", choice: "RegionChoice | None") -> Iterator[None]:
-    """The model with this choice of regions for a while; None for its own."""
-    reading = model.reading
-    if choice is not None:
-        model.reading = replace(reading, choice=choice)
-    try:
-        yield
-    finally:
-        model.reading = reading

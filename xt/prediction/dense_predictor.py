@@ -21,9 +21,10 @@ from torch import Tensor
 from xt.errors import ConfigError, OutputError, PixelError
 from xt.images import open_image
 from xt.model.identity import model_identity
+from xt.model.looking import looking_at
 from xt.output import atomic_path
 from xt.prediction.bands import Band, band_store, cut_bands, join_bands
-from xt.prediction.choosing import choice_within, looking_at
+from xt.prediction.choosing import choice_within
 from xt.prediction.identity import image_identity
 from xt.prediction.inputs import image_name
 from xt.prediction.predictor import choose_device, evaluating

@@ -61,9 +61,10 @@ def evaluate(
         CheckpointError: there is no such model.
     """
     from xt.hub.place import local_path
+    from xt.model.looking import looking_at
     from xt.output import check_writable_folder
     from xt.prediction.against_all import against_all
-    from xt.prediction.choosing import choice_within, looking_at
+    from xt.prediction.choosing import choice_within
     from xt.prediction.predictor import choose_device, evaluating
     from xt.prediction.trained import refuse_places
     from xt.training.checkpoints import load_trained

@@ -15,9 +15,10 @@ from xt.data.encoding import oriented
 from xt.errors import ConfigError, PixelError
 from xt.images import open_image
 from xt.model.cases import Case
+from xt.model.looking import looking_at
 from xt.model.whole_images import Tokens
 from xt.prediction.anytime import Anytime, Reached
-from xt.prediction.choosing import choice_within, looking_at
+from xt.prediction.choosing import choice_within
 from xt.prediction.prediction import Prediction, Seen
 from xt.progress import OnStep
 from xt.regions.encoded import EncodedImage

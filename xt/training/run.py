@@ -10,6 +10,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from xt.region_encoders.creation import refuse_without_weights
 from xt.streaming.memory import peak_bytes, peak_device_bytes
 from xt.tasks import evaluate, task_of
 from xt.tasks.base import Evaluated
+from xt.training.budget import check_budget, settle_budget
 from xt.training.callbacks import CurveWriter, ProgressReport, Report
 from xt.training.certainty import check_certainty, settle
 from xt.training.checkpoints import read_checkpoint
@@ -138,6 +140,7 @@ def train(
             quick_check(config, splits, opening(config.data, config.model), report)
         model, config = prepare_model(config, splits.train, report)
         check_certainty(config, model, splits.validation)
+        check_budget(config, model, splits.validation)
         how = replace(reading(config.data, model), pixels_from=config.optim.unfreeze_at)
         data = training_data(config, splits, how)
         module = _module(model, config)
@@ -160,6 +163,10 @@ def train(
         }
         if trainer.is_global_zero:
             model.to(trainer.strategy.root_device)
+            if config.train.budget_loss is not None:
+                assert splits.validation is not None, "checked"
+                measure = partial(evaluated, model, splits.validation, config, report)
+                metrics["budget"] = settle_budget(model, measure, config)
             if config.train.calibrate or config.train.thresholds is not None:
                 assert splits.validation is not None, "checked"
                 settle(model, evaluated(model, splits.validation, config, report, "calibrate"), config)
