@@ -64,7 +64,7 @@ def settle_budget(model: XT, measure: Measure, config: RunConfig) -> dict[str, A
     tried: dict[str, Any] = {}
     found: dict[str, Any] = {
         "metric": metric,
-        "points": config.train.budget_loss,
+        "budget_loss": config.train.budget_loss,
         "all": everything,
         "tried": tried,
     }
