@@ -101,6 +101,7 @@ def test_the_target_of_a_region_is_unknown_beyond_the_mask_and_where_it_has_no_d
         ({"losses": {"hinge": 1.0}}, "losses must be some of cross_entropy, dice, focal"),
         ({"losses": {}}, "losses must be some of"),
         ({"class_weights": [1.0]}, "expected 3 class_weights, got 1"),
+        ({"class_weights": "balanced"}, "are 3 numbers in the order of its classes, got 'balanced'"),
     ],
 )
 def test_refusals(settings, message):

@@ -22,6 +22,14 @@ def test_who_wants_alpha_as_a_channel_is_told_how(tmp_path: Path) -> None:
         assert alpha_hint(image, 5) == ""
 
 
+def test_an_alpha_that_the_file_does_not_call_so_is_a_hint(tmp_path: Path) -> None:
+    path = write_raster(tmp_path / "a.tif", smooth(60, 70, 4), photometric="MINISBLACK", alpha="NO")
+    with xt.open_image(path) as image:
+        assert image.channels == 4
+        assert "gdal_edit.py -colorinterp_4 alpha" in alpha_hint(image, 3)
+        assert alpha_hint(image, 2) == alpha_hint(image, 5) == ""
+
+
 @pytest.mark.parametrize("dtype", ["uint8", "uint16"])
 def test_near_infrared_called_alpha_is_noticed(dtype: str, tmp_path: Path) -> None:
     """As rasterio writes four bands of 8 bits where nobody says otherwise."""

@@ -307,7 +307,7 @@ def test_it_is_checked_which_slides_have_features_and_whether_they_are_alike(tmp
     settings = [f"--data.features={table.parent / 'features'}"]
     result = check(str(table), overrides=settings)
     assert "images     18" in str(result)
-    assert "1 of 18 images have no features in" in str(result)
+    assert "1 of 18 images has no features in" in str(result)
     assert result.status == 1
     write_trident(table.parent / "features" / "slide.3.h5", some_features(2, 5), np.zeros((2, 2)))
     result = check(str(table), overrides=settings)

@@ -82,8 +82,9 @@ class FeatureFolder:
         if not lacking:
             return table
         names = ", ".join(short_name(str(path)) for path in lacking[:_NAMED])
+        have = "has" if len(lacking) == 1 else "have"
         said = (
-            f"{table.source}: {len(lacking)} of {len(table)} images have no features in {self.path}: "
+            f"{table.source}: {len(lacking)} of {len(table)} images {have} no features in {self.path}: "
             f"{names}{', ...' if len(lacking) > _NAMED else ''}"
         )
         if 2 * len(lacking) > len(table):

@@ -62,6 +62,11 @@ class SegmentationHead(DenseHead):
             raise ConfigError("a segmentation needs at least 2 classes, such as background and vessel")
         if not losses or any(name not in LOSSES for name in losses):
             raise ConfigError(f"losses must be some of {', '.join(LOSSES)} with weights, got {dict(losses)}")
+        if isinstance(class_weights, str | Mapping):
+            raise ConfigError(
+                f"class_weights of a segmentation are {num_classes} numbers in the order of its classes, got "
+                f"{class_weights!r}"
+            )
         if class_weights is not None and len(class_weights) != num_classes:
             raise ConfigError(f"expected {num_classes} class_weights, got {len(class_weights)}")
         self.num_classes = num_classes

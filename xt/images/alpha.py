@@ -13,10 +13,18 @@ from xt.images.opening import open_image
 _SAMPLE = 512
 # Of a picture's alpha nearly all is 0 or the largest value; soft edges are a small part.
 _MOST_SHADES = 0.5
+# Channels that pictures have beside an alpha.
+_COLOURS = (1, 3)
 
 
 def alpha_hint(image: LargeImage, channels: int) -> str:
-    """What to do about an image that would have this number of channels with its alpha; empty if it would not."""
+    """What to do about an image that would have this number of channels with its alpha, or without one that its file
+    does not call so; empty if it would not."""
+    if not image.alpha_bands and channels in _COLOURS and image.channels == channels + 1:
+        return (
+            f", or, if channel {image.channels} is an alpha that the file does not call so, have the file say it: "
+            f"gdal_edit.py -colorinterp_{image.channels} alpha FILE"
+        )
     if not image.alpha_bands or image.channels + image.alpha_bands != channels:
         return ""
     return (
