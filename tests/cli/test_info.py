@@ -116,3 +116,98 @@ def test_regions_at_the_resolution_of_a_model(capsys, tmp_path):
     assert "read as" not in info(capsys, path, "--map-units-per-pixel", 0.5)
     assert main(["info", str(path), "--microns-per-pixel", "2"]) == 2
     assert "it lies on a map" in capsys.readouterr().err
+
+
+def corner(folder, size: int = 512):
+    """Plain but for a corner."""
+    array = np.full((size, size, 3), 120, np.uint8)
+    array[:90, :100] = np.random.default_rng(0).integers(0, 256, (90, 100, 3))
+    Image.fromarray(array).save(folder / "corner.png")
+    return folder / "corner.png"
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "expected"),
+    [
+        ({}, [], {"regions": "64 at full resolution", "tokens": "256 (4 a region)"}),
+        (
+            {"regions": "by_content"},
+            [],
+            {
+                "regions": "10, 15.6% of the 64 at full resolution",
+                "scale 4": "3 regions of 256 x 256 pixels",
+                "scale 2": "3 regions of 128 x 128 pixels",
+                "scale 1": "4 regions of 64 x 64 pixels",
+                "tokens": "40 (4 a region)",
+            },
+        ),
+        (
+            {"regions": "by_content"},
+            ["--budget", "7"],
+            {"regions": "7, 10.9%", "scale 2": "4 regions of 128"},
+        ),
+        (
+            {"regions": "by_model", "thumbnail": True},
+            ["--budget", "0.5"],
+            {
+                "regions": "at most 32, 50.0% of the 64",
+                "scale 4": "4 regions of 256 x 256 pixels",
+                "finer": "what the model asks for",
+                "tokens": "132 (4 a region, and 4 of the thumbnail)",
+            },
+        ),
+        (
+            {"regions": "by_content", "map_units_per_pixel": 2.0},
+            [],
+            {"read as": "256 x 256 pixels", "regions": "4, 25.0% of the 16"},
+        ),
+    ],
+)
+def test_what_a_model_looks_at_of_this_very_image(capsys, tmp_path, settings, options, expected):
+    from tests.small_model import small_model
+
+    small_model(context="none", **settings).save(tmp_path / "model.safetensors")
+    path = corner(tmp_path)
+    if "map_units_per_pixel" in settings:
+        place = {"crs": "EPSG:32632", "transform": Affine(1, 0, 5e5, 0, -1, 5e6)}
+        path = write_raster(tmp_path / "map.tif", np.asarray(Image.open(path)), **place)
+    shown = info(capsys, path, "--model", tmp_path / "model.safetensors", *options)
+    for name, words in expected.items():
+        assert words in shown[name]
+    assert ("finer" in shown) == (settings.get("regions") == "by_model")
+
+
+def test_a_model_that_chooses_says_so(capsys, tmp_path):
+    from tests.small_model import small_model
+
+    model = small_model(context="none", regions="by_model", regions_options={"budget": 0.1})
+    model.save(tmp_path / "model.safetensors")
+    shown = info(capsys, tmp_path / "model.safetensors")
+    assert "what is chosen by_model (budget 0.1)" in shown["looks at"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--budget", "0.1"], "--budget is one of a model that chooses regions: name it"),
+        (["--model", "m", "--region-size", "64"], "a model has its own --region-size: leave that out beside"),
+        (
+            ["--model", "m", "--foreground", "tissue", "--microns-per-pixel", "1"],
+            "--foreground, --microns-per-pixel",
+        ),
+        (["--model", "nowhere"], "nowhere"),
+    ],
+)
+def test_what_does_not_go_with_a_model_is_refused(capsys, tmp_path, options, message):
+    assert main(["info", str(corner(tmp_path)), *options]) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_odd_budgets_are_refused(capsys, tmp_path):
+    from tests.small_model import small_model
+
+    small_model(context="none", regions="by_content").save(tmp_path / "model.safetensors")
+    command = ["info", str(corner(tmp_path)), "--model", str(tmp_path / "model.safetensors")]
+    for budget in ("0", "-1", "1.5"):
+        assert main([*command, f"--budget={budget}"]) == 2
+        assert "a budget is a share of the regions" in capsys.readouterr().err

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from xt.cli.info_model import description, description_of_exported, description_of_folds, file_of_model
+from xt.cli.info_regions import model_of, open_for, regions_of
 from xt.errors import ConfigError
 from xt.images.bands import ALPHA, ALPHAS
 from xt.model.exported import is_exported
@@ -17,9 +18,13 @@ if TYPE_CHECKING:
 EXAMPLES = (
     "xt info slides/one.tif",
     "xt info slides/one.tif --region-size 512 --foreground tissue",
+    "xt info slides/one.tif --model runs/first --budget 0.1",
 )
 # Every supported region encoder's last feature map has one cell for 32 x 32 pixels.
 _STRIDE = 32
+_REGION_SIZE = 256
+# What a model has its own of.
+_OF_MODELS = ("region_size", "tokens_per_region", "foreground", "microns_per_pixel", "map_units_per_pixel")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,9 +38,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--region-size",
         type=int,
-        default=256,
         metavar="PIXELS",
-        help="side of a region (default: %(default)s)",
+        help=f"side of a region (default: {_REGION_SIZE})",
     )
     parser.add_argument(
         "--tokens-per-region", type=int, metavar="N",
@@ -60,6 +64,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="METRES",
         help="likewise of maps, as model.map_units_per_pixel",
     )
+    parser.add_argument(
+        "--model", metavar="RUN",
+        help="count what this model looks at of each image: a run folder, a model.safetensors or a .ckpt",
+    )  # fmt: skip
+    parser.add_argument(
+        "--budget", type=float, metavar="B", help="with --model: of regions, in place of its own, as of xt predict"
+    )  # fmt: skip
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -71,11 +82,8 @@ def run(arguments: argparse.Namespace) -> int:
     resolution = Resolution(
         microns_per_pixel=arguments.microns_per_pixel, map_units_per_pixel=arguments.map_units_per_pixel
     )
-    if arguments.region_size < 1:
-        raise ConfigError(f"--region-size must be at least 1, got {arguments.region_size}")
-    tokens = arguments.tokens_per_region
-    if tokens is not None and (tokens < 1 or math.isqrt(tokens) ** 2 != tokens):
-        raise ConfigError(f"--tokens-per-region must be a square number (1, 4, 16 ...), got {tokens}")
+    _check(arguments)
+    trained = None if arguments.model is None else model_of(arguments.model)
     for number, path in enumerate(arguments.images):
         place = local_path(path)
         folds = models_of(place)
@@ -89,6 +97,11 @@ def run(arguments: argparse.Namespace) -> int:
         if model is not None:
             _print(number, path, list(description(model)))
             continue
+        if trained is not None:
+            with open_for(trained, path, arguments.nodata) as image:
+                lines = [*_description(image), *regions_of(trained.model, image, arguments.budget)]
+            _print(number, image.name, lines)
+            continue
         with open_image(path, arguments.nodata, alpha=arguments.alpha) as image:
             lines = list(_description(image))
             read = resolution.as_read(image).image
@@ -98,6 +111,20 @@ def run(arguments: argparse.Namespace) -> int:
             lines += _regions(read, arguments)
         _print(number, image.name, lines)
     return 0
+
+
+def _check(arguments: argparse.Namespace) -> None:
+    """Refuse numbers that mean nothing, and what a model has its own of."""
+    size, tokens = arguments.region_size, arguments.tokens_per_region
+    if size is not None and size < 1:
+        raise ConfigError(f"--region-size must be at least 1, got {size}")
+    if tokens is not None and (tokens < 1 or math.isqrt(tokens) ** 2 != tokens):
+        raise ConfigError(f"--tokens-per-region must be a square number (1, 4, 16 ...), got {tokens}")
+    if arguments.budget is not None and arguments.model is None:
+        raise ConfigError("--budget is one of a model that chooses regions: name it (--model RUN)")
+    given = [f"--{name.replace('_', '-')}" for name in _OF_MODELS if getattr(arguments, name) is not None]
+    if arguments.model is not None and given:
+        raise ConfigError(f"a model has its own {', '.join(given)}: leave that out beside --model")
 
 
 def _print(number: int, title: str, lines: Sequence[tuple[str, str]]) -> None:
@@ -179,7 +206,7 @@ def _storage(image: "LargeImage") -> Iterator[str]:
 def _regions(image: "LargeImage", arguments: argparse.Namespace) -> Iterator[tuple[str, str]]:
     from xt.regions.grid import RegionGrid
 
-    size = arguments.region_size
+    size = arguments.region_size or _REGION_SIZE
     tokens = arguments.tokens_per_region or max(1, size // _STRIDE) ** 2
     grid = RegionGrid.from_image(image, size)
     everything = len(grid)

@@ -71,6 +71,9 @@ def _sizes(config: Any) -> Iterator[tuple[str, str]]:
         "tokens",
         f"{tokens} a region, readout {config.readout}, {config.pooling} pooling, width {config.dim}",
     )
+    if config.regions != "all":
+        options = ", ".join(f"{name} {value}" for name, value in config.regions_options.items())
+        yield "looks at", f"what is chosen {config.regions}{f' ({options})' if options else ''}"
     if config.thumbnail:
         yield "thumbnail", "the whole image in one region's size, before its tokens"
     if config.resolution.is_set:
