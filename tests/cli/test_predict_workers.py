@@ -141,3 +141,26 @@ def test_each_worker_gets_a_gpu_of_its_own(monkeypatch):
     assert refused.value.as_typed == "--workers 2 needs a device for each: leave out --device cuda:1"
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
     assert _devices(2, None) == ["cpu", "cpu"]
+
+
+@pytest.mark.slow
+def test_budgets_are_those_of_one_process(folder, tmp_path):
+    small_model(regions="by_model", context="none").save(folder / "choosing.safetensors")
+    command = (
+        folder / "choosing.safetensors",
+        folder / "images" / "a",
+        folder / "images" / "b",
+        "--budget",
+        5,
+        "--out",
+    )
+    assert predict(*command, tmp_path / "one") == 0
+    assert predict(*command, tmp_path / "two", "--workers", 2) == 0
+    expected = results(tmp_path / "one")
+    assert sum(name.endswith(".regions.geojson") for name in expected) == 2
+    assert results(tmp_path / "two") == expected
+    # A time is kept by each worker; with enough of it everything that can be opened is.
+    command = (*command[:-3], "--seconds-per-image", 1000, "--out")
+    assert predict(*command, tmp_path / "three", "--workers", 2) == 0
+    with (tmp_path / "three" / "predictions.csv").open(newline="") as file:
+        assert [row["budget"] for row in csv.DictReader(file)] == ["9", "9"]

@@ -21,11 +21,14 @@ from tests.model.test_dense import POINTS, SEGMENTATION, make_image, make_mask, 
 from xt import XT, LargeImage
 from xt.errors import XTError
 from xt.regions.encoded import EncodedImage
+from xt.regions.pyramid_grid import PyramidGrid
 from xt.streaming.map import Streaming
 
 REGION_BATCH = 2
 # Of two thumbnails each rank takes one, one process both: another batch has other draws.
 DRAWS_NOTHING = {"encoder_options": {"depths": (1, 1, 1, 1), "dims": (8, 16, 24, 32)}}
+# 3 x 4 regions of the first image, seen at scales 1, 2 and 4.
+CHOSEN = {"levels": 3, "regions_options": {"budget": 0.8}, "context_options": {"depth": 1}}
 CASES: dict[str, dict[str, Any]] = {
     # 12 + 2 regions of two images in 7 batches, which neither 2 nor 4 ranks share evenly.
     "classification": {"num_classes": 3, "context_options": {"depth": 1, "dropout": 0.2}},
@@ -34,6 +37,8 @@ CASES: dict[str, dict[str, Any]] = {
     "classification_thumbnail": {"num_classes": 3, "context": "none", "thumbnail": True, **DRAWS_NOTHING},
     # One region: all ranks but one have nothing to do.
     "classification_few_regions": {"num_classes": 3, "sizes": [(60, 60)]},
+    "classification_by_content": {"num_classes": 3, "regions": "by_content", **CHOSEN, **DRAWS_NOTHING},
+    "classification_by_model": {"num_classes": 3, "regions": "by_model", **CHOSEN, **DRAWS_NOTHING},
     # Encoded before: features of a few regions are one batch, which the first rank has.
     "encoded": {"num_classes": 3, "encoded": True},
     "segmentation": {**SEGMENTATION, "features": "none"},
@@ -158,15 +163,18 @@ def answers_difference(mesh: DeviceMesh) -> float:
 
 
 def refusals(mesh: DeviceMesh) -> list[str]:
-    """What is said of a mesh of two dimensions, and where ranks are given different images."""
-    model = make_model(num_classes=3)
+    """What is said of a mesh of two dimensions, and where ranks are given different images, or other regions."""
+    model = make_model(num_classes=3, levels=2)
     said = []
-    for images, ranks in (
-        (make_image(), mesh),
-        (make_image(150, 200 + 100 * mesh["region"].get_local_rank()), mesh["region"]),
+    rank, image = mesh["region"].get_local_rank(), make_image()
+    others = PyramidGrid.coarsest(model.fine_grid(image), 2).opened(np.array([rank]))
+    for images, grids, ranks in (
+        (image, None, mesh),
+        (make_image(150, 200 + 100 * rank), None, mesh["region"]),
+        (image, [others], mesh["region"]),
     ):
         try:
-            model(images, region_parallel=ranks)
+            model(images, grids=grids, region_parallel=ranks)
         except XTError as error:
             said.append(f"{type(error).__name__}: {error}")
     return said

@@ -33,15 +33,17 @@ def test_two_processes(tmp_path: Path) -> None:
         "detection_few_regions",
     ]
     result = found(tmp_path, 2, 2, [*some, "answers", "refusals"])
-    mesh, images = result.pop("refusals")
+    mesh, images, regions = result.pop("refusals")
     assert mesh == (
         "ConfigError: region_parallel takes one dimension of a device mesh, such as mesh['region']; this one has 2: "
         "('data', 'region')"
     )
     assert images == (
         "ShapeError: the ranks that share out the regions of images need the same images, but theirs have 12, 15 "
-        "regions: give all ranks of a region group the same ones"
+        "regions, or others: give all ranks of a region group the same ones"
     )
+    # As many regions, of which one is another.
+    assert "theirs have 7, 7 regions, or others" in regions
     assert max(result.values()) < 1e-9, result
 
 

@@ -116,19 +116,21 @@ def opened(
     tokens: Tensor,
     grids: Sequence[PyramidGrid],
     encode: Callable[[Sequence[PyramidGrid]], Tensor],
+    agreed: Callable[[Tensor], Tensor] = lambda asked: asked,
 ) -> tuple[Tensor, list[PyramidGrid]]:
     """The tokens of images and what was opened of them, with the grids of all that was looked at.
 
     Args:
         tokens: (regions, N, D) of the coarsest level.
         encode: (regions, N, D) tokens of grids, one for each image.
+        agreed: scores by which is decided, from this process's own: those of one of several that must decide alike.
     """
     parts = list(tokens.split([len(grid) for grid in grids]))
     grids = list(grids)
     scores = [_scored(scorer, part, grid) for part, grid in zip(parts, grids, strict=True)]
     for _ in range(choice.levels - 1):
         places = [
-            choice.more(grid, _asked(choice, scorer, score), scorer.training)[0]
+            choice.more(grid, agreed(_asked(choice, scorer, score)).cpu().numpy(), scorer.training)[0]
             for grid, score in zip(grids, scores, strict=True)
         ]
         finer = [PyramidGrid(grid.fine, more) for grid, more in zip(grids, places, strict=True)]
@@ -152,12 +154,12 @@ def _scored(scorer: Scorer, tokens: Tensor, grid: PyramidGrid) -> Tensor:
     return scorer(tokens) if (grid.scales > 1).any() else tokens.new_zeros(len(tokens))
 
 
-def _asked(choice: ByModel, scorer: Scorer, scores: Tensor) -> NDArray[np.float64]:
+def _asked(choice: ByModel, scorer: Scorer, scores: Tensor) -> Tensor:
     """Scores by which regions are opened."""
     asked = scores.detach().double()
     if scorer.training and choice.noise:
         asked = asked - choice.noise * torch.empty_like(asked).exponential_().log()
-    return np.asarray(asked.cpu().numpy())
+    return asked
 
 
 def _sequence(places: NDArray[np.int64], wanted: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -6,6 +6,7 @@ regions (pixels, or what was found in them before) -> region encoder -> tokens
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
@@ -22,7 +23,7 @@ from xt.regions.pyramid_grid import PyramidGrid
 from xt.regions.reader import RegionReader, TensorRegions
 from xt.regions.scattered import Regions
 from xt.streaming.map import Streaming, streamed_map
-from xt.streaming.parallel import agree, share_of
+from xt.streaming.parallel import agree, of_first, share_of
 
 if TYPE_CHECKING:
     from xt.model.xt import XT
@@ -83,7 +84,8 @@ class RegionPass:
         pyramids = all(isinstance(grid, PyramidGrid) for grid in grids)
         if model.scorer is not None and isinstance(choice, ByModel) and pyramids:
             coarsest = cast(Sequence[PyramidGrid], grids)
-            return opened(choice, model.scorer, tokens, coarsest, seen)
+            agreed = partial(of_first, mesh=self.settings.region_parallel)
+            return opened(choice, model.scorer, tokens, coarsest, seen, agreed)
         return tokens, grids
 
     def behind_thumbnails(self, tokens: Tensor, grids: Sequence[Regions]) -> RegionTokens:

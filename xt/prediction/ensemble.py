@@ -2,15 +2,19 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xt.errors import ConfigError
+from xt.prediction.anytime import Reached
 from xt.prediction.prediction import Prediction, Seen
 from xt.prediction.predictor import Predictor
 from xt.progress import OnStep
+from xt.regions.pyramid_grid import PyramidGrid, union
+from xt.regions.scattered import Regions
+from xt.results.relevance import mean_map
 from xt.tasks.base import class_names
 
 
@@ -31,11 +35,6 @@ class Ensemble:
             raise ConfigError(
                 f"models that answer together must be of one task and know the same classes, got {len(predictors)} "
                 f"models of {len(kinds)} kinds"
-            )
-        if len(predictors) > 1 and any(one.model.scorer is not None for one in predictors):
-            raise ConfigError(
-                "models that choose regions themselves look at other ones each, so that their maps cannot be put "
-                "together: predict with one of them"
             )
         self.predictors = tuple(predictors)
         self.model = self.predictors[0].model
@@ -66,19 +65,53 @@ class Ensemble:
             decisive=_mean([one.decisive for one in found]),
             images=tuple(_seen(together) for together in zip(*(one.images for one in found), strict=True)),
             spread=_spread(found),
+            reached=_reached(found),
         )
 
 
 def _seen(together: Sequence[Seen]) -> Seen:
-    """What several models looked at of one image."""
+    """What several models looked at of one image: each at regions of its own choice, together at all of these."""
     first = together[0]
-    values = np.mean([one.relevance.values for one in together], axis=0)
+    grids = [one.grid for one in together]
+    grid, weights = first.grid, [one.weights for one in together]
+    if not all(_is_same(grid, other) for other in grids):
+        pyramids = cast(Sequence[PyramidGrid], grids)
+        grid, rows = union(pyramids)
+        weights = [
+            _laid(one, places, len(grid), len(own))
+            for one, places, own in zip(weights, rows, pyramids, strict=True)
+        ]
     return replace(
         first,
-        weights=_mean([one.weights for one in together]),
-        relevance=replace(first.relevance, values=values),
+        weights=_mean(weights),
+        grid=grid,
+        relevance=mean_map([one.relevance for one in together]),
         thumbnail=_mean_share([one.thumbnail for one in together]),
     )
+
+
+def _is_same(one: Regions, other: Regions) -> bool:
+    """Whether two models that look at one image have looked at the same of it."""
+    if isinstance(one, PyramidGrid) and isinstance(other, PyramidGrid):
+        return np.array_equal(one.places, other.places)
+    return not isinstance(one, PyramidGrid) and not isinstance(other, PyramidGrid)
+
+
+def _laid(
+    weights: NDArray[np.float64], rows: NDArray[np.int64], regions: int, own: int
+) -> NDArray[np.float64]:
+    """Weights of a model's own regions, among those of all of them: what it has not looked at has none."""
+    laid = np.zeros((regions, len(weights) // own))
+    laid[rows] = weights.reshape(own, -1)
+    return laid.reshape(-1)
+
+
+def _reached(found: Sequence[Prediction]) -> Reached[Any] | None:
+    """How far all of them got, in the time of all."""
+    each = [one.reached for one in found if one.reached is not None]
+    if not each:
+        return None
+    return replace(each[0], number=min(one.number for one in each), seconds=sum(one.seconds for one in each))
 
 
 def _mean_share(shares: Sequence[float | None]) -> float | None:

@@ -4,7 +4,7 @@ Plain arithmetic, as of `RegionGrid`: no pixels, no torch. A region of scale s, 
 pixels a side as one of the grid below it, and is read at 1/s: whatever its scale, it costs the same.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -206,6 +206,16 @@ class PyramidGrid:
     @property
     def _finest(self) -> int:
         return int(self.scales.min()) if len(self) else 1
+
+
+def union(grids: Sequence[PyramidGrid]) -> tuple[PyramidGrid, list[NDArray[np.int64]]]:
+    """All regions of grids of one image, each once; and of each grid the (N,) numbers of its regions among them."""
+    everything = PyramidGrid(
+        grids[0].fine, np.unique(np.concatenate([grid.places for grid in grids]), axis=0)
+    )
+    number = {tuple(place): row for row, place in enumerate(everything.places.tolist())}
+    rows = [np.array([number[tuple(place)] for place in grid.places.tolist()], np.int64) for grid in grids]
+    return everything, rows
 
 
 def token_sizes(grid: object, tokens_per_side: int) -> NDArray[np.float64]:

@@ -1,6 +1,7 @@
 """Relevance maps: the weight that each token had in the answer, laid out on the image's own coordinates."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -99,3 +100,19 @@ def relevance_map(
         microns_per_pixel=(mpp[0] * down, mpp[1] * across) if mpp is not None else None,
         stretch=stretch,
     )
+
+
+def mean_map(maps: Sequence[RelevanceMap]) -> RelevanceMap:
+    """The mean of maps of one image, with the pixels of the finest of them, whose sides are a power of two smaller."""
+    finest = min(maps, key=lambda one: one.pixel_size)
+    height, width = finest.values.shape
+    laid = []
+    for one in maps:
+        wider = round(one.pixel_size / finest.pixel_size)
+        laid.append(one.values.repeat(wider, axis=0).repeat(wider, axis=1)[:height, :width])
+    values = np.stack(laid)
+    # Where one of them has skipped what others have not, it is the mean of those.
+    there = np.isfinite(values)
+    number = there.sum(axis=0)
+    total = np.where(there, values, 0).sum(axis=0) / np.maximum(number, 1)
+    return replace(finest, values=np.where(number > 0, total, np.nan).astype(np.float32))

@@ -136,6 +136,20 @@ def of_all_images(values: Tensor, mesh: "DeviceMesh | None") -> Tensor:
     return gathered
 
 
+def of_first(values: Tensor, mesh: "DeviceMesh | None") -> Tensor:
+    """The first rank's values on every rank, where what is decided by them must be the same on all; no graph.
+
+    Args:
+        mesh: of one dimension; None for one process.
+    """
+    if mesh is None or mesh.size() == 1:
+        return values
+    group = mesh.get_group()
+    said = values.detach().clone(memory_format=torch.contiguous_format)
+    dist.broadcast(said, dist.get_global_rank(group, 0), group=group)
+    return said
+
+
 def agree(
     mesh: "DeviceMesh | None", grids: Sequence[Regions], region_batch: int, device: torch.device
 ) -> int:
@@ -165,6 +179,9 @@ def agree(
     group = mesh.get_group()
     regions = sum(len(grid) for grid in grids)
     sizes = zlib.crc32(repr([(grid.height, grid.width, len(grid)) for grid in grids]).encode())
+    for grid in grids:
+        # Of as many regions, others may have been chosen.
+        sizes = zlib.crc32(grid.token_positions(1).tobytes(), sizes)
     own = torch.tensor([region_batch, regions, sizes], device=device)
     said = own.new_empty(mesh.size(), len(own))
     dist.all_gather_into_tensor(said.view(-1), own, group=group)
@@ -172,7 +189,7 @@ def agree(
     if any(len(set(values)) > 1 for values in images):
         raise ShapeError(
             "the ranks that share out the regions of images need the same images, but theirs have "
-            f"{', '.join(map(str, images[0]))} regions: give all ranks of a region group the same ones"
+            f"{', '.join(map(str, images[0]))} regions, or others: give all ranks of a region group the same ones"
         )
     _draw_alike(group, device)
     rounds = -(-regions // (min(limits) * mesh.size()))
