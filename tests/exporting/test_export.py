@@ -83,9 +83,9 @@ def test_the_manifest_says_what_is_in_no_graph(exported):
     assert read_manifest(exported).part("context_encoder") is None
 
 
-def choosing(regions: str, context: str = "none", **options: Any) -> xt.XT:
+def choosing(regions: str, **options: Any) -> xt.XT:
     """A model that looks at the whole image and at what it chooses of it, and tells scales apart."""
-    model = model_to_export(context, regions=regions, regions_options=options, thumbnail=True)
+    model = model_to_export("none", regions=regions, regions_options=options, thumbnail=True)
     with torch.no_grad():
         for parameter in (*model.which_scale.parameters(), *model.thumbnail.tell.parameters()):
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -107,7 +107,6 @@ def test_an_exported_model_chooses_as_the_model(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("context", ["mamba2", "multiscale"])
 @pytest.mark.parametrize(
     ("regions", "options"),
     [
@@ -117,8 +116,8 @@ def test_an_exported_model_chooses_as_the_model(tmp_path):
         ("by_model", {"budget": 30, "noise": 0.0}),
     ],
 )
-def test_every_way_to_choose_is_exported(regions, options, context, tmp_path):
-    model = choosing(regions, context, **options)
+def test_every_way_to_choose_is_exported(regions, options, tmp_path):
+    model = choosing(regions, **options)
     xt.export(model, tmp_path / "model")
     assert_same_answers(model, tmp_path / "model", (210, 330), (700, 900))
     if "budget" in options:
