@@ -25,7 +25,7 @@ import xt
 from xt.exporting.loading import load_exported
 
 MODELS = [("mamba2", "classification"), ("transformer_xl", "segmentation"), ("multiscale", "detection")]
-_DIGITS, _PASSES, _TESTED, _SIDE = 60_000, 5, 10_000, 32
+_DIGITS, _TESTED, _SIDE = 60_000, 5_000, 32
 _ROUNDS = 2
 
 
@@ -119,18 +119,18 @@ def digits(folder: Path, name: str, count: int) -> tuple[torch.Tensor, torch.Ten
 
 def reader() -> xt.XT:
     return xt.create_model(
-        "vit_tiny_patch16_224", context="none", num_classes=10, region_size=_SIDE, in_channels=1, dim=64,
-        encoder_options={"patch_size": 8, "embed_dim": 64, "depth": 4, "num_heads": 4},
+        "convnext_atto", context="none", num_classes=10, region_size=_SIDE, in_channels=1, dim=64,
+        encoder_options={"depths": (1, 1, 2, 1), "dims": (24, 48, 96, 128)},
     )  # fmt: skip
 
 
 def trained(folder: Path) -> xt.XT:
-    """A small ViT that reads digits, trained for five passes over 60,000 of them."""
+    """A small ConvNeXt that reads digits, trained for one pass over 60,000 of them."""
     torch.manual_seed(0)
     model = reader()
     pictures, labels = digits(folder, "train", _DIGITS)
     optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3, weight_decay=0.05)
-    steps = [some for _ in range(_PASSES) for some in torch.randperm(_DIGITS).split(64)]
+    steps = list(torch.randperm(_DIGITS).split(64))
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=len(steps))
     for some in steps:
         optimiser.zero_grad()
@@ -141,7 +141,7 @@ def trained(folder: Path) -> xt.XT:
 
 
 def coarser(folder: Path) -> list[dict[str, Any]]:
-    """Accuracy on 10,000 digits by exports with weights in each type."""
+    """Accuracy on 5,000 digits by exports with weights in each type."""
     model, rows = trained(folder), []
     pictures, labels = digits(folder, "t10k", _TESTED)
     state, logits = model.state_dict(), []

@@ -34,7 +34,7 @@ TABLES: dict[str, Table] = {
             {
                 "weights": "weights",
                 "right": lambda row: f"{100 * row['accuracy']:.2f} %",
-                "other answers": lambda row: f"{row['changed']} of 10,000",
+                "other answers": lambda row: f"{row['changed']} of 5,000",
                 "probabilities apart": lambda row: f"{row['apart']:.4f}",
                 "region encoder": lambda row: f"{row['encoder_kB']:,} kB",
             }

@@ -51,13 +51,17 @@ def written_image(path: Path, **size: int) -> Path:
 
 
 def assert_same_answers(
-    model: xt.XT, folder: Path, *sizes: tuple[int, int], limit: float = 1e-5, budget: float | None = None
+    model: xt.XT, folder: Path, *sizes: tuple[int, int], limit: float = 1e-5, **looking: float
 ) -> None:
-    """Of a model with one answer an image: logits, weights and embedding, and which regions were looked at."""
+    """Of a model with one answer an image: logits, weights and embedding, and which regions were looked at.
+
+    Args:
+        looking: budget or seconds, as of `xt.Predictor`.
+    """
     exported, _ = load_exported(folder)
     for size in sizes:
         image = xt.open_image(pixels(*size))
-        wanted, found = (xt.Predictor(one, "cpu", budget=budget).predict(image) for one in (model, exported))
+        wanted, found = (xt.Predictor(one, "cpu", **looking).predict(image) for one in (model, exported))
         assert list(found.images[0].grid) == list(wanted.images[0].grid)
         for name in ("logits", "probabilities", "weights", "embedding"):
             np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), atol=limit, err_msg=name)

@@ -83,9 +83,13 @@ def test_the_manifest_says_what_is_in_no_graph(exported):
     assert read_manifest(exported).part("context_encoder") is None
 
 
-def choosing(regions: str, **options: Any) -> xt.XT:
+def choosing(
+    regions: str, context: str = "none", head: str = "classification", *, halo: int = 0, **options: Any
+) -> xt.XT:
     """A model that looks at the whole image and at what it chooses of it, and tells scales apart."""
-    model = model_to_export("none", regions=regions, regions_options=options, thumbnail=True)
+    model = model_to_export(
+        context, head, regions=regions, regions_options=options, thumbnail=True, halo=halo
+    )
     with torch.no_grad():
         for parameter in (*model.which_scale.parameters(), *model.thumbnail.tell.parameters()):
             parameter.add_(0.05 * torch.randn_like(parameter))
@@ -122,6 +126,17 @@ def test_every_way_to_choose_is_exported(regions, options, tmp_path):
     assert_same_answers(model, tmp_path / "model", (210, 330), (700, 900))
     if "budget" in options:
         assert_same_answers(model, tmp_path / "model", (700, 900), budget=0.2)
+    # More of them than either takes.
+    assert_same_answers(model, tmp_path / "model", (210, 330), seconds=1e6)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("head", ["segmentation", "points", "detection"])
+@pytest.mark.parametrize("regions", ["by_content", "by_model"])
+def test_dense_heads_answer_about_what_is_chosen(regions, head, tmp_path):
+    model = choosing(regions, "mamba2", head, halo=32, budget=0.6)
+    xt.export(model, tmp_path / "model")
+    assert_same_places(model, tmp_path / "model", (50, 40), (210, 330), (400, 500))
 
 
 def test_a_budget_of_an_export_that_looks_at_everything_is_by_content(exported, model):
