@@ -34,7 +34,12 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    """Links as they stand in the repository become links of the site; those to code become its name."""
+    """Links as they stand in the repository become links of the site; those to code become its name.
+
+    A page that is alone in its tab has no list of pages beside it, but that much more room for tables and code.
+    """
+    if page.parent is None:
+        page.meta["hide"] = ["navigation"]
     here = page.file.src_uri
     source = BESIDE.get(here, f"docs/{here}")
     there = {f"docs/{file.src_uri}": file.src_uri for file in files} | {

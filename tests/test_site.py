@@ -147,6 +147,16 @@ def test_the_site_builds_without_a_warning_and_loads_nothing(site: Path) -> None
 
 
 @pytest.mark.slow
+def test_a_page_alone_in_its_tab_leaves_the_room_to_its_tables(site: Path) -> None:
+    """The list of pages beside it would have one line."""
+    hidden = re.compile(r'<div class="md-sidebar md-sidebar--primary"[^>]* hidden>')
+    alone = {
+        name for name in ("index", "compared", "export") if hidden.search((site / f"{name}.html").read_text())
+    }
+    assert alone == {"index", "compared"}
+
+
+@pytest.mark.slow
 def test_the_reference_has_every_public_name_every_key_and_every_command(site: Path) -> None:
     import xt
 
