@@ -165,3 +165,23 @@ def test_what_asks_for_leave_is_planned_without_it(capsys, monkeypatch, name, mi
     assert found["weights"] / 1e6 == pytest.approx(millions, abs=1.5)
     # What their cards have tokens made of: one a region.
     assert found["tokens"] == found["regions"] == 4
+
+
+def test_a_budget_takes_the_place_of_the_model_s_own(tmp_path, capsys):
+    small_model(regions="by_content", context="none").save(tmp_path / "model.safetensors")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (512, 512, 3), dtype=np.uint8)).save(
+        tmp_path / "a.png"
+    )
+    command = [
+        "plan",
+        "--model",
+        str(tmp_path / "model.safetensors"),
+        "--image",
+        str(tmp_path / "a.png"),
+        "--json",
+    ]
+    for budget, regions in ((0.25, 16), (7, 7)):
+        assert main([*command, "--device", "cpu", "--inference", "--budget", str(budget)]) == 0
+        assert json.loads(capsys.readouterr().out)["regions"] == regions
+    assert main([*command, "--budget", "0"]) == 2
+    assert "a budget is a share of the regions" in capsys.readouterr().err

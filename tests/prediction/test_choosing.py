@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import xt
+from tests.prediction.dense_models import dense_model
 from tests.small_model import small_model
 from xt.cli.main import main
 from xt.errors import ConfigError, DataWarning, OptionError
@@ -137,17 +138,17 @@ def test_against_two_things_is_refused():
 
 
 def test_what_was_looked_at_is_in_the_table_and_in_a_file(folder):
-    found = xt.predict(
-        folder / "choosing.safetensors", [folder / "0.png", folder / "1.png"], folder / "out", device="cpu"
+    found = xt.predict(folder / "choosing.safetensors", folder / "0.png", folder / "out", device="cpu")
+    (row,), (result,) = pd.read_csv(found.table).to_dict("records"), found.images
+    features = json.loads(result.files["regions_looked_at"].read_text())["features"]
+    assert row["regions"] == len(features)
+    assert row["share_of_regions"] == pytest.approx(len(features) / 64)
+    assert row["finest_scale"] == 1
+    assert {feature["properties"]["measurements"]["scale"] for feature in features} == {1, 2, 4}
+    assert found.note == "looked at 15.6% of the regions, the finest at scale 1"
+    everything = xt.predict(
+        folder / "all.safetensors", folder / "0.png", folder / "other", device="cpu", overlay=False
     )
-    for row, result in zip(pd.read_csv(found.table).to_dict("records"), found.images, strict=True):
-        features = json.loads(result.files["regions_looked_at"].read_text())["features"]
-        assert row["regions"] == len(features)
-        assert row["share_of_regions"] == pytest.approx(len(features) / 64)
-        assert row["finest_scale"] == 1
-        scales = {feature["properties"]["measurements"]["scale"] for feature in features}
-        assert scales == {1, 2, 4}
-    everything = xt.predict(folder / "all.safetensors", folder / "0.png", folder / "other", device="cpu")
     assert not {"regions", "share_of_regions", "finest_scale"} & set(everything.images[0].values)
     assert "regions_looked_at" not in everything.images[0].files
 
@@ -155,7 +156,9 @@ def test_what_was_looked_at_is_in_the_table_and_in_a_file(folder):
 def test_of_a_case_each_image_has_its_own_file_and_the_table_counts_all(folder):
     model = choosing(case_images=2)
     (folder / "cases.csv").write_text("image,case\n0.png,a\n1.png,a\n")
-    found = xt.predict(model, folder / "cases.csv", folder / "out", device="cpu", case_column="case")
+    found = xt.predict(
+        model, folder / "cases.csv", folder / "out", device="cpu", case_column="case", overlay=False
+    )
     (case,) = found.images
     counts = [
         len(json.loads(case.files[f"regions_looked_at_{number}"].read_text())["features"])
@@ -163,3 +166,17 @@ def test_of_a_case_each_image_has_its_own_file_and_the_table_counts_all(folder):
     ]
     assert case.values["regions"] == sum(counts)
     assert float(case.values["share_of_regions"]) == pytest.approx(sum(counts) / 128)
+
+
+@pytest.mark.parametrize("regions", ["by_content", "by_model"])
+def test_what_was_decoded_of_places_is_in_the_table_and_in_a_file(folder, tmp_path, regions):
+    model = dense_model("segmentation", regions=regions, regions_options={"budget": 0.5})
+    found = xt.predict(model, folder / "0.png", tmp_path / "out", device="cpu", overlay=False)
+    (image,) = found.images
+    features = json.loads(image.files["regions_looked_at"].read_text())["features"]
+    assert image.values["regions"] == len(features)
+    assert "relevance" not in features[0]["properties"]["measurements"]
+    corners = [feature["geometry"]["coordinates"][0] for feature in features]
+    areas = [(box[2][0] - box[0][0]) * (box[2][1] - box[0][1]) for box in corners]
+    assert sum(areas) == 512 * 512, "each place is decoded once"
+    assert found.note.startswith("looked at ")

@@ -207,3 +207,16 @@ def test_points_are_one_as_the_run_was_evaluated(monkeypatch, tmp_path, unit, ex
     ) as file:
         file.write(np.ones((3, 80, 90), np.uint8))
     assert LiveModel(dense_model("points")).reach(xt.open_image(tmp_path / "map.tif")) == expected
+
+
+def test_of_a_model_that_chooses_what_it_has_looked_at_is_a_layer_where_it_lies():
+    viewer = viewed(answer_model(regions="by_content", regions_options={"budget": 0.5}))
+    told = until_over(viewer.predict(0, WINDOW))
+    assert told["state"] == "done", told["error"]
+    assert told["layers"] == ["live-relevance", "live-regions"]
+    layer = viewer.image(0).layer("live-regions")
+    y, x, _, width = WINDOW
+    boxes = [layer.told(row)["box"] for row in range(len(layer.shown))]
+    assert min(box[0] for box in boxes) == y
+    assert max(box[3] for box in boxes) == x + width
+    assert layer.at(y + 5, x + 5, Filters(), 0)["class"].startswith("scale ")

@@ -66,6 +66,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--share", type=float, default=1.0, metavar="SHARE",
         help="of the regions that hold something and are looked at, such as 0.2 of a slide (default: %(default)s)",
     )  # fmt: skip
+    parser.add_argument(
+        "--budget", type=float, metavar="B",
+        help="of regions, in place of the model's own, as of xt predict: plain ones are seen coarsely",
+    )  # fmt: skip
     parser.add_argument("--region-batch", type=int, metavar="N", help="regions on the device at one time")
     parser.add_argument(
         "--optimizer", choices=("none", "sgd", "adamw"), default="none",
@@ -80,21 +84,24 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from xt.model.looking import looking_at
     from xt.planning.plan import plan
+    from xt.prediction.choosing import choice_within
     from xt.prediction.predictor import choose_device
 
     image = _image(arguments.image)
     model = _model(arguments, image).train()
-    result = plan(
-        model,
-        image,
-        arguments.device or choose_device(None),
-        training=not arguments.inference,
-        measure=arguments.measure,
-        region_batch=arguments.region_batch,
-        optimizer=arguments.optimizer,
-        share=arguments.share,
-    )
+    with looking_at(model, choice_within(model, arguments.budget)):
+        result = plan(
+            model,
+            image,
+            arguments.device or choose_device(None),
+            training=not arguments.inference,
+            measure=arguments.measure,
+            region_batch=arguments.region_batch,
+            optimizer=arguments.optimizer,
+            share=arguments.share,
+        )
     as_text = fitted_columns(str(result), sys.stdout)
     print(json.dumps(result.as_dict(), indent=1) if arguments.json else as_text)
     return 0 if any(step.fits for step in result.steps[-3:]) else 1

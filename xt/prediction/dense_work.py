@@ -8,16 +8,19 @@ from typing import TYPE_CHECKING, Any
 from xt.config.predict import PredictConfig
 from xt.errors import ConfigError, OptionError
 from xt.images import stack_parts
+from xt.prediction.given import LOOKED_AT
 from xt.prediction.image_work import ImageWork, Opener, Results
 from xt.prediction.inputs import image_name
+from xt.prediction.looked import looked_columns
 from xt.progress import Progress, Stages
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
     from xt.model.xt import XT
     from xt.prediction.dense_predictor import DensePredictor
+    from xt.results.seen_regions import SeenRegions
     from xt.tasks.base import Task
-    from xt.tasks.place_results import DenseOptions
+    from xt.tasks.place_results import DenseOptions, DenseResult
 
 # Of predictions.csv, behind what is counted.
 _LEFT_OUT = "_left_out"
@@ -61,12 +64,28 @@ class DenseWork(ImageWork):
             if self.opened.config.overlay:
                 endings["overlay"] = ".overlay.png"
                 task.draw(result, image, results.path(path, endings["overlay"]), destination.name)
+            looked = self._looked(result, image)
+            if looked is not None:
+                from xt.results.seen_regions import write_seen_regions
+
+                endings["regions_looked_at"] = LOOKED_AT
+                write_seen_regions(looked, image, results.path(path, LOOKED_AT))
             height, width = image.shape
             counts = {f"{task.unit}({name})": count for name, count in result.counts.items()}
             if task.least_score is not None:
                 counts[f"{task.unit}{_LEFT_OUT}"] = result.left_out
             values = {"height": height, "width": width, **counts}
+            values |= looked_columns([] if looked is None else [looked])
             results.add(path, endings, values, self.opened.settings(path))
+
+    def _looked(self, result: "DenseResult", image: "LargeImage") -> "SeenRegions | None":
+        """What was decoded, where that was not everything at full resolution."""
+        from xt.regions.pyramid_grid import PyramidGrid
+        from xt.results.seen_regions import seen_regions
+
+        if not isinstance(result.regions, PyramidGrid):
+            return None
+        return seen_regions(result.regions, None, self.predictor.model.as_read(image).step)
 
     def cut(self, path: str, results: Results, progress: Progress) -> tuple[tuple[int, int], ...]:
         destination, most = results.path(path, ""), self.opened.config.band_regions

@@ -150,9 +150,10 @@ class AnswerWork(ImageWork):
             counted = {} if case is None else {"images": len(case)}
             shares = [seen.thumbnail for seen in prediction.images if seen.thumbnail is not None]
             whole = {"thumbnail": f"{sum(shares):.4f}"} if shares else {}
+            looked = [regions for seen in prediction.images if (regions := seen.regions) is not None]
             values = {
                 **counted, "predicted": prediction.label, **scores, **prediction.certainty, **whole,
-                **looked_columns(prediction),
+                **looked_columns(looked, prediction.reached),
             }  # fmt: skip
             results.add(path, files, values, self.opened.settings(path))
         finally:

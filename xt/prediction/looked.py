@@ -4,14 +4,21 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xt.prediction.prediction import Prediction
+    from xt.prediction.anytime import Reached
+    from xt.results.seen_regions import SeenRegions
 
 _SHARE, _FINEST, _SECONDS = "share_of_regions", "finest_scale", "seconds"
 
 
-def looked_columns(prediction: "Prediction") -> dict[str, object]:
-    """By columns of the table; none where it was everything, at full resolution."""
-    looked = [regions for seen in prediction.images if (regions := seen.regions) is not None]
+def looked_columns(
+    looked: "Sequence[SeenRegions]", reached: "Reached[Any] | None" = None
+) -> dict[str, object]:
+    """By columns of the table.
+
+    Args:
+        looked: of each image that has a part in the row; none where everything was looked at, at full resolution.
+        reached: how far it got in the time that was given, if one was.
+    """
     if not looked:
         return {}
     number = sum(map(len, looked))
@@ -20,8 +27,8 @@ def looked_columns(prediction: "Prediction") -> dict[str, object]:
         _SHARE: f"{number / max(sum(one.possible for one in looked), 1):.6g}",
         _FINEST: min(one.finest for one in looked),
     }
-    if prediction.reached is not None:
-        found |= {"budget": prediction.reached.number, _SECONDS: f"{prediction.reached.seconds:.4g}"}
+    if reached is not None:
+        found |= {"budget": reached.number, _SECONDS: f"{reached.seconds:.4g}"}
     return found
 
 

@@ -174,7 +174,8 @@ def _predict(
             if name not in failed
         ]
     rows = [entry["row"] for entry in entries.values()]
-    note = left_out(rows, config) or looked_sentence(rows)
+    notes = [note for note in (left_out(rows, config), looked_sentence(rows)) if note]
+    note = "\n".join(notes) or None
     return PredictResult(folder=Path(out), table=results.table, images=found, failed=failed, note=note)
 
 

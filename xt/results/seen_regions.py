@@ -36,7 +36,8 @@ class SeenRegions:
     Attributes:
         edges: (N, 4), each y0, x0, y1, x1 in pixels of the file, within it; coarse ones first.
         scales: (N,).
-        relevance: (N,), each region's share in the answer times their number: 1 is that of the average region.
+        relevance: (N,), each region's share in the answer times their number: 1 is that of the average region; NaN of
+            answers about every place.
         possible: how many there are at full resolution, of which could be chosen.
     """
 
@@ -63,17 +64,20 @@ class SeenRegions:
         return np.log2(self.scales).astype(np.int64)
 
 
-def seen_regions(grid: PyramidGrid, weights: NDArray[np.float64], step: tuple[float, float]) -> SeenRegions:
+def seen_regions(
+    grid: PyramidGrid, weights: NDArray[np.float64] | None, step: tuple[float, float]
+) -> SeenRegions:
     """The regions of a grid in pixels of the file.
 
     Args:
-        weights: (N * tokens a region,) share of each token in the answer, in the grid's order.
+        weights: (N * tokens a region,) share of each token in the answer, in the grid's order; None where each place
+            has an answer of its own.
         step: (y, x), how many pixels of the file one of the grid's spans.
     """
     sides = grid.region_size * grid.scales[:, None]
     most = np.array([grid.height, grid.width])
     edges = np.concatenate([grid.origins, np.minimum(grid.origins + sides, most)], axis=1) * np.tile(step, 2)
-    shares = weights.reshape(len(grid), -1).sum(axis=1)
+    shares = np.full(len(grid), np.nan) if weights is None else weights.reshape(len(grid), -1).sum(axis=1)
     mean = shares.mean() if len(shares) else 0.0
     # Those that lie in others are drawn over them.
     order = np.argsort(-grid.scales, kind="stable")
