@@ -265,7 +265,7 @@ def surroundings(device: str) -> dict[str, str]:
 def summary() -> None:
     """Whether cost is linear: time per token of long sequences over that of 16k, bytes of each token more.
 
-    The commit is that of the oldest point at 16k; each row says on which days its points were measured.
+    The commit is that of the oldest point at 16k; each row says at which commits its points were measured.
     """
     from common import print_table, write_results
 
@@ -296,10 +296,10 @@ def summary() -> None:
                     "longest": longest,
                     "bytes a token more": "-" if slope is None else round(slope),
                     "in tokens": "-" if slope is None else slope / (4 * DIM),
-                    "days": {str(length): row["date"] for length, row in found.items()},
+                    "commits": {str(length): row["commit"] for length, row in found.items()},
                 }
             )
-    print_table([{key: value for key, value in row.items() if key != "days"} for row in rows])
+    print_table([{key: value for key, value in row.items() if key != "commits"} for row in rows])
     oldest = min(
         (row for key, row in latest.items() if key[0] in ENCODERS and key[2] == SHORT), key=itemgetter("date")
     )
@@ -338,13 +338,11 @@ def plot() -> None:
             axis.set_xticks(LENGTHS, ["4k", "16k", "65k", "262k", "1M"], minor=False)
             axis.minorticks_off()
             axis.grid(alpha=0.3)
-    axes[0, 0].legend()
+    figure.legend(*axes[0, 0].get_legend_handles_labels(), loc="outside right upper")
     for axis in axes[1]:
         axis.set_xlabel("tokens")
     row = next(iter(latest.values()))
-    figure.suptitle(
-        f"Context encoders, width {DIM}, {DEPTH} layers, {row['hardware']}, torch {row['torch']}", fontsize=10
-    )
+    figure.suptitle(f"Context encoders, width {DIM}, {DEPTH} layers, {row['hardware']}", fontsize=10)
     figure.savefig(RESULTS / "context.png", dpi=110)
     print(RESULTS / "context.png")
 

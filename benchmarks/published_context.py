@@ -1,4 +1,4 @@
-"""The tables of docs/context_encoders.md and their summary in benchmarks/README.md: results of `context.py`."""
+"""The tables of docs/context_encoders.md and their summary in benchmarks/README.md: results of `context*.py`."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -7,9 +7,9 @@ from tables import Measured, Row, Table, lines, rows
 
 CODE = ("xt/context_encoders",)
 PAGE = "docs/context_encoders.md"
-MILLION = 1048576
-SHORT = 16384
-OURS = ("transformer_xl", "hyper", "mamba", "mamba2", "longformer", "longformer_2d", "full")
+SHORT, LONG, MILLION = 16384, 262144, 1048576
+LINEAR = ("transformer_xl", "hyper", "mamba", "mamba2", "gated_delta", "longformer", "multiscale")
+OURS = (*LINEAR, "longformer_2d", "full")
 # What is shown at 16k beside an encoder of ours: its names in the results, and on the page.
 BESIDE = {
     "mamba": {
@@ -25,17 +25,34 @@ BESIDE = {
 }
 
 
-def megabytes(row: Row, length: int = SHORT) -> float | None:
-    """Above the tokens, at a length that was measured; the results have those at 16k and the slope to the longest."""
-    if length == SHORT:
-        return float(row["peak MB at 16k"])
-    if row["longest"] != length:
+def megabytes(row: Row) -> float | None:
+    """Above the tokens, at a million; the results have those at 16k and the slope to the longest."""
+    if row["longest"] != MILLION:
         return None
-    return float(row["peak MB at 16k"]) + row["bytes a token more"] * (length - SHORT) / 1e6
+    return float(row["peak MB at 16k"]) + row["bytes a token more"] * (MILLION - SHORT) / 1e6
 
 
 def _number(value: Any, digits: int = 0) -> str:
     return "" if value in (None, "-") else f"{value:,.{digits}f}"
+
+
+def _middle(row: Row, key: str, digits: int = 0) -> str:
+    """The middle of several starts, with their range."""
+    each = [start[key] for start in row["starts"]]
+    if len(each) == 1:
+        return _number(row[key], digits)
+    return f"{_number(row[key], digits)} ({_number(min(each), digits)} to {_number(max(each), digits)})"
+
+
+def _star(row: Row, length: int) -> str:
+    """For what was not measured in the run of the row's points at 16k."""
+    commits = row.get("commits", {})
+    return "*" if commits.get(str(length)) != commits.get(str(SHORT)) and str(length) in commits else ""
+
+
+def _ratio(row: Row) -> str:
+    """Time a token at 262k over that at 16k, of one run."""
+    return "" if _star(row, LONG) else _number(row["262k over 16k"], 2)
 
 
 def _by_mode(measured: Measured) -> dict[tuple[str, str], Row]:
@@ -45,51 +62,51 @@ def _by_mode(measured: Measured) -> dict[tuple[str, str], Row]:
 def summary(measured: Measured) -> list[Sequence[str]]:
     found = _by_mode(measured)
     result = []
-    for name in OURS[:5]:
+    for name in (name for name in LINEAR if (name, "forward") in found):
         forward, train = found[name, "forward"], found[name, "train"]
-        ratios = [_number(row["262k over 16k"], 2) for row in (forward, train)]
-        gigabytes = [_number((megabytes(row, MILLION) or 0) / 1e3, 2) for row in (forward, train)]
-        result.append([f"`{name}`", *ratios, *gigabytes])
+        gigabytes = [
+            "" if (peak := megabytes(row)) is None else _number(peak / 1e3, 2) + _star(row, MILLION)
+            for row in (forward, train)
+        ]
+        result.append([f"`{name}`", _ratio(forward), _ratio(train), *gigabytes])
     return result
 
 
 def costs(measured: Measured) -> list[Sequence[str]]:
     found = _by_mode(measured)
     result = []
-    for name in OURS:
+    for name in (name for name in OURS if (name, "forward") in found):
         line = [f"`{name}`"]
         for mode in ("forward", "train"):
             row = found[name, mode]
-            line += [_number(row[key]) for key in ("us/token at 16k", "at 262k", "at 1M")]
-            line += [_number(row["262k over 16k"], 2)] if mode == "forward" else []
-            line += [_number(megabytes(row, MILLION)), _number(row["bytes a token more"])]
+            star, long_star = _star(row, MILLION), _star(row, LONG)
+            line += [
+                _number(row["us/token at 16k"]),
+                _number(row["at 262k"]) + long_star,
+                _number(row["at 1M"]) + star,
+                _ratio(row),
+                _number(megabytes(row)) + star,
+                _number(row["bytes a token more"]) + _star(row, row["longest"]),
+            ]
         result.append(line)
     return result
 
 
 def beside(measured: Measured) -> list[Sequence[str]]:
     """Times of ours, then those of others with how many times ours they are."""
-    found = _by_mode(measured)
+    found = {(row["encoder"], row["mode"]): row for row in measured.rows if row["length"] == SHORT}
     result = []
     for ours, others in BESIDE.items():
         for name, shown in {ours: f"`{ours}`", **others}.items():
             modes = [found.get((name, mode)) for mode in ("forward", "train")]
             times = []
             for row, own in zip(modes, (found[ours, "forward"], found[ours, "train"]), strict=True):
-                key = "us/token at 16k"
+                key = "microseconds_per_token"
                 over = "" if row is None or name == ours else f" ({row[key] / own[key]:.1f} times)"
                 times.append("" if row is None else _number(row[key]) + over)
-            result.append([shown, *times, *("" if row is None else _number(megabytes(row)) for row in modes)])
+            result.append([shown, *times, *("" if row is None else _number(row["peak_mb"]) for row in modes)])
     return result
 
-
-COST_A_TOKEN = {
-    "encoder": lambda row: f"`{row['encoder']}`",
-    "mode": "mode",
-    "tokens": "length",
-    "µs a token": lambda row: f"{row['microseconds_per_token']:.0f}",
-    "MB": lambda row: f"{row['peak_mb']:,.0f}",
-}
 
 TABLES: dict[str, Table] = {
     "context-summary": Table(
@@ -107,43 +124,46 @@ TABLES: dict[str, Table] = {
         write=lines(
             (
                 "", "forward: µs a token at 16k", "262k", "1M", "262k over 16k", "MB at 1M", "bytes a token more",
-                "training step: µs a token at 16k", "262k", "1M", "MB at 1M", "bytes a token more",
+                "training step: µs a token at 16k", "262k", "1M", "262k over 16k", "MB at 1M", "bytes a token more",
             ),
             costs,
         ),
     ),
     "context-beside": Table(
         page=PAGE,
-        results="context_summary",
+        results="context_beside",
         code=CODE,
         write=lines(
             ("at 16,384 tokens", "µs a token, forward", "training step", "MB, forward", "training step"), beside
         ),
     ),
-    "context-newer": Table(
-        page=PAGE,
-        results="context_newer",
-        code=CODE,
-        write=rows(COST_A_TOKEN),
-    ),
-    "context-longer": Table(
-        page=PAGE,
-        results="context_longer",
-        code=CODE,
-        write=rows(COST_A_TOKEN),
-    ),
     "context-far": Table(
         page=PAGE,
         results="context_far",
-        code=CODE,
+        code=(*CODE, "xt/testing/far_comparison.py"),
         key="encoder",
         write=rows(
             {
                 "encoder": "encoder",
-                "right": "accuracy",
-                "steps": "steps",
                 "parameters": "parameters",
-                "seconds": lambda row: f"{row['processor seconds']:.0f}",
+                "right": lambda row: _middle(row, "right", 3),
+                "steps": lambda row: _middle(row, "steps"),
+                "seconds": lambda row: _middle(row, "seconds", 1),
+            }
+        ),
+    ),
+    "context-key": Table(
+        page=PAGE,
+        results="context_key",
+        code=(*CODE, "xt/demo/key_task.py"),
+        key="encoder",
+        write=rows(
+            {
+                "encoder": "encoder",
+                "parameters": "parameters",
+                "seconds": lambda row: f"{row['seconds']:.0f}",
+                "F1": lambda row: f"{row['f1']:.2f}",
+                "F1 when `mamba`'s seconds had passed": lambda row: _number(row.get("f1 at equal time"), 2),
             }
         ),
     ),
