@@ -11,7 +11,7 @@ TABLES: dict[str, Table] = {
         page=PAGE,
         results="export",
         code=CODE,
-        key="run",
+        key="context",
         write=rows(
             {
                 "": lambda row: f"`{row['context']}`, {row['head']}, {row['graphs']}",
@@ -20,9 +20,6 @@ TABLES: dict[str, Table] = {
                 "memory": lambda row: f"{row['peak_MB']:,.0f} MB",
                 "exported": lambda row: f"{row['exported_MB']:,.0f} MB",
                 "share": lambda row: f"{row['share']:.2f}",
-                "seconds": lambda row: f"{row['processor_seconds']:.1f}",
-                "exported ": lambda row: f"{row['exported_processor_seconds']:.1f}",
-                "share ": lambda row: f"{row['time']:.2f}",
             }
         ),
     ),
@@ -34,7 +31,7 @@ TABLES: dict[str, Table] = {
             {
                 "weights": "weights",
                 "right": lambda row: f"{100 * row['accuracy']:.2f} %",
-                "other answers": lambda row: f"{row['changed']} of 5,000",
+                "other answers": lambda row: f"{row['changed']} of 2,000",
                 "probabilities apart": lambda row: f"{row['apart']:.4f}",
                 "region encoder": lambda row: f"{row['encoder_kB']:,} kB",
             }
