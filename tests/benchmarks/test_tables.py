@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from published import TABLES  # noqa: E402
+from published_context import costs  # noqa: E402
 from published_gpu import faster_kernel, kernel_words  # noqa: E402
 from tables import CHANGED, Measured, Table, filled, has_changed, newest, rows, stripped, text  # noqa: E402
 
@@ -132,6 +133,27 @@ def test_the_pages_show_what_the_files_hold(page: str) -> None:
 
 def test_the_word_for_old_rows_is_all_that_is_left_out() -> None:
     assert stripped(f"2026, A100, abc{CHANGED} |") == "2026, A100, abc |"
+
+
+def test_costs_of_another_run_have_a_star_and_no_ratio() -> None:
+    one = {
+        "encoder": "mamba",
+        "us/token at 16k": 100.0,
+        "at 262k": 120.0,
+        "262k over 16k": 1.2,
+        "at 1M": 90.0,
+        "peak MB at 16k": 50.0,
+        "longest": 2**20,
+        "bytes a token more": 2000,
+    }
+    forward = one | {"mode": "forward", "commits": {str(2**14): "new", str(2**18): "new", str(2**20): "old"}}
+    train = one | {"mode": "train", "commits": {str(2**14): "new", str(2**18): "old", str(2**20): "new"}}
+    (line,) = costs(Measured({"rows": [forward, train]}))
+    assert line == [
+        "`mamba`",
+        *("100", "120", "90*", "1.20", "2,114*", "2,000*"),
+        *("100", "120*", "90", "", "2,114", "2,000"),
+    ]
 
 
 def kernels(**times: float | None) -> list[dict[str, object]]:

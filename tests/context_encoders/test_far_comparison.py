@@ -39,3 +39,19 @@ def test_with_context_the_regions_are_compared(name: str) -> None:
 )
 def test_without_context_it_stays_at_chance(name: str) -> None:
     assert 0.45 < FarComparison().learn(small_encoder(name), steps=300).accuracy < 0.55
+
+
+def test_a_training_is_followed_step_by_step() -> None:
+    seen: list[tuple[int, float]] = []
+    learned = FarComparison().learn(
+        small_encoder("none"), steps=3, images=4, report=lambda step, loss: seen.append((step, loss))
+    )
+    assert [step for step, _ in seen] == [1, 2, 3] == list(range(1, learned.steps + 1))
+    assert all(0 < loss <= 1 for _, loss in seen)
+
+
+def test_starts_differ_in_their_weights() -> None:
+    mixers = [small_encoder("gated_delta", seed=seed).state_dict() for seed in (0, 0, 1)]
+    weight = "layers.0.ahead.in_proj.weight"
+    assert torch.equal(mixers[0][weight], mixers[1][weight])
+    assert not torch.equal(mixers[0][weight], mixers[2][weight])
