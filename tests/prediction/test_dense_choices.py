@@ -164,3 +164,58 @@ def test_a_window_in_view_is_shown_as_the_file_would_be(tmp_path):
     (shown,) = results.shown_so_far(stored, regions, model.as_read(image))
     written = DensePredictor(model, "cpu").predict(image, tmp_path / "scene").files["mask"]
     np.testing.assert_array_equal(shown.raster.read(0, 0, 300, 410)[..., 0], pixels_of(written)[0])
+
+
+@pytest.fixture
+def labelled(tmp_path):
+    """Two images with a mask and points each, and a table."""
+    from PIL import Image
+
+    rows = ["image,mask,points"]
+    for number in range(2):
+        array = pixels(256, 384) if number else np.roll(pixels(256, 384), 60, axis=1)
+        Image.fromarray(array).save(tmp_path / f"{number}.png")
+        mask = (np.arange(256)[:, None] + np.arange(384) > 300).astype(np.uint8)
+        Image.fromarray(mask).save(tmp_path / f"{number}_mask.png")
+        (tmp_path / f"{number}.csv").write_text("y,x,class,length\n40,50,ship,9\n200,300,sea,20\n")
+        rows.append(f"{number}.png,{number}_mask.png,{number}.csv")
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+@pytest.mark.parametrize("regions", sorted(CHOICES))
+def test_pixels_that_differ_from_those_of_all_regions_are_those_of_the_files(regions, labelled):
+    model = choosing(regions)
+    result = xt.evaluate(model, labelled / "table.csv", device="cpu", against_all=True, resamples=20)
+    compared = result.metrics["against"]
+    looked = compared["looked"]
+    masks = []
+    for which in (model, dense_model()):
+        which.load_state_dict(model.state_dict(), strict=False)
+        predictor = DensePredictor(which, "cpu")
+        names = [labelled / f"{number}.png" for number in range(2)]
+        files = [predictor.predict(name, labelled / "out" / str(id(which)) / name.stem) for name in names]
+        masks.append(np.stack([pixels_of(file.files["mask"])[0] for file in files]))
+    assert looked["of"] == "pixels"
+    assert looked["differ"] == pytest.approx((masks[0] != masks[1]).mean())
+    assert looked["differ_interval"][0] <= looked["differ"] <= looked["differ_interval"][1]
+    assert 0 < looked["share"] < 1
+    assert min(looked["seconds"], looked["seconds_all"]) > 0
+    true = np.stack(
+        [np.array(xt.open_image(labelled / f"{n}_mask.png").read(0, 0, 256, 384)[..., 0]) for n in range(2)]
+    )
+    assert result.metrics["pixel_accuracy"] == pytest.approx((masks[0] == true).mean(), abs=1e-6)
+    accuracy = compared["differences"]["pixel_accuracy"]["value"]
+    assert accuracy == pytest.approx((masks[0] == true).mean() - (masks[1] == true).mean(), abs=1e-6)
+
+
+def test_points_that_only_one_has_are_counted(labelled, capsys):
+    from xt.cli.main import main
+
+    choosing(head="points").save(labelled / "model.safetensors")
+    command = ["evaluate", str(labelled / "model.safetensors"), str(labelled / "table.csv"), "--against-all"]
+    assert main([*command, "--device", "cpu", "--resamples", "20", "--out", str(labelled / "measured")]) == 0
+    said = capsys.readouterr().out
+    assert "of the regions in" in said
+    assert "of the points differ (95 % interval" in said
+    assert "all regions" in (labelled / "measured" / "evaluation.html").read_text()

@@ -64,7 +64,7 @@ def test_classes_without_labels_are_named() -> None:
 )
 def test_classes_without_pixels_points_or_boxes_are_named(task: str, metrics: dict, measured: list) -> None:
     table = ImageTable("t.csv", (Path("0.tif"),), np.empty(1, object), ("a", "b"))
-    summary = PlaceEvaluation(TASKS[task], table, metrics, [metrics], [None], {}).summary()
+    summary = PlaceEvaluation(TASKS[task], table, metrics, [metrics], [None], {}, [(1.0, 1.0)]).summary()
     assert summary["classes_not_measured"] == measured
     assert summary["classes_measured"] == 1
     assert json.loads(json.dumps(summary, allow_nan=False)) == summary

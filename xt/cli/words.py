@@ -99,8 +99,9 @@ def looked_in_words(summary: dict[str, Any]) -> list[str]:
     looked = summary.get("against", {}).get("looked")
     if looked is None:
         return []
-    low, high = looked["differ_interval"]
+    interval = looked["differ_interval"]
+    sure = "" if interval is None else f" (95 % interval {interval[0]:.1%} to {interval[1]:.1%})"
     return [
         f"{looked['share']:.1%} of the regions in {looked['seconds']:.3g} s, all in {looked['seconds_all']:.3g} s",
-        f"{looked['differ']:.1%} of the answers differ (95 % interval {low:.1%} to {high:.1%})",
+        f"{looked['differ']:.1%} of the {looked['of']} differ{sure}",
     ]

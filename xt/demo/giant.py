@@ -1,16 +1,17 @@
 """Finds the points of one image in a process of its own, so that the memory and time it tells are those of this alone.
 
-`python -m xt.demo.giant MODEL IMAGE OUT.npz`; says on standard output, one JSON object a line, how far it is, and at
-the end how long it took and how much memory.
+`python -m xt.demo.giant MODEL IMAGE OUT.npz [CHOICE]`, where CHOICE is JSON of what `create_region_choice` takes; says
+on standard output, one JSON object a line, how far it is, and at the end how long it took and how much memory.
 """
 
 import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -41,13 +42,17 @@ class Measured:
 
 
 def find_in_fresh_process(
-    model: Path, image: Path, progress: Callable[[float], None] | None = None
+    model: Path,
+    image: Path,
+    progress: Callable[[float], None] | None = None,
+    choice: Mapping[str, Any] | None = None,
 ) -> Measured:
     """What a saved model of points finds on an image, in a new process.
 
     Args:
         progress: called with the share of the work that is done, in [0, 1]; each region is gone through twice, for its
             tokens and for its points.
+        choice: of regions, as `create_region_choice` takes it, in place of the model's own.
     Raises:
         XTError: the process ended without an answer; says what it said last.
     """
@@ -55,6 +60,7 @@ def find_in_fresh_process(
     last = {}
     log = image.with_suffix(".log")
     command = [sys.executable, "-m", "xt.demo.giant", str(model), str(image), str(found)]
+    command += [] if choice is None else [json.dumps(dict(choice))]
     with (
         log.open("w") as errors,
         subprocess.Popen(command, stdout=subprocess.PIPE, stderr=errors, text=True) as run,
@@ -73,10 +79,12 @@ def find_in_fresh_process(
 
 def main() -> None:
     from xt import load_model, open_image
+    from xt.model.choices import create_region_choice
+    from xt.model.looking import looking_at
     from xt.streaming.map import Streaming
     from xt.streaming.memory import peak_bytes
 
-    model_path, image_path, out = sys.argv[1:4]
+    model_path, image_path, out, *choices = sys.argv[1:]
     model = load_model(model_path).eval()
     model.streaming = Streaming(region_batch=_REGION_BATCH)
     said = time.monotonic()
@@ -89,14 +97,16 @@ def main() -> None:
             print(json.dumps({"done": (done / total + (what == "decode")) / 2}), flush=True)
 
     started, cpu_started = time.perf_counter(), time.process_time()
-    with open_image(image_path) as image:
+    choice = create_region_choice(**json.loads(choices[0])) if choices else None
+    with open_image(image_path) as image, looking_at(model, choice):
         decoded = list(model.decode(image, progress=tell))
+        number = model.num_regions
     points = PointTable.concatenate([table for part in decoded for table in part.predictions])
     told = {
         "seconds": time.perf_counter() - started,
         "cpu_seconds": time.process_time() - cpu_started,
         "peak_bytes": peak_bytes(),
-        "number": sum(len(part.regions) for part in decoded),
+        "number": number,
     }
     np.savez(out, y=points.y, x=points.x, scores=points.scores)
     print(json.dumps(told), flush=True)

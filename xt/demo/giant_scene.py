@@ -1,8 +1,9 @@
 """The giant image: a key scene of 725 megapixels, with its key in one corner, and what a model found on it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -85,6 +86,7 @@ def find_on_giant(
     seed: int,
     path: Path,
     progress: Callable[[str, float, float, str], None],
+    choice: Mapping[str, Any] | None = None,
 ) -> Giant:
     """Write a giant key scene of held-out digits, and let a saved model find what is like its key.
 
@@ -92,13 +94,14 @@ def find_on_giant(
         threshold: the lowest score that counts, chosen on other scenes.
         path: the image's, a TIFF file.
         progress: called as (what, done, total, unit).
+        choice: see `find_in_fresh_process`.
     """
     scene = key_scene(layout, "heldout", seed, GIANT)
     write_scene(
         scene, path, progress=lambda share: progress("write the giant image", round(100 * share), 100, "%")
     )
     measured = find_in_fresh_process(
-        model, path, lambda share: progress("search the giant image", round(100 * share), 100, "%")
+        model, path, lambda share: progress("search the giant image", round(100 * share), 100, "%"), choice
     )
     found = measured.points.select(measured.points.scores >= threshold)
     counted = PointScores(distance=DISTANCE, threshold=threshold)

@@ -21,6 +21,8 @@ from xt.images import LargeImage, open_image
 CELL = 64
 FRAME_MARGIN, FRAME_WIDTH = 9, 2
 _FRAME_BRIGHTNESS = 150
+# Of squares, where only some of a scene is inhabited.
+_BLOCK = 16
 
 
 class KeyLayout(NamedTuple):
@@ -31,6 +33,8 @@ class KeyLayout(NamedTuple):
         kinds: of digits elsewhere, 2 to 10.
         of_each: how many digits of each kind.
         clutter: pieces of it per 64 x 64 pixels.
+        inhabited: share of the squares of 1,024 pixels that digits and clutter lie in; all else but the key is plain,
+            as skies and seas are.
     """
 
     height: int
@@ -38,6 +42,7 @@ class KeyLayout(NamedTuple):
     kinds: int
     of_each: int
     clutter: float = 0.3
+    inhabited: float = 1.0
 
     @classmethod
     def square(cls, cells: int, kinds: int, of_each: int, clutter: float = 0.3) -> "KeyLayout":
@@ -114,13 +119,15 @@ def make_key_scene(
     """
     rows, columns = layout.height // CELL, layout.width // CELL
     labels = np.repeat(rng.permutation(10)[: layout.kinds], layout.of_each)
-    if len(labels) > rows * columns - 1:
-        raise ConfigError(
-            f"a key scene of {layout.height} x {layout.width} pixels has {rows} x {columns} squares of {CELL} for "
-            f"the key and {len(labels)} other digits: take larger scenes or fewer digits"
-        )
+    inhabited = _inhabited(layout, rng)
     # The first square is the key's.
-    places = np.insert(1 + rng.permutation(rows * columns - 1)[: len(labels)], 0, 0)
+    free = 1 + np.flatnonzero(inhabited[:rows, :columns].ravel()[1:])
+    if len(labels) > len(free):
+        raise ConfigError(
+            f"a key scene of {layout.height} x {layout.width} pixels has {len(free)} squares of {CELL} beside that of "
+            f"the key, and {len(labels)} other digits: take larger scenes or fewer digits"
+        )
+    places = np.insert(free[rng.permutation(len(free))[: len(labels)]], 0, 0)
     digits = []
     for label, place in zip((rng.choice(labels), *labels), places, strict=True):
         side = int(rng.integers(DIGIT_SIDES[0], DIGIT_SIDES[1] + 1))
@@ -136,15 +143,31 @@ def make_key_scene(
         layout.width,
         digits[0].label,
         tuple(digits),
-        _beside_the_key(scatter(stamps, layout.clutter, layout.height, layout.width, rng), stamps),
+        _where_it_may_lie(
+            scatter(stamps, layout.clutter, layout.height, layout.width, rng), stamps, inhabited
+        ),
         stamps,
         rng.integers(4, 28, ground_shape, dtype=np.uint8),
     )
     return KeyScene(scene)
 
 
-def _beside_the_key(pieces: np.ndarray, stamps: list[np.ndarray]) -> np.ndarray:
-    """The pieces of clutter that do not reach into the first square."""
+def _inhabited(layout: KeyLayout, rng: np.random.Generator) -> np.ndarray:
+    """(rows, columns) of squares, those that overhang the edge with them: which may hold something."""
+    rows, columns = -(-layout.height // CELL), -(-layout.width // CELL)
+    if layout.inhabited == 1:
+        return np.ones((rows, columns), bool)
+    blocks = -(-rows // _BLOCK), -(-columns // _BLOCK)
+    number = max(1, round(layout.inhabited * blocks[0] * blocks[1]))
+    chosen = np.zeros(blocks[0] * blocks[1], bool)
+    chosen[rng.permutation(len(chosen))[:number]] = True
+    return chosen.reshape(blocks).repeat(_BLOCK, axis=0).repeat(_BLOCK, axis=1)[:rows, :columns]
+
+
+def _where_it_may_lie(pieces: np.ndarray, stamps: list[np.ndarray], inhabited: np.ndarray) -> np.ndarray:
+    """The pieces of clutter whose middle lies where something may, and that do not reach into the first square."""
     sizes = np.array([stamp.shape for stamp in stamps])[pieces[:, 2]]
     starts = pieces[:, :2]
-    return pieces[((starts >= CELL) | (starts + sizes <= 0)).any(axis=1)]
+    row, column = np.clip((starts + sizes // 2) // CELL, 0, np.array(inhabited.shape) - 1).T
+    beside = ((starts >= CELL) | (starts + sizes <= 0)).any(axis=1)
+    return pieces[beside & inhabited[row, column]]

@@ -181,6 +181,7 @@ class DensePass:
     def _look_at(self, grids: Sequence[PixelRegions]) -> None:
         self.grids = grids
         self.leaves = [grid.leaves for grid in grids]
+        self.model.num_regions = sum(map(len, grids))
         self.regions = self.region_pass.batches(self.leaves)
         self.share = share_of(self.regions, self.settings.region_parallel, self.model.device)
 

@@ -1,7 +1,7 @@
 """A model that looks at other regions for a while, and how many it has looked at."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any
 from xt.regions.choice import RegionChoice
 
 if TYPE_CHECKING:
+    from xt.images import LargeImage
+    from xt.model.dense import DecodedRegions
     from xt.model.xt import XT
 
 
@@ -24,6 +26,9 @@ def looking_at(model: "XT", choice: RegionChoice | None) -> Iterator[None]:
         model.reading = reading
 
 
+LooksOn = Callable[["LargeImage", "Iterator[DecodedRegions]"], "Iterator[DecodedRegions]"]
+
+
 @dataclass
 class Looked:
     """What was looked at in a pass over images: so many regions, in so many seconds."""
@@ -33,9 +38,13 @@ class Looked:
 
 
 @contextmanager
-def counting(model: "XT") -> Iterator[Looked]:
-    """What the model looks at meanwhile, and how long: its own time, with the reading of regions."""
-    looked = Looked()
+def counting(model: "XT", looks_on: LooksOn | None = None) -> Iterator[Looked]:
+    """What the model looks at meanwhile, and how long: its own time, with the reading of regions.
+
+    Args:
+        looks_on: is handed what is decoded of each image of a model that answers about every place.
+    """
+    looked, decode = Looked(), model.decode
     started: list[float] = []
 
     def start(*_: Any) -> None:
@@ -45,9 +54,25 @@ def counting(model: "XT") -> Iterator[Looked]:
         looked.regions += model.num_regions
         looked.seconds += time.perf_counter() - started.pop()
 
+    def watched(image: "LargeImage", **options: Any) -> "Iterator[DecodedRegions]":
+        parts = timed(decode(image, **options))
+        yield from parts if looks_on is None else looks_on(image, parts)
+        looked.regions += model.num_regions
+
+    def timed(parts: "Iterator[DecodedRegions]") -> "Iterator[DecodedRegions]":
+        since = time.perf_counter()
+        for part in parts:
+            looked.seconds += time.perf_counter() - since
+            yield part
+            since = time.perf_counter()
+        looked.seconds += time.perf_counter() - since
+
     hooks = [model.register_forward_pre_hook(start), model.register_forward_hook(count)]
+    # In place of the method, for this model alone.
+    vars(model)["decode"] = watched
     try:
         yield looked
     finally:
+        del vars(model)["decode"]
         for hook in hooks:
             hook.remove()

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from xt.errors import ConfigError
 from xt.metrics.bootstrap import bootstrap
 from xt.metrics.summaries import wilson_interval
 from xt.model.looking import counting, looking_at
@@ -18,20 +17,23 @@ if TYPE_CHECKING:
 
 
 def against_all(
-    model: "XT", measure: Callable[[], "Evaluated"], resamples: int, progress: "Progress"
+    model: "XT",
+    measure: Callable[[], "Evaluated"],
+    resamples: int,
+    progress: "Progress",
+    settings: Any = None,
 ) -> "Evaluated":
     """What is measured with the model's choice of regions, compared with what is when it looks at everything.
 
     Args:
         measure: measures the model as it is.
-
-    Raises:
-        ConfigError: the model answers about every place.
+        settings: how answers about every place are measured, see `PlaceTask.scores`.
     """
+    from xt.prediction.places_against_all import places_against_all
     from xt.regions.choice import AllRegions
 
     if model.dense_head is not None:
-        raise ConfigError("a model that answers about every place looks at everything: leave against_all out")
+        return places_against_all(model, measure, resamples, settings)
     with counting(model) as looked:
         chosen = measure()
     with counting(model) as looked_all, looking_at(model, AllRegions()):
@@ -43,6 +45,7 @@ def against_all(
         "share": looked.regions / looked_all.regions,
         "seconds": looked.seconds,
         "seconds_all": looked_all.seconds,
+        "of": "answers",
         "differ": float(differ.mean()),
         "differ_interval": _interval(differ, chosen, resamples),
     }

@@ -1,9 +1,11 @@
 """Another choice of regions than a model was trained with: a budget, or everything."""
 
+import math
 import warnings
 from typing import TYPE_CHECKING
 
 from xt.errors import ConfigError, DataWarning
+from xt.regions.choice import MOST_LEVELS
 
 if TYPE_CHECKING:
     from xt.model.xt import XT
@@ -29,7 +31,8 @@ def choice_within(model: "XT", budget: float | None) -> "RegionChoice | None":
     if not model.region_encoder.takes_pixels:
         raise ConfigError("a budget of regions is for pixels, and the model takes features: leave it out")
     name = "by_content" if config.regions == "all" else config.regions
-    choice = create_region_choice(name, config.levels, **{**config.regions_options, "budget": budget})
+    levels = config.levels or _levels_for(budget)
+    choice = create_region_choice(name, levels, **{**config.regions_options, "budget": budget})
     if model.which_scale is None:
         warnings.warn(
             "the model has learned from full resolution alone, and with a budget it sees plain regions coarsely: `xt "
@@ -38,3 +41,11 @@ def choice_within(model: "XT", budget: float | None) -> "RegionChoice | None":
             stacklevel=2,
         )
     return choice
+
+
+def _levels_for(budget: float) -> int | None:
+    """So many that the coarsest takes a quarter of a share at most, and the rest is there to be opened; None for the
+    choice's own number, where the budget is a number of regions."""
+    if not 0 < budget <= 1:
+        return None
+    return min(MOST_LEVELS, max(3, 1 + math.ceil(math.log(4 / budget, 4))))

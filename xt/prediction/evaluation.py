@@ -106,7 +106,9 @@ def evaluate(
         measure = partial(_measure, one, table, how, evaluation, config, StageBars(progress, which_one))
         with evaluating(one.to(device), streaming), looking_at(one, choice_within(one, config.budget)):
             found.append(
-                against_all(one, measure, config.resamples, progress) if config.against_all else measure()
+                against_all(one, measure, config.resamples, progress, evaluation)
+                if config.against_all
+                else measure()
             )
     together = found[0].averaged(found[1:]) if others else found[0]
     together = together.with_intervals(config.resamples, progress)

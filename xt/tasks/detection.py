@@ -106,6 +106,14 @@ class Detection(PlaceTask):
 
         return FoundBoxScores(model, settings, sync=sync)
 
+    def unlike(
+        self, one: Any, other: Any, model: "XT", step: tuple[float, float], settings: Any
+    ) -> tuple[int, int]:
+        from xt.metrics.unlike import unlike_boxes
+
+        least = self.results.least_score
+        return unlike_boxes(*(found.select(found.scores >= least) for found in (one, other)))
+
     def check_part(
         self, part: PartOfRun, found: "NDArray[np.int64] | None", settings: Any, model: "ModelConfig"
     ) -> None:

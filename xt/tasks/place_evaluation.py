@@ -5,7 +5,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,8 @@ class PlaceEvaluation:
         of_images: those of each image alone, in the table's order.
         found: the points or boxes of each image, in pixels of its file, of which boxes are best first; None for masks.
         settings: what belongs to the metrics, such as how many boxes counted.
+        steps: (y, x) of each image, how many pixels of its file one of those that the model reads spans.
+        compared: with what is found in all regions, see `xt.prediction.places_against_all`.
     """
 
     task: "PlaceTask"
@@ -47,6 +49,8 @@ class PlaceEvaluation:
     of_images: list[dict[str, float]]
     found: list[Any]
     settings: dict[str, Any]
+    steps: list[tuple[float, float]]
+    compared: Mapping[str, Any] = field(default_factory=dict)
 
     def summary(self) -> dict[str, Any]:
         """The metrics, fit for JSON: None where there was nothing to count; and how many of the classes there was
@@ -56,7 +60,8 @@ class PlaceEvaluation:
         # Only where a class has labels can any of it be found, or missed.
         kind = self.task.metric_of_class
         measured = [known.get(f"{kind}({name})" if len(names) > 1 else kind) is not None for name in names]
-        return {"images": len(self.table), **known, **self.settings, **coverage(names, measured)}
+        known = {"images": len(self.table), **known, **self.settings, **coverage(names, measured)}
+        return known | {"against": dict(self.compared)} if self.compared else known
 
     @property
     def arrays(self) -> dict[str, NDArray[Any]]:
@@ -132,12 +137,14 @@ def evaluate(
     overall: PlaceScores | None = None
     rows: list[dict[str, float]] = []
     found: list[Any] = []
+    steps: list[tuple[float, float]] = []
     try:
         for place in range(len(table)):
             alone.reset()
             with closing(open_labelled(table, place, reading)) as pair:
                 answers = alone.count(model, pair)
                 found.append(None if answers is None else answers.scaled(*pair.step))
+                steps.append(pair.step)
             if overall is None:
                 overall = deepcopy(alone)
             else:
@@ -148,4 +155,4 @@ def evaluate(
     finally:
         model.train(was_training)
     assert overall is not None, "a table has at least one image"
-    return PlaceEvaluation(task, table, overall.compute(), rows, found, dict(alone.settings))
+    return PlaceEvaluation(task, table, overall.compute(), rows, found, dict(alone.settings), steps)

@@ -91,6 +91,18 @@ class PlaceTask(Task):
             sync: whether the processes of a distributed run add up what each has seen.
         """
 
+    def unlike(
+        self, one: Any, other: Any, model: "XT", step: tuple[float, float], settings: Any
+    ) -> tuple[int, int] | None:
+        """How many objects only one of two answers about an image has, and how many either has; None of masks.
+
+        Args:
+            one, other: in pixels of the image's file.
+            step: (y, x), how many of these one that the model reads spans.
+            settings: see `scores`.
+        """
+        return None
+
     def evaluate(
         self,
         model: "XT",

@@ -93,6 +93,15 @@ class Points(PlaceTask):
 
         return FoundPointScores(model, settings, sync=sync)
 
+    def unlike(
+        self, one: Any, other: Any, model: "XT", step: tuple[float, float], settings: Any
+    ) -> tuple[int, int]:
+        from xt.metrics.unlike import unlike_points
+
+        head: Any = model.head
+        one, other = (found.select(found.scores >= settings.score_threshold) for found in (one, other))
+        return unlike_points(one, other, head.radius * (step[0] * step[1]) ** 0.5)
+
     def measures_on_map(self, settings: Any) -> bool:
         on_map: bool = settings.distance_unit == "map"
         return on_map
