@@ -1,12 +1,16 @@
 """Masks of nuclei at a share of the regions beside those of all regions: mosaics with empty background, and slides.
 
     python benchmarks/choosing_masks.py --data FOLDER [--slides FILES...]
+    python benchmarks/choosing_masks.py --tissue FILE --slides FILES...
 
 The data are those of `nuclei.py`: 240 microscopy images, a quarter of which is held out. Pieces of them of 256 pixels
 lie in a fifth of a mosaic of 4,096 x 4,096 pixels, the rest is background with a little noise; one mosaic is of dark
 pictures, one of bright, stained ones. Slides are stretched as the pictures are. One small network learns from chance
 for some processor-seconds on small mosaics of the other images, in regions chosen by content; it is then asked for the
 masks of all regions and of those within each budget. Pixels that differ are counted against its own masks of all.
+
+With --tissue masks are of tissue, which is large: where the mean colour of 16 x 16 pixels is no grey. A network learns
+that from one slide, and is asked about the others.
 """
 
 import argparse
@@ -32,6 +36,8 @@ PIECE = 256
 INHABITED = 0.2
 MOSAIC = 4096
 LEVELS = 3
+# Of what is called tissue: side of the blocks, and how far the mean colours of one that is grey may be apart, of 255.
+_BLOCK, _GREY = 16, 20
 # Of training mosaics: side, and the share of their pieces that hold something.
 TRAINED, TRAINED_SHARE, TRAINED_BUDGET = 512, 0.6, 0.5
 
@@ -40,30 +46,36 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--data", type=Path, required=True, help="folder with images/, masks/ and index.csv")
+    parser.add_argument("--data", type=Path, help="folder with images/, masks/ and index.csv")
     parser.add_argument("--slides", nargs="*", default=[], help="files of slides without labels")
+    parser.add_argument("--tissue", type=Path, help="a slide to learn from where tissue is")
     parser.add_argument(
         "--seconds", type=float, default=120, help="of one processor, to learn (default: 120)"
     )
     parser.add_argument("--budgets", type=float, nargs="+", default=[0.3, 0.5])
     arguments = parser.parse_args()
-    if not (arguments.data / "index.csv").is_file():
-        print(
-            f"choosing_masks: skipped, {arguments.data} holds no index.csv with images/ and masks/ beside it"
-        )
+    data = arguments.data
+    if arguments.tissue is None and (data is None or not (data / "index.csv").is_file()):
+        print(f"choosing_masks: skipped, {data} holds no index.csv with images/ and masks/ beside it")
         return 0
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    learned, held_out = ([read(arguments.data, name) for name in names] for names in divide(arguments.data))
+    if arguments.tissue is None:
+        learned, held_out = ([read(data, name) for name in names] for names in divide(data))
+        drawn = small_mosaics(learned)
+    else:
+        held_out, drawn = [], tissue_windows(pixels_of(arguments.tissue))
     model = make()
-    settings = MODELS["convnext_atto"]
-    steps, spent = train(model, small_mosaics(learned), settings, arguments.seconds)
+    steps, spent = train(model, drawn, MODELS["convnext_atto"], arguments.seconds)
     print(f"{steps} steps in {spent:.0f} processor-seconds", flush=True)
     rows: list[dict[str, Any]] = []
     for name, (pixels, classes) in images(held_out, arguments.slides):
+        if arguments.tissue is not None:
+            classes = tissue_in(pixels)
         rows += compare(model.eval(), name, pixels, classes, arguments.budgets)
         print_table(rows[-1 - len(arguments.budgets) :])
-        written = write_results("choosing_masks", rows, steps=steps, cpu_seconds=spent)
+        what = "masks" if arguments.tissue is None else "tissue"
+        written = write_results(f"choosing_{what}", rows, steps=steps, cpu_seconds=spent)
     print(f"wrote {written}")
     return 0
 
@@ -84,11 +96,40 @@ def images(held_out: list[Picture], slides: list[str]) -> Iterator[tuple[str, tu
     for seed, (name, of_kind) in enumerate(by_kind(held_out).items()):
         yield f"mosaic, {name}", mosaic(of_kind, MOSAIC, INHABITED, np.random.default_rng([1, seed]))
     for path in slides:
-        with xt.open_image(path) as slide:
-            pixels = slide.read(0, 0, *slide.shape)[..., :3]
-        low, high = np.percentile(pixels[::7, ::7], (1, 99.8))
-        stretched = ((pixels - low) * (255 / max(high - low, 1))).clip(0, 255).round().astype(np.uint8)
-        yield Path(path).stem, (stretched, None)
+        yield Path(path).stem, (pixels_of(path), None)
+
+
+def pixels_of(path: Path | str) -> np.ndarray:
+    """Of a slide, stretched."""
+    with xt.open_image(path) as slide:
+        pixels = slide.read(0, 0, *slide.shape)[..., :3]
+    low, high = np.percentile(pixels[::7, ::7], (1, 99.8))
+    stretched: np.ndarray = (
+        ((pixels - low) * (255 / max(high - low, 1))).clip(0, 255).round().astype(np.uint8)
+    )
+    return stretched
+
+
+def tissue_in(pixels: np.ndarray) -> np.ndarray:
+    """(height, width): where the mean colour of the blocks is no grey."""
+    height, width = (-(-side // _BLOCK) * _BLOCK for side in pixels.shape[:2])
+    margins = [(0, height - pixels.shape[0]), (0, width - pixels.shape[1]), (0, 0)]
+    blocks = np.pad(pixels, margins, "edge").reshape(height // _BLOCK, _BLOCK, width // _BLOCK, _BLOCK, 3)
+    colour = blocks.mean(axis=(1, 3))
+    coloured = (colour.max(axis=-1) - colour.min(axis=-1) > _GREY).astype(np.uint8)
+    return coloured.repeat(_BLOCK, 0).repeat(_BLOCK, 1)[: pixels.shape[0], : pixels.shape[1]]
+
+
+def tissue_windows(pixels: np.ndarray) -> Iterator[Picture]:
+    """For ever, turned and mirrored by chance."""
+    generator, classes = np.random.default_rng(0), tissue_in(pixels)
+    while True:
+        y, x = (int(generator.integers(side - TRAINED + 1)) for side in classes.shape)
+        part = np.s_[y : y + TRAINED, x : x + TRAINED]
+        turns = int(generator.integers(4))
+        window, known = (np.rot90(values[part], turns) for values in (pixels, classes))
+        step = int(generator.choice([1, -1]))
+        yield np.ascontiguousarray(window[::step]), np.ascontiguousarray(known[::step])
 
 
 def by_kind(pictures: list[Picture]) -> dict[str, list[Picture]]:
