@@ -5,8 +5,11 @@ from PIL import Image
 import xt
 from xt.images import tile
 from xt.labels.box_table import BoxTable
+from xt.regions.grid import RegionGrid
+from xt.regions.pyramid_grid import PyramidGrid
 from xt.results.colours import class_colours, point_colours
 from xt.results.dense_overlay import write_boxes_overlay, write_mask_overlay, write_points_overlay
+from xt.results.seen_regions import seen_regions
 
 NAMES = ["background", "water", "building"]
 BLUE = (0.1, 0.2, 0.9)
@@ -134,3 +137,15 @@ def test_no_points_at_all(tmp_path):
     view = view_of(tmp_path / "a.png")
     assert not like(view, np.array(point_colours(2)[0]) / 255).any()
     assert like(view, (GREY,) * 3).sum() > 100_000
+
+
+def test_regions_that_were_decoded_are_drawn_on_the_image(tmp_path):
+    grid = PyramidGrid.coarsest(RegionGrid(height=512, width=512, region_size=64), 3).opened(np.array([0]))
+    looked = seen_regions(grid, None, (1.0, 1.0))
+    nothing = {name: np.empty(0) for name in ("y", "x", "score", "label")}
+    picture = np.full((100, 100, 3), 0.5, np.float32)
+    path = tmp_path / "a.png"
+    write_points_overlay(nothing, (512, 512), picture, path, NAMES[:1], title="a.tif", regions=looked)
+    view = view_of(path)
+    for colour in ((86, 180, 233), (0, 158, 115)):
+        assert (np.abs(view - colour).max(axis=-1) < 40).sum() > 300

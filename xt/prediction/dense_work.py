@@ -60,11 +60,12 @@ class DenseWork(ImageWork):
         with Stages(progress, f"{destination.name}: ") as report, self.opened(path) as image:
             given = self.opened.source(path)
             result = self.predictor.predict(image, destination, options, report, given=given)
+            looked = self._looked(result, image)
+            result = replace(result, looked=looked)
             endings = {what: task.endings[what] for what in result.files}
             if self.opened.config.overlay:
                 endings["overlay"] = ".overlay.png"
                 task.draw(result, image, results.path(path, endings["overlay"]), destination.name)
-            looked = self._looked(result, image)
             if looked is not None:
                 from xt.results.seen_regions import write_seen_regions
 

@@ -12,6 +12,7 @@ from xt.labels.box_table import BoxTable
 from xt.results.colours import Colour, class_colours, point_colours
 from xt.results.decoded_image import NOTHING
 from xt.results.panels import draw_bars, draw_grey, draw_image, draw_scale, frame, layout, save
+from xt.results.seen_regions import SeenRegions, draw_seen_regions
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,6 +38,7 @@ def write_mask_overlay(
     *,
     title: str,
     microns_per_pixel: float | None = None,
+    regions: SeenRegions | None = None,
 ) -> Path:
     """Write a PNG: the image; the image in grey under the classes in the mask's colours; each class's share of it.
 
@@ -48,6 +50,7 @@ def write_mask_overlay(
         counts: pixels by class name.
         title: the image's name.
         microns_per_pixel: of the image's level 0, for a scale bar.
+        regions: that were looked at, drawn on the image; None where that was everything.
     Raises:
         OutputError: it could not be written; nothing half-written stays.
     """
@@ -57,7 +60,7 @@ def write_mask_overlay(
     table[1 : len(colours), 3] = _OPACITY
     table[NOTHING] = _PALE
     figure, axes, bars = layout(mask.shape, min(len(class_names), _BARS))
-    draw_image(axes[0], picture, mask.shape)
+    _draw_image(axes[0], picture, mask.shape, regions)
     draw_grey(axes[1], picture, mask.shape)
     small, pixel_size = _small(mask)
     height, width = (size * pixel_size for size in small.shape)
@@ -82,6 +85,7 @@ def write_points_overlay(
     *,
     title: str,
     microns_per_pixel: float | None = None,
+    regions: SeenRegions | None = None,
 ) -> Path:
     """Write a PNG: the image; the image in grey with a circle around each point; how many there are of each class.
 
@@ -93,7 +97,7 @@ def write_points_overlay(
     best = np.argsort(-points["score"], kind="stable")[:_MOST_DRAWN]
     labels = points["label"].astype(int)
     figure, axes = _layout_of_objects(
-        labels, len(best), shape, picture, class_names, "point", microns_per_pixel
+        labels, len(best), shape, picture, class_names, "point", microns_per_pixel, regions
     )
     axes.scatter(
         points["x"][best], points["y"][best], s=28, facecolors="none", linewidths=0.9,
@@ -111,6 +115,7 @@ def write_boxes_overlay(
     *,
     title: str,
     microns_per_pixel: float | None = None,
+    regions: SeenRegions | None = None,
 ) -> Path:
     """Write a PNG: the image; the image in grey with the boxes; how many there are of each class.
 
@@ -125,7 +130,7 @@ def write_boxes_overlay(
     # The best last, on top.
     best = np.argsort(-boxes.scores, kind="stable")[:_MOST_DRAWN][::-1]
     figure, axes = _layout_of_objects(
-        boxes.labels, len(best), shape, picture, class_names, "box", microns_per_pixel
+        boxes.labels, len(best), shape, picture, class_names, "box", microns_per_pixel, regions
     )
     # Each corner as x, y.
     corners = list(boxes.edges[best][:, [1, 0, 1, 2, 3, 2, 3, 0]].reshape(-1, 4, 2))
@@ -142,6 +147,14 @@ def write_boxes_overlay(
     return save(figure, destination, title, _number_of(len(boxes), "box"))
 
 
+def _draw_image(
+    axes: "Axes", picture: NDArray[np.float32], shape: tuple[int, int], regions: SeenRegions | None
+) -> None:
+    draw_image(axes, picture, shape)
+    if regions is not None:
+        draw_seen_regions(axes, regions)
+
+
 def _layout_of_objects(
     labels: NDArray[np.integer],
     num_drawn: int,
@@ -150,10 +163,11 @@ def _layout_of_objects(
     class_names: Sequence[str],
     what: str,
     microns_per_pixel: float | None,
+    regions: SeenRegions | None,
 ) -> "tuple[Figure, Axes]":
     """Everything but the objects themselves, and where they are to be drawn."""
     figure, axes, bars = layout(shape, min(len(class_names), _BARS))
-    draw_image(axes[0], picture, shape)
+    _draw_image(axes[0], picture, shape, regions)
     draw_grey(axes[1], picture, shape)
     total, things = len(labels), _PLURALS[what]
     shown = "" if total <= num_drawn else f", the best {num_drawn:,} of {total:,}"

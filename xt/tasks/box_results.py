@@ -102,6 +102,7 @@ class BoxResults(PlaceResults):
             list(result.counts),
             title=title,
             microns_per_pixel=image.microns_per_pixel[1] if image.microns_per_pixel else None,
+            regions=result.looked,
         )
 
     @classmethod

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from xt.images import LargeImage
     from xt.images.resolution import AsRead
     from xt.model.xt import XT
+    from xt.results.seen_regions import SeenRegions
     from xt.results.shown import Shown
 
 Rows = NDArray[np.float64]
@@ -80,6 +81,7 @@ class DenseResult:
         counts: of pixels, points or boxes, by class name.
         left_out: points or boxes whose score is too low, before those found twice are one.
         regions: that were decoded, in pixels as the model reads the image: each place lies in one of them.
+        looked: the same in pixels of the file, where they are not all at full resolution.
     """
 
     name: str
@@ -88,6 +90,7 @@ class DenseResult:
     counts: Mapping[str, int] = field(default_factory=dict)
     left_out: int = 0
     regions: PixelRegions | None = None
+    looked: "SeenRegions | None" = None
 
 
 class PlaceResults(ABC):

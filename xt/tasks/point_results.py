@@ -114,6 +114,7 @@ class PointResults(PlaceResults):
             list(result.counts),
             title=title,
             microns_per_pixel=image.microns_per_pixel[1] if image.microns_per_pixel else None,
+            regions=result.looked,
         )
 
     @classmethod
