@@ -3,56 +3,61 @@
     python benchmarks/choosing.py                          # 20 processor-minutes
     python benchmarks/choosing.py --quick                  # the same code paths in a minute, too little to learn
 
-Scenes of digits as those of `xt demo`, of which the largest is the answer, with the clutter lying in some parts of an
-image alone: most of it is plain, some looks like digits. A model that looks at everything learns from small scenes
-behind the demo's region encoder, which is frozen; from its weights on every way, this one too, learns from the same
-larger scenes in the same order. All are measured on the same held-out images of 4,096 x 4,096 pixels, of which no digit
-and no shape of clutter was seen in training.
+Scenes of digits as those of `xt demo`, of which the largest is the answer, with the clutter lying in some squares of an
+image alone: most of it is plain, some looks like digits. A model that looks at everything learns to read digits in
+small scenes, behind the demo's region encoder, which has first learned to see them at a half and a quarter of their
+size, too, and is frozen then. From its weights on every way, this one too, learns
+from scenes of as many pixels as are asked about, for as many steps. All are measured on the same held-out images, of
+which no digit and no shape of clutter was seen in training.
 """
 
 import argparse
 import multiprocessing
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from coarse_encoder import seeing_scales
 from common import print_table, write_results
-from kept_features import SIDE, KeptScene, created, drawn, kept_scenes, learn
+from kept_features import SIDE, SQUARE, Mosaic, Network, Squares, created, drawn, learn, squares
 from numpy.typing import NDArray
 
 import xt
+from xt.demo.scenes import LABELS, NUM_DIGITS
 from xt.metrics.summaries import wilson_interval
 from xt.model.by_model import ByModel
+from xt.regions.by_content import ByContent
 from xt.regions.choice import RegionChoice
 from xt.regions.pyramid_grid import PyramidGrid
 
 BUDGET = 0.2
 TESTED_SIDE, CLUTTERED, HELD_OUT = 4096, 0.15, 1_000_000
-# In training there is more clutter, so that small scenes have as much beside four digits as large ones.
-TRAINING_CLUTTERED = 0.6
 
 
-class Stage(NamedTuple):
-    """Scenes of one size: how many there are, how many a step takes, how often each is seen, and how much of them is
-    looked at by content, as digits take more of a small image."""
+class Settings(NamedTuple):
+    """How long is learned, and from how much.
 
-    side: int
-    scenes: int
-    batch: int
-    epochs: int
-    content: float
+    Attributes:
+        encoder: steps of the region encoder, of 4 squares each.
+        small: scenes of one square, and steps of 16 of them.
+        squares: with one digit, plain and cluttered; and without, plain and cluttered.
+        steps: of 4 large scenes.
+    """
+
+    encoder: int
+    small: tuple[int, int]
+    squares: tuple[int, int, int, int]
+    steps: int
 
 
-FIRST = (Stage(512, 2400, 16, 12, 0.8), Stage(1024, 1000, 8, 4, 0.4))
-THEN = (Stage(1024, 1000, 8, 5, 0.4), Stage(2048, 160, 4, 5, 0.4))
-QUICK = ((Stage(512, 8, 4, 1, 0.8),), (Stage(512, 8, 4, 2, 0.8),))
+FULL = Settings(encoder=600, small=(2400, 2400), squares=(1000, 400, 400, 600), steps=500)
+QUICK = Settings(encoder=2, small=(16, 2), squares=(40, 40, 4, 4), steps=4)
 
 
 @xt.register("region_choices", "smaller")
@@ -82,68 +87,134 @@ def main() -> int:
     parser.add_argument("--images", type=int, default=200, help="held-out ones (default: 200)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=1, help="that measure side by side")
-    parser.add_argument("--kept", type=Path, help="folder for the features of the training scenes")
+    parser.add_argument("--kept", type=Path, help="folder for the features of the squares to learn from")
     parser.add_argument("--quick", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    first, then = QUICK if arguments.quick else (FIRST, THEN)
-    side, images = (512, 4) if arguments.quick else (TESTED_SIDE, arguments.images)
-    models, taken = trained(first, then, arguments.seed, arguments.kept)
+    settings = QUICK if arguments.quick else FULL
+    side, images = (1024, 4) if arguments.quick else (TESTED_SIDE, arguments.images)
+    models, taken = trained(settings, side, arguments.seed, arguments.kept)
     with ProcessPoolExecutor(arguments.processes, multiprocessing.get_context("fork")) as pool:
         found = list(pool.map(partial(measured, models, side), range(images)))
     rows = [row(way, [each[way] for each in found], [each["all"] for each in found]) for way in models]
     print_table(rows)
     if not arguments.quick:
-        notes = {"first": first, "then": then, "images": images, "side": side, "training s": taken}
+        notes = {"settings": settings, "images": images, "side": side, "training s": taken}
         write_results("choosing", rows, **notes)
     return 0
 
 
 def trained(
-    first: Sequence[Stage], then: Sequence[Stage], seed: int, folder: Path | None
+    settings: Settings, side: int, seed: int, folder: Path | None
 ) -> tuple[dict[str, xt.XT], dict[str, int]]:
     """A model for each way, and the processor-seconds of each one's own training."""
-    scenes = {
-        stage[:2]: kept_scenes(
-            "train", stage.side, stage.scenes, seed, TRAINING_CLUTTERED, [stage.content], folder
-        )
-        for stage in (*first, *then)
-    }
-    torch.manual_seed(seed)
-    base = created()
-    learn(base, list(chain.from_iterable(batches(stage, scenes[stage[:2]], seed) for stage in first)), fine)
+    network = seeing_scales(settings.encoder, folder)
+    base = read_digits(settings, network, seed, folder)
+    kinds = all_kinds(settings, network, folder)
     models, taken = {}, {}
-    for way, settings in WAYS.items():
-        started = time.process_time()
+    for way, options in WAYS.items():
         torch.manual_seed(seed)
-        model = created(**settings)
+        model = created(network, **options)
         model.load_state_dict(base.state_dict(), strict=False)
         print(way, flush=True)
-        some = list(chain.from_iterable(batches(stage, scenes[stage[:2]], seed + 1) for stage in then))
-        learn(model, some, looking(model, {stage.side: stage.content for stage in then}), opening(model))
-        models[way], taken[way] = model, round(time.process_time() - started)
+        scenes = large_scenes(kinds, side // SQUARE, seed)
+        taken[way] = round(learn(model, scenes, settings.steps, looking(model), opening(model)))
+        models[way] = model
     return models, taken
 
 
-def batches(stage: Stage, scenes: Sequence[KeptScene], seed: int) -> list[list[KeptScene]]:
+def read_digits(settings: Settings, network: Network, seed: int, folder: Path | None) -> xt.XT:
+    """A model that has learned from small scenes, looking at everything."""
+    count, steps = settings.small
+    four = squares("four", count, 0.6, network=network, folder=folder)
+    torch.manual_seed(seed)
+    model = created(network)
+    learn(model, small_scenes(four, seed), steps, lambda scene: scene.fine)
+    return model
+
+
+def small_scenes(four: Squares, seed: int) -> Iterator[list[Mosaic]]:
+    """Batches of 16 scenes of one square, in a new order each time that all were seen."""
     generator = np.random.default_rng(seed)
-    orders = [generator.permutation(len(scenes)) for _ in range(stage.epochs)]
-    return [
-        [scenes[number] for number in order[place : place + stage.batch]]
-        for order in orders
-        for place in range(0, len(scenes) - stage.batch + 1, stage.batch)
-    ]
+    while True:
+        order = generator.permutation(len(four.values))
+        for first in range(0, len(order) - 15, 16):
+            yield [
+                Mosaic(four, np.array([[number]]), LABELS.index(four.values[number]))
+                for number in order[first : first + 16]
+            ]
 
 
-def fine(scene: KeptScene) -> xt.RegionGrid:
-    return scene.fine
+class Kinds(NamedTuple):
+    """Squares: with the largest digit or another, plain or cluttered, and without."""
+
+    one_plain: Squares
+    another_plain: Squares
+    one_cluttered: Squares
+    another_cluttered: Squares
+    plain: Squares
+    clutter: Squares
 
 
-def looking(model: xt.XT, contents: Mapping[int, float]) -> Callable[[KeptScene], Any]:
-    """What the model looks at first, of a kept scene."""
+def all_kinds(settings: Settings, network: Network, folder: Path | None) -> Kinds:
+    with_digit, in_clutter, plain, clutter = settings.squares
+    return Kinds(
+        *(
+            squares(name, count, cluttered, digits, network, folder)
+            for name, count, cluttered, digits in (
+                ("one-plain", with_digit, 0.0, slice(0, 1)),
+                ("another-plain", with_digit, 0.0, slice(1, 2)),
+                ("one-cluttered", in_clutter, 1.0, slice(0, 1)),
+                ("another-cluttered", in_clutter, 1.0, slice(1, 2)),
+                ("plain", plain, 0.0, slice(0)),
+                ("clutter", clutter, 1.0, slice(0)),
+            )
+        )
+    )
+
+
+def large_scenes(kinds: Kinds, side: int, seed: int) -> Iterator[list[Mosaic]]:
+    """Batches of 4 scenes of so many squares a side, of which no two are alike."""
+    generator = np.random.default_rng(seed)
+    everything = Squares(
+        torch.cat([kind.features for kind in kinds]),
+        np.concatenate([kind.contents for kind in kinds]),
+        np.concatenate([kind.values for kind in kinds]),
+    )
+    sizes = [len(kind.values) for kind in kinds]
+    kind_of = np.repeat(np.arange(len(kinds)), sizes)
+    is_cluttered = np.isin(kind_of, [2, 3, 5])
+    values = everything.values
+    while True:
+        scenes = []
+        for _ in range(4):
+            label = int(generator.choice(LABELS))
+            lies = generator.random(side**2) < CLUTTERED
+            wanted = [values == label, *[(values >= 0) & (values < label)] * (NUM_DIGITS - 1)]
+            wanted += [values < 0] * (side**2 - NUM_DIGITS)
+            found = {
+                (key, clutter): np.flatnonzero(mask & (is_cluttered == clutter))
+                for key, mask in (("largest", wanted[0]), ("other", wanted[1]), ("none", wanted[-1]))
+                for clutter in (False, True)
+            }
+            names = ["largest", *["other"] * (NUM_DIGITS - 1), *["none"] * (side**2 - NUM_DIGITS)]
+            places = np.array(
+                [
+                    generator.choice(found[name, bool(clutter)])
+                    for name, clutter in zip(names, lies, strict=True)
+                ]
+            )
+            scenes.append(
+                Mosaic(everything, generator.permutation(places).reshape(side, side), LABELS.index(label))
+            )
+        yield scenes
+
+
+def looking(model: xt.XT) -> Callable[[Mosaic], Any]:
+    """What the model looks at first, of a mosaic."""
     choice = model.reading.choice
-    if choice.looks:
-        return lambda scene: scene.grids[f"content{contents[scene.fine.height]}"]
+    if isinstance(choice, ByContent):
+        return lambda scene: choice.openings(scene.content, scene.fine).within(choice.most(scene.fine))
     return lambda scene: choice.first(None, scene.fine)
 
 
@@ -153,7 +224,7 @@ def opening(model: xt.XT) -> Callable[[float], None]:
 
     def before(progress: float) -> None:
         if isinstance(choice, ByModel):
-            choice.training_budget = 1.0 if progress < 0.5 else 0.45
+            choice.training_budget = 1.0 if progress < 0.25 else None
 
     return before
 
@@ -171,7 +242,8 @@ class Answer(NamedTuple):
 @torch.inference_mode()
 def measured(models: Mapping[str, xt.XT], side: int, number: int) -> dict[str, Answer]:
     torch.set_num_threads(1)
-    image, label, digits = drawn("heldout", side, number, HELD_OUT, CLUTTERED)
+    image, digits = drawn("heldout", side, [HELD_OUT, side, number], CLUTTERED, easy=True)
+    label = LABELS.index(digits[0, 3])
     found = {}
     for way, model in models.items():
         started = time.process_time()

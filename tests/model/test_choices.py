@@ -176,11 +176,6 @@ def test_one_s_own_choice_comes_in_by_a_name(monkeypatch):
         ({"regions": "by_content", "levels": 0}, "levels must be 1 to 12, got 0"),
         ({"regions": "by_content", "levels": 13}, "levels must be at most 12, got 13"),
         ({"regions": "by_content", "image_size": 224}, "leave one of the two out"),
-        ({"regions": "by_content", "head": "segmentation"}, "answers about every place: leave model.regions"),
-        (
-            {"levels": 2, "head": "points", "class_names": None},
-            "answers about every place: leave model.regions",
-        ),
     ],
 )
 def test_odd_choices_are_refused(settings, message):

@@ -67,7 +67,7 @@ class ByContent(RegionChoice):
 
     def first(self, image: "LargeImage | None", fine: RegionGrid) -> PyramidGrid:
         assert image is not None, "it looks"
-        openings = self._openings(image, fine)
+        openings = self.openings(content_of(image, fine), fine)
         if self.budget is None:
             return openings.within(None)
         most, least = regions_within(self.budget, fine), len(openings.coarsest)
@@ -82,18 +82,18 @@ class ByContent(RegionChoice):
 
     def by_number(self, image: "LargeImage | None", fine: RegionGrid) -> Callable[[int], PyramidGrid]:
         assert image is not None, "it looks"
-        return self._openings(image, fine).within
+        return self.openings(content_of(image, fine), fine).within
 
-    def _openings(self, image: "LargeImage", fine: RegionGrid) -> "_Openings":
-        content = content_of(image, fine)
+    def openings(self, content: NDArray[np.float64], fine: RegionGrid) -> "Openings":
+        """What can be opened, by what each region of the fine grid (rows, columns) holds."""
         places, more, peak = _by_gain(fine, content, self.levels, self.keep_coarse)
         least = -np.inf if self.tolerance is None else self.tolerance * content[wanted_at(fine, 1)].mean()
         coarsest = PyramidGrid.coarsest(fine, self.levels)
-        return _Openings(coarsest, places, more, peak > least, self.keep_coarse)
+        return Openings(coarsest, places, more, peak > least, self.keep_coarse)
 
 
 @dataclass(frozen=True, eq=False)
-class _Openings:
+class Openings:
     """What can be opened of an image, those of the largest gain first, each behind the one that it lies in.
 
     Attributes:
