@@ -208,6 +208,5 @@ def test_odd_budgets_are_refused(capsys, tmp_path):
 
     small_model(context="none", regions="by_content").save(tmp_path / "model.safetensors")
     command = ["info", str(corner(tmp_path)), "--model", str(tmp_path / "model.safetensors")]
-    for budget in ("0", "-1", "1.5"):
-        assert main([*command, f"--budget={budget}"]) == 2
-        assert "a budget is a share of the regions" in capsys.readouterr().err
+    assert main([*command, "--budget=1.5"]) == 2
+    assert "a budget is a share of the regions" in capsys.readouterr().err

@@ -180,8 +180,7 @@ def test_a_budget_takes_the_place_of_the_model_s_own(tmp_path, capsys):
         str(tmp_path / "a.png"),
         "--json",
     ]
-    for budget, regions in ((0.25, 16), (7, 7)):
-        assert main([*command, "--device", "cpu", "--inference", "--budget", str(budget)]) == 0
-        assert json.loads(capsys.readouterr().out)["regions"] == regions
+    assert main([*command, "--device", "cpu", "--inference", "--budget", "7"]) == 0
+    assert json.loads(capsys.readouterr().out)["regions"] == 7
     assert main([*command, "--budget", "0"]) == 2
     assert "a budget is a share of the regions" in capsys.readouterr().err

@@ -80,8 +80,9 @@ def by_content(**settings):
     return small_model(**({"regions": "by_content", "context": "none"} | settings)).eval().double()
 
 
-@pytest.mark.parametrize("make", [by_content, by_model])
-@pytest.mark.parametrize("seconds", [17.0, 60.0, 150.0])
+@pytest.mark.parametrize(
+    ("make", "seconds"), [(by_content, 17.0), (by_content, 150.0), (by_model, 60.0), (by_model, 150.0)]
+)
 def test_time_is_used_and_what_it_reached_is_what_this_budget_gives(monkeypatch, make, seconds):
     model, seen, time = make(), image(), Time(monkeypatch)
     found = Predictor(model, "cpu", seconds=seconds, clock=time).predict(seen)
@@ -163,9 +164,8 @@ def test_a_case_has_one_time_for_all_its_images(monkeypatch):
     np.testing.assert_allclose(found.logits, again.logits, rtol=1e-9)
 
 
-@pytest.mark.parametrize("make", [by_content, by_model])
-def test_thumbnails_and_foregrounds_go_along(monkeypatch, make):
-    model = make(thumbnail=True, foreground="tissue", context="full", context_options={"depth": 1})
+def test_thumbnails_and_foregrounds_go_along(monkeypatch):
+    model = by_model(thumbnail=True, foreground="tissue", context="full", context_options={"depth": 1})
     seen = image()
     found = Predictor(model, "cpu", seconds=60.0, clock=Time(monkeypatch)).predict(seen)
     again = Predictor(model, "cpu", budget=found.reached.number).predict(seen)
