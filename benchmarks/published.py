@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import published_choosing
 import published_cohorts
 import published_context
 import published_encoders
@@ -222,6 +223,7 @@ TABLES: dict[str, Table] = {
     **published_context.TABLES,
     **published_tasks.TABLES,
     **published_viewer.TABLES,
+    **published_choosing.TABLES,
     **published_cohorts.TABLES,
     **published_gpu.TABLES,
     **published_encoders.TABLES,
