@@ -9,7 +9,7 @@ import shapely
 from PIL import Image
 
 import xt
-from xt.errors import OutputError
+from xt.errors import OutputError, TableError
 from xt.regions.grid import RegionGrid
 from xt.regions.pyramid_grid import PyramidGrid
 from xt.results.overlay import write_overlay
@@ -78,13 +78,38 @@ def test_what_is_written_lies_on_the_image_when_it_is_read(tmp_path, kind):
         assert found["crs"]["properties"]["name"].endswith("32618")
         assert (properties["class"], properties["scale"]) == ("scale 2", 2)
         assert properties["relevance"] == pytest.approx(looked.relevance[-1], rel=1e-5)
-    layer = read_seen_regions(written, image)
+    layer = read_seen_regions(written)
     assert layer.class_names == SCALES[:3]
     assert layer.labels.tolist() == looked.levels.tolist()
     assert shapely.equals(
         shapely.set_precision(layer.geometries, 1e-3), shapely.box(*looked.edges[:, [1, 0, 3, 2]].T)
     ).all()
     assert shapely.equals(seen_in_memory(looked).geometries, layer.geometries).all()
+
+
+def test_beyond_the_rim_of_a_map_regions_are_there_all_the_same(tmp_path):
+    side, path = 5_568_748.0, tmp_path / "disk.tif"
+    crs = "+proj=geos +h=35785831 +lon_0=0 +sweep=y +ellps=GRS80 +units=m"
+    transform = rasterio.Affine(side / 256, 0, -side, 0, -side / 256, side)
+    with rasterio.open(
+        path, "w", driver="GTiff", height=512, width=512, count=1, dtype="uint8", crs=crs, transform=transform
+    ) as file:
+        file.write(np.zeros((1, 512, 512), np.uint8))
+    where = PyramidGrid.coarsest(RegionGrid(height=512, width=512, region_size=64), 2)
+    looked = seen_regions(where, np.ones(len(where)), (1.0, 1.0))
+    written = write_seen_regions(looked, xt.open_image(path), tmp_path / "disk.regions.geojson")
+    located = [one["geometry"] is not None for one in json.loads(written.read_text())["features"]]
+    assert 0 < sum(located) < len(looked)
+    assert shapely.equals(read_seen_regions(written).geometries, seen_in_memory(looked).geometries).all()
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"features": [{}]}', '{"features": [{"properties": {"scale": 3}}]}']
+)
+def test_what_is_no_such_file_is_said(tmp_path, text):
+    (tmp_path / "a.regions.geojson").write_text(text)
+    with pytest.raises(TableError, match="does not hold regions as xt predict writes them"):
+        read_seen_regions(tmp_path / "a.regions.geojson")
 
 
 def test_nothing_half_written_stays(tmp_path):

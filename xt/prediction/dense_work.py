@@ -75,7 +75,7 @@ class DenseWork(ImageWork):
             counts = {f"{task.unit}({name})": count for name, count in result.counts.items()}
             if task.least_score is not None:
                 counts[f"{task.unit}{_LEFT_OUT}"] = result.left_out
-            values = {"height": height, "width": width, **counts}
+            values: dict[str, object] = {"height": height, "width": width, **counts}
             values |= looked_columns([] if looked is None else [looked])
             results.add(path, endings, values, self.opened.settings(path))
 

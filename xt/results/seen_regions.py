@@ -1,5 +1,6 @@
 """The regions of an image that a model looked at, by their scale: as GeoJSON, in a picture, as a layer."""
 
+import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xt.labels.formats.polygon_files import PolygonFiles
-from xt.labels.image_table import class_indices
+from xt.errors import TableError
 from xt.regions.choice import MOST_LEVELS
 from xt.regions.pyramid_grid import PyramidGrid
 from xt.results.colours import point_colours
@@ -92,24 +92,38 @@ def seen_regions(
 def write_seen_regions(seen: SeenRegions, image: "LargeImage", destination: str | os.PathLike[str]) -> Path:
     """Write their outlines as GeoJSON, where the image lies; classes are scales.
 
+    Each also tells its pixels of the file, as a corner that is beyond the rim of a map has no coordinates.
+
     Raises:
         OutputError: it could not be written; nothing half-written stays.
     """
-    numbers: dict[str, NDArray[Any]] = {"scale": seen.scales, "relevance": seen.relevance}
+    y, x = seen.edges[:, 0], seen.edges[:, 1]
+    numbers: dict[str, NDArray[Any]] = {
+        "scale": seen.scales, "relevance": seen.relevance, "y": y, "x": x, "height": seen.edges[:, 2] - y,
+        "width": seen.edges[:, 3] - x,
+    }  # fmt: skip
     with feature_collection(destination, place_of(image), SCALES, _COLOURS) as file:
         file.add_boxes(seen.edges, seen.levels, numbers)
     return Path(destination)
 
 
-def read_seen_regions(path: Path, image: "LargeImage") -> ShownObjects:
+def read_seen_regions(path: Path) -> ShownObjects:
     """A file of `write_seen_regions` as a layer on its image.
 
     Raises:
         TableError: it is none.
     """
-    file = PolygonFiles().read(path, None)
-    polygons, rows = file.on(image)
-    return _shown(polygons, class_indices(file.classes[rows].tolist(), SCALES, str(path)))
+    import shapely
+
+    try:
+        features = json.loads(path.read_text(encoding="utf-8"))["features"]
+        numbers = [feature["properties"].get("measurements", feature["properties"]) for feature in features]
+        known = np.array([[one[name] for name in ("scale", "y", "x", "height", "width")] for one in numbers])
+        scales, y, x, height, width = known.astype(np.float64).reshape(-1, 5).T
+        levels = np.array([SCALES.index(f"scale {scale:g}") for scale in scales], dtype=np.int64)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise TableError(f"{path} does not hold regions as xt predict writes them ({error})") from error
+    return _shown(shapely.box(x, y, x + width, y + height), levels)
 
 
 def seen_in_memory(seen: SeenRegions) -> ShownObjects:

@@ -74,7 +74,7 @@ class FoundAnswers:
         ]
         looked_at = found.files.get(_ending_of(found, image, LOOKED_AT))
         if looked_at is not None:
-            layers.append(read_seen_regions(looked_at, opened))
+            layers.append(read_seen_regions(looked_at))
         for results in _results_in(found):
             files = {
                 what: found.files[ending] for what, ending in results.endings.items() if ending in found.files
