@@ -34,9 +34,9 @@ class ByModel(RegionChoice):
     Args:
         levels: see `RegionChoice`, at least 2.
         budget: of regions of all levels together, see `regions_within`.
-        training_budget: likewise while the model learns; None for the same. Of 1 a step costs what it costs to look at
-            everything, and nearly everything is opened: a scorer that has seen what it asks for learns the most.
         noise: on the scores while training, in units of Gumbel's; 0 for none.
+        training_budget: the budget while the model learns; None for the same. Of 1 a step costs what `all` costs, and
+            nearly everything is opened: a scorer that has seen what it asks for learns the most.
 
     Raises:
         ConfigError: a number is out of range.
@@ -45,7 +45,7 @@ class ByModel(RegionChoice):
     asks_model = True
 
     def __init__(
-        self, levels: int = 3, budget: float = 0.2, training_budget: float | None = None, noise: float = 1.0
+        self, levels: int = 3, budget: float = 0.2, noise: float = 1.0, training_budget: float | None = None
     ) -> None:
         super().__init__(levels)
         if levels < 2 or not 0 <= noise < np.inf:
@@ -67,18 +67,15 @@ class ByModel(RegionChoice):
 
     def more(
         self, grid: PyramidGrid, scores: NDArray[np.floating], training: bool = False
-    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Which regions are looked at next, behind those of the grid.
+    ) -> NDArray[np.int64]:
+        """(M, 3): places of the regions that are looked at next, behind those of the grid.
 
         Args:
             scores: (N,) of the grid's regions.
-
-        Returns:
-            (M, 3) places, and (M,) the number of the region in the grid that each lies in.
         """
         scale = int(grid.scales.min())
         if scale == 1:
-            return grid.places[:0], np.empty(0, dtype=np.int64)
+            return grid.places[:0]
         # What is left is shared out evenly among the levels that are left.
         allowed = (self.most(grid.fine, training) - len(grid)) // (scale.bit_length() - 1)
         last = np.flatnonzero(grid.scales == scale)
@@ -87,8 +84,7 @@ class ByModel(RegionChoice):
         number = int(
             np.searchsorted(np.cumsum(np.bincount(parents, minlength=len(best))), allowed, side="right")
         )
-        taken = parents < number
-        return places[taken], best[parents[taken]]
+        return places[parents < number]
 
 
 class Scorer(nn.Module):
@@ -130,7 +126,7 @@ def opened(
     scores = [_scored(scorer, part, grid) for part, grid in zip(parts, grids, strict=True)]
     for _ in range(choice.levels - 1):
         places = [
-            choice.more(grid, agreed(_asked(choice, scorer, score)).cpu().numpy(), scorer.training)[0]
+            choice.more(grid, agreed(_asked(choice, scorer, score)).cpu().numpy(), scorer.training)
             for grid, score in zip(grids, scores, strict=True)
         ]
         finer = [PyramidGrid(grid.fine, more) for grid, more in zip(grids, places, strict=True)]

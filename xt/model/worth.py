@@ -87,8 +87,8 @@ def worth_of(importances: Tensor, parents: NDArray[np.int64], grid: PyramidGrid)
     worth = importances.clone()
     # The finest first.
     for scale in np.unique(grid.scales[parents >= 0]):
-        rows = np.flatnonzero((grid.scales == scale) & (parents >= 0))
-        above, rows = (torch.from_numpy(numbers).to(worth.device) for numbers in (parents[rows], rows))
+        here = np.flatnonzero((grid.scales == scale) & (parents >= 0))
+        above, rows = (torch.from_numpy(numbers).to(worth.device) for numbers in (parents[here], here))
         worth.scatter_reduce_(0, above, worth[rows], "mean", include_self=False)
     return worth
 
