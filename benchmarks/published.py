@@ -3,6 +3,7 @@
 from typing import Any
 
 import published_choosing
+import published_choosing_places
 import published_cohorts
 import published_context
 import published_encoders
@@ -221,9 +222,10 @@ TABLES: dict[str, Table] = {
         for name, write in scale.SECTIONS.items()
     },
     **published_context.TABLES,
+    **published_choosing.TABLES,
     **published_tasks.TABLES,
     **published_viewer.TABLES,
-    **published_choosing.TABLES,
+    **published_choosing_places.TABLES,
     **published_cohorts.TABLES,
     **published_gpu.TABLES,
     **published_encoders.TABLES,
