@@ -47,6 +47,22 @@ def test_a_budget_is_kept(budget, keep_coarse):
     assert most - 3 - keep_coarse <= len(grid) <= most
 
 
+def test_with_a_tolerance_the_budget_goes_to_what_has_more_alone():
+    """On a ground that is not quite plain, of which there is so much that its coarse regions gain more, too."""
+    random = np.random.default_rng(0)
+    array = random.integers(100, 120, (1600, 1600, 1), dtype=np.uint8)
+    places = [(70, 70), (900, 1300), (1500, 400)]
+    for y, x in places:
+        array[y : y + 40, x : x + 40] = random.integers(0, 255, (40, 40, 1))
+    options = {"levels": 4, "budget": 0.06}
+    grid, _ = chosen(open_image(array), tolerance=3.0, **options)
+    without, _ = chosen(open_image(array), **options)
+    finest = [{tuple(place[1:]) for place in one.places.tolist() if place[0] == 1} for one in (grid, without)]
+    assert all((y // SIZE, x // SIZE) in finest[0] for y, x in places)
+    assert not all((y // SIZE, x // SIZE) in finest[1] for y, x in places)
+    assert len(grid) <= 0.06 * 2500
+
+
 def test_a_smaller_budget_opens_some_of_the_same():
     image = plain_but_for((200, 300, 60), (10, 10, 120), (400, 100, 90))
     some, more = (chosen(image, budget=budget, keep_coarse=True)[0] for budget in (60, 100))

@@ -110,10 +110,12 @@ class Openings:
 
     def within(self, most: int | None) -> PyramidGrid:
         """With as many opened as so many regions allow; None for any number."""
-        number = len(self.places)
+        # What is not wanted takes nothing of the budget; what a wanted one lies in is wanted, too.
+        places, more = self.places[self.wanted], self.more[self.wanted]
+        number = len(places)
         if most is not None:
-            number = int(np.searchsorted(len(self.coarsest) + np.cumsum(self.more), most, side="right"))
-        return self.coarsest.with_opened(self.places[:number][self.wanted[:number]], self.keep_coarse)
+            number = int(np.searchsorted(len(self.coarsest) + np.cumsum(more), most, side="right"))
+        return self.coarsest.with_opened(places[:number], self.keep_coarse)
 
 
 def content_of(image: "LargeImage", fine: RegionGrid) -> NDArray[np.float64]:
