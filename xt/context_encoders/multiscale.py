@@ -166,10 +166,10 @@ class MultiscaleLayer(AttentionLayer):
     def run_any(self, groups: Tensor, scales: FixedScales) -> Tensor:
         """`forward` of one image, (G, S, D) at all scales, as `ContextEncoder.encode_any` wants it."""
         size, device = groups.shape[1], groups.device
-        numbers = torch.arange(scales.count + 1, device=device)[:, None, None]
+        numbers = torch.arange(scales.num_scales + 1, device=device)[:, None, None]
         windows = (torch.arange(size, device=device) // (size // RATE))[:, None]
         # Of each scale the group that the loop is in; nothing is above the coarsest.
-        state = [groups.new_zeros(scales.count + 1, size, groups.shape[2])]
+        state = [groups.new_zeros(scales.num_scales + 1, size, groups.shape[2])]
 
         def up(state: Sequence[Tensor], given: Sequence[Tensor]) -> tuple[list[Tensor], list[Tensor]]:
             (within,), (scale, window, own, *places, coarse, coarse_positions) = state, given

@@ -30,7 +30,7 @@ class FixedScales(NamedTuple):
         above: (G,), which of all windows stands for the group; any for the coarsest scale.
         window: (G, 1), which window of its group that is.
         finest: which groups are those of the finest scale, in their order.
-        count: of scales.
+        num_scales: from the finest to the one that holds the longest image in a window.
     """
 
     positions: Tensor
@@ -41,7 +41,7 @@ class FixedScales(NamedTuple):
     above: Tensor
     window: Tensor
     finest: Tensor
-    count: int
+    num_scales: int
 
     def of_above(self, values: Tensor) -> Tensor:
         """(G, S, ...): the window that stands for each group, (G, M, ...)."""
@@ -50,7 +50,7 @@ class FixedScales(NamedTuple):
     @property
     def known_above(self) -> Tensor:
         """(G, M), False for the coarsest scale, which nothing is above."""
-        return self.of_above(self.known) & (self.scale < self.count - 1)
+        return self.of_above(self.known) & (self.scale < self.num_scales - 1)
 
 
 def fixed_scales(tokens: Tensor, positions: Tensor, mark: Tensor, window: int) -> tuple[Tensor, FixedScales]:
@@ -91,8 +91,17 @@ def fixed_scales(tokens: Tensor, positions: Tensor, mark: Tensor, window: int) -
     place, window_above = order.argsort(), group % RATE
     above = place[parent] * RATE + window_above
     finest = place[torch.arange(parts[0][0].shape[0], device=place.device)]
-    each = (positions, everything, seen, known, scale[:, None], above, window_above[:, None])
-    return levels[order], FixedScales(*(values[order] for values in each), finest, count)
+    return levels[order], FixedScales(
+        positions=positions[order],
+        there=everything[order],
+        seen=seen[order],
+        known=known[order],
+        scale=scale[order][:, None],
+        above=above[order],
+        window=window_above[order][:, None],
+        finest=finest,
+        num_scales=count,
+    )
 
 
 def number_of_scales(window: int) -> int:
