@@ -244,6 +244,8 @@ class DensePass:
         self._look_at(cast(Sequence[PixelRegions], grids))
         return tokens
 
+    # As a decorator it holds while the generator computes, and not for whoever it waits for.
+    @torch.no_grad()
     def decode(
         self, context: Tensor, first: int = 0, on_predictions: OnPredictions | None = None
     ) -> Iterator[DecodedRegions]:
@@ -263,29 +265,28 @@ class DensePass:
         regions = (place.region for number in numbers for place in self.regions.regions_of(number))
         before, after = self.regions.first_region(numbers.start), self.regions.first_region(numbers.stop)
         done = 0
-        with torch.no_grad():
-            for predictions in streamed_outputs(
-                step,
-                self.regions,
-                gathered=gathered,
-                numbers=numbers,
-                first_region=before,
-                limit=self._limit(step),
-                device=self.model.device,
-            ):
-                some = list(islice(regions, len(predictions)))
-                done += len(some)
-                if not bool(torch.isfinite(predictions).all()):
-                    raise PixelError(
-                        f"the model's answer for {self.name} is not a number near y={some[0].y}, x={some[0].x}: either "
-                        "the image holds NaN or huge (1e19) pixels that are not declared as nodata, or the "
-                        "checkpoint's weights are damaged"
-                    )
-                skipped = before - self.share.first_region
-                self._report("decode", skipped + done, skipped + after - before)
-                if on_predictions is not None:
-                    on_predictions(some, predictions)
-                yield DecodedRegions(some, self.head.decode(predictions, some))
+        for predictions in streamed_outputs(
+            step,
+            self.regions,
+            gathered=gathered,
+            numbers=numbers,
+            first_region=before,
+            limit=self._limit(step),
+            device=self.model.device,
+        ):
+            some = list(islice(regions, len(predictions)))
+            done += len(some)
+            if not bool(torch.isfinite(predictions).all()):
+                raise PixelError(
+                    f"the model's answer for {self.name} is not a number near y={some[0].y}, x={some[0].x}: either "
+                    "the image holds NaN or huge (1e19) pixels that are not declared as nodata, or the "
+                    "checkpoint's weights are damaged"
+                )
+            skipped = before - self.share.first_region
+            self._report("decode", skipped + done, skipped + after - before)
+            if on_predictions is not None:
+                on_predictions(some, predictions)
+            yield DecodedRegions(some, self.head.decode(predictions, some))
 
     def leaned_on(self, y: float, x: float) -> Tensor:
         """(tokens of the image's grid,) how much the answer at a place leans on what the context encoder was given of
