@@ -223,6 +223,18 @@ def test_decoding_in_batches_equals_decoding_at_once_and_from_the_middle():
     assert torch.equal(torch.cat([part.predictions for part in resumed]), together[5:])
 
 
+def test_decoding_leaves_gradients_to_whoever_it_waits_for():
+    model = make_model(**SEGMENTATION, context="none").eval()
+    model.streaming = Streaming(region_batch=4)
+    first, second = (iter(model.decode(make_image())) for _ in range(2))
+    for decoded in (next(first), next(second), next(first)):
+        assert not decoded.predictions.requires_grad
+        assert torch.is_grad_enabled()
+    list(second)
+    first.close()
+    assert torch.is_grad_enabled()
+
+
 def test_with_a_halo_wide_enough_there_is_no_seam():
     # Two stages and the decoder look at most 12 + 24 + 8 + 4 + 12 pixels far.
     options = {"depths": (1, 1, 1, 1), "dims": (8, 16, 16, 16), "out_indices": (0, 1)}
