@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
@@ -19,6 +20,7 @@ from xt.model.cases import Case
 from xt.model.region_pass import RegionPass
 from xt.model.xt import XT
 from xt.prediction import Predictor
+from xt.prediction.anytime import Anytime
 
 
 def image(size: int = 1024, seed: int = 0, name: str = "image"):
@@ -243,3 +245,12 @@ def test_where_every_region_takes_no_time_the_model_looks_at_everything(monkeypa
     )
     assert found.reached.number == 64
     assert torch.isfinite(torch.from_numpy(found.logits)).all()
+
+
+def test_time_is_told_when_the_device_is_done(monkeypatch: pytest.MonkeyPatch) -> None:
+    waited: list[torch.device] = []
+    monkeypatch.setattr(torch.cuda, "synchronize", waited.append)
+    for device, expected in (("cpu", []), ("cuda:1", [torch.device("cuda:1")])):
+        model = SimpleNamespace(device=torch.device(device))
+        assert Anytime.now(SimpleNamespace(model=model, clock=lambda: 5.0)) == 5.0  # type: ignore[arg-type]
+        assert waited == expected

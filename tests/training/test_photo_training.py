@@ -141,7 +141,7 @@ def test_a_run_is_the_same_with_and_without_workers(
     folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, photos: dict[str, Any]
 ) -> None:
     # Nothing is opened but by PIL: no file handles that stay, no GDAL.
-    for module in ("data.dataset", "data.statistics", "training.preparation", "model.xt"):
+    for module in ("data.dataset", "data.statistics", "training.preparation", "model.inputs"):
         monkeypatch.setattr(f"xt.{module}.open_image", None)
     runs = [train(_config(folder, tmp_path / str(count), **photos, workers=count)) for count in (0, 1)]
     weights = [dict(run.model.state_dict()) for run in runs]
@@ -168,6 +168,7 @@ def test_regions_of_several_photographs_share_a_region_batch(folder: Path) -> No
 
 
 def test_evaluation_equals_the_model_on_opened_files(folder: Path) -> None:
+    torch.manual_seed(0)
     model = toy_model(image_size=96, num_classes=4, class_names=None).eval()
     table = read_inaturalist(folder).split("val")
     found = evaluate(model, table, Reading(region_size=64, image_size=96, workers=1), batch_size=3)

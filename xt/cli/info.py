@@ -16,9 +16,8 @@ if TYPE_CHECKING:
     from xt.images import LargeImage
 
 EXAMPLES = (
-    "xt info slides/one.tif",
     "xt info slides/one.tif --region-size 512 --foreground tissue",
-    "xt info slides/one.tif --model runs/first --budget 0.1",
+    "xt info slides/one.tif --model runs/first",
 )
 # Every supported region encoder's last feature map has one cell for 32 x 32 pixels.
 _STRIDE = 32
