@@ -20,6 +20,8 @@ TABLES: dict[str, Table] = {
                 "memory": lambda row: f"{row['peak_MB']:,.0f} MB",
                 "exported": lambda row: f"{row['exported_MB']:,.0f} MB",
                 "share": lambda row: f"{row['share']:.2f}",
+                "processor-seconds": lambda row: f"{row['processor_seconds']:.1f}",
+                "of the export": lambda row: f"{row['exported_processor_seconds']:.1f}",
             }
         ),
     ),
