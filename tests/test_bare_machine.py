@@ -44,6 +44,16 @@ def test_models_of_arrays_train_and_are_planned(
     assert done.stdout == "works\n", done.stderr
 
 
+def test_what_is_tested_on_a_gpu_needs_no_more(
+    run: Callable[[str], "subprocess.CompletedProcess[str]"],
+) -> None:
+    names = [f"tests.gpu.{path.stem}" for path in sorted((Path(__file__).parent / "gpu").glob("test_*.py"))]
+    done = run(
+        f"from importlib import import_module\nfor name in {names}: import_module(name)\nprint('works')"
+    )
+    assert done.stdout == "works\n", done.stderr
+
+
 @pytest.mark.parametrize("name", ["scene.tif", "slide.svs", "cells.ome.zarr"])
 def test_a_file_that_needs_what_is_missing_says_what_to_install(
     name: str, run: Callable[[str], "subprocess.CompletedProcess[str]"], tmp_path: Path

@@ -6,9 +6,9 @@ import torch
 import xt
 from tests.small_models import small_model
 from xt.errors import ConfigError
+from xt.machine.devices import choose_device
 from xt.model.region_batch import default_region_batch
 from xt.planning.device import planned_device, rough_speed, synchronise
-from xt.prediction.predictor import choose_device
 from xt.streaming.limits import RegionLimits
 from xt.streaming.memory import free_bytes, peak_device_bytes
 

@@ -288,7 +288,7 @@ class _Check:
         if not shapes:
             return None
         # As late as this, as it brings torch.
-        from xt.prediction.predictor import choose_device
+        from xt.machine.devices import choose_device
 
         device = self.options.device or str(choose_device(None))
         return outlook(self.config, model, shapes, device, costs=self.options.costs)

@@ -84,10 +84,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
+    from xt.machine.devices import choose_device
     from xt.model.looking import looking_at
     from xt.planning.plan import plan
     from xt.prediction.choosing import choice_within
-    from xt.prediction.predictor import choose_device
 
     image = _image(arguments.image)
     model = _model(arguments, image).train()

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from xt.errors import ConfigError, OutputError, PixelError
 from xt.images import open_image
+from xt.machine.devices import choose_device
 from xt.model.identity import model_identity
 from xt.model.looking import looking_at
 from xt.output import atomic_path
@@ -27,7 +28,7 @@ from xt.prediction.bands import Band, band_store, cut_bands, join_bands
 from xt.prediction.choosing import choice_within
 from xt.prediction.identity import image_identity
 from xt.prediction.inputs import image_name
-from xt.prediction.predictor import choose_device, evaluating
+from xt.prediction.predictor import evaluating
 from xt.progress import OnStage
 from xt.regions.choice import AllRegions
 from xt.regions.grid import RegionGrid

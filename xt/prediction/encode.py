@@ -62,7 +62,8 @@ def encode(
         OutputError: the store cannot be written to, or is of another encoder.
     """
     from xt.data.encoding import encode_image, open_for_encoding
-    from xt.prediction.predictor import choose_device, evaluating
+    from xt.machine.devices import choose_device
+    from xt.prediction.predictor import evaluating
 
     config = with_options(config or EncodeConfig(), options)
     shown = progress or Quiet()

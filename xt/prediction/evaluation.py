@@ -61,11 +61,12 @@ def evaluate(
         CheckpointError: there is no such model.
     """
     from xt.hub.place import local_path
+    from xt.machine.devices import choose_device
     from xt.model.looking import looking_at
     from xt.output import check_writable_folder
     from xt.prediction.against_all import against_all
     from xt.prediction.choosing import choice_within
-    from xt.prediction.predictor import choose_device, evaluating
+    from xt.prediction.predictor import evaluating
     from xt.prediction.trained import refuse_places
     from xt.training.checkpoints import load_trained
     from xt.training.fold_files import models_of

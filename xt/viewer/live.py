@@ -220,7 +220,8 @@ class LiveModel:
     ) -> LiveAnswer:
         import torch
 
-        from xt.prediction.predictor import choose_device, evaluating
+        from xt.machine.devices import choose_device
+        from xt.prediction.predictor import evaluating
         from xt.tasks import task_of
         from xt.tasks.place_results import DenseOptions
 
