@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 
 import xt
-from tests.prediction.dense_models import dense_model
 from tests.small_model import small_model
 from xt.cli.main import main
 from xt.config.predict import PredictConfig
@@ -222,13 +221,7 @@ def test_odd_times_are_refused(options, message):
         PredictConfig(**options)
 
 
-def test_a_time_means_nothing_for_masks_features_and_photographs(tmp_path):
-    dense_model().save(tmp_path / "mask.safetensors")
-    Image.fromarray(np.zeros((64, 64, 3), np.uint8)).save(tmp_path / "0.png")
-    with pytest.raises(
-        OptionError, match=r"seconds_per_image is for .*'segmentation'|<seconds_per_image> is for"
-    ):
-        xt.predict(tmp_path / "mask.safetensors", tmp_path / "0.png", tmp_path / "out", seconds_per_image=2)
+def test_a_time_means_nothing_for_photographs_and_beside_a_budget():
     with pytest.raises(ConfigError, match="resized to one size"):
         Predictor(small_model(image_size=128), "cpu", seconds=2.0)
     with pytest.raises(ConfigError, match="leave the budget out"):

@@ -39,11 +39,11 @@ class PredictConfig:
     device: str | None = None
     """cuda, cuda:1, cpu ...; None for the first GPU if there is one, else the CPU."""
     budget: float | None = None
-    """Answers about whole images: regions that are looked at, up to 1 as a share of all at full resolution, above 1 as
-    a number; plain ones are then seen coarsely. None for what the model was trained with."""
+    """Regions that are looked at, up to 1 as a share of all at full resolution, above 1 as a number; plain ones are
+    then seen coarsely. None for what the model was trained with."""
     seconds_per_image: float | None = None
-    """Answers about whole images: how long each image is looked at, in place of a budget: coarsely first, then as
-    closely as there is time for, > 0."""
+    """How long each image is looked at, in place of a budget: coarsely first, then as closely as there is time for, >
+    0; masks, points and boxes with their decoding."""
     embeddings: bool = False
     """Whole images: also a vector of each image, pooled before the last layer, as HDF5 and in one Parquet table."""
     token_embeddings: bool = False

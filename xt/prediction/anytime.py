@@ -1,6 +1,7 @@
 """As much of an image as there is time for: coarsely first, then finer in rounds, until it is used up.
 
     the coarsest regions -> what they took -> as many more as half of the time left allows -> ... -> context and head
+                                                                                 (of every place: -> decoding)
 
 The choice of regions is asked for a number that grows. So what is answered from is what the same choice gives for the
 number that was reached, as a budget: only that tokens which are there from the rounds before are not computed again.
@@ -9,19 +10,18 @@ number that was reached, as a budget: only that tokens which are there from the 
 import time
 import warnings
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from xt.errors import ConfigError, DataWarning
 from xt.model.looking import looking_at
+from xt.prediction.known_tokens import KnownTokens
 from xt.progress import OnStep
 from xt.regions.choice import RegionChoice, budget_of
 from xt.regions.pyramid_grid import PyramidGrid
+from xt.results.reached import Reached
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
@@ -34,31 +34,41 @@ Answer = TypeVar("Answer")
 _LEAST_SHARE = 1 / 20
 
 
-@dataclass(frozen=True)
-class Reached(Generic[Answer]):
-    """How far it got with one image, or with a case of several.
+class Pace:
+    """What something takes, by the newest time that it was done.
 
     Attributes:
-        number: of regions of each image that it could look at; as a budget it gives the same answer.
-        seconds: that it took.
+        number: of what it was done with then; 0 before the first time.
     """
 
-    answer: Answer
-    number: int
-    seconds: float
+    def __init__(self) -> None:
+        self.number = 0
+        self._seconds = 0.0
+
+    def took(self, number: int, seconds: float) -> None:
+        self.number, self._seconds = number, seconds
+
+    def expected(self, number: int) -> float:
+        """Seconds for so many; 0 as long as it was never done."""
+        return self._seconds * number / self.number if self.number else 0.0
 
 
 class Anytime(Generic[Answer]):
     """Looks at images, each for so long.
 
     What context encoder and head take is known from the image before; of the first one they are tried on what there is
-    whenever that is more than twice of what they were tried on.
+    whenever that is more than twice of what they were tried on. Where every place is decoded afterwards, the time for
+    that is kept back, by what one region took in the image before; of the first one some of the coarsest are tried.
 
     Args:
         choice: of regions, with a budget, whichever.
         seconds: for each image, > 0; all of its coarsest level is looked at, however long that takes.
-        answer: what the model says, by its tokens.
+        answer: what the model says, by its tokens; of a model that answers about every place what is decoded by.
         clock: tells the time in seconds since whenever.
+
+    Attributes:
+        answering: what answers took, by the number of tokens.
+        decoding: what decoding took, by the number of regions; told by whoever decodes.
 
     Raises:
         ConfigError: there is no time.
@@ -79,8 +89,8 @@ class Anytime(Generic[Answer]):
         self.seconds = seconds
         self.answer = answer
         self.clock = clock
-        # Of how many tokens the newest answer was, and what it took.
-        self._answered: tuple[int, float] | None = None
+        self.answering = Pace()
+        self.decoding = Pace()
 
     def look(
         self,
@@ -89,7 +99,8 @@ class Anytime(Generic[Answer]):
         fine: "Sequence[RegionGrid]",
         progress: OnStep | None = None,
         started: float | None = None,
-    ) -> Reached[Answer]:
+        decode: "Callable[[Answer], int] | None" = None,
+    ) -> tuple[Answer, Reached]:
         """Look at one image or case, and answer.
 
         Args:
@@ -98,6 +109,7 @@ class Anytime(Generic[Answer]):
             fine: all of their regions.
             progress: called as (regions encoded, as far as it may get).
             started: when the time began, by `now`; None for now.
+            decode: decodes some regions by the answer, and tells how many; None where nothing is decoded afterwards.
 
         Raises:
             XTError: as of `XT.forward`.
@@ -107,8 +119,10 @@ class Anytime(Generic[Answer]):
         number = look.first
         while True:
             look.up_to(number)
-            if self._answered is None or look.num_tokens > 2 * self._answered[0]:
+            if look.num_tokens > 2 * self.answering.number:
                 self._time_answer(look)
+            if decode is not None and not self.decoding.number:
+                self._time_decoding(look, decode)
             room = look.room(self.seconds - (self.now() - started))
             if progress is not None:
                 progress(look.known.encoded, look.known.encoded + room)
@@ -119,22 +133,17 @@ class Anytime(Generic[Answer]):
         if look.answer is None:
             self._time_answer(look)
         took = self.now() - started
-        if number == look.first and took > self.seconds:
-            warnings.warn(
-                f"{of_pixels[0].name}: its coarsest regions and the answer took {took:.3g} s, and {self.seconds:g} "
-                "were given: nothing was looked at more closely; give more seconds, or train with more model.levels",
-                DataWarning,
-                stacklevel=2,
-            )
+        if number == look.first:
+            self._warn_of_the_coarsest(of_pixels[0].name, took, self.decoding.expected(look.num_leaves))
         if progress is not None:
             progress(look.known.encoded, look.known.encoded)
         assert look.answer is not None
-        return Reached(look.answer, number, took)
+        return look.answer, Reached(number, took)
 
-    def expected(self, tokens: int) -> float:
-        """Seconds that context encoder and head will take for so many tokens."""
-        assert self._answered is not None, "tried on the first tokens that there were"
-        return self._answered[1] * tokens / self._answered[0]
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether an answer is made of the regions' tokens: not where each region is decoded by itself."""
+        return self.model.dense_head is None or self.model.has_context
 
     def now(self) -> float:
         if self.model.device.type == "cuda":
@@ -145,7 +154,26 @@ class Anytime(Generic[Answer]):
     def _time_answer(self, look: "_Look") -> None:
         begun = self.now()
         look.answer = self.answer(look.mixed())
-        self._answered = look.num_tokens, self.now() - begun
+        self.answering.took(look.num_tokens, self.now() - begun)
+
+    def _time_decoding(self, look: "_Look", decode: "Callable[[Answer], int]") -> None:
+        if look.answer is None:
+            self._time_answer(look)
+        begun = self.now()
+        number = decode(look.answer)
+        self.decoding.took(number, self.now() - begun)
+
+    def _warn_of_the_coarsest(self, name: str, took: float, decoding: float) -> None:
+        """Where there was no time for more."""
+        if took + decoding <= self.seconds:
+            return
+        how = f"take about {took + decoding:.3g} s" if decoding else f"took {took:.3g} s"
+        warnings.warn(
+            f"{name}: its coarsest regions and the answer {how}, and {self.seconds:g} were given: nothing was looked "
+            "at more closely; give more seconds, or train with more model.levels",
+            DataWarning,
+            stacklevel=3,
+        )
 
 
 class _Look:
@@ -155,6 +183,7 @@ class _Look:
         first: the least number of regions of an image that can be looked at.
         most: that there are at full resolution.
         known: tokens, of whatever round.
+        seen: the regions of each image that are looked at.
         answer: by what was looked at last; None until somebody has answered.
     """
 
@@ -171,7 +200,7 @@ class _Look:
         self.first = max(1, *(len(grow(1)) for grow in self._grow))
         self.most = max(self.first, len(self._largest))
         self._pass, _ = anytime.model.region_pass(images, self._grids(self.first))
-        self.known = KnownTokens(self._pass.seen, len(fine))
+        self.known = KnownTokens(self._pass.seen if anytime.needs_tokens else self._unseen, len(fine))
         self._seconds_of_one = 0.0
         self.answer: Any = None
 
@@ -182,7 +211,8 @@ class _Look:
         # For the model's own choice; what is more than an image has is all of it.
         choice = self.anytime.choice.with_budget(budget_of(number, self._largest))
         with looking_at(self.anytime.model, choice):
-            self._tokens, self._seen = self._pass.looked_at(self._grids(number), self.known.seen)
+            self._tokens, seen = self._pass.looked_at(self._grids(number), self.known.seen)
+        self.seen = cast(Sequence[PyramidGrid], seen)
         if self.known.encoded > before:
             self._seconds_of_one = (self.anytime.now() - begun) / (self.known.encoded - before)
 
@@ -192,12 +222,18 @@ class _Look:
 
     def mixed(self) -> "Tokens":
         """All tokens, behind the context encoder."""
-        return self.anytime.model.mixed(self._pass.behind_thumbnails(self._tokens, self._seen))
+        return self.anytime.model.mixed(self._pass.behind_thumbnails(self._tokens, self.seen))
+
+    @property
+    def num_leaves(self) -> int:
+        return sum(len(grid.leaves) for grid in self.seen)
 
     def room(self, seconds: float) -> int:
-        """How many regions more can be encoded in this time, with the answer about all of them."""
-        left = seconds - self.anytime.expected(self.num_tokens)
-        each = self._seconds_of_one + self.anytime.expected(self._tokens.shape[1])
+        """How many regions more can be encoded in this time, with the answer about all of them and its decoding."""
+        answering, decoding = self.anytime.answering, self.anytime.decoding
+        left = seconds - answering.expected(self.num_tokens) - decoding.expected(self.num_leaves)
+        # A region that is encoded makes one leaf more, at most.
+        each = self._seconds_of_one + answering.expected(self._tokens.shape[1]) + decoding.expected(1)
         if left <= 0:
             return 0
         return int(left / each) if each > 0 else self.most * len(self._grow)
@@ -220,9 +256,15 @@ class _Look:
         spare = 4 * (self.anytime.choice.levels - 1) if self.anytime.choice.asks_model else 0
         more = (
             min(number, len(fine)) - len(seen) + spare
-            for fine, seen in zip(self._fine, self._seen, strict=True)
+            for fine, seen in zip(self._fine, self.seen, strict=True)
         )
         return sum(map(max, new, more))
+
+    def _unseen(self, grids: Sequence[PyramidGrid]) -> Tensor:
+        """Stands for tokens of a model that decodes each region without those of others."""
+        model = self.anytime.model
+        shape = sum(map(len, grids)), model.region_encoder.tokens_per_region, model.context_encoder.dim
+        return torch.zeros(shape, device=model.device, dtype=model.region_encoder.dtype)
 
     def _grids(self, number: int) -> list[PyramidGrid]:
         grids = [grow(number) for grow in self._grow]
@@ -232,56 +274,3 @@ class _Look:
                 "to begin with: leave the seconds out, and give a budget"
             )
         return cast(list[PyramidGrid], grids)
-
-
-class KnownTokens:
-    """Tokens of regions of some images, each computed once.
-
-    Args:
-        encode: (regions, N, D) tokens of grids, one an image.
-
-    Attributes:
-        encoded: how many regions.
-    """
-
-    def __init__(self, encode: Callable[[Sequence[PyramidGrid]], Tensor], images: int) -> None:
-        self._encode = encode
-        self._rows: list[dict[tuple[int, ...], int]] = [{} for _ in range(images)]
-        self._tokens: list[list[Tensor]] = [[] for _ in range(images)]
-
-    @property
-    def encoded(self) -> int:
-        return sum(map(len, self._rows))
-
-    def number_of_new(self, grids: Sequence[PyramidGrid]) -> list[int]:
-        """Of each grid, how many regions have not been encoded."""
-        return [
-            sum(one not in rows for one in _keys(grid)) for grid, rows in zip(grids, self._rows, strict=True)
-        ]
-
-    def seen(self, grids: Sequence[PyramidGrid]) -> Tensor:
-        """(regions, N, D) tokens of grids, one an image."""
-        new = [
-            PyramidGrid(grid.fine, _places(one for one in _keys(grid) if one not in rows))
-            for grid, rows in zip(grids, self._rows, strict=True)
-        ]
-        if any(map(len, new)):
-            found = self._encode(new).split([len(grid) for grid in new])
-            for grid, rows, tokens, more in zip(new, self._rows, self._tokens, found, strict=True):
-                rows.update({one: len(rows) + number for number, one in enumerate(_keys(grid))})
-                tokens.append(more)
-        parts = []
-        for number, grid in enumerate(grids):
-            together = torch.cat(self._tokens[number])
-            self._tokens[number] = [together]
-            places = [self._rows[number][one] for one in _keys(grid)]
-            parts.append(together[torch.tensor(places, dtype=torch.int64, device=together.device)])
-        return torch.cat(parts)
-
-
-def _keys(grid: PyramidGrid) -> list[tuple[int, ...]]:
-    return [tuple(place) for place in grid.places.tolist()]
-
-
-def _places(keys: Any) -> NDArray[np.int64]:
-    return np.array(list(keys), dtype=np.int64).reshape(-1, 3)

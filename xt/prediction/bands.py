@@ -62,6 +62,8 @@ def join_bands(store: RegionStore) -> int | None:
                 store.append(part.batch(number, np.uint8))
             # The band's bytes go only when they are safe elsewhere.
             store.sync()
+            if part.seconds:
+                store.spend(part.seconds)
             part.remove()
     return None
 

@@ -76,7 +76,7 @@ class DenseWork(ImageWork):
             if task.least_score is not None:
                 counts[f"{task.unit}{_LEFT_OUT}"] = result.left_out
             values: dict[str, object] = {"height": height, "width": width, **counts}
-            values |= looked_columns([] if looked is None else [looked])
+            values |= looked_columns([] if looked is None else [looked], result.reached)
             results.add(path, endings, values, self.opened.settings(path))
 
     def _looked(self, result: "DenseResult", image: "LargeImage") -> "SeenRegions | None":

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xt.errors import ConfigError
-from xt.prediction.anytime import Reached
 from xt.prediction.prediction import Prediction, Seen
 from xt.prediction.predictor import Predictor
 from xt.progress import OnStep
 from xt.regions.pyramid_grid import PyramidGrid, union
 from xt.regions.scattered import Regions
+from xt.results.reached import Reached
 from xt.results.relevance import mean_map
 from xt.tasks.base import class_names
 
@@ -106,7 +106,7 @@ def _laid(
     return laid.reshape(-1)
 
 
-def _reached(found: Sequence[Prediction]) -> Reached[Any] | None:
+def _reached(found: Sequence[Prediction]) -> Reached | None:
     """How far all of them got, in the time of all."""
     each = [one.reached for one in found if one.reached is not None]
     if not each:

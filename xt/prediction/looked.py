@@ -4,15 +4,13 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from xt.prediction.anytime import Reached
+    from xt.results.reached import Reached
     from xt.results.seen_regions import SeenRegions
 
 _SHARE, _FINEST, _SECONDS = "share_of_regions", "finest_scale", "seconds"
 
 
-def looked_columns(
-    looked: "Sequence[SeenRegions]", reached: "Reached[Any] | None" = None
-) -> dict[str, object]:
+def looked_columns(looked: "Sequence[SeenRegions]", reached: "Reached | None" = None) -> dict[str, object]:
     """By columns of the table.
 
     Args:

@@ -1,14 +1,13 @@
 """What a model said about one image or case, with what it looked at."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xt.prediction.anytime import Reached
 from xt.regions.pyramid_grid import PyramidGrid
 from xt.regions.scattered import Regions
+from xt.results.reached import Reached
 from xt.results.relevance import RelevanceMap
 from xt.results.seen_regions import SeenRegions, seen_regions
 from xt.tasks.answers import AnswerTask
@@ -77,7 +76,7 @@ class Prediction:
     images: tuple[Seen, ...]
     tokens_per_side: int
     spread: NDArray[np.float64] | None = None
-    reached: Reached[Any] | None = None
+    reached: Reached | None = None
 
     @property
     def weights(self) -> NDArray[np.float64]:

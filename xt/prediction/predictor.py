@@ -18,12 +18,13 @@ from xt.machine.devices import choose_device
 from xt.model.cases import Case
 from xt.model.looking import looking_at
 from xt.model.whole_images import Tokens
-from xt.prediction.anytime import Anytime, Reached
+from xt.prediction.anytime import Anytime
 from xt.prediction.choosing import choice_within
 from xt.prediction.prediction import Prediction, Seen
 from xt.progress import OnStep
 from xt.regions.encoded import EncodedImage
 from xt.regions.scattered import Regions
+from xt.results.reached import Reached
 from xt.results.relevance import relevance_map
 from xt.tasks import TASKS
 from xt.tasks.answers import AnswerTask
@@ -119,7 +120,7 @@ class Predictor:
         begun = None if self.anytime is None else self.anytime.now()
         reads = [_Read.of(model, image, fine=self.anytime is not None) for image in images]
         grids = [read.grid for read in reads]
-        reached: Reached[_Answered] | None = None
+        reached: Reached | None = None
         streaming = replace(self.streaming or model.streaming, keep="none")
         regions, found = sum(map(len, grids)), []
         for view in range(self.views):
@@ -134,8 +135,7 @@ class Predictor:
                         first = self._answer(model.tokens(given, grids=grids))
                     else:
                         pixels: Any = [read.image for read in reads]
-                        reached = self.anytime.look(given, pixels, cast(Any, grids), progress, begun)
-                        first = reached.answer
+                        first, reached = self.anytime.look(given, pixels, cast(Any, grids), progress, begun)
                     reads = [replace(read, grid=grid) for read, grid in zip(reads, first.grids, strict=True)]
                     found.append(head.probabilities(first.logits))
                 else:

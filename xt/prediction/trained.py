@@ -186,7 +186,12 @@ def image_work(
     given = given or GivenImages([], {})
     if task_of(trained.model.config.head).about_places:
         dense = DensePredictor(
-            trained.model, config.device, trained.streaming, trained.identity, budget=config.budget
+            trained.model,
+            config.device,
+            trained.streaming,
+            trained.identity,
+            budget=config.budget,
+            seconds=config.seconds_per_image,
         )
         return DenseWork(dense, DenseOpener(trained, config, given))
     predictors = [

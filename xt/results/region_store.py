@@ -5,6 +5,8 @@ A folder, `DEST.partial`, that holds
     header.json  which model, image, grid and settings: what must be the same for the rest to fit
     places.npy   scale, row and column of the regions, where these are chosen (`RegionStore.places_path`)
     context.pt   the tokens behind the context encoder, once they are there (`RegionStore.context_path`)
+    reached.json how far it got in the time that was given (`RegionStore.reached_path`), and
+    seconds      what decoding has taken since, as 8 bytes, where that is counted
     band-*       what other processes decoded, until it is joined (`xt.prediction.bands`)
     regions.bin  what was decoded, one region batch after the other, in the grid's order
     journal      24 bytes a region batch: its number, where its bytes end in regions.bin, their checksum, and a
@@ -35,13 +37,16 @@ from xt.output import check_writable_folder, lock_folder, remove_leftovers, writ
 
 _FORMAT = "xt partial prediction 1"
 _HEADER, _JOURNAL, _REGIONS, CONTEXT = "header.json", "journal", "regions.bin", "context.pt"
-PLACES = "places.npy"
+PLACES, REACHED, _SECONDS = "places.npy", "reached.json", "seconds"
+_OURS = (_JOURNAL, _REGIONS, CONTEXT, PLACES, REACHED, _SECONDS)
 # How the folders of bands begin (`xt.prediction.bands`).
 BAND = "band-"
 _ENTRY = struct.Struct("<QQI")
 _CHECKED = struct.Struct("<I")
+_SPENT = struct.Struct("<d")
 _ENTRY_BYTES = _ENTRY.size + _CHECKED.size
 _READ_BYTES = 1 << 20
+_FLAGS = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
 # A killed process loses nothing that was written; a machine without power at most this.
 _SECONDS_BETWEEN_SYNCS = 5.0
 
@@ -103,6 +108,30 @@ class RegionStore:
     def places_path(self) -> Path:
         """Where chosen regions are kept, likewise; they are valid once the context is there."""
         return self.folder / PLACES
+
+    @property
+    def reached_path(self) -> Path:
+        """Where is kept how far it got in the time that was given, likewise."""
+        return self.folder / REACHED
+
+    @property
+    def seconds(self) -> float:
+        """What was told to `spend`, all together, before a restart, too."""
+        try:
+            (seconds,) = _SPENT.unpack((self.folder / _SECONDS).read_bytes())
+        except (OSError, struct.error):
+            return 0.0
+        return float(seconds)
+
+    def spend(self, seconds: float) -> None:
+        """Count the time that something took."""
+        spent = _SPENT.pack(self.seconds + seconds)
+        descriptor = os.open(self.folder / _SECONDS, _FLAGS, 0o666)
+        try:
+            # Over what was there, in one go: however it ends, there is a number.
+            _write(descriptor, 0, spent)
+        finally:
+            os.close(descriptor)
 
     def append(self, values: NDArray[Any]) -> None:
         """Add the next region batch: it is there wholly, or after a restart not at all.
@@ -211,7 +240,7 @@ class RegionStore:
                 )
             self.header |= kept
             return
-        for name in (_JOURNAL, _REGIONS, CONTEXT, PLACES):
+        for name in _OURS:
             (self.folder / name).unlink(missing_ok=True)
         for band in self.folder.glob(f"{BAND}*"):
             shutil.rmtree(band)
@@ -221,9 +250,8 @@ class RegionStore:
         )
 
     def _open(self) -> None:
-        flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0)
-        self._data = os.open(self.folder / _REGIONS, flags, 0o666)
-        self._journal = os.open(self.folder / _JOURNAL, flags, 0o666)
+        self._data = os.open(self.folder / _REGIONS, _FLAGS, 0o666)
+        self._journal = os.open(self.folder / _JOURNAL, _FLAGS, 0o666)
         self._ends = _valid_ends(self._data, self._journal)
         self._cut()
 
@@ -284,7 +312,7 @@ def _check_ours(folder: Path) -> None:
     Raises:
         OutputError: it holds anything else.
     """
-    ours = {_HEADER, _JOURNAL, _REGIONS, CONTEXT, PLACES}
+    ours = {_HEADER, *_OURS}
     if not folder.is_dir():
         return
     others = [

@@ -72,7 +72,7 @@ class Detection(PlaceTask):
     drawn_as = "box"
     counted = "boxes"
     metric_of_class = "ap"
-    options = ("merge_iou", "least_score", "instances", "restart", "budget")
+    options = ("merge_iou", "least_score", "instances", "restart", "budget", "seconds_per_image")
     also: ClassVar[Mapping[str, str]] = {"geoparquet": "", "gpkg": ""}
 
     @property

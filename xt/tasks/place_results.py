@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from xt.images import LargeImage
     from xt.images.resolution import AsRead
     from xt.model.xt import XT
+    from xt.results.reached import Reached
     from xt.results.seen_regions import SeenRegions
     from xt.results.shown import Shown
 
@@ -82,6 +83,7 @@ class DenseResult:
         left_out: points or boxes whose score is too low, before those found twice are one.
         regions: that were decoded, in pixels as the model reads the image: each place lies in one of them.
         looked: the same in pixels of the file, where they are not all at full resolution.
+        reached: how far it got in the time that was given, with its decoding; None where none was.
     """
 
     name: str
@@ -91,6 +93,7 @@ class DenseResult:
     left_out: int = 0
     regions: PixelRegions | None = None
     looked: "SeenRegions | None" = None
+    reached: "Reached | None" = None
 
 
 class PlaceResults(ABC):

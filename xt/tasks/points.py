@@ -64,7 +64,7 @@ class Points(PlaceTask):
     columns = ("points",)
     drawn_as = "point"
     counted = "points"
-    options = ("merge_radius", "least_score", "restart", "budget")
+    options = ("merge_radius", "least_score", "restart", "budget", "seconds_per_image")
     also: ClassVar[Mapping[str, str]] = {"geoparquet": "", "gpkg": ""}
 
     @property

@@ -59,7 +59,7 @@ class Segmentation(PlaceTask):
     drawn_as = "polygon"
     counted = "pixels"
     counts_are_shares = True
-    options = ("probabilities", "outlines", "least_area", "restart", "budget")
+    options = ("probabilities", "outlines", "least_area", "restart", "budget", "seconds_per_image")
     also: ClassVar[Mapping[str, str]] = {"geoparquet": "outlines", "gpkg": "outlines", "ome-zarr": ""}
 
     @property
