@@ -31,7 +31,8 @@ ENCODERS = (
 )  # fmt: skip
 REFERENCES = (
     "longformer_flex", "mamba_plain", "mamba_step", "mamba2_step", "mamba2_token", "mamba2_scan", "mamba2_scan_step",
-    "transformers_mamba", "transformers_mambapy", "transformers_longformer",
+    "transformers_mamba", "transformers_mambapy", "transformers_longformer", "gated_delta_step", "fla_gated_delta",
+    "transformers_gated_delta",
 )  # fmt: skip
 LENGTHS = (4096, 16384, 65536, 262144, 1048576)
 COLUMNS = (
@@ -51,7 +52,12 @@ def main() -> None:
     commands = parser.add_subparsers(dest="command", required=True)
     for name, encoders, lengths, results in (
         ("measure", ENCODERS, LENGTHS, None),
-        ("compare", ("mamba", "mamba2", "longformer", *REFERENCES), (4096, 16384), "context_beside"),
+        (
+            "compare",
+            ("mamba", "mamba2", "longformer", "gated_delta", "multiscale", *REFERENCES),
+            (4096, 16384),
+            "context_beside",
+        ),
     ):
         command = commands.add_parser(name)
         command.add_argument("--encoders", nargs="+", default=encoders, choices=ENCODERS + REFERENCES)

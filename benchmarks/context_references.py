@@ -1,5 +1,6 @@
-"""What the context encoders are measured against: plain recurrences, and the `transformers` package."""
+"""What the context encoders are measured against: plain recurrences, and what other packages have."""
 
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from xt.context_encoders import create_context_encoder, mamba, mamba2
+from xt.context_encoders import create_context_encoder, gated_delta, mamba, mamba2
 from xt.context_encoders.recurrent import Mixer, RecurrentEncoder, State, TwoWayLayer
 
 
@@ -162,6 +163,89 @@ def mamba2_scan_step(dim: int, depth: int) -> nn.Module:
     return Mamba2Scan(dim, step_by_step, None)
 
 
+def gated_delta_step(dim: int, depth: int) -> nn.Module:
+    """Our gated delta rule with the paper's recurrence in place of its chunks, in our segments."""
+
+    def rule(
+        read: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        fading: Tensor,
+        writing: Tensor,
+        state: Tensor,
+        chunk_length: int,
+    ) -> tuple[Tensor, Tensor]:
+        outputs = []
+        parts = (part.unbind(1) for part in (read, keys[..., None], values, fading.exp(), writing[..., None]))
+        for out, key, now, left, share in zip(*parts, strict=True):
+            state = left[..., None, None] * state
+            state = state + key * (share * (now - (key * state).sum(-2)))[..., None, :]
+            outputs.append((out[..., None] * state).sum(-2))
+        return torch.stack(outputs, dim=1), state
+
+    gated_delta.chunked_delta_rule = rule
+    return _recurrent("gated_delta", dim, depth)
+
+
+def fla_gated_delta(dim: int, depth: int) -> nn.Module:
+    """The rule in chunks as `flash-linear-attention` has it in plain PyTorch, in the place of ours.
+
+    Its kernels want a GPU; this is the package's own reference for them (`pip install fla-core`).
+    """
+    from fla.ops.gated_delta_rule.naive import (  # type: ignore[import-not-found,import-untyped,unused-ignore]
+        naive_chunk_gated_delta_rule,
+    )
+
+    def rule(
+        read: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        fading: Tensor,
+        writing: Tensor,
+        state: Tensor,
+        chunk_length: int,
+    ) -> tuple[Tensor, Tensor]:
+        found: tuple[Tensor, Tensor] = naive_chunk_gated_delta_rule(
+            read, keys, values, fading, writing, chunk_length, 1.0, state, output_final_state=True
+        )
+        return found
+
+    gated_delta.chunked_delta_rule = rule
+    return _recurrent("gated_delta", dim, depth)
+
+
+class TransformersGatedDelta(nn.Module):
+    """The Gated DeltaNet layers of `transformers`' Qwen3-Next: one direction, so half of our work.
+
+    In plain PyTorch: where `fla` is installed they would take its kernels, which want a GPU.
+    """
+
+    def __init__(self, dim: int, depth: int) -> None:
+        super().__init__()
+        sys.modules["fla"] = None  # type: ignore[assignment]
+        from transformers import Qwen3NextConfig  # type: ignore[import-not-found,unused-ignore]
+        from transformers.models.qwen3_next.modeling_qwen3_next import (  # type: ignore[import-not-found,unused-ignore]
+            Qwen3NextGatedDeltaNet,
+        )
+
+        config = Qwen3NextConfig(
+            hidden_size=dim,
+            num_hidden_layers=depth,
+            layer_types=["linear_attention"] * depth,
+            linear_key_head_dim=64,
+            linear_value_head_dim=64,
+            linear_num_key_heads=dim // 64,
+            linear_num_value_heads=dim // 64,
+        )
+        self.norms = nn.ModuleList(nn.LayerNorm(dim) for _ in range(depth))
+        self.layers = nn.ModuleList(Qwen3NextGatedDeltaNet(config, number) for number in range(depth))
+
+    def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        for norm, layer in zip(self.norms, self.layers, strict=True):
+            tokens = tokens + layer(norm(tokens))
+        return tokens
+
+
 class TransformersMamba(nn.Module):
     """`transformers.MambaModel` over embeddings: one direction, so half of our work.
 
@@ -220,5 +304,6 @@ def transformers_mambapy(dim: int, depth: int) -> nn.Module:
     return TransformersMamba(dim, depth, mambapy=True)
 
 
+transformers_gated_delta = TransformersGatedDelta
 transformers_mamba = TransformersMamba
 transformers_longformer = TransformersLongformer

@@ -1,15 +1,18 @@
 """The tables of docs/context_encoders.md and their summary in benchmarks/README.md: results of `context*.py`."""
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from tables import Measured, Row, Table, lines, rows
+from tables import Measured, Row, Table, lines, rows, wrapped
 
 CODE = ("xt/context_encoders",)
 PAGE = "docs/context_encoders.md"
 SHORT, LONG, MILLION = 16384, 262144, 1048576
 LINEAR = ("transformer_xl", "hyper", "mamba", "mamba2", "gated_delta", "longformer", "multiscale")
 OURS = (*LINEAR, "longformer_2d", "full")
+MODES = {"forward": "forward", "train": "training step"}
+LENGTHS = {SHORT: "16k", LONG: "262k", MILLION: "1M"}
 # What is shown at 16k beside an encoder of ours: its names in the results, and on the page.
 BESIDE = {
     "mamba": {
@@ -21,7 +24,13 @@ BESIDE = {
         "mamba2_step": "its recurrence, the scan alone",
         "mamba2_token": "its recurrence, token by token",
     },
+    "gated_delta": {
+        "gated_delta_step": "its recurrence, token by token",
+        "fla_gated_delta": "the rule of `flash-linear-attention` in plain PyTorch",
+        "transformers_gated_delta": "`transformers`' Gated DeltaNet, one direction",
+    },
     "longformer": {"transformers_longformer": "`transformers`' Longformer"},
+    "multiscale": {},
 }
 
 
@@ -44,15 +53,37 @@ def _middle(row: Row, key: str, digits: int = 0) -> str:
     return f"{_number(row[key], digits)} ({_number(min(each), digits)} to {_number(max(each), digits)})"
 
 
-def _star(row: Row, length: int) -> str:
-    """For what was not measured in the run of the row's points at 16k."""
-    commits = row.get("commits", {})
-    return "*" if commits.get(str(length)) != commits.get(str(SHORT)) and str(length) in commits else ""
+Runs = Mapping[tuple[str, int], str]
+
+
+def runs(measured: Measured) -> Runs:
+    """Of each column, a mode and a length, the commit at which most of its rows were measured."""
+    found: dict[tuple[str, int], Counter[str]] = {}
+    for row in measured.rows:
+        for length, commit in row.get("commits", {}).items():
+            found.setdefault((row["mode"], int(length)), Counter())[commit] += 1
+    return {column: counts.most_common(1)[0][0] for column, counts in found.items()}
+
+
+def _star(row: Row, length: int, runs: Runs) -> str:
+    """For what was not measured in the run of its column."""
+    commit = row.get("commits", {}).get(str(length))
+    return "*" if commit is not None and commit != runs[row["mode"], length] else ""
 
 
 def _ratio(row: Row) -> str:
     """Time a token at 262k over that at 16k, of one run."""
-    return "" if _star(row, LONG) else _number(row["262k over 16k"], 2)
+    commits = row.get("commits", {})
+    same = commits.get(str(LONG)) == commits.get(str(SHORT))
+    return _number(row["262k over 16k"], 2) if same else ""
+
+
+def _at_262k(row: Row, runs: Runs) -> str:
+    """Microseconds a token at 262k, or how long the pass would take where cost is quadratic."""
+    if row["encoder"] == "full":
+        minutes = float(row["us/token at 16k"]) / 1e6 * LONG**2 / SHORT / 60
+        return f"not measured: {minutes:,.0f} min, as time grows with the square"
+    return _number(row["at 262k"]) + _star(row, LONG, runs)
 
 
 def _by_mode(measured: Measured) -> dict[tuple[str, str], Row]:
@@ -60,12 +91,12 @@ def _by_mode(measured: Measured) -> dict[tuple[str, str], Row]:
 
 
 def summary(measured: Measured) -> list[Sequence[str]]:
-    found = _by_mode(measured)
+    found, columns = _by_mode(measured), runs(measured)
     result = []
     for name in (name for name in LINEAR if (name, "forward") in found):
         forward, train = found[name, "forward"], found[name, "train"]
         gigabytes = [
-            "" if (peak := megabytes(row)) is None else _number(peak / 1e3, 2) + _star(row, MILLION)
+            "" if (peak := megabytes(row)) is None else _number(peak / 1e3, 2) + _star(row, MILLION, columns)
             for row in (forward, train)
         ]
         result.append([f"`{name}`", _ratio(forward), _ratio(train), *gigabytes])
@@ -73,23 +104,43 @@ def summary(measured: Measured) -> list[Sequence[str]]:
 
 
 def costs(measured: Measured) -> list[Sequence[str]]:
-    found = _by_mode(measured)
+    found, columns = _by_mode(measured), runs(measured)
     result = []
     for name in (name for name in OURS if (name, "forward") in found):
         line = [f"`{name}`"]
-        for mode in ("forward", "train"):
+        for mode in MODES:
             row = found[name, mode]
-            star, long_star = _star(row, MILLION), _star(row, LONG)
+            star = _star(row, MILLION, columns)
             line += [
-                _number(row["us/token at 16k"]),
-                _number(row["at 262k"]) + long_star,
+                _number(row["us/token at 16k"]) + _star(row, SHORT, columns),
+                _at_262k(row, columns),
                 _number(row["at 1M"]) + star,
                 _ratio(row),
                 _number(megabytes(row)) + star,
-                _number(row["bytes a token more"]) + _star(row, row["longest"]),
+                _number(row["bytes a token more"]) + _star(row, row["longest"], columns),
             ]
         result.append(line)
     return result
+
+
+def said_of_runs(measured: Measured) -> str:
+    """Which columns were measured together: a mode's lengths by commit."""
+    columns = runs(measured)
+    parts = []
+    for mode, name in MODES.items():
+        by_commit: dict[str, list[str]] = {}
+        for length, shown in LENGTHS.items():
+            if (mode, length) in columns:
+                by_commit.setdefault(columns[mode, length], []).append(shown)
+        told = ", ".join(f"{' and '.join(lengths)} of {commit}" for commit, lengths in by_commit.items())
+        parts.append(f"{name} at {told}")
+    return wrapped(f"Runs: {'; '.join(parts)}. A star: of another run than its column.")
+
+
+def _with_runs(head: Sequence[str]) -> Callable[[Sequence[Measured]], str]:
+    """The table of costs, and which of its columns are of one run."""
+    table = lines(head, costs)
+    return lambda measured: f"{table(measured)}\n\n{said_of_runs(measured[-1])}"
 
 
 def beside(measured: Measured) -> list[Sequence[str]]:
@@ -98,7 +149,9 @@ def beside(measured: Measured) -> list[Sequence[str]]:
     result = []
     for ours, others in BESIDE.items():
         for name, shown in {ours: f"`{ours}`", **others}.items():
-            modes = [found.get((name, mode)) for mode in ("forward", "train")]
+            modes = [found.get((name, mode)) for mode in MODES]
+            if not any(modes):
+                continue
             times = []
             for row, own in zip(modes, (found[ours, "forward"], found[ours, "train"]), strict=True):
                 key = "microseconds_per_token"
@@ -121,18 +174,18 @@ TABLES: dict[str, Table] = {
         page=PAGE,
         results="context_summary",
         code=CODE,
-        write=lines(
+        write=_with_runs(
             (
                 "", "forward: µs a token at 16k", "262k", "1M", "262k over 16k", "MB at 1M", "bytes a token more",
                 "training step: µs a token at 16k", "262k", "1M", "262k over 16k", "MB at 1M", "bytes a token more",
             ),
-            costs,
         ),
     ),
     "context-beside": Table(
         page=PAGE,
         results="context_beside",
         code=CODE,
+        key="encoder",
         write=lines(
             ("at 16,384 tokens", "µs a token, forward", "training step", "MB, forward", "training step"), beside
         ),

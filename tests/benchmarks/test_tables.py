@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 
 from published import TABLES  # noqa: E402
-from published_context import costs  # noqa: E402
+from published_context import beside, costs, said_of_runs  # noqa: E402
 from published_gpu import faster_kernel, kernel_words  # noqa: E402
 from tables import CHANGED, Measured, Table, filled, has_changed, newest, rows, stripped, text  # noqa: E402
 
@@ -135,24 +135,66 @@ def test_the_word_for_old_rows_is_all_that_is_left_out() -> None:
     assert stripped(f"2026, A100, abc{CHANGED} |") == "2026, A100, abc |"
 
 
-def test_costs_of_another_run_have_a_star_and_no_ratio() -> None:
-    one = {
-        "encoder": "mamba",
+def costs_of(
+    mode: str, encoder: str = "mamba", at_262k: float | str = 120.0, **commits: str
+) -> dict[str, object]:
+    lengths = {"short": 2**14, "long": 2**18, "million": 2**20}
+    return {
+        "encoder": encoder,
+        "mode": mode,
         "us/token at 16k": 100.0,
-        "at 262k": 120.0,
+        "at 262k": at_262k,
         "262k over 16k": 1.2,
         "at 1M": 90.0,
         "peak MB at 16k": 50.0,
         "longest": 2**20,
         "bytes a token more": 2000,
+        "commits": {str(lengths[name]): commit for name, commit in commits.items()},
     }
-    forward = one | {"mode": "forward", "commits": {str(2**14): "new", str(2**18): "new", str(2**20): "old"}}
-    train = one | {"mode": "train", "commits": {str(2**14): "new", str(2**18): "old", str(2**20): "new"}}
-    (line,) = costs(Measured({"rows": [forward, train]}))
+
+
+def test_what_was_not_measured_with_its_column_has_a_star_and_ratios_are_of_one_run() -> None:
+    together = {"short": "one", "long": "one", "million": "two"}
+    rows = [
+        costs_of(mode, encoder, **together)
+        for mode in ("forward", "train")
+        for encoder in ("hyper", "mamba2")
+    ]
+    forward = costs_of("forward", short="one", long="two", million="two")
+    train = costs_of("train", short="two", long="two", million="one")
+    measured = Measured({"rows": [*rows, forward, train]})
+    hyper, line, _ = costs(measured)
+    assert hyper == ["`hyper`", *(2 * ("100", "120", "90", "1.20", "2,114", "2,000"))]
     assert line == [
         "`mamba`",
-        *("100", "120", "90*", "1.20", "2,114*", "2,000*"),
         *("100", "120*", "90", "", "2,114", "2,000"),
+        *("100*", "120*", "90*", "1.20", "2,114*", "2,000*"),
+    ]
+    assert said_of_runs(measured).startswith(
+        "Runs: forward at 16k and 262k of one, 1M of two; training step at 16k and 262k of one, 1M of two."
+    )
+
+
+def test_what_is_quadratic_says_how_long_it_would_take() -> None:
+    rows = [costs_of(mode, "full", at_262k="-", short="one") for mode in ("forward", "train")]
+    (line,) = costs(Measured({"rows": rows}))
+    assert line[2] == line[8] == "not measured: 7 min, as time grows with the square"
+
+
+def test_encoders_beside_others_may_be_of_several_files() -> None:
+    """Rows of one file are compared with each other alone; who has nothing to stand beside stands alone."""
+    point = {"length": 2**14, "peak_mb": 50.0}
+    rows = [
+        point | {"encoder": "gated_delta", "mode": "forward", "microseconds_per_token": 100.0},
+        point | {"encoder": "gated_delta", "mode": "train", "microseconds_per_token": 300.0},
+        point | {"encoder": "fla_gated_delta", "mode": "forward", "microseconds_per_token": 250.0},
+        point | {"encoder": "multiscale", "mode": "forward", "microseconds_per_token": 80.0},
+        point | {"encoder": "multiscale", "mode": "train", "microseconds_per_token": 90.0},
+    ]
+    assert beside(Measured({"rows": rows})) == [
+        ["`gated_delta`", "100", "300", "50", "50"],
+        ["the rule of `flash-linear-attention` in plain PyTorch", "250 (2.5 times)", "", "50", ""],
+        ["`multiscale`", "80", "90", "50", "50"],
     ]
 
 
