@@ -47,10 +47,54 @@ CASES: dict[str, dict[str, Any]] = {
     "segmentation_thumbnail": {**SEGMENTATION, "features": "none", "thumbnail": True, **DRAWS_NOTHING},
     "segmentation_few_regions": {**SEGMENTATION, "features": "none", "sizes": [(60, 60)]},
     "segmentation_few_regions_maps": {**SEGMENTATION, "features": "auto", "sizes": [(60, 60)]},
+    "segmentation_by_content": {**SEGMENTATION, "regions": "by_content", **CHOSEN, **DRAWS_NOTHING},
+    # Maps are kept for the second pass, halos are read, and opened regions stay in the sequence.
+    "segmentation_by_content_pyramid": {
+        **SEGMENTATION,
+        "features": "host",
+        "halo": 32,
+        "regions": "by_content",
+        **CHOSEN,
+        **DRAWS_NOTHING,
+        "regions_options": {"budget": 0.8, "keep_coarse": True},
+    },
+    "segmentation_by_model": {**SEGMENTATION, "regions": "by_model", **CHOSEN, **DRAWS_NOTHING},
+    "segmentation_by_model_thumbnail": {
+        **SEGMENTATION,
+        "regions": "by_model",
+        **CHOSEN,
+        **DRAWS_NOTHING,
+        "context": "none",
+        "context_options": {},
+        "thumbnail": True,
+    },
+    "points_by_model": {**POINTS, "features": "auto", "regions": "by_model", **CHOSEN, **DRAWS_NOTHING},
+    "detection_by_content": {
+        **DETECTION,
+        "features": "none",
+        "halo": 32,
+        "regions": "by_content",
+        **CHOSEN,
+        **DRAWS_NOTHING,
+    },
+    # One region, and nothing to open.
+    "segmentation_by_model_few_regions": {
+        **SEGMENTATION,
+        "regions": "by_model",
+        "sizes": [(60, 60)],
+        **CHOSEN,
+        **DRAWS_NOTHING,
+    },
     "points": {**POINTS, "features": "auto"},
     "detection": {**DETECTION, "features": "none", "halo": 32},
     "detection_few_regions": {**DETECTION, "features": "auto", "sizes": [(60, 60)]},
 }
+
+DECODED: list[dict[str, Any]] = [
+    SEGMENTATION,
+    {**SEGMENTATION, "regions": "by_content", **CHOSEN},
+    {**SEGMENTATION, "regions": "by_model", **CHOSEN},
+]
 
 
 class Loss(nn.Module):
@@ -150,16 +194,28 @@ def answers_difference(mesh: DeviceMesh) -> float:
     with torch.no_grad():
         together = model(image, region_parallel=regions, region_batch=REGION_BATCH)
         worst = float((together - model(image)).abs().max())
-    dense = make_model(**SEGMENTATION).eval()
+    return max(worst, *(_decoded_difference(settings, regions) for settings in DECODED))
+
+
+def _decoded_difference(settings: dict[str, Any], regions: DeviceMesh) -> float:
+    """The largest difference between what this rank decodes and what one process does; each region is somebody's."""
+    image, dense = make_image(), make_model(**settings).eval()
     dense.streaming = Streaming(region_batch=1)
-    expected = {part.regions[0]: part.predictions[0] for part in dense.decode(image)}
+    expected = {part.regions[0]: part.predictions[0] for part in dense.decode(image, **_looked(dense, image))}
     dense.streaming = Streaming(region_batch=1, region_parallel=regions)
-    found = {part.regions[0]: part.predictions[0] for part in dense.decode(image)}
+    found = {part.regions[0]: part.predictions[0] for part in dense.decode(image, **_looked(dense, image))}
     shares: list[Any] = [None] * regions.size()
     dist.all_gather_object(shares, list(found), group=regions.get_group())
     everybody = [region for share in shares for region in share]
     assert sorted(everybody) == sorted(expected), "every region is somebody's, and nobody else's"
-    return max(worst, *(float((found[region] - expected[region]).abs().max()) for region in found))
+    assert (len({region.height for region in everybody}) > 1) == ("regions" in settings)
+    return max(float((found[region] - expected[region]).abs().max()) for region in found)
+
+
+def _looked(model: XT, image: LargeImage) -> dict[str, Any]:
+    """What `decode` is given of a model that chooses."""
+    dense = model.dense_pass(image)
+    return {"context": dense.context(), "grid": dense.grids[0]}
 
 
 def refusals(mesh: DeviceMesh) -> list[str]:

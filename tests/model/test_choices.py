@@ -233,6 +233,21 @@ def test_images_of_fewer_levels_than_the_model_go_beside_others(shapes):
     model(seen).sum().backward()
 
 
+@pytest.mark.parametrize("chosen", [True, False])
+def test_where_nothing_can_be_opened_the_scorer_has_a_gradient_of_zeros(chosen):
+    """Processes with images of their own wait for a gradient of every parameter."""
+    model = choosing(regions="by_model").train()
+    # One region; or regions that were given and are all at full resolution, as those of features are.
+    seen = open_image(np.full((40, 50, 3), 9, np.uint8)) if chosen else images()[0]
+    answer = model([seen], grids=None if chosen else [model.fine_grid(seen)])
+    expected = answer.detach()
+    answer.square().sum().backward()
+    assert all((parameter.grad == 0).all() for parameter in model.scorer.parameters())
+    assert all(parameter.grad is not None for parameter in model.context_encoder.parameters())
+    with torch.no_grad():
+        assert torch.equal(model([seen], grids=None if chosen else [model.fine_grid(seen)]), expected)
+
+
 def test_in_training_another_budget_may_count():
     model, image = by_model(regions_options={"budget": 0.2, "training_budget": 1.0}), images()[0]
     fine, choice = model.fine_grid(image), model.reading.choice

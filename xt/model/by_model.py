@@ -21,8 +21,11 @@ from xt.model.worth import learned_from
 from xt.regions.choice import RegionChoice, regions_within
 from xt.regions.grid import RegionGrid
 from xt.regions.pyramid_grid import PyramidGrid
+from xt.streaming.parallel import of_first
 
 if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
+
     from xt.images import LargeImage
 
 
@@ -112,21 +115,22 @@ def opened(
     tokens: Tensor,
     grids: Sequence[PyramidGrid],
     encode: Callable[[Sequence[PyramidGrid]], Tensor],
-    agreed: Callable[[Tensor], Tensor] = lambda asked: asked,
+    ranks: "DeviceMesh | None" = None,
 ) -> tuple[Tensor, list[PyramidGrid]]:
     """The tokens of images and what was opened of them, with the grids of all that was looked at.
 
     Args:
         tokens: (regions, N, D) of the coarsest level.
         encode: (regions, N, D) tokens of grids, one for each image.
-        agreed: scores by which is decided, from this process's own: those of one of several that must decide alike.
+        ranks: that share out the regions, see `xt.streaming.parallel`: they decide by the scores of the first one, and
+            learn by the gradient of all.
     """
     parts = list(tokens.split([len(grid) for grid in grids]))
     grids = list(grids)
-    scores = [_scored(scorer, part, grid) for part, grid in zip(parts, grids, strict=True)]
+    scores = [scorer(part) for part in parts]
     for _ in range(choice.levels - 1):
         places = [
-            choice.more(grid, agreed(_asked(choice, scorer, score)).cpu().numpy(), scorer.training)
+            choice.more(grid, of_first(_asked(choice, scorer, score), ranks).cpu().numpy(), scorer.training)
             for grid, score in zip(grids, scores, strict=True)
         ]
         finer = [PyramidGrid(grid.fine, more) for grid, more in zip(grids, places, strict=True)]
@@ -141,8 +145,16 @@ def opened(
             scores[number] = torch.cat([scores[number], _scored(scorer, seen, more)])[order]
     tokens = torch.cat(parts)
     if torch.is_grad_enabled():
-        tokens = learned_from(tokens, torch.cat(scores), grids)
+        tokens = learned_from(tokens, torch.cat(scores), grids, ranks)
     return tokens, grids
+
+
+def unasked(tokens: Tensor, scorer: Scorer) -> Tensor:
+    """The tokens as they are, where nothing can be opened.
+
+    What the scorer learns is nothing, in zeros: processes with images of their own wait for a gradient of everything.
+    """
+    return tokens + 0 * scorer(tokens[:1]).sum().to(tokens.dtype) if torch.is_grad_enabled() else tokens
 
 
 def _scored(scorer: Scorer, tokens: Tensor, grid: PyramidGrid) -> Tensor:

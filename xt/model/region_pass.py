@@ -6,14 +6,13 @@ regions (pixels, or what was found in them before) -> region encoder -> tokens
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from xt.errors import ConfigError
-from xt.model.by_model import ByModel, opened
+from xt.model.by_model import ByModel, opened, unasked
 from xt.model.encoded import project_features
 from xt.model.frozen import Find, learns_behind_network, place_for, tokens_of
 from xt.model.thumbnail import thumbnails_of
@@ -23,7 +22,7 @@ from xt.regions.pyramid_grid import PyramidGrid
 from xt.regions.reader import RegionReader, TensorRegions
 from xt.regions.scattered import Regions
 from xt.streaming.map import Streaming, streamed_map
-from xt.streaming.parallel import agree, of_first, share_of
+from xt.streaming.parallel import agree, share_of
 
 if TYPE_CHECKING:
     from xt.model.xt import XT
@@ -84,9 +83,8 @@ class RegionPass:
         pyramids = all(isinstance(grid, PyramidGrid) for grid in grids)
         if model.scorer is not None and isinstance(choice, ByModel) and pyramids:
             coarsest = cast(Sequence[PyramidGrid], grids)
-            agreed = partial(of_first, mesh=self.settings.region_parallel)
-            return opened(choice, model.scorer, tokens, coarsest, seen, agreed)
-        return tokens, grids
+            return opened(choice, model.scorer, tokens, coarsest, seen, self.settings.region_parallel)
+        return tokens if model.scorer is None else unasked(tokens, model.scorer), grids
 
     def behind_thumbnails(self, tokens: Tensor, grids: Sequence[Regions]) -> RegionTokens:
         """Tokens of the images behind those of their thumbnails, where the model looks at these."""

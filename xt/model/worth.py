@@ -14,7 +14,7 @@ much as another, and the gradients of a batch are their mean.
 """
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -23,38 +23,49 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from xt.regions.pyramid_grid import PyramidGrid
+from xt.streaming.parallel import mean_of_all
+
+if TYPE_CHECKING:
+    from torch.distributed.device_mesh import DeviceMesh
 
 
-def learned_from(tokens: Tensor, scores: Tensor, grids: Sequence[PyramidGrid]) -> Tensor:
+def learned_from(
+    tokens: Tensor, scores: Tensor, grids: Sequence[PyramidGrid], ranks: "DeviceMesh | None" = None
+) -> Tensor:
     """The tokens as they are; in the backward pass the scores learn from what their gradient says.
 
     Args:
         tokens: (regions, N, D) of all scales, one image's after the other's.
         scores: (regions,) by which they were opened, or not.
         grids: pyramids, one an image.
+        ranks: that share out the regions of these images, see `xt.streaming.parallel`.
     """
-    learned: Tensor = _Learned.apply(tokens, scores, grids)
+    learned: Tensor = _Learned.apply(tokens, scores, grids, ranks)
     return learned
 
 
 class _Learned(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, tokens: Tensor, scores: Tensor, grids: Sequence[PyramidGrid]) -> Tensor:
+    def forward(
+        ctx: Any, tokens: Tensor, scores: Tensor, grids: Sequence[PyramidGrid], ranks: "DeviceMesh | None"
+    ) -> Tensor:
         ctx.save_for_backward(tokens, scores)
-        ctx.grids = grids
+        ctx.grids, ctx.ranks = grids, ranks
         return tokens.view_as(tokens)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
         tokens, scores = ctx.saved_tensors
         numbers = [len(grid) for grid in ctx.grids]
-        parts = zip(gradient.split(numbers), tokens.split(numbers), scores.split(numbers), strict=True)
+        # Where places are decoded, a rank knows what its own regions say alone, and worths are no sums.
+        whole = mean_of_all(gradient, ctx.ranks)
+        parts = zip(whole.split(numbers), tokens.split(numbers), scores.split(numbers), strict=True)
         found = [
             towards_worth(score, importance(*seen), grid)
             for (*seen, score), grid in zip(parts, ctx.grids, strict=True)
         ]
-        return gradient, torch.cat(found).to(scores) / len(found), None
+        return gradient, torch.cat(found).to(scores) / len(found), None, None
 
 
 def importance(gradient: Tensor, tokens: Tensor) -> Tensor:

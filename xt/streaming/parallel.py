@@ -150,6 +150,21 @@ def of_first(values: Tensor, mesh: "DeviceMesh | None") -> Tensor:
     return said
 
 
+def mean_of_all(values: Tensor, mesh: "DeviceMesh | None") -> Tensor:
+    """The mean of all ranks' values, on every rank; no graph.
+
+    Of gradients on the way back, each rank has its share of, times their number: the mean is that of one process.
+
+    Args:
+        mesh: of one dimension; None for one process.
+    """
+    if mesh is None or mesh.size() == 1:
+        return values
+    total = values.detach().clone(memory_format=torch.contiguous_format)
+    dist.all_reduce(total, group=mesh.get_group())
+    return total / mesh.size()
+
+
 def agree(
     mesh: "DeviceMesh | None", grids: Sequence[Regions], region_batch: int, device: torch.device
 ) -> int:
