@@ -11,7 +11,8 @@ from xt import registry
 from xt.config.catalogue import all_keys, sections, variants
 from xt.config.help import documented, format_keys
 from xt.config.parser import config_from_dict, config_to_dict, config_to_yaml, load_config
-from xt.config.run import CompareConfig, OptimConfig, RunConfig, TrainConfig
+from xt.config.run import CompareConfig, RunConfig
+from xt.config.training import OptimConfig, TrainConfig
 from xt.data.sources import CocoSource, FolderSource, INaturalistSource, SceneSource, Source, TableSource
 from xt.data.xview3 import ATTRIBUTES, NODATA
 from xt.errors import ConfigError

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.data.test_grouping import table_of
-from xt.config.run import TrainConfig
+from xt.config.training import TrainConfig
 from xt.data.folds import Fold, fold_numbers, hold_out, pool
 from xt.data.sources import TableSource
 from xt.errors import ConfigError, DataWarning, TableError

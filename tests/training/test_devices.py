@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from xt.config.run import TrainConfig
+from xt.config.training import TrainConfig
 from xt.data.photo_dataset import PhotoDataset
 from xt.training import loading
 from xt.training.trainer import _is_on_cpu, _precision

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from tests.training.toy import toy_config
 from xt.config.parser import config_to_yaml
-from xt.config.run import parse_interval
+from xt.config.training import parse_interval
 from xt.data.dataset import EpochSampler
 from xt.errors import ConfigError
 from xt.training.resuming import AtomicCheckpoints, ResumableLoader

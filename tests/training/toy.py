@@ -8,7 +8,8 @@ import numpy as np
 import tifffile
 
 from xt.config.parser import config_from_dict
-from xt.config.run import OptimConfig, RunConfig, TrainConfig
+from xt.config.run import RunConfig
+from xt.config.training import OptimConfig, TrainConfig
 from xt.model.build import create_model
 from xt.model.config import ModelConfig
 from xt.model.xt import XT

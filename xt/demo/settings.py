@@ -5,7 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from xt.config.run import CompareConfig, OptimConfig, RunConfig, TrainConfig
+from xt.config.run import CompareConfig, RunConfig
+from xt.config.training import OptimConfig, TrainConfig
 from xt.data.augmentation import Augmentation
 from xt.data.sources import TableSource
 from xt.demo.digits import ASSETS

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from xt.errors import ConfigError, ShapeError
 from xt.images.image import LargeImage, fits, invertible, lengths_or_none
 from xt.images.location import Transform
+from xt.images.taps import Taps, are_blocks, block_mean, block_mean_of_rows, taps
 from xt.images.views import View
 
 Resampling = Literal["bilinear", "nearest"]
@@ -24,8 +25,6 @@ Resampling = Literal["bilinear", "nearest"]
 _SOURCE_BYTES = 16 * 2**20
 # A grid that drifts from a level's by less than this over the whole image, in pixels, is that level.
 _DRIFT = 1e-3
-_ROUNDING = 1e-9
-_BLOCKS = (1.0, 2.0, 4.0, 8.0, 16.0)
 
 
 @dataclass(frozen=True)
@@ -98,15 +97,15 @@ class Resampled(View):
         source, step = self._sources[level]
         assert step is not None
         shape = self.image.level_shapes[source]
-        rows = _taps(y, height, step[0], shape[0], self._nearest)
-        columns = _taps(x, width, step[1], shape[1], self._nearest)
+        rows = taps(y, height, step[0], shape[0], self._nearest)
+        columns = taps(x, width, step[1], shape[1], self._nearest)
         pixel_bytes = self.channels * self.dtype.itemsize
         if rows.span * columns.span * pixel_bytes > _SOURCE_BYTES and max(height, width) > 1:
             return self._resample_halves(y, x, height, width, level, rows.span >= columns.span)
         pixels, valid = self.image._read_level_valid(
             rows.first, columns.first, rows.span, columns.span, source
         )
-        if not self._nearest and _are_blocks(step, pixels) and valid.all():
+        if not self._nearest and are_blocks(step, pixels) and valid.all():
             mean = self._mean_of_blocks(pixels, rows, columns, (int(step[0]), int(step[1])))
             return mean, np.ones(mean.shape, np.bool_)
         if self._nearest:
@@ -130,7 +129,7 @@ class Resampled(View):
         )
 
     def _mean_of(
-        self, pixels: np.ndarray, valid: NDArray[np.bool_], rows: _Taps, columns: _Taps
+        self, pixels: np.ndarray, valid: NDArray[np.bool_], rows: Taps, columns: Taps
     ) -> tuple[np.ndarray, NDArray[np.bool_]]:
         working = np.float32 if self.dtype.itemsize <= 2 or self.dtype == np.float32 else np.float64
         if valid.all():
@@ -149,16 +148,16 @@ class Resampled(View):
         return result, there
 
     def _mean_of_blocks(
-        self, pixels: np.ndarray, rows: _Taps, columns: _Taps, block: tuple[int, int]
+        self, pixels: np.ndarray, rows: Taps, columns: Taps, block: tuple[int, int]
     ) -> np.ndarray:
         """As `_mean_of` where all is data and each pixel but the last, which may overhang, is the mean of a block."""
         full = tuple(taps.span // side for taps, side in zip((rows, columns), block, strict=True))
         within = pixels[: full[0] * block[0], : full[1] * block[1]]
-        means = self._in_own_type(_block_mean(within, *block))
+        means = self._in_own_type(block_mean(within, *block))
         if full[1] < columns.index.shape[1]:
             last = columns.last()
             right = pixels[: full[0] * block[0], last.first - columns.first :]
-            edge = last.along(_block_mean_of_rows(right, block[0]), 1)
+            edge = last.along(block_mean_of_rows(right, block[0]), 1)
             means = np.concatenate([means, self._in_own_type(edge)], axis=1)
         if full[0] < rows.index.shape[1]:
             last = rows.last()
@@ -297,95 +296,6 @@ def _source(image: LargeImage, grid: Grid) -> tuple[int, tuple[float, float] | N
     drift = max(abs(step - 1) * side for step, side in zip(steps, grid.shape, strict=True))
     same = grid.shape == image.level_shapes[level] and drift < _DRIFT
     return level, None if same else steps
-
-
-@dataclass(frozen=True)
-class _Taps:
-    """Which pixels along one axis make up each pixel of a window, and with which weights."""
-
-    first: int
-    """The first of them all."""
-    span: int
-    """From the first to the last."""
-    index: NDArray[np.intp]
-    """(K, n), counted from `first`."""
-    weight: NDArray[np.float64]
-    """(K, n), adding up to 1 over K."""
-
-    def last(self) -> _Taps:
-        """Of the last pixel alone."""
-        index = self.index[:, -1:]
-        low = int(index.min())
-        return _Taps(self.first + low, int(index.max()) + 1 - low, index - low, self.weight[:, -1:])
-
-    def along(self, values: np.ndarray, axis: int) -> np.ndarray:
-        """(span, ...) to (n, ...) along the axis."""
-        shape = [1] * values.ndim
-        shape[axis] = -1
-        total: np.ndarray | None = None
-        # Tap by tap, always in the same order: a pixel comes out the same in every window, to the last bit.
-        for index, weight in zip(self.index, self.weight.astype(values.dtype), strict=True):
-            part = values.take(index, axis) * weight.reshape(shape)
-            total = part if total is None else np.add(total, part, out=total)
-        assert total is not None
-        return total
-
-
-def _taps(start: int, count: int, step: float, size: int, nearest: bool) -> _Taps:
-    """For pixels `start` to `start + count` that span `step` of the `size` pixels they are made of."""
-    place = np.arange(start, start + count, dtype=np.float64)
-    if nearest:
-        index = np.floor((place + 0.5) * step + _ROUNDING)[np.newaxis]
-        weight = np.ones_like(index)
-    elif step > 1:
-        begin, end = place * step, (place + 1) * step
-        first = np.floor(begin + _ROUNDING)
-        index = first + np.arange(int(np.ceil(step)) + 1)[:, np.newaxis]
-        weight = np.clip(np.minimum(end, index + 1) - np.maximum(begin, index), 0, None)
-        weight[weight < _ROUNDING] = 0
-        # The last pixel may overhang by up to half of it.
-        weight[index >= size] = 0
-        index = np.where(weight > 0, index, np.minimum(first, size - 1))
-    else:
-        centre = (place + 0.5) * step - 0.5
-        first = np.floor(centre + _ROUNDING)
-        share = np.clip(centre - first, 0, 1)
-        share[share < _ROUNDING] = 0
-        index = np.stack([first, np.where(share > 0, first + 1, first)])
-        weight = np.stack([1 - share, share])
-    index = np.clip(index, 0, size - 1).astype(np.intp)
-    weight /= weight.sum(axis=0)
-    low = int(index.min())
-    return _Taps(low, int(index.max()) + 1 - low, index - low, weight)
-
-
-def _are_blocks(step: tuple[float, float], pixels: np.ndarray) -> bool:
-    """Whether pixels are means of blocks of powers of two a side, of whose whole numbers the sums are as exact as the
-    weighted means, and made many times as fast."""
-    return pixels.dtype in (np.uint8, np.uint16) and all(side in _BLOCKS for side in step)
-
-
-def _block_mean(pixels: np.ndarray, down: int, across: int) -> NDArray[np.float32]:
-    """(n * down, m * across, C) to (n, m, C)."""
-    # Rows first: whole rows are added up at once, and what is left is small.
-    rows = _sum_of_rows(pixels, down)
-    sums = rows[:, ::across].astype(np.uint32)
-    for column in range(1, across):
-        sums += rows[:, column::across]
-    return sums.astype(np.float32) / np.float32(down * across)
-
-
-def _block_mean_of_rows(pixels: np.ndarray, down: int) -> NDArray[np.float32]:
-    """(n * down, m, C) to (n, m, C)."""
-    return _sum_of_rows(pixels, down).astype(np.float32) / np.float32(down)
-
-
-def _sum_of_rows(pixels: np.ndarray, down: int) -> NDArray[np.unsignedinteger]:
-    rows: NDArray[np.unsignedinteger]
-    rows = pixels[::down].astype(np.uint32 if pixels.dtype == np.uint16 else np.uint16)
-    for row in range(1, down):
-        rows += pixels[row::down]
-    return rows
 
 
 def _avoid(values: np.ndarray, nodata: float, there: NDArray[np.bool_]) -> None:

@@ -1,28 +1,22 @@
 """A training run, from its configuration to `model.safetensors`."""
 
-import errno
 import json
-import logging
-import os
-import signal
-import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch import Callback, LightningModule, Trainer, seed_everything
-from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch import Callback, seed_everything
 
 from xt.config.parser import config_to_dict, config_to_yaml
-from xt.config.run import RunConfig, TrainConfig
-from xt.errors import CheckpointError, ConfigError, DataWarning, OutputError, XTError
+from xt.config.run import RunConfig
+from xt.config.training import TrainConfig
+from xt.errors import ConfigError, DataWarning
 from xt.labels.image_table import ImageTable
 from xt.model.xt import XT
-from xt.output import check_writable_folder, lock_folder, remove_leftovers, write_atomically
+from xt.output import write_atomically
 from xt.progress import Progress
 from xt.region_encoders.adapters import checkpoint_activations
 from xt.region_encoders.creation import refuse_without_weights
@@ -34,8 +28,9 @@ from xt.training.callbacks import CurveWriter, ProgressReport, Report
 from xt.training.certainty import check_certainty, settle
 from xt.training.checkpoints import read_checkpoint
 from xt.training.data_facts import data_facts
+from xt.training.fitting import Started, fit, quiet
 from xt.training.fold_files import write_held_out
-from xt.training.loading import TrainingData, training_data
+from xt.training.loading import training_data
 from xt.training.loggers import check_loggers
 from xt.training.mixing import Mixing
 from xt.training.module import TrainingModule
@@ -53,12 +48,16 @@ from xt.training.preparation import (
     with_features,
 )
 from xt.training.quick_check import quick_check
+from xt.training.run_folder import (
+    check_same_model,
+    checkpoint_to_resume,
+    own_folder,
+    rank,
+    with_what_was_decided,
+)
 from xt.training.stages import StageBars
 from xt.training.tables import load_splits
 from xt.training.trainer import deciding_metric, make_trainer, with_best
-
-# Of a model, where the configuration leaves it open.
-_DECIDED = ("pixel_mean", "pixel_std", "readout", "pooling", "encoder_origin")
 
 
 @dataclass(frozen=True)
@@ -111,13 +110,13 @@ def train(
         )
     check_loggers(config.train.loggers)
     out = Path(config.train.out)
-    resume_from = _resume_from(config.train, out)
-    report = None if _rank() != 0 else _both(report, progress, config.train)
+    resume_from = checkpoint_to_resume(config.train, out)
+    report = None if rank() != 0 else _both(report, progress, config.train)
     refuse_without_features(config)
     if config.model.pretrained and config.data.tokens is None:
         # Before minutes are spent on tables and images.
         refuse_without_weights(config.model.encoder, config.model.pretrained)
-    with _own_folder(out), _quiet():
+    with own_folder(out), quiet():
         seed_everything(config.train.seed, verbose=False)
         splits = load_splits(config.data, config.labels, config.model, fold=config.train.held_out)
         if config.optim.unfreeze_at is not None:
@@ -127,14 +126,14 @@ def train(
         config = with_features(config, splits.train)
         if resume_from is not None:
             stored = config_to_dict(read_checkpoint(resume_from).config)["model"]
-            config = fitted(_with_what_was_decided(stored, config), splits.train, stored)
-            _check_same_model(stored, config, resume_from)
+            config = fitted(with_what_was_decided(stored, config), splits.train, stored)
+            check_same_model(stored, config, resume_from)
         else:
             config = fitted(config, splits.train)
         config = with_best(config, splits.validation)
         _check_deciding(config, splits.validation)
         with warnings.catch_warnings():
-            if _rank() != 0:
+            if rank() != 0:
                 # The main process says it.
                 warnings.simplefilter("ignore", DataWarning)
             quick_check(config, splits, opening(config.data, config.model), report)
@@ -146,14 +145,14 @@ def train(
         module = _module(model, config)
         curves = CurveWriter(out / "curves.csv")
         reports = [] if report is None else [ProgressReport(report)]
-        started = _Started()
+        started = Started()
         trainer, best = make_trainer(config, out, data, [curves, *callbacks, *reports, started], resume_from)
         if trainer.is_global_zero:
             write_atomically(out / "config.yaml", config_to_yaml(config))
         if config.train.precision == "64-true":
             # Lightning does so only behind loading a checkpoint, whose weights would be rounded.
             module.double()
-        _fit(trainer, module, data, resume_from, started)
+        fit(trainer, module, data, resume_from, started)
         _load_weights(model, Path(best.best_model_path or out / LAST))
         metrics: dict[str, Any] = {
             "split": splits.how,
@@ -287,138 +286,5 @@ def _follows_schedule(config: RunConfig) -> bool:
     return not config.optim.schedule.is_all
 
 
-class _Started(Callback):
-    """Knows whether a run has restored its state and begins."""
-
-    done = False
-
-    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        self.done = True
-
-
-def _fit(
-    trainer: Trainer, module: TrainingModule, data: TrainingData, resume_from: Path | None, started: _Started
-) -> None:
-    handler = signal.getsignal(signal.SIGINT)
-    try:
-        trainer.fit(module, datamodule=data, ckpt_path=resume_from, weights_only=True)
-    except SystemExit:
-        # Lightning turns an interrupt into the end of the program, and turns later ones off.
-        if not trainer.interrupted:
-            raise
-        raise KeyboardInterrupt from None
-    except OSError as error:
-        # From TensorBoard's writer, which may notice it long before the next checkpoint.
-        if isinstance(error, XTError) or error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        raise OutputError(
-            f"Could not write the logs of the run: {error.strerror}. Make room, then go on with it (--resume)."
-        ) from error
-    except Exception as error:
-        # Lightning trusts what it restores: counters, the optimiser's and the callbacks' state.
-        if resume_from is None or started.done or isinstance(error, XTError):
-            raise
-        raise CheckpointError(
-            f"{resume_from} cannot be gone on with, as its state of the run is damaged ({type(error).__name__}: "
-            f"{error}); its weights may be whole: `xt predict` takes them"
-        ) from error
-    finally:
-        if threading.current_thread() is threading.main_thread():
-            signal.signal(signal.SIGINT, handler)
-
-
-@contextmanager
-def _own_folder(out: Path) -> Iterator[None]:
-    """The run folder, made if it is not there, without what killed runs left half-written, and with no other run in it.
-
-    Of a distributed run's processes only the main one writes to it.
-    """
-    if _rank() != 0:
-        yield
-        return
-    lock = lock_folder(check_writable_folder(out), "train")
-    try:
-        for folder in (out, out / LAST.parent):
-            remove_leftovers(folder)
-        yield
-    finally:
-        if lock is not None:
-            lock.close()
-
-
-def _rank() -> int:
-    # Known before the trainer is made: Lightning starts the other processes with it in their environment.
-    return int(getattr(rank_zero_only, "rank", 0) or 0)
-
-
-def _resume_from(settings: TrainConfig, out: Path) -> Path | None:
-    last = out / LAST
-    if settings.resume == "none":
-        if _rank() == 0 and last.exists():
-            raise OutputError(
-                f"{out} holds a run already; go on with it (--resume), or choose another folder with "
-                "train.out"
-            )
-        return None
-    if settings.resume == "auto":
-        return last if last.exists() else None
-    path = Path(settings.resume)
-    if not path.exists():
-        raise CheckpointError(
-            f"{path}: there is no such checkpoint; train.resume is 'auto', 'none' or the path of a .ckpt file"
-        )
-    return path
-
-
-def _with_what_was_decided(stored: dict[str, Any], config: RunConfig) -> RunConfig:
-    """What the configuration leaves open as it was when the run began."""
-    # Statistics are measured once for a run: again takes time, and would differ if images were added.
-    open_then: dict[str, Any] = {
-        name: stored.get(name) for name in _DECIDED if getattr(config.model, name) is None
-    }
-    return replace(config, model=replace(config.model, **open_then))
-
-
-def _check_same_model(stored: dict[str, Any], config: RunConfig, path: Path) -> None:
-    wanted = config_to_dict(config)["model"]
-    differing = [name for name in wanted if stored.get(name) != wanted[name] and name != "pretrained"]
-    if differing:
-        name = differing[0]
-        raise CheckpointError(
-            f"{path} is a checkpoint of another model: model.{name} is {stored.get(name)} there and {wanted[name]} "
-            "in this configuration; resume with the configuration that it was trained with"
-        )
-
-
 def _load_weights(model: XT, checkpoint: Path) -> None:
     model.load_state_dict(read_checkpoint(checkpoint).weights)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Without what Lightning says about things that are as they should be."""
-    loggers = [logging.getLogger(name) for name in ("lightning.pytorch", "lightning.fabric")]
-    levels = [logger.level for logger in loggers]
-    with warnings.catch_warnings():
-        for message in (
-            ".*does not have many workers",
-            "Grad strides do not match bucket view strides",
-            ".*Total length of `list` across ranks is zero",
-            "No positive samples found in target",
-            ".*Checkpoint directory .* exists and is not empty",
-            ".*GPU available but not used",
-            # What does not learn computes as in evaluation.
-            "Found .* module\\(s\\) in eval mode",
-            # Of a loss that is the same in all processes already.
-            "It is recommended to use `self.log\\('train/loss_epoch'",
-            ".*`isinstance\\(treespec, LeafSpec\\)` is deprecated",
-        ):
-            warnings.filterwarnings("ignore", message=message)
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
-        try:
-            yield
-        finally:
-            for logger, level in zip(loggers, levels, strict=True):
-                logger.setLevel(level)
-            os.environ.pop("PL_GLOBAL_SEED", None)

@@ -10,7 +10,8 @@ from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import MisconfigurationException
 
-from xt.config.run import RunConfig, TrainConfig, parse_interval
+from xt.config.run import RunConfig
+from xt.config.training import TrainConfig, parse_interval
 from xt.errors import ConfigError
 from xt.labels.image_table import ImageTable
 from xt.registry import nearest
