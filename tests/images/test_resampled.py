@@ -13,7 +13,7 @@ import xt
 from tests.images.files import TRANSFORM, smooth, write_raster, write_slide
 from tests.shared_data import shared_data
 from xt.errors import ConfigError, ShapeError
-from xt.images import LargeImage, resampled
+from xt.images import LargeImage, resampled, taps
 from xt.testing.images import ImageContract
 
 
@@ -252,6 +252,6 @@ def test_means_of_whole_blocks_are_those_of_weights(monkeypatch, dtype, shape, f
     grid = resampled.Grid(size, (float(factor), float(factor)))
     low = resampled.Resampled(xt.open_image(pixels), [grid], "by blocks")
     fast, half = low.read(0, 0, *size), low.read(0, size[1] // 2, size[0], size[1] - size[1] // 2)
-    monkeypatch.setattr(resampled, "_BLOCKS", ())
+    monkeypatch.setattr(taps, "_BLOCKS", ())
     np.testing.assert_array_equal(fast, low.read(0, 0, *size))
     np.testing.assert_array_equal(fast[:, size[1] // 2 :], half)

@@ -2,7 +2,6 @@
 
 import os
 import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
     from xt.data.sources import Source
     from xt.labels.image_table import ImageTable
     from xt.model.xt import XT
+    from xt.streaming.map import Streaming
     from xt.tasks.base import Evaluated, Report
 
 
@@ -67,9 +67,6 @@ def evaluate(
     from xt.prediction.against_all import against_all
     from xt.prediction.choosing import choice_within
     from xt.prediction.predictor import evaluating
-    from xt.prediction.trained import refuse_places
-    from xt.training.checkpoints import load_trained
-    from xt.training.fold_files import models_of
     from xt.training.preparation import reading
     from xt.training.stages import StageBars
 
@@ -80,23 +77,12 @@ def evaluate(
         other = evaluate(config.against, source, config=alone, progress=progress).evaluation
     device = choose_device(config.device)
     folder = None if out is None else check_writable_folder(out)
-    others: Sequence[XT] = ()
-    if isinstance(model, str | os.PathLike):
-        model = local_path(model)
-        first, *more = models_of(Path(model)) or [Path(model)]
-        loaded, run = load_trained(first)
-        if more:
-            refuse_places(loaded.config.head, Path(model))
-            others = [load_trained(folder)[0] for folder in more]
-    else:
-        loaded, run = model, None
+    place = local_path(model) if isinstance(model, str | os.PathLike) else None
+    loaded, run, others = _loaded(model if place is None else place)
     labels, evaluation = _of_task(loaded.config.head, run, config)
     data, table, which = _images(loaded, run, labels, os.fspath(source), config)
-    if others and isinstance(model, str | os.PathLike):
-        _warn_of_learned(table, Path(model))
-    streaming = loaded.streaming
-    if config.region_batch is not None:
-        streaming = replace(streaming, region_batch=config.region_batch)
+    if others and place is not None:
+        _warn_of_learned(table, place)
     how = reading(data, loaded)
     progress = progress or Quiet()
     if others and config.against_all:
@@ -105,7 +91,10 @@ def evaluate(
     for number, one in enumerate([loaded, *others], 1):
         which_one = f"model {number} of {1 + len(others)}: " if others else ""
         measure = partial(_measure, one, table, how, evaluation, config, StageBars(progress, which_one))
-        with evaluating(one.to(device), streaming), looking_at(one, choice_within(one, config.budget)):
+        with (
+            evaluating(one.to(device), _streaming(loaded, config)),
+            looking_at(one, choice_within(one, config.budget)),
+        ):
             found.append(
                 against_all(one, measure, config.resamples, progress, evaluation)
                 if config.against_all
@@ -121,6 +110,28 @@ def evaluate(
     return EvaluateResult(
         metrics=together.summary(), evaluation=together, images=f"{which} of {table.source}{seen}"
     )
+
+
+def _loaded(model: "XT | str | os.PathLike[str]") -> tuple["XT", "RunConfig | None", "list[XT]"]:
+    """A model, the configuration of its run if it is known, and the other models of its folds."""
+    from xt.prediction.trained import refuse_places
+    from xt.training.checkpoints import load_trained
+    from xt.training.fold_files import models_of
+
+    if not isinstance(model, str | os.PathLike):
+        return model, None, []
+    place = Path(model)
+    first, *more = models_of(place) or [place]
+    loaded, run = load_trained(first)
+    if more:
+        refuse_places(loaded.config.head, place)
+    return loaded, run, [load_trained(folder)[0] for folder in more]
+
+
+def _streaming(model: "XT", config: EvaluateConfig) -> "Streaming":
+    if config.region_batch is None:
+        return model.streaming
+    return replace(model.streaming, region_batch=config.region_batch)
 
 
 def _of_task(head: str, run: "RunConfig | None", config: EvaluateConfig) -> tuple[Any, Any]:
