@@ -5,8 +5,9 @@
 
 Points that only a key in the image's corner tells apart (`xt/demo/key_task.py`), in the demo's first two stages as
 `tests/test_key_task.py` sets them. The region encoder is frozen and the head the same, so what differs is the context
-encoder. Held-out scenes are tried along the way, so that encoders can be compared at equal processor time, too; the
-learning rate falls to nothing only at the end, so what is found halfway is less than half the steps would find.
+encoder. Held-out scenes are tried along the way and when as many processor-seconds have passed as `mamba` took for all,
+so that encoders can be compared at equal time, too; the learning rate falls to nothing only at the end, so what is
+found halfway is less than half the steps would find.
 """
 
 import argparse
@@ -31,21 +32,28 @@ LAYOUT = KeyLayout.square(4, kinds=4, of_each=2)
 class Watch:
     """What a model finds as it learns; the time of trying is no part of the seconds.
 
+    Args:
+        every: steps between two trials.
+        budget: seconds after which it is tried, too.
+
     Attributes:
         curve: step, processor-seconds of training so far, mean loss since the last entry, and F1.
     """
 
-    def __init__(self, model: XT, task: KeyTask, every: int) -> None:
-        self.model, self.task, self.every = model, task, every
+    def __init__(self, model: XT, task: KeyTask, every: int, budget: float | None) -> None:
+        self.model, self.task, self.every, self.budget = model, task, every, budget
         self.curve: list[dict[str, float]] = []
         self.losses: list[float] = []
         self.started = time.process_time()
 
     def __call__(self, done: int, total: int, loss: float) -> None:
         self.losses.append(loss)
-        if done % self.every and done < total:
-            return
         seconds = time.process_time() - self.started
+        is_due = self.budget is not None and seconds >= self.budget
+        if done % self.every and done < total and not is_due:
+            return
+        if is_due:
+            self.budget = None
         self.curve.append(
             {"step": done, "seconds": seconds, "loss": sum(self.losses) / len(self.losses), "f1": self._f1()}
         )
@@ -63,9 +71,9 @@ class Watch:
         return f1
 
 
-def measure(context: str, task: KeyTask, every: int) -> dict[str, Any]:
+def measure(context: str, task: KeyTask, every: int, budget: float | None = None) -> dict[str, Any]:
     model = key_model(context, seed=task.seed)
-    watch = Watch(model, task, every)
+    watch = Watch(model, task, every, budget)
     train(model, task, watch)
     last = watch.curve[-1]
     return {
@@ -78,12 +86,17 @@ def measure(context: str, task: KeyTask, every: int) -> dict[str, Any]:
     }
 
 
-def at_equal_time(rows: list[dict[str, Any]]) -> None:
-    """Notes in each row its F1 when as many processor-seconds had passed as `mamba` took for all: the last before."""
-    budget = next((row["seconds"] for row in rows if row["encoder"] == BESIDE), None)
-    for row in rows if budget is not None else []:
-        before = [entry for entry in row["curve"] if entry["seconds"] <= budget]
-        row["f1 at equal time"] = before[-1]["f1"] if before else None
+def seconds_beside(rows: list[dict[str, Any]]) -> float | None:
+    """The processor-seconds that `mamba` took for all steps, if it came before."""
+    return next((row["seconds"] for row in rows if row["encoder"] == BESIDE), None)
+
+
+def at_equal_time(row: dict[str, Any], budget: float | None) -> float | None:
+    """A row's F1 at the first trial after the budget, or at the end of what took less."""
+    if budget is None:
+        return None
+    after = (entry["f1"] for entry in row["curve"] if entry["seconds"] >= budget)
+    return next(after, row["f1"])
 
 
 def main() -> None:
@@ -104,8 +117,9 @@ def main() -> None:
     rows: list[dict[str, Any]] = []
     results: Path | None = None
     for context in options.encoders:
-        rows.append(measure(context, task, options.every))
-        at_equal_time(rows)
+        row = measure(context, task, options.every, seconds_beside(rows))
+        rows.append(row)
+        row["f1 at equal time"] = at_equal_time(row, seconds_beside(rows))
         print({key: value for key, value in rows[-1].items() if key != "curve"}, flush=True)
         results = write_results("context_key", rows, chance=LAYOUT.chance, stages=options.steps)
     print_table([{key: value for key, value in row.items() if key != "curve"} for row in rows])
