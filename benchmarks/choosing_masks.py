@@ -30,6 +30,8 @@ import xt
 from xt.model.choices import create_region_choice
 from xt.model.looking import looking_at
 from xt.regions.choice import RegionChoice
+from xt.results.kept_pixels import probabilities_on_pixels
+from xt.results.on_data import is_known
 
 SIDE = 128
 PIECE = 256
@@ -203,10 +205,15 @@ def mask_of(model: xt.XT, image: xt.LargeImage, choice: RegionChoice) -> tuple[n
     found = np.zeros(image.shape, bool)
     with looking_at(model, choice):
         for decoded in model.decode(image):
-            for region, probability in zip(decoded.regions, decoded.predictions[:, 1], strict=True):
+            for region, said in zip(decoded.regions, decoded.predictions.numpy(), strict=True):
                 part = found[region.y : region.y + region.height, region.x : region.x + region.width]
-                rows, columns = (np.arange(side) // (region.height // SIDE) for side in part.shape)
-                part[:] = probability.numpy()[rows[:, None], columns] > 0.5
+                rows, columns = (slice(0, side) for side in part.shape)
+                scale = region.height // SIDE
+                if scale == 1:
+                    part[:] = said[1, rows, columns] > 0.5
+                    continue
+                known = is_known(image, region, SIDE)
+                part[:] = probabilities_on_pixels(said, known, scale, rows, columns).argmax(axis=0) > 0
     return found, model.num_regions
 
 

@@ -8,7 +8,8 @@ import pytest
 
 import xt
 from xt.errors import OutputError
-from xt.results.decoded_image import NOTHING, DecodedImage
+from xt.results.decoded_image import DecodedImage
+from xt.results.kept_pixels import NOTHING, KeptPixels
 from xt.results.region_store import RegionStore
 
 HEADER = {"model": "abc", "image": {"name": "a.tif", "size": 5}, "region batch": 4}
@@ -188,7 +189,7 @@ def test_windows_of_decoded_regions(folder, order, skipping):
         for start in range(0, len(grid), 4):
             store.append(decoded[start : start + 4])
         for chosen in (range(1), range(1, 3)):
-            found = DecodedImage(store, grid, image, num_bands=bands, bands=chosen)
+            found = DecodedImage(store, grid, image, kept=KeptPixels(bands - 1, size, True), bands=chosen)
             assert (found.shape, found.nodata) == ((height, width), NOTHING)
             for _ in range(30):
                 y, x = rng.integers(0, 45), rng.integers(0, 61)

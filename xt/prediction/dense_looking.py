@@ -73,7 +73,7 @@ class DenseImage(NamedTuple):
     @property
     def bytes_of_leaves(self) -> int:
         """That what is decoded takes on disk."""
-        return len(self.grid.leaves) * self.task.bytes_of_region(self.grid.region_size)
+        return self.task.bytes_of_regions(each_scale(self.grid.leaves))
 
     def with_store(self, store: RegionStore) -> "DenseImage":
         """In this store, with the region batch that was adopted from it."""
@@ -118,7 +118,7 @@ def look(
     reached = None
     if anytime is None:
         most = model.reading.choice.most(fine)
-        store.require_room(most * work.task.bytes_of_region(fine.region_size))
+        store.require_room(work.task.bytes_of_regions(np.ones(most, dtype=np.int64)))
         with evaluating(model, work.settings), torch.inference_mode():
             looking = model.dense_pass(work.image)
             context = looking.context()

@@ -18,7 +18,8 @@ from xt.metrics.bootstrap import bootstrap
 from xt.model.looking import counting, looking_at
 from xt.regions.choice import AllRegions
 from xt.regions.pyramid_grid import PyramidGrid
-from xt.results.decoded_image import NOTHING, DecodedImage
+from xt.results.decoded_image import DecodedImage
+from xt.results.kept_pixels import NOTHING
 from xt.results.region_store import RegionStore
 from xt.tasks import TASKS
 from xt.tasks.place_results import DenseOptions
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from xt.model.xt import XT
     from xt.tasks.base import Evaluated
     from xt.tasks.place_evaluation import PlaceEvaluation
-    from xt.tasks.place_results import PlaceResults
+    from xt.tasks.segmentation_results import SegmentationResults
 
 
 class MaskComparison:
@@ -39,7 +40,7 @@ class MaskComparison:
         unlike: of each image, how many pixels differ, and how many both say something of.
     """
 
-    def __init__(self, results: "PlaceResults", folder: Path) -> None:
+    def __init__(self, results: "SegmentationResults", folder: Path) -> None:
         self.results = results
         self.folder = folder
         self.unlike: list[tuple[int, int]] = []
@@ -61,15 +62,16 @@ class MaskComparison:
         number = len(self.unlike)
         with RegionStore(self.folder / str(number), {}) as store:
             grid = PyramidGrid(fine, np.array(self._places[number]))
-            before = DecodedImage(store, grid, image, num_bands=1, bands=range(1))
+            before = DecodedImage(store, grid, image, kept=self.results.kept, bands=range(1))
             for part in parts:
-                for region, found in zip(
-                    part.regions, self.results.stored(part.predictions, part.regions, image), strict=True
-                ):
+                # All of them at full resolution: the class of each pixel.
+                stored = self.results.stored(part.predictions, part.regions, image)
+                size = self.results.region_size
+                for region, found in zip(part.regions, stored.reshape(-1, size, size), strict=True):
                     height = min(region.height, image.shape[0] - region.y)
                     width = min(region.width, image.shape[1] - region.x)
                     was = before.read(region.y, region.x, height, width)[..., 0]
-                    now = found[0, :height, :width]
+                    now = found[:height, :width]
                     known = (was != NOTHING) & (now != NOTHING)
                     differ, said = differ + int((known & (was != now)).sum()), said + int(known.sum())
                 yield part

@@ -7,28 +7,25 @@ import numpy as np
 from xt.images import LargeImage
 from xt.regions.pyramid_grid import each_scale
 from xt.regions.scattered import PixelRegions
+from xt.results.kept_pixels import NOTHING, KeptPixels
 from xt.results.region_store import RegionStore
-
-# Of masks and of probabilities alike: no region was looked at here, or the image has no data.
-NOTHING = 255
 
 
 class DecodedImage(LargeImage):
     """Some bands of the regions in a store, laid out as they lie in the image; `NOTHING` where none is.
 
-    A region is `num_bands` x S x S bytes, whatever its scale; its place is its number in the grid, so that any window
-    is read without looking at the rest. Of a region of scale s each of these pixels is s x s of the image, all alike:
-    class numbers have nothing in between, and probabilities stay those of the mask.
+    The regions lie in the store one after the other, as the grid has them, so that any window is read without looking
+    at the rest.
 
     Args:
         grid: of regions that lie beside each other.
-        num_bands: that the store has for each region.
-        bands: which of them, as channels.
+        kept: what the store has of each region.
+        bands: which of `kept.num_bands`, as channels.
         image: whose pixels were decoded; coordinates and resolution are taken from it.
     """
 
     def __init__(
-        self, store: RegionStore, grid: PixelRegions, image: LargeImage, *, num_bands: int, bands: range
+        self, store: RegionStore, grid: PixelRegions, image: LargeImage, *, kept: KeptPixels, bands: range
     ) -> None:
         super().__init__(
             f"prediction of {image.name}",
@@ -44,9 +41,10 @@ class DecodedImage(LargeImage):
         self.qupath_origin = image.qupath_origin
         self._store = store
         self._size = grid.region_size
-        self._num_bands = num_bands
+        self._kept = kept
         self._bands = bands
         self._numbers, self._origins, self._scales = grid.covering(), grid.origins, each_scale(grid)
+        self._first = np.cumsum(kept.bytes_of(self._scales)) - kept.bytes_of(self._scales)
 
     def _read(self, y: int, x: int, height: int, width: int, level: int) -> np.ndarray[Any, Any]:
         # Band after band, as in the store and as the file is written.
@@ -59,25 +57,13 @@ class DecodedImage(LargeImage):
             scale, (top, left) = int(self._scales[number]), self._origins[number].tolist()
             rows = slice(max(y, top), min(y + height, top + scale * size))
             columns = slice(max(x, left), min(x + width, left + scale * size))
-            first = (rows.start - top) // scale
-            pixels = self._rows(int(number), first, -(-(rows.stop - top) // scale))
-            if scale == 1:
-                part = pixels[:, :, columns.start - left : columns.stop - left]
-            else:
-                row = (np.arange(rows.start, rows.stop) - top) // scale - first
-                part = pixels[:, row[:, None], (np.arange(columns.start, columns.stop) - left) // scale]
+            part = self._kept.read(
+                self._store.read,
+                int(self._first[number]),
+                scale,
+                slice(rows.start - top, rows.stop - top),
+                slice(columns.start - left, columns.stop - left),
+                self._bands,
+            )
             window[:, rows.start - y : rows.stop - y, columns.start - x : columns.stop - x] = part
         return window.transpose(1, 2, 0)
-
-    def _rows(self, number: int, top: int, bottom: int) -> np.ndarray[Any, Any]:
-        """(bands, bottom - top, S): some rows of a region."""
-        size, plane = self._size, self._size**2
-        first = number * self._num_bands * plane
-        return np.stack(
-            [
-                np.frombuffer(
-                    self._store.read(first + band * plane + top * size, (bottom - top) * size), np.uint8
-                ).reshape(bottom - top, size)
-                for band in self._bands
-            ]
-        )

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from xt.labels.box_table import BoxTable
 from xt.results.colours import Colour, class_colours, point_colours
-from xt.results.decoded_image import NOTHING
+from xt.results.kept_pixels import NOTHING
 from xt.results.panels import draw_bars, draw_grey, draw_image, draw_scale, frame, layout, save
 from xt.results.seen_regions import SeenRegions, draw_seen_regions
 

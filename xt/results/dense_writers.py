@@ -22,15 +22,12 @@ from xt.output import atomic_path, write_atomically
 from xt.progress import OnShare
 from xt.results.colours import class_colours, point_colours
 from xt.results.coordinates import place_of
-from xt.results.decoded_image import NOTHING
+from xt.results.kept_pixels import CERTAIN, NOTHING
 from xt.results.outlines import outlines
 from xt.results.vector_files import features_to
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
-
-# A probability of 1 as a pixel; the number above it says that there is none.
-CERTAIN = 254
 
 
 def write_mask(

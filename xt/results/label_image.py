@@ -14,7 +14,7 @@ from xt.images import open_image
 from xt.images.image import LargeImage
 from xt.output import atomic_folder
 from xt.results.colours import class_colours
-from xt.results.decoded_image import NOTHING
+from xt.results.kept_pixels import NOTHING
 
 _VERSION = "0.4"
 _CHUNK = 512

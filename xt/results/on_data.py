@@ -38,6 +38,18 @@ def has_data(image: LargeImage, region: Region, region_size: int) -> NDArray[np.
     return np.asarray(valid.any(axis=-1))
 
 
+def is_known(image: LargeImage, region: Region, region_size: int) -> NDArray[np.bool_]:
+    """(S, S): likewise which lie in the image and, where it may have no data, have some."""
+    if image.has_nodata:
+        return has_data(image, region, region_size)
+    scale = region.height // region_size
+    inside = [
+        start + scale * np.arange(region_size) < side
+        for start, side in zip((region.y, region.x), image.shape, strict=True)
+    ]
+    return np.logical_and.outer(*inside)
+
+
 def boxes_on_data(table: BoxTable, region: Region, image: LargeImage, region_size: int) -> BoxTable:
     """A region's boxes cut at the image's borders, those without data at their centre left out."""
     found = table.clipped(*image.shape)

@@ -131,8 +131,8 @@ class PlaceResults(ABC):
     def choice(self) -> Any:
         """A JSON value that differs wherever what is stored of a region would have another form."""
 
-    def bytes_of_region(self, region_size: int) -> int:
-        """That a region takes in the store; 0 where that is little, and not known before."""
+    def bytes_of_regions(self, scales: NDArray[np.int64]) -> int:
+        """That regions of these scales take in the store; 0 where that is little, and not known before."""
         return 0
 
     @abstractmethod

@@ -15,6 +15,8 @@ from xt.labels.labelled import Labelled
 from xt.model.xt import XT
 from xt.progress import OnStage
 from xt.regions.grid import Region
+from xt.results.kept_pixels import probabilities_on_pixels
+from xt.results.on_data import is_known
 
 if TYPE_CHECKING:
     from xt.model.dense import DecodedRegions
@@ -177,17 +179,16 @@ def _in_fine_regions(
     region: Region, predictions: Tensor, image: LargeImage
 ) -> Iterator[tuple[Region, Tensor]]:
     """The regions of full resolution in one, as far as they lie in the image, with its (K, S, S) predictions on their
-    pixels, each enlarged as in the file (`xt.results.decoded_image`)."""
+    pixels, enlarged as in the file."""
     size = predictions.shape[-1]
+    said, known = predictions.float().cpu().numpy(), is_known(image, region, size)
     scale = region.height // size
     for top in range(0, min(region.height, image.shape[0] - region.y), size):
         for left in range(0, min(region.width, image.shape[1] - region.x), size):
-            rows, columns = (
-                torch.arange(start, start + size, device=predictions.device) // scale for start in (top, left)
-            )
+            rows, columns = (slice(start, start + size) for start in (top, left))
             yield (
                 Region(region.y + top, region.x + left, size, size),
-                predictions[:, rows[:, None], columns],
+                torch.from_numpy(probabilities_on_pixels(said, known, scale, rows, columns)).to(predictions),
             )
 
 

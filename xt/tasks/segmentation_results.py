@@ -16,20 +16,16 @@ from xt.images.thumbnail import thumbnail
 from xt.labels.formats.polygon_files import PolygonFiles
 from xt.labels.image_table import class_indices
 from xt.output import remove_leftovers_of
+from xt.regions.choice import AllRegions
 from xt.regions.grid import Region
 from xt.regions.scattered import PixelRegions
 from xt.results.colours import Colour, class_colours
-from xt.results.decoded_image import NOTHING, DecodedImage
+from xt.results.decoded_image import DecodedImage
 from xt.results.dense_overlay import write_mask_overlay
-from xt.results.dense_writers import (
-    CERTAIN,
-    check_outlined,
-    write_mask,
-    write_outlines,
-    write_probabilities,
-)
+from xt.results.dense_writers import check_outlined, write_mask, write_outlines, write_probabilities
+from xt.results.kept_pixels import CERTAIN, NOTHING, KeptPixels
 from xt.results.label_image import write_label_image
-from xt.results.on_data import has_data
+from xt.results.on_data import has_data, is_known
 from xt.results.region_store import RegionStore
 from xt.results.shown import Shown, ShownObjects, ShownRaster, shown_polygons
 from xt.tasks.place_results import DenseOptions, DenseResult, PlaceResults, in_every_form
@@ -46,7 +42,7 @@ _FIRST_CLASS = (160, 160, 160)
 
 
 class SegmentationResults(PlaceResults):
-    """The store has for each region its bands: the class of each pixel, then the probabilities if they are wanted."""
+    """The store has for each region its pixels, see `KeptPixels`."""
 
     unit = "pixels"
     background = 0
@@ -65,27 +61,35 @@ class SegmentationResults(PlaceResults):
                 f"{model.config.num_classes} classes"
             )
         check_outlined(options.outlines, self.class_names)
-        self.num_bands = 1 + model.config.num_classes if options.probabilities else 1
+        self.kept = KeptPixels(model.config.num_classes, self.region_size, options.probabilities)
 
     @property
     def choice(self) -> Any:
-        return self.num_bands
+        # What has coarse regions kept less of them before they were enlarged.
+        is_all = type(self.model.reading.choice) is AllRegions
+        return self.kept.num_bands if is_all else [self.kept.num_bands, self.kept.num_classes]
 
-    def bytes_of_region(self, region_size: int) -> int:
-        return self.num_bands * region_size**2
+    def bytes_of_regions(self, scales: NDArray[np.int64]) -> int:
+        return int(self.kept.bytes_of(scales).sum())
 
     def stored(
         self, predictions: Tensor, regions: Sequence[Region], image: "LargeImage"
     ) -> NDArray[np.uint8]:
-        """(n, bands, S, S), of pixels as each region is read; see `dense_writers` for what the numbers mean."""
+        """(bytes,): each region's, see `KeptPixels`; `dense_writers` says what the numbers mean."""
         bands = [predictions.argmax(dim=1, keepdim=True).to(torch.uint8)]
         if self.chosen.probabilities:
             bands.append((predictions.float() * CERTAIN).round().to(torch.uint8))
         pixels: NDArray[np.uint8] = torch.cat(bands, dim=1).cpu().numpy()
-        if image.has_nodata:
-            for number, region in enumerate(regions):
-                pixels[number][:, ~has_data(image, region, self.region_size)] = NOTHING
-        return pixels
+        parts = []
+        for fine, found, region in zip(pixels, predictions, regions, strict=True):
+            if region.height > self.region_size:
+                known = is_known(image, region, self.region_size)
+                parts.append(self.kept.of_coarse(found.float().cpu().numpy(), known))
+                continue
+            if image.has_nodata:
+                fine[:, ~has_data(image, region, self.region_size)] = NOTHING
+            parts.append(fine.reshape(-1))
+        return np.concatenate(parts)
 
     def write(
         self,
@@ -97,17 +101,17 @@ class SegmentationResults(PlaceResults):
         progress: Callable[[float], object] | None = None,
     ) -> DenseResult:
         names, options = self.class_names, self.chosen
-        decoded = DecodedImage(store, grid, read.image, num_bands=self.num_bands, bands=range(1))
+        decoded = DecodedImage(store, grid, read.image, kept=self.kept, bands=range(1))
         mask = read.map_found(decoded, "nearest")
         files = {"mask": self.file(destination, "mask")}
         # Each band takes about as long as another.
-        write_mask(mask, files["mask"], names, tags, _part(progress, 0, 1 / self.num_bands))
+        write_mask(mask, files["mask"], names, tags, _part(progress, 0, 1 / self.kept.num_bands))
         if options.probabilities:
-            others = range(1, self.num_bands)
-            decoded = DecodedImage(store, grid, read.image, num_bands=self.num_bands, bands=others)
+            others = range(1, self.kept.num_bands)
+            decoded = DecodedImage(store, grid, read.image, kept=self.kept, bands=others)
             bands = read.map_found(decoded, "bilinear")
             files["probabilities"] = self.file(destination, "probabilities")
-            part = _part(progress, 1 / self.num_bands, 1)
+            part = _part(progress, 1 / self.kept.num_bands, 1)
             write_probabilities(bands, files["probabilities"], names, tags, part)
         if options.outlines:
             files["outlines"] = self.file(destination, "outlines")
@@ -126,12 +130,21 @@ class SegmentationResults(PlaceResults):
     ) -> "list[Shown]":
         height, width = read.image.shape
         pixels = np.full((height, width), NOTHING, np.uint8)
-        found = (region for batch in stored for region in batch[:, 0])
-        for region, classes in zip(regions, found, strict=True):
+        every = np.concatenate([np.empty(0, np.uint8), *stored])
+        first = 0
+        for region in regions:
             place = np.s_[region.y : region.y + region.height, region.x : region.x + region.width]
+            rows, columns = (slice(0, side) for side in pixels[place].shape)
             scale = region.height // self.region_size
-            rows, columns = (np.arange(side) // scale for side in pixels[place].shape)
-            pixels[place] = classes[rows[:, None], columns]
+            (pixels[place],) = self.kept.read(
+                lambda start, count: every[start : start + count].tobytes(),
+                first,
+                scale,
+                rows,
+                columns,
+                range(1),
+            )
+            first += self.bytes_of_regions(np.array([scale]))
         mask = read.map_found(ArrayImage(pixels, nodata=NOTHING, name="mask"), "nearest")
         return [_shown_mask(mask, self.class_names)]
 
