@@ -16,6 +16,7 @@ from PIL import Image
 
 from tests.cluster.toy_work import ToyWork, begun
 from tests.prediction.dense_models import dense_model, scene
+from tests.small_model import small_model
 from xt.cli.main import main
 from xt.cluster import ray_actors
 from xt.cluster.units import Plan, units_of
@@ -167,3 +168,28 @@ def test_forty_images_one_broken_one_worker_killed(folder):
     assert [line.get("status") for line in lines(folder / "many")[so_far:]] == [None, "failed"]
     assert {name: (folder / "many" / name).stat().st_mtime_ns for name in before} == before
     assert files(folder / "many") == expected
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", ["by_model, whole images", "by_content, masks", "by_model, masks"])
+def test_budgets_are_those_of_one_process(kind, folder, tmp_path):
+    """What a model that chooses looks at and says in a cluster, large images in bands, is byte for byte the same."""
+    regions, about = kind.split(", ")
+    settings = {"regions": regions, "regions_options": {"budget": 0.9}}
+    masks = about == "masks"
+    model = dense_model(**settings) if masks else small_model(context="none", **settings)
+    model.save(tmp_path / "model.safetensors")
+    command = ["predict", str(tmp_path / "model.safetensors"), "--device", "cpu", "--no-overlay"]
+    command += [str(folder / "scenes" / f"scene0{number}.png") for number in range(3)]
+    command += ["--region-batch", "2", "--budget", "6", *(["--probabilities"] if masks else [])]
+    assert main([*command, "--out", str(tmp_path / "one")]) == 0
+    expected = files(tmp_path / "one")
+    assert sum(name.endswith(".regions.geojson") for name in expected) == 3
+    many = ["--cluster", "local", "--workers", "2", "--band-regions", "2", "--out", str(tmp_path / "many")]
+    assert main([*command, *many]) == 0
+    found = files(tmp_path / "many")
+    assert sorted(found) == sorted(expected)
+    assert [name for name in expected if found[name] != expected[name]] == []
+    bands = [line for line in lines(tmp_path / "many") if line.get("bands")]
+    assert len(bands) == (3 if masks else 0), bands

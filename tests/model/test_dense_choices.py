@@ -10,6 +10,8 @@ from tests.prediction.dense_models import dense_model
 from xt.errors import ConfigError, ShapeError
 from xt.heads import PointTable
 from xt.labels.box_table import BoxTable
+from xt.model.dense import Decode
+from xt.prediction.leaning import leaned_on, regions_leaned_on
 from xt.regions.grid import Region, RegionGrid
 from xt.regions.pyramid_grid import PyramidGrid
 from xt.streaming.map import Streaming
@@ -198,12 +200,63 @@ def test_a_model_that_hears_nothing_of_others_cannot_learn_what_to_open():
     assert len(list(told.decode(image()))) > 0
 
 
-def test_what_an_answer_leans_on_is_laid_out_over_all_scales():
-    from xt.prediction.leaning import leaned_on
-
-    for regions in ("by_content", "by_model"):
-        model = choosing(regions=regions, regions_options={"budget": 0.7})
-        relevance = leaned_on(model, image(), 60.0, 200.0)
-        assert (
-            np.nansum(relevance.values) == pytest.approx(1, rel=1e-3) or np.isfinite(relevance.values).all()
+@pytest.mark.parametrize("regions", ["by_content", "by_model"])
+def test_what_an_answer_leans_on_is_laid_out_where_its_tokens_lie(regions):
+    """Against differences: one token after the other is made a little smaller."""
+    model = choosing(regions=regions, regions_options={"budget": 0.5}).double()
+    y, x = 60.0, 200.0
+    seen = leaned_on(model, image(), y, x)
+    dense = model.dense_pass(image())
+    with torch.no_grad():
+        tokens = dense.tokens()
+        (grid,), (leaves,) = dense.grids, dense.leaves
+        assert set(leaves.scales) == {1, 2, 4}
+        assert (leaves is grid) == (regions == "by_content")
+        row, region = next(
+            (row, one)
+            for row, one in enumerate(leaves)
+            if one.y <= y < one.y + one.height and one.x <= x < one.x + one.width
         )
+        number = next(n for n in range(len(dense.regions)) if row < dense.regions.first_region(n + 1))
+        batch, within = dense.regions[number], row - dense.regions.first_region(number)
+        valid = None if batch.valid is None else batch.valid[within : within + 1]
+
+        def said(tokens):
+            context = dense._around(dense._mixed(tokens)).piece(row, row + 1)
+            step = Decode(model.region_encoder, dense.head, True)
+            answers = step(batch.pixels[within : within + 1], valid, context)[0]
+            return dense.head.said_at(answers, (y - region.y) / region.height, (x - region.x) / region.width)
+
+        some = range(0, len(grid), 3)
+        changes = np.zeros((len(some), 4))
+        for place in np.ndindex(changes.shape):
+            smaller = tokens.clone()
+            smaller[some[place[0]], place[1]] *= 1 - 1e-4
+            changes[place] = abs(float(said(tokens) - said(smaller))) / 1e-4
+    weights = seen.weights.reshape(-1, 4)
+    np.testing.assert_allclose(weights[some], changes, rtol=0.02, atol=1e-3 * changes.max())
+    assert len({float(f"{weight:.3g}") for weight in weights.ravel()}) > len(grid), "tokens differ"
+    # By hand: the finest token at each place of the map, and each token somewhere or below what was opened of it.
+    laid = np.full((2 * 4, 2 * 7), np.nan)
+    for one, values in sorted(
+        zip(grid, weights / weights.mean(), strict=True), key=lambda pair: -pair[0].height
+    ):
+        for token, value in enumerate(values):
+            side = one.height // 64
+            top, left = one.y // 32 + side * (token // 2), one.x // 32 + side * (token % 2)
+            laid[top : top + side, left : left + side] = value
+    np.testing.assert_allclose(seen.relevance.values, laid[:7, :13], rtol=1e-4)
+
+
+@pytest.mark.parametrize("regions", ["by_content", "by_model"])
+def test_each_region_that_an_answer_leans_on_is_counted_once(regions):
+    model = choosing(regions=regions, regions_options={"budget": 0.5})
+    seen = leaned_on(model, image(), 60.0, 200.0)
+    found = regions_leaned_on(seen, model.tokens_per_side)
+    assert sorted(region for region, _ in found) == sorted(seen.grid)
+    shares = [share for _, share in found]
+    assert shares == sorted(shares, reverse=True)
+    assert sum(shares) == pytest.approx(1)
+    weights = dict(zip(seen.grid, seen.weights.reshape(-1, 4).sum(axis=1), strict=True))
+    for region, share in found:
+        assert share == pytest.approx(weights[region] / seen.weights.sum())

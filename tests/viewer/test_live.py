@@ -90,12 +90,12 @@ def test_an_answer_leans_on_what_changes_it(head):
     """The region with the largest share matters: without its tokens the answer is another one."""
     model = dense_model(head)
     image = xt.open_image(scene(192, 192))
-    relevance = leaned_on(model, image, 70.0, 100.0)
+    relevance = leaned_on(model, image, 70.0, 100.0).relevance
     assert relevance.values.shape == (6, 6)
     assert np.isfinite(relevance.values).all()
     assert relevance.values.max() > 1.2
     # An answer leans on what stands before it in the sequence, or after it, too; not on the same everywhere.
-    elsewhere = leaned_on(model, image, 10.0, 10.0)
+    elsewhere = leaned_on(model, image, 10.0, 10.0).relevance
     assert not np.allclose(relevance.values, elsewhere.values)
 
 

@@ -1,21 +1,24 @@
 """What an answer at a place leaned on: of which regions the model made use."""
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xt.errors import ConfigError
+from xt.prediction.prediction import Seen
 from xt.prediction.predictor import evaluating
-from xt.results.relevance import RelevanceMap, relevance_map
+from xt.regions.grid import Region
+from xt.regions.scattered import PixelRegions
+from xt.results.relevance import relevance_map
 
 if TYPE_CHECKING:
     from xt.images import LargeImage
     from xt.model.xt import XT
 
 
-def leaned_on(model: "XT", image: "LargeImage", y: float, x: float) -> RelevanceMap:
-    """Which tokens the answer at a place leaned on, as a map of relevance on the image.
+def leaned_on(model: "XT", image: "LargeImage", y: float, x: float) -> Seen:
+    """Which tokens the answer at a place leaned on: the weight of each, and as a map of relevance on the image.
 
     Of a model that answers about every place; the relevance of an answer about a whole image is part of its prediction.
     See `xt.model.dense.DensePass.leaned_on` for what is measured.
@@ -41,24 +44,19 @@ def leaned_on(model: "XT", image: "LargeImage", y: float, x: float) -> Relevance
         leaning = dense.leaned_on(*place)
     weights: NDArray[np.float64] = leaning.double().cpu().numpy()
     stretch = read.step if read.image is not image else None
-    return relevance_map(weights, dense.grids[0], model.tokens_per_side, image, stretch)
+    (grid,) = dense.grids
+    relevance = relevance_map(weights, grid, model.tokens_per_side, image, stretch)
+    return Seen(name=image.name, weights=weights, grid=grid, relevance=relevance, step=read.step)
 
 
-def regions_leaned_on(relevance: RelevanceMap, region_side: float) -> list[tuple[tuple[int, int], float]]:
-    """(row, column) of regions with their share of all relevance, the largest first.
+def regions_leaned_on(seen: Seen, tokens_per_side: int) -> list[tuple[Region, float]]:
+    """The regions that were looked at with their share of all weight, each once, whatever its scale; the largest first.
 
-    Args:
-        region_side: in pixels of the map.
+    Regions, in pixels of the image as the model reads it, may lie in others that were opened; those of no weight are
+    left out.
     """
-    side = round(region_side)
-    values = np.nan_to_num(relevance.values.astype(np.float64))
-    rows, columns = (-(-count // side) for count in values.shape)
-    padded = np.zeros((rows * side, columns * side))
-    padded[: values.shape[0], : values.shape[1]] = values
-    sums = padded.reshape(rows, side, columns, side).sum(axis=(1, 3))
-    total = sums.sum() or 1.0
-    order = np.argsort(-sums, axis=None, kind="stable")
-    places = np.stack(np.unravel_index(order, sums.shape), axis=1).tolist()
-    return [
-        ((row, column), float(sums[row, column] / total)) for row, column in places if sums[row, column] > 0
-    ]
+    shares = seen.weights.reshape(len(seen.grid), tokens_per_side**2).sum(axis=1)
+    shares = shares / (shares.sum() or 1.0)
+    order = np.argsort(-shares, kind="stable")
+    regions = list(cast(PixelRegions, seen.grid))
+    return [(regions[number], float(shares[number])) for number in order if shares[number] > 0]

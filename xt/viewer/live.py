@@ -157,23 +157,24 @@ class LiveModel:
             task = task_of(model.config.head)
             part = task.as_taken(image.crop(top, left, height, width), model.config.in_channels)
             if task.about_places:
-                relevance = leaned_on(model, part, y - top, x - left)
+                seen = leaned_on(model, part, y - top, x - left)
             else:
                 # One answer about all of it leans on the same whatever place is asked about.
-                relevance = self._predictor().predict(part).relevance
+                seen = self._predictor().predict(part).images[0]
         shown = replace(
-            relevance_in_memory(relevance).moved(top, left), name=LEANING, title="what it leaned on"
+            relevance_in_memory(seen.relevance).moved(top, left), name=LEANING, title="what it leaned on"
         )
-        down, across = (side * model.tokens_per_side for side in relevance.pixel_shape)
+        down, across = seen.step
         regions = [
             {
                 "box": [
-                    top + row * down, left + column * across,
-                    min(top + (row + 1) * down, top + height), min(left + (column + 1) * across, left + width),
+                    top + down * region.y, left + across * region.x,
+                    min(top + down * (region.y + region.height), top + height),
+                    min(left + across * (region.x + region.width), left + width),
                 ],
                 "share": share,
             }
-            for (row, column), share in regions_leaned_on(relevance, model.tokens_per_side)
+            for region, share in regions_leaned_on(seen, model.tokens_per_side)
         ]  # fmt: skip
         return regions, layer_of(shown)
 

@@ -112,6 +112,9 @@ class PredictionPanel:
         except XTError as error:
             self.said.text = str(error)
             return
+        if not regions:
+            self.said.text = "it leaned on nothing but the region it is in"
+            return
         first = regions[0]
         y, x, _, _ = first["box"]
         self.said.text = (
