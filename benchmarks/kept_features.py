@@ -25,7 +25,7 @@ from xt.demo.scenes import LABELS, NUM_STAMPS, PlacedDigit, make_scene
 from xt.demo.settings import ENCODER, ENCODER_OPTIONS, PIXEL_MEAN, PIXEL_STD
 from xt.model.frozen import tokens_of
 from xt.model.region_pass import RegionPass
-from xt.regions.by_content import content_of
+from xt.regions.by_content import Content, content_of
 from xt.regions.grid import RegionGrid
 from xt.regions.pyramid_grid import PyramidGrid
 from xt.regions.reader import RegionReader
@@ -117,7 +117,7 @@ class Squares(NamedTuple):
 
     Attributes:
         features: (T, 21, N, channels), the coarsest region first.
-        contents: (T, 4, 4), see `content_of`.
+        contents: (T, 4, 4), the energy of `content_of`.
         values: (T,): the largest digit, -1 where there is none.
     """
 
@@ -147,7 +147,7 @@ def squares(
         image, placed = drawn("train", SQUARE, [0, SQUARE, number], cluttered, digits)
         batches = RegionReader([image] * LEVELS, levels, region_batch=32, threads=1)
         found.append(torch.cat([encoder.features(batch.pixels, batch.valid).half() for batch in batches]))
-        contents.append(content_of(image, fine))
+        contents.append(content_of(image, fine).energy)
         values.append(int(placed[0, 3]) if len(placed) else -1)
     kept = Squares(torch.stack(found), np.stack(contents), np.array(values))
     if path:
@@ -174,10 +174,10 @@ class Mosaic:
         return RegionGrid(height=height, width=width, region_size=SIDE, order="hilbert")
 
     @property
-    def content(self) -> NDArray[np.float64]:
-        """(rows, columns) of the fine grid."""
+    def content(self) -> Content:
         rows, columns = self.places.shape
-        return self.squares.contents[self.places].swapaxes(1, 2).reshape(4 * rows, 4 * columns)
+        energy = self.squares.contents[self.places].swapaxes(1, 2).reshape(4 * rows, 4 * columns)
+        return Content(energy, np.ones_like(energy))
 
     def of(self, grid: RegionGrid | PyramidGrid) -> Tensor:
         """(regions, N, channels) of what was found in these regions."""

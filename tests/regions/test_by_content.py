@@ -92,7 +92,7 @@ def test_nothing_is_opened_for_the_edge_of_what_is_missing():
     array[300:340, 300:340] = random.integers(100, 255, (40, 40, 1))
     with open_image(array, nodata=0) as image:
         fine = RegionGrid.from_image(image, SIZE)
-        content = content_of(image, fine)
+        content = content_of(image, fine).energy
     assert set(map(tuple, np.argwhere(content > 0))) <= {(y, x) for y in (9, 10) for x in (9, 10)}
 
 
@@ -101,7 +101,7 @@ def test_nan_of_floats_does_not_make_everything_unknown():
     array[5, 5] = np.nan
     array[70:90, 70:90] = np.random.default_rng(0).random((20, 20, 1))
     with open_image(array, nodata=float("nan")) as image:
-        content = content_of(image, RegionGrid.from_image(image, SIZE))
+        content = content_of(image, RegionGrid.from_image(image, SIZE)).energy
     assert np.isfinite(content).all()
     assert content[2, 2] > content[0, 0] == 0
 

@@ -3,12 +3,20 @@
 Nothing is trained. Content is the energy of the gradient of an overview; a region's gain of being seen finer is its
 content times its scale squared, which is how much of a smooth image is lost by seeing it coarsely. Those of the largest
 gain are opened, into four of half the scale, until the budget is used up.
+
+Noise (a sensor's, speckle, the grain of JPEG) has gradients, too, and a coarse region of it so many that it would come
+before a small thing is seen finely. So what counts first is content that stands out: beyond a small multiple of the
+ground's. The ground is the content's morphological opening (Serra, 1982), the least in a window, the most of that over
+all windows around a region: it follows ground that changes from place to place, also from one region to the next, but
+no thing that is smaller than the window. Noise differs little from region to region, so that nothing of it is beyond
+the multiple; tissue and towns differ much, and keep most of their content. Where nothing stands out any more, what is
+left of the budget goes by content alone.
 """
 
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +32,12 @@ if TYPE_CHECKING:
 
 # Pixels a side of a region that its content is told from, at least.
 _PIXELS = 16
+# The ground of a region: from windows of so many regions a side, those with less than this share of data left out.
+_WINDOW = 17
+_ENOUGH = 0.25
+# How many times the ground is no more than noise. Of 256 pixels its content has a standard deviation of 0.1 (white) to
+# 0.2 (speckle of one look) of its mean, and the least of a window lies three of them below that.
+_NOISE = 2.25
 # Of the overview, at a time.
 _STRIPE_BYTES = 32 * 2**20
 
@@ -84,10 +98,12 @@ class ByContent(RegionChoice):
         assert image is not None, "it looks"
         return self.openings(content_of(image, fine), fine).within
 
-    def openings(self, content: NDArray[np.float64], fine: RegionGrid) -> "Openings":
-        """What can be opened, by what each region of the fine grid (rows, columns) holds."""
+    def openings(self, content: "Content", fine: RegionGrid) -> "Openings":
+        """What can be opened, by what each region of the fine grid holds."""
         places, more, peak = _by_gain(fine, content, self.levels, self.keep_coarse)
-        least = -np.inf if self.tolerance is None else self.tolerance * content[wanted_at(fine, 1)].mean()
+        least = (
+            -np.inf if self.tolerance is None else self.tolerance * content.energy[wanted_at(fine, 1)].mean()
+        )
         coarsest = PyramidGrid.coarsest(fine, self.levels)
         return Openings(coarsest, places, more, peak > least, self.keep_coarse)
 
@@ -118,8 +134,20 @@ class Openings:
         return self.coarsest.with_opened(places[:number], self.keep_coarse)
 
 
-def content_of(image: "LargeImage", fine: RegionGrid) -> NDArray[np.float64]:
-    """(rows, columns) of the grid: energy of the gradient in each region, of what is data and in the image's own unit.
+class Content(NamedTuple):
+    """What is in each region of a grid.
+
+    Attributes:
+        energy: (rows, columns), of the gradient, of what is data and in the image's own unit.
+        share: likewise, of a region's gradient that there is data for, in [0, 1].
+    """
+
+    energy: NDArray[np.float64]
+    share: NDArray[np.float64]
+
+
+def content_of(image: "LargeImage", fine: RegionGrid) -> Content:
+    """What is in each region of the grid.
 
     It is told from an overview in which a region has at least 16 pixels a side, or all of them where they are no even
     number; in memory is a stripe of it at most.
@@ -131,57 +159,82 @@ def content_of(image: "LargeImage", fine: RegionGrid) -> NDArray[np.float64]:
     row_bytes = 8 * view.channels * side * view.shape[1]
     rows = max(1, _STRIPE_BYTES // row_bytes)
     stripes = []
+
+    def of_each_region(values: NDArray[np.float64]) -> NDArray[np.float64]:
+        return values.reshape(-1, side, fine.columns, side).sum(axis=(1, 3))
+
     for row in range(0, fine.rows, rows):
         height = min(rows, fine.rows - row) * side
         # One pixel more below and right, for the gradient across the border.
         pixels, usable = view.read_usable(row * side, 0, height + 1, fine.columns * side + 1)
-        stripes.append(_energy(pixels, usable).reshape(-1, side, fine.columns, side).sum(axis=(1, 3)))
-    return np.concatenate(stripes)
+        stripes.append([of_each_region(values) for values in _energy(pixels, usable)])
+    energy, there = (np.concatenate(part) for part in zip(*stripes, strict=True))
+    return Content(energy, there / (2 * side**2))
 
 
-def _energy(pixels: np.ndarray, usable: NDArray[np.bool_]) -> NDArray[np.float64]:
+def _energy(pixels: np.ndarray, usable: NDArray[np.bool_]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(height + 1, width + 1, channels) -> (height, width): squared differences to the pixels below and right of each,
-    where both are there; the mean over the channels."""
+    where both are there; and how many of the two are. Means over the channels."""
     if not usable.all():
         usable = usable & (np.isfinite(pixels) if pixels.dtype.kind == "f" else True)
     values = np.where(usable, pixels, 0).astype(np.float32)
-    down = np.where(usable[1:] & usable[:-1], np.diff(values, axis=0), 0)[:, :-1]
-    across = np.where(usable[:, 1:] & usable[:, :-1], np.diff(values, axis=1), 0)[:-1]
+    there_down = (usable[1:] & usable[:-1])[:, :-1]
+    there_across = (usable[:, 1:] & usable[:, :-1])[:-1]
+    down = np.where(there_down, np.diff(values, axis=0)[:, :-1], 0)
+    across = np.where(there_across, np.diff(values, axis=1)[:-1], 0)
     energy: NDArray[np.float64] = (down.astype(np.float64) ** 2 + across.astype(np.float64) ** 2).mean(axis=2)
-    return energy
+    there: NDArray[np.float64] = there_down.mean(axis=2) + there_across.mean(axis=2)
+    return energy, there
+
+
+def standing_out(content: Content) -> NDArray[np.float64]:
+    """(rows, columns): how much energy each region has beyond noise on ground as it is around there."""
+    from scipy import ndimage
+
+    known = content.share >= _ENOUGH
+    density = np.where(known, content.energy / np.maximum(content.share, _ENOUGH), np.inf)
+    least = ndimage.minimum_filter(density, _WINDOW, mode="constant", cval=np.inf)
+    # A window around what is missing may hold a single region, which is no ground.
+    ground = ndimage.maximum_filter(np.where(known, least, 0), _WINDOW, mode="constant")
+    beyond: NDArray[np.float64] = np.maximum(content.energy - _NOISE * content.share * ground, 0)
+    return beyond
 
 
 def _by_gain(
-    fine: RegionGrid, content: NDArray[np.float64], levels: int, keep_coarse: bool
+    fine: RegionGrid, content: Content, levels: int, keep_coarse: bool
 ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-    """All regions that can be opened, those of the largest gain first, each behind the one that it lies in.
+    """All regions that can be opened, those of the largest gain first, each behind the one that it lies in: by what
+    stands out, and where nothing does by all content.
 
     Returns:
         (N, 3) scale, row and column; (N,) how many regions more there are with each opened; and (N,) the largest
         content of a fine region in each.
     """
-    content = np.where(wanted_at(fine, 1), content, 0)
+    wanted_here = wanted_at(fine, 1)
+    beyond = np.where(wanted_here, standing_out(content), 0)
+    energy = np.where(wanted_here, content.energy, 0)
     coarsest = int(PyramidGrid.coarsest(fine, levels).scales[0]) if len(fine) else 1
     parts: list[tuple[NDArray, ...]] = [
-        (np.empty((0, 3), np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0))
+        (np.empty((0, 3), np.int64), np.empty(0, np.int64), np.empty(0), np.empty(0), np.empty(0))
     ]
     scale = coarsest
     while scale > 1:
         wanted = wanted_at(fine, scale)
         below = in_blocks(wanted_at(fine, scale // 2), 2, False).sum(axis=(1, 3))[wanted]
-        blocks = in_blocks(content, scale, 0.0)
+        blocks = in_blocks(energy, scale, 0.0)
         parts.append(
             (
                 np.insert(np.argwhere(wanted), 0, scale, axis=1),
                 below - (not keep_coarse),
-                # A region's gain is at least four times that of one in it, so it comes before that, or with it at 0.
+                # A region's gains are at least four times those of one in it, so it comes before that, or with it at 0.
+                in_blocks(beyond, scale, 0.0).sum(axis=(1, 3))[wanted] * scale**2,
                 blocks.sum(axis=(1, 3))[wanted] * scale**2,
                 blocks.max(axis=(1, 3))[wanted],
             )
         )
         scale //= 2
-    places, more, gain, peak = (np.concatenate(part) for part in zip(*parts, strict=True))
-    sequence = np.lexsort((-places[:, 0], -gain))
+    places, more, first, gain, peak = (np.concatenate(part) for part in zip(*parts, strict=True))
+    sequence = np.lexsort((-places[:, 0], -gain, -first))
     # Where there is nothing to be seen, nothing is opened, whatever the budget.
     sequence = sequence[gain[sequence] > 0]
     return places[sequence], more[sequence], peak[sequence]
