@@ -5,12 +5,17 @@ content times its scale squared, which is how much of a smooth image is lost by 
 gain are opened, into four of half the scale, until the budget is used up.
 
 Noise (a sensor's, speckle, the grain of JPEG) has gradients, too, and a coarse region of it so many that it would come
-before a small thing is seen finely. So what counts first is content that stands out: beyond a small multiple of the
-ground's. The ground is the content's morphological opening (Serra, 1982), the least in a window, the most of that over
-all windows around a region: it follows ground that changes from place to place, also from one region to the next, but
-no thing that is smaller than the window. Noise differs little from region to region, so that nothing of it is beyond
-the multiple; tissue and towns differ much, and keep most of their content. Where nothing stands out any more, what is
-left of the budget goes by content alone.
+before a small thing is seen finely. So what counts first is content that stands out: what a region has beyond what
+ground has. How far ground reaches is told from the image's own regions: above their median four times as far as their
+lowest twentieth lies below it, which things that stand out have no part in. Content of noise differs little from region
+to region (a tenth to a fifth of it), so that this is about twice the median; that of tissue, woods and towns differs
+much, so that nothing of them stands out from itself. Where nothing stands out any more, all content counts, as if
+there were no ground: on images full of structure from the beginning.
+
+Noise may change from place to place (light, speckle on land and sea). So content is compared in units of the ground
+around it, its morphological opening (Serra, 1982): the least in a window, the most of that over all windows that a
+region lies in, which follows any step, but no thing that is smaller than the window. If regions differ much even so,
+then the least around says little, and one ground is taken for the whole image.
 """
 
 import warnings
@@ -20,6 +25,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from xt.errors import ConfigError, DataWarning
 from xt.images.resampled import shrunk
@@ -32,12 +38,12 @@ if TYPE_CHECKING:
 
 # Pixels a side of a region that its content is told from, at least.
 _PIXELS = 16
-# The ground of a region: from windows of so many regions a side, those with less than this share of data left out.
+# Ground: in windows of so many regions a side, without those that have less than this share of data; how far it
+# reaches, see above; and what share of the median the lowest twentieth has at least if ground is noise.
 _WINDOW = 17
 _ENOUGH = 0.25
-# How many times the ground is no more than noise. Of 256 pixels its content has a standard deviation of 0.1 (white) to
-# 0.2 (speckle of one look) of its mean, and the least of a window lies three of them below that.
-_NOISE = 2.25
+_REACH = 4
+_EVEN = 0.5
 # Of the overview, at a time.
 _STRIPE_BYTES = 32 * 2**20
 
@@ -188,16 +194,34 @@ def _energy(pixels: np.ndarray, usable: NDArray[np.bool_]) -> tuple[NDArray[np.f
 
 
 def standing_out(content: Content) -> NDArray[np.float64]:
-    """(rows, columns): how much energy each region has beyond noise on ground as it is around there."""
-    from scipy import ndimage
-
+    """(rows, columns): how much energy each region has beyond what ground has."""
     known = content.share >= _ENOUGH
-    density = np.where(known, content.energy / np.maximum(content.share, _ENOUGH), np.inf)
-    least = ndimage.minimum_filter(density, _WINDOW, mode="constant", cval=np.inf)
-    # A window around what is missing may hold a single region, which is no ground.
-    ground = ndimage.maximum_filter(np.where(known, least, 0), _WINDOW, mode="constant")
-    beyond: NDArray[np.float64] = np.maximum(content.energy - _NOISE * content.share * ground, 0)
+    density = np.where(known, content.energy / np.maximum(content.share, _ENOUGH), 0)
+    ground = _ground(density, known)
+    # What is wholly plain is no noise.
+    uneven = known & (density > 0) & (ground > 0)
+    low, reach = _reach(density[uneven] / ground[uneven])
+    if low < _EVEN:
+        ground = np.ones_like(density)
+        _, reach = _reach(density[known & (density > 0)])
+    beyond: NDArray[np.float64] = np.maximum(content.energy - content.share * reach * ground, 0)
     return beyond
+
+
+def _ground(density: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
+    """(rows, columns): the opening of energies, of those that are known."""
+    least = ndimage.minimum_filter(np.where(known, density, np.inf), _WINDOW, mode="constant", cval=np.inf)
+    # A window around what is not may hold a single region, which is no ground.
+    ground: NDArray[np.float64] = ndimage.maximum_filter(np.where(known, least, 0), _WINDOW, mode="constant")
+    return ground
+
+
+def _reach(values: NDArray[np.float64]) -> tuple[float, float]:
+    """Their lowest twentieth as a share of the median, and how far ground reaches."""
+    if not len(values):
+        return 1.0, 0.0
+    low, middle = np.quantile(values, [0.05, 0.5])
+    return low / middle, middle + _REACH * (middle - low)
 
 
 def _by_gain(
