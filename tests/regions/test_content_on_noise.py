@@ -126,27 +126,34 @@ def test_ground_out_of_a_foreground_is_ground_and_nothing_to_be_seen():
     assert seen_finely(grid) >= inside
 
 
-def test_what_is_full_of_structure_is_looked_at_as_by_content_alone(monkeypatch):
+def lost(pixels, grid):
+    """How much smoother what is seen is than the image."""
+    scales, total = grid.scales[grid.covering()], 0.0
+    for scale in (2, 4):
+        blocks = pixels[..., 0].reshape(SIDE // scale, scale, SIDE // scale, scale)
+        error = ((blocks - blocks.mean(axis=(1, 3), keepdims=True)) ** 2).reshape(64, SIZE, 64, SIZE)
+        total += error.sum(axis=(1, 3))[scales == scale].sum()
+    return total
+
+
+@pytest.mark.parametrize(
+    ("amounts", "budgets"),
+    [
+        # As of woods: hardly anything stands out.
+        (lambda random, shape: random.uniform(0.1, 1, shape), (0.15, 0.3, 0.5)),
+        # A hundredth does: it is opened first, and less than what a small budget has is left for all the rest.
+        (lambda random, shape: np.exp(random.normal(0, 0.4, shape)), (0.3, 0.5)),
+    ],
+)
+def test_what_is_full_of_structure_is_looked_at_as_by_content_alone(amounts, budgets, monkeypatch):
     """Tissue, woods, towns: much of it differs from place to place, and there is no ground."""
     random = np.random.default_rng(0)
-    amount = np.exp(ndimage.zoom(random.normal(0, 0.4, (33, 33)), SIDE / 33, order=1))[:SIDE, :SIDE, None]
-    pixels = (100 + 10 * amount * ndimage.gaussian_filter(normal(random), (2, 2, 0)) * 7).astype(np.float32)
-
-    def lost(budget):
-        """How much smoother what is seen is than the image."""
-        grid, _ = chosen(pixels, levels=3, budget=budget)
-        scales, total = grid.scales[grid.covering()], 0.0
-        for scale in (2, 4):
-            blocks = pixels[..., 0].reshape(SIDE // scale, scale, SIDE // scale, scale)
-            error = ((blocks - blocks.mean(axis=(1, 3), keepdims=True)) ** 2).reshape(64, SIZE, 64, SIZE)
-            total += error.sum(axis=(1, 3))[scales == scale].sum()
-        return total
-
-    budgets = (0.15, 0.3, 0.5)
-    found = [lost(budget) for budget in budgets]
+    amount = ndimage.zoom(amounts(random, (33, 33)), SIDE / 33, order=1)[:SIDE, :SIDE, None]
+    pixels = (100 + 70 * amount * ndimage.gaussian_filter(normal(random), (2, 2, 0))).astype(np.float32)
+    found = [lost(pixels, chosen(pixels, levels=3, budget=budget)[0]) for budget in budgets]
     monkeypatch.setattr(by_content, "standing_out", lambda content: content.energy)
-    alone = [lost(budget) for budget in budgets]
-    assert found == alone
+    alone = [lost(pixels, chosen(pixels, levels=3, budget=budget)[0]) for budget in budgets]
+    assert np.all(np.array(found) <= 1.05 * np.array(alone)), (found, alone)
 
 
 def test_what_is_plain_stays_coarse_beside_noise():
