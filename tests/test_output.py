@@ -39,6 +39,29 @@ def test_permissions_are_the_usual_ones(tmp_path):
     assert (tmp_path / "result").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_permissions_are_the_usual_ones_whatever_a_library_gives_its_files(tmp_path, umask):
+    def by_library(path):
+        private = path.with_name("of-the-library")
+        os.close(os.open(private, os.O_CREAT | os.O_WRONLY, 0o600))
+        os.replace(private, path)
+
+    before = os.umask(umask)
+    try:
+        (tmp_path / "plain").touch()
+        with atomic_path(tmp_path / "file") as temporary:
+            by_library(temporary)
+        with atomic_folder(tmp_path / "folder") as temporary:
+            (temporary / "in").mkdir()
+            by_library(temporary / "one")
+            by_library(temporary / "in" / "two")
+    finally:
+        os.umask(before)
+    usual = (tmp_path / "plain").stat().st_mode
+    for path in ("file", "folder/one", "folder/in/two"):
+        assert (tmp_path / path).stat().st_mode == usual, path
+
+
 @pytest.mark.parametrize("kind", [ValueError, KeyboardInterrupt, ImageError])
 def test_a_failure_keeps_the_older_file_and_leaves_nothing(tmp_path, kind):
     (tmp_path / "map.tif").write_text("older")

@@ -5,6 +5,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -48,7 +49,9 @@ def atomic_path(destination: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(_explain(error, final)) from error
     try:
+        usual = temporary.stat().st_mode
         yield temporary
+        _let_read(temporary, usual)
         _flush_to_disk(temporary)
         os.replace(temporary, final)
     except BaseException as error:
@@ -75,9 +78,11 @@ def atomic_folder(destination: str | os.PathLike[str]) -> Iterator[Path]:
     except OSError as error:
         raise OutputError(_explain(error, final)) from error
     try:
+        usual = temporary.stat().st_mode & 0o666
         yield temporary
         for file in temporary.rglob("*"):
             if file.is_file():
+                _let_read(file, usual)
                 _flush_to_disk(file)
         older = _temporary_for(final)
         with suppress(FileNotFoundError):
@@ -186,6 +191,14 @@ def _temporary_for(final: Path) -> Path:
 
 def _escaped(name: str) -> str:
     return re.sub(r"([*?[])", r"[\1]", name)
+
+
+def _let_read(path: Path, usual: int) -> None:
+    """Give a file the rights that new files have here: some libraries put one of their own, for nobody else, in its
+    place."""
+    mode = path.stat().st_mode
+    if usual & ~mode:
+        path.chmod(stat.S_IMODE(mode | usual))
 
 
 def _flush_to_disk(path: Path) -> None:

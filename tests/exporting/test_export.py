@@ -49,6 +49,12 @@ def test_an_exported_model_answers_as_the_model(model, exported):
     assert_same_answers(model, exported, (50, 40), (210, 330), (64, 1000))
 
 
+def test_whoever_may_read_one_of_its_files_may_read_all(exported):
+    """safetensors writes files for nobody else."""
+    assert {path.name for path in exported.iterdir()} >= {"rest.safetensors", "manifest.json"}
+    assert len({path.stat().st_mode for path in exported.iterdir()}) == 1
+
+
 def test_cases_know_which_image_is_which(model, exported):
     case = xt.model.cases.Case([xt.open_image(pixels(100, 90)), xt.open_image(pixels(64, 200))], "case")
     found, wanted = (xt.Predictor(one, "cpu").predict(case) for one in (load_exported(exported)[0], model))

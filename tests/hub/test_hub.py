@@ -157,6 +157,58 @@ def test_the_licence_of_the_region_encoder(
     assert says in (tmp_path / "out" / "README.md").read_text()
 
 
+@pytest.mark.parametrize(
+    ("settings", "found", "says"),
+    [
+        ({}, {}, ["for images of any size, read whole at full resolution: classification"]),
+        (
+            {"foreground": "nodata"},
+            {},
+            ["read where there is data at full resolution", "| regions | 64 pixels a side, where there is data |"],
+        ),
+        ({"image_size": 128}, {}, ["for photographs, each resized to 128 x 128 pixels: classification"]),
+        (
+            {"regions": "by_content", "levels": 4, "regions_options": {"tolerance": 0.5}},
+            {},
+            [
+                "of which it looks closely at chosen regions and coarsely at the rest: classification",
+                "| choice of regions | by_content: finely where the image has structure, coarsely where it is plain |",
+                "| scales | 1, 2, 4, 8: from regions of 64 x 64 pixels at full resolution to regions of 512 x 512 "
+                "pixels, read at 1/8 |",
+                "| tolerance | finely where there is more than 0.5 times the image's mean content |",
+            ],
+        ),
+        (
+            {"regions": "by_model", "regions_options": {"budget": 500}},
+            {"chosen": 0.1},
+            ["a scorer that learned with the model asks for |", "| budget | 500 regions of an image |"],
+        ),
+        (
+            {"regions": "by_model", "regions_options": {"budget": 0.1}},
+            {
+                "metric": "top1", "budget_loss": 5.0, "all": 0.75, "chosen": 0.1,
+                "tried": {"0.1": {"value": 0.7, "share": 0.06}},
+            },
+            [
+                "| budget | 0.1 of the regions at full resolution, chosen on the validation images: top1 0.7, and 0.75 "
+                "with all regions; 5 points less were allowed |"
+            ],
+        ),
+    ],
+)  # fmt: skip
+def test_the_card_says_how_it_looks(
+    tmp_path: Path, settings: dict[str, Any], found: dict[str, Any], says: list[str]
+) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "metrics.json").write_text(json.dumps({"budget": found} if found else {}))
+    write_shared(small_model(**settings), NAME, Sharing(run=tmp_path / "run"), tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    for line in says:
+        assert line in card
+    assert ("read whole at full resolution" in card) == (settings == {})
+    assert ("| budget |" in card) == ("budget" in settings.get("regions_options", {}))
+
+
 def test_names_of_classes_cannot_write_the_card(tmp_path: Path) -> None:
     names = ["a | b", "<script>x</script>", "two\n# lines"]
     write_shared(small_model(class_names=names), NAME, Sharing(), tmp_path / "out")

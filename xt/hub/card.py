@@ -14,6 +14,7 @@ class Described:
     Attributes:
         repository: "owner/name".
         config: the fields of its `ModelConfig`.
+        reads: which images it is for, and how much of them it reads.
         kind: what the hub calls such models, as "image-classification"; None for none.
         looks_at: names and values, a line each, of what it takes and how it looks at it.
         encoder: sentences about its region encoder's weights and their licence.
@@ -27,6 +28,7 @@ class Described:
 
     repository: str
     config: Mapping[str, Any]
+    reads: str
     kind: str | None = None
     looks_at: Sequence[tuple[str, str]] = ()
     encoder: Sequence[str] = ()
@@ -62,8 +64,8 @@ def _heading(said: Described) -> list[str]:
     return [
         f"# {said.repository.partition('/')[2]}",
         "",
-        f"A model of [xT](https://arxiv.org/abs/2403.01915) for images of any size, read whole at full resolution: "
-        f"{cell(head)}, by the region encoder `{encoder}` and the context encoder `{context}`.",
+        f"A model of [xT](https://arxiv.org/abs/2403.01915) for {said.reads}: {cell(head)}, by the "
+        f"region encoder `{encoder}` and the context encoder `{context}`.",
     ]
 
 

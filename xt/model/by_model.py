@@ -45,6 +45,7 @@ class ByModel(RegionChoice):
         ConfigError: a number is out of range.
     """
 
+    in_words = "everything coarsely, then finely what a scorer that learned with the model asks for"
     asks_model = True
 
     def __init__(

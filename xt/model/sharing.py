@@ -15,6 +15,7 @@ from xt.errors import CheckpointError, ConfigError
 from xt.hub.card import Described, card_text
 from xt.hub.place import CARD, CONFIGURATION, DATA, METRICS, WEIGHTS, HubPlace, place_of
 from xt.hub.upload import PICTURE, upload
+from xt.model.choice_in_words import choice_rows, read_in_words, wanted
 from xt.output import check_writable_folder, write_atomically
 from xt.region_encoders.hub import TRANSFORMERS, repository_in, repository_of
 from xt.region_encoders.licences import licence_of
@@ -148,7 +149,8 @@ def _described(
         repository=repository,
         config=asdict(config),
         kind=model.head.hub_kind,
-        looks_at=list(_looks_at(config)),
+        reads=read_in_words(config),
+        looks_at=[*_looks_at(config), *choice_rows(model, measured.get("budget", {}))],
         encoder=list(_of_encoder(config)),
         base=origin.get("repository"),
         license=sharing.license,
@@ -193,7 +195,10 @@ def _looks_at(config: "ModelConfig") -> Iterator[tuple[str, str]]:
     else:
         yield "resolution", "the images' own"
     size = "the region encoder's own" if config.region_size is None else f"{config.region_size} pixels a side"
-    yield "regions", f"{size}{'' if config.foreground is None else f', where there is {config.foreground}'}"
+    yield (
+        "regions",
+        f"{size}{'' if config.foreground is None else f', where there is {wanted(config.foreground)}'}",
+    )
 
 
 def _of_encoder(config: "ModelConfig") -> Iterator[str]:

@@ -62,6 +62,7 @@ class ByContent(RegionChoice):
         ConfigError: a number is out of range.
     """
 
+    in_words = "finely where the image has structure, coarsely where it is plain"
     looks = True
 
     def __init__(

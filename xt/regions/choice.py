@@ -19,12 +19,14 @@ class RegionChoice(ABC):
     """How regions are chosen. What a subclass takes besides `levels` are its options (`model.regions_options`).
 
     Attributes:
+        in_words: where it looks, for who reads of a model.
         levels: of the pyramid that regions may come from, each half as fine as the one before; 1 for full resolution
             alone.
         looks: whether it looks at pixels.
         asks_model: whether a model that knows these regions' tokens chooses more.
     """
 
+    in_words = "as its own rule says"
     looks = False
     asks_model = False
 
@@ -70,6 +72,8 @@ class RegionChoice(ABC):
 
 class AllRegions(RegionChoice):
     """Everything, at full resolution."""
+
+    in_words = "all of them at full resolution"
 
     def first(self, image: "LargeImage | None", fine: RegionGrid) -> RegionGrid:
         return fine
