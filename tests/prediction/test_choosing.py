@@ -15,6 +15,9 @@ from xt.cli.main import main
 from xt.errors import ConfigError, DataWarning, OptionError
 from xt.model.xt import XT
 from xt.prediction import Predictor
+from xt.prediction.looked import looked_columns
+from xt.results.reached import Reached
+from xt.results.seen_regions import SeenRegions
 
 
 def choosing(**settings: object) -> XT:
@@ -149,8 +152,50 @@ def test_what_was_looked_at_is_in_the_table_and_in_a_file(folder):
     everything = xt.predict(
         folder / "all.safetensors", folder / "0.png", folder / "other", device="cpu", overlay=False
     )
-    assert not {"regions", "share_of_regions", "finest_scale"} & set(everything.images[0].values)
+    assert not {"regions", "share_of_regions", "finest_scale", "budget"} & set(everything.images[0].values)
     assert "regions_looked_at" not in everything.images[0].files
+
+
+def test_where_everything_was_looked_at_the_table_says_so_and_there_is_no_file(folder):
+    Image.fromarray(pixels()[:60, :50]).save(folder / "tiny.png")
+    found = xt.predict(
+        folder / "choosing.safetensors", folder / "tiny.png", folder / "out", device="cpu", overlay=False
+    )
+    (image,) = found.images
+    row = [str(image.values[name]) for name in ("regions", "share_of_regions", "finest_scale", "budget")]
+    assert row == ["1", "1", "1", "0.6"]
+    assert "regions_looked_at" not in image.files
+    assert not list((folder / "out").glob("*.regions.geojson"))
+
+
+@pytest.mark.parametrize("kind", ["whole", "dense"])
+def test_a_table_of_several_budgets_tells_which_row_has_which(tmp_path, kind):
+    by_model = {"regions": "by_model", "levels": 2, "regions_options": {"budget": 0.5}}
+    model = choosing(**by_model) if kind == "whole" else dense_model("segmentation", **by_model)
+    for name in ("a.png", "b.png"):
+        Image.fromarray(pixels()[:128, :192]).save(tmp_path / name)
+
+    def predicted(*names: str, **options: float) -> dict[str, str]:
+        files = [tmp_path / name for name in names]
+        out = xt.predict(model, files, tmp_path / "out", device="cpu", overlay=False, **options)
+        table = pd.read_csv(out.table, dtype=str)
+        return {
+            Path(image).name: budget for image, budget in zip(table["image"], table["budget"], strict=True)
+        }
+
+    assert predicted("a.png", "b.png") == {"a.png": "0.5", "b.png": "0.5"}
+    assert predicted("b.png", budget=5) == {"a.png": "0.5", "b.png": "5"}
+
+
+def test_by_a_tolerance_alone_there_is_no_budget():
+    regions = SeenRegions(edges=np.zeros((2, 4)), scales=np.array([1, 2]), relevance=np.ones(2), possible=8)
+    assert looked_columns([regions], [None])["budget"] == ""
+    assert looked_columns([regions], [0.2, 0.2])["budget"] == "0.2"
+    assert looked_columns([regions], [0.2, 500.0])["budget"] == "0.2;500"
+    assert looked_columns([regions], [1.0], Reached(500, 1.5))["budget"] == 500
+    # As a budget 1 is all of them.
+    assert looked_columns([regions], [1.0], Reached(1, 1.5))["budget"] == "0.125"
+    assert looked_columns([], [0.2]) == {}
 
 
 def test_of_a_case_each_image_has_its_own_file_and_the_table_counts_all(folder):

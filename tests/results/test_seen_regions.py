@@ -13,9 +13,11 @@ from xt.errors import OutputError, TableError
 from xt.regions.grid import RegionGrid
 from xt.regions.pyramid_grid import PyramidGrid
 from xt.results.overlay import write_overlay
+from xt.results.panels import frame, layout
 from xt.results.relevance import relevance_map
 from xt.results.seen_regions import (
     SCALES,
+    draw_seen_regions,
     read_seen_regions,
     seen_in_memory,
     seen_regions,
@@ -78,6 +80,8 @@ def test_what_is_written_lies_on_the_image_when_it_is_read(tmp_path, kind):
         assert found["crs"]["properties"]["name"].endswith("32618")
         assert (properties["class"], properties["scale"]) == ("scale 2", 2)
         assert properties["relevance"] == pytest.approx(looked.relevance[-1], rel=1e-5)
+    numbers = properties.get("measurements", properties)
+    assert [repr(numbers[name]) for name in ("y", "x", "height", "width")] == ["128", "128", "128", "72"]
     layer = read_seen_regions(written)
     assert layer.class_names == SCALES[:3]
     assert layer.labels.tolist() == looked.levels.tolist()
@@ -130,3 +134,31 @@ def test_a_picture_shows_each_scale_in_its_colour(tmp_path):
     drawn = np.asarray(Image.open(path).convert("RGB")).astype(int)
     for colour in ((86, 180, 233), (0, 158, 115)):
         assert (np.abs(drawn - colour).max(axis=-1) < 40).sum() > 300
+
+
+@pytest.mark.parametrize("levels", [1, 3, 7])
+@pytest.mark.parametrize("shape", [(512, 512), (64, 4096), (4096, 64)])
+def test_the_legend_covers_nothing_of_the_image(levels, shape):
+    fine = RegionGrid(height=shape[0], width=shape[1], region_size=16)
+    where = PyramidGrid.coarsest(fine, levels)
+    for level in range(levels - 1, 0, -1):
+        where = where.with_opened(np.array([[2**level, 0, 0]]), True)
+    if levels == 1:
+        where = PyramidGrid(fine, where.places[1:])
+    figure, (axes, _), _ = layout(shape, 0)
+    frame(axes, shape)
+    draw_seen_regions(axes, seen_regions(where, None, (1.0, 1.0)))
+    figure.canvas.draw()
+    legend, picture = axes.get_legend().get_window_extent(), axes.get_window_extent()
+    assert len(axes.get_legend().get_texts()) == len(set(where.scales.tolist()))
+    assert not legend.overlaps(picture)
+    assert figure.bbox.x0 <= legend.x0 < legend.x1 <= figure.bbox.x1
+    assert figure.bbox.y0 <= legend.y0 < legend.y1 <= figure.bbox.y1
+
+
+def test_where_everything_was_looked_at_nothing_is_drawn():
+    _figure, (axes, _), _ = layout((100, 100), 0)
+    everything = PyramidGrid.coarsest(RegionGrid(height=100, width=100, region_size=64), 1)
+    draw_seen_regions(axes, seen_regions(everything, None, (1.0, 1.0)))
+    assert not axes.collections
+    assert axes.get_legend() is None

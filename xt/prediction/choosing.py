@@ -43,6 +43,13 @@ def choice_within(model: "XT", budget: float | None) -> "RegionChoice | None":
     return choice
 
 
+def budget_of_choice(model: "XT", choice: "RegionChoice | None") -> float | None:
+    """The budget that a model looks with, by this choice in place of its own; None where there is none, as with a
+    tolerance alone."""
+    budget: float | None = getattr(choice or model.reading.choice, "budget", None)
+    return budget
+
+
 def _levels_for(budget: float) -> int | None:
     """So many that the coarsest takes a quarter of a share at most, and the rest is there to be opened; None for the
     choice's own number, where the budget is a number of regions."""

@@ -27,7 +27,7 @@ from xt.model.identity import model_identity
 from xt.model.looking import looking_at
 from xt.prediction.anytime import Anytime
 from xt.prediction.bands import Band, band_store, cut_bands, join_bands
-from xt.prediction.choosing import choice_within
+from xt.prediction.choosing import budget_of_choice, choice_within
 from xt.prediction.dense_looking import (
     REGION_BATCH,
     AnytimeDense,
@@ -101,6 +101,11 @@ class DensePredictor:
         self.anytime: AnytimeDense | None = None
         if self.choice is not None and seconds is not None:
             self.anytime = Anytime(model, self.choice, seconds, partial(anytime_behind, model), clock)
+
+    @property
+    def budgets(self) -> list[float | None]:
+        """As of `Predictor`."""
+        return [budget_of_choice(self.model, self.choice)]
 
     def predict(
         self,

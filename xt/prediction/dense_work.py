@@ -66,7 +66,7 @@ class DenseWork(ImageWork):
             if self.opened.config.overlay:
                 endings["overlay"] = ".overlay.png"
                 task.draw(result, image, results.path(path, endings["overlay"]), destination.name)
-            if looked is not None:
+            if looked is not None and looked.is_chosen:
                 from xt.results.seen_regions import write_seen_regions
 
                 endings["regions_looked_at"] = LOOKED_AT
@@ -76,7 +76,9 @@ class DenseWork(ImageWork):
             if task.least_score is not None:
                 counts[f"{task.unit}{_LEFT_OUT}"] = result.left_out
             values: dict[str, object] = {"height": height, "width": width, **counts}
-            values |= looked_columns([] if looked is None else [looked], result.reached)
+            values |= looked_columns(
+                [] if looked is None else [looked], self.predictor.budgets, result.reached
+            )
             results.add(path, endings, values, self.opened.settings(path))
 
     def _looked(self, result: "DenseResult", image: "LargeImage") -> "SeenRegions | None":

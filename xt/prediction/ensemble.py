@@ -39,6 +39,11 @@ class Ensemble:
         self.predictors = tuple(predictors)
         self.model = self.predictors[0].model
 
+    @property
+    def budgets(self) -> list[float | None]:
+        """As of `Predictor`, of each model."""
+        return [budget for one in self.predictors for budget in one.budgets]
+
     def predict(self, image: Any, progress: OnStep | None = None) -> Prediction:
         """The mean of the models' numbers, weights and relevance maps, with the standard deviation of their
         probabilities (of a regression of the numbers) as `spread`; the embedding is the first model's.

@@ -130,6 +130,7 @@ class AnswerWork(ImageWork):
 
     def predict(self, path: str, results: Results, progress: Progress, *, is_cut: bool = False) -> None:
         from xt.model.cases import Case
+        from xt.regions.encoded import EncodedImage
 
         case = self.opened.given.cases.get(path)
         bar = progress.add(image_name(path), unit="regions")
@@ -150,10 +151,11 @@ class AnswerWork(ImageWork):
             counted = {} if case is None else {"images": len(case)}
             shares = [seen.thumbnail for seen in prediction.images if seen.thumbnail is not None]
             whole = {"thumbnail": f"{sum(shares):.4f}"} if shares else {}
+            are_features = any(isinstance(image, EncodedImage) for image in images)
             looked = [regions for seen in prediction.images if (regions := seen.regions) is not None]
             values = {
                 **counted, "predicted": prediction.label, **scores, **prediction.certainty, **whole,
-                **looked_columns(looked, prediction.reached),
+                **looked_columns(looked, [None] if are_features else self.predictor.budgets, prediction.reached),
             }  # fmt: skip
             results.add(path, files, values, self.opened.settings(path))
         finally:
@@ -184,7 +186,7 @@ class AnswerWork(ImageWork):
             # It is of no place, so the map has nothing of it.
             tags["XT_THUMBNAIL_SHARE"] = f"{seen.thumbnail:.4f}"
         write_relevance(seen.relevance, results.path(path, files["relevance"]), tags)
-        if not isinstance(image, EncodedImage) and seen.regions is not None:
+        if not isinstance(image, EncodedImage) and seen.regions is not None and seen.regions.is_chosen:
             files["regions_looked_at"] = f"{mark}{LOOKED_AT}"
             write_seen_regions(seen.regions, image, results.path(path, files["regions_looked_at"]))
         if self.opened.config.token_embeddings:

@@ -10,11 +10,14 @@ if TYPE_CHECKING:
 _SHARE, _FINEST, _SECONDS = "share_of_regions", "finest_scale", "seconds"
 
 
-def looked_columns(looked: "Sequence[SeenRegions]", reached: "Reached | None" = None) -> dict[str, object]:
+def looked_columns(
+    looked: "Sequence[SeenRegions]", budgets: "Sequence[float | None]", reached: "Reached | None" = None
+) -> dict[str, object]:
     """By columns of the table.
 
     Args:
-        looked: of each image that has a part in the row; none where everything was looked at, at full resolution.
+        looked: of each image that has a part in the row; none where no regions were chosen.
+        budgets: of each model that answers; None of one whose choice has none, and of features.
         reached: how far it got in the time that was given, if one was.
     """
     if not looked:
@@ -24,10 +27,18 @@ def looked_columns(looked: "Sequence[SeenRegions]", reached: "Reached | None" = 
         "regions": number,
         _SHARE: f"{number / max(sum(one.possible for one in looked), 1):.6g}",
         _FINEST: min(one.finest for one in looked),
+        "budget": ";".join(dict.fromkeys("" if budget is None else _as_given(budget) for budget in budgets)),
     }
     if reached is not None:
-        found |= {"budget": reached.number, _SECONDS: f"{reached.seconds:.4g}"}
+        possible = max(one.possible for one in looked)
+        # A budget of 1 is all of them.
+        found |= {"budget": reached.number if reached.number > 1 else f"{1 / max(possible, 1):.6g}"}
+        found |= {_SECONDS: f"{reached.seconds:.4g}"}
     return found
+
+
+def _as_given(budget: float) -> str:
+    return str(int(budget)) if budget > 1 else f"{budget:.6g}"
 
 
 def looked_sentence(rows: Sequence[Mapping[str, Any]]) -> str | None:

@@ -19,7 +19,7 @@ from xt.model.cases import Case
 from xt.model.looking import looking_at
 from xt.model.whole_images import Tokens
 from xt.prediction.anytime import Anytime
-from xt.prediction.choosing import choice_within
+from xt.prediction.choosing import budget_of_choice, choice_within
 from xt.prediction.prediction import Prediction, Seen
 from xt.progress import OnStep
 from xt.regions.encoded import EncodedImage
@@ -82,6 +82,11 @@ class Predictor:
         if self.choice is not None and seconds is not None:
             self.anytime = Anytime(model, self.choice, seconds, self._answer, clock)
         self.streaming = streaming
+
+    @property
+    def budgets(self) -> list[float | None]:
+        """Of regions, that images are looked at with; None for none."""
+        return [budget_of_choice(self.model, self.choice)]
 
     def predict(self, image: Any, progress: OnStep | None = None) -> Prediction:
         """Predict one image, whatever its size, in the memory of one region batch and the tokens.

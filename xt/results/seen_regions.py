@@ -55,6 +55,11 @@ class SeenRegions:
         return len(self) / max(self.possible, 1)
 
     @property
+    def is_chosen(self) -> bool:
+        """Whether anything was left out, or seen coarsely."""
+        return len(self) != self.possible or bool((self.scales > 1).any())
+
+    @property
     def finest(self) -> int:
         return int(self.scales.min(initial=2**MOST_LEVELS))
 
@@ -97,10 +102,14 @@ def write_seen_regions(seen: SeenRegions, image: "LargeImage", destination: str 
     Raises:
         OutputError: it could not be written; nothing half-written stays.
     """
-    y, x = seen.edges[:, 0], seen.edges[:, 1]
+    # Without a step between the model's pixels and the file's they are whole, and said so.
+    edges: NDArray[Any] = seen.edges
+    if (edges == np.rint(edges)).all():
+        edges = edges.astype(np.int64)
+    y, x = edges[:, 0], edges[:, 1]
     numbers: dict[str, NDArray[Any]] = {
-        "scale": seen.scales, "relevance": seen.relevance, "y": y, "x": x, "height": seen.edges[:, 2] - y,
-        "width": seen.edges[:, 3] - x,
+        "scale": seen.scales, "relevance": seen.relevance, "y": y, "x": x, "height": edges[:, 2] - y,
+        "width": edges[:, 3] - x,
     }  # fmt: skip
     with feature_collection(destination, place_of(image), SCALES, _COLOURS) as file:
         file.add_boxes(seen.edges, seen.levels, numbers)
@@ -149,7 +158,10 @@ def _shown(polygons: NDArray[np.object_], levels: NDArray[np.int64]) -> ShownObj
 
 
 def draw_seen_regions(axes: "Axes", seen: SeenRegions) -> None:
-    """Thin outlines on a picture of the image in its level-0 pixels, with a legend of the scales."""
+    """Thin outlines on a picture of the image in its level-0 pixels, with a legend of the scales below it; none where
+    everything was looked at, at full resolution."""
+    if not seen.is_chosen:
+        return
     from matplotlib.collections import PolyCollection
     from matplotlib.lines import Line2D
 
@@ -167,7 +179,15 @@ def draw_seen_regions(axes: "Axes", seen: SeenRegions) -> None:
         Line2D([], [], color=colours[level], label=f"{SCALES[level]}: {np.count_nonzero(levels == level):,}")
         for level in np.unique(levels)
     ]
-    axes.legend(handles=lines, fontsize=7, loc="upper right", framealpha=0.8)
+    axes.legend(
+        handles=lines,
+        fontsize=7,
+        ncols=3,
+        frameon=False,
+        loc="upper center",
+        bbox_to_anchor=(0.5, 0),
+        borderaxespad=0.2,
+    )
     axes.set_title(
         f"{len(seen):,} regions looked at, {seen.share:.1%} of those at full resolution", fontsize=9
     )
