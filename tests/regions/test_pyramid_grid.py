@@ -152,6 +152,41 @@ def test_odd_numbers_of_levels_and_values_are_refused():
         PyramidGrid.coarsest(fine, 2).to_map(np.zeros(15), 2)
 
 
+@pytest.mark.parametrize("keep", [False, True])
+@pytest.mark.parametrize(
+    "places",
+    [
+        [[4, 1, 1]],  # Nothing of it is wanted.
+        [[2, 0, 0]],  # It lies in one that is not opened.
+        [[4, 0, 0], [2, 1, 1]],  # Of the one that is opened nothing is wanted there.
+        [[4, 0, 0], [2, 2, 0]],  # It lies in another one.
+        [[4, 7, 0]],
+        [[4, -1, 0]],
+        [[8, 0, 0]],
+        [[3, 0, 0]],
+        [[1, 0, 0]],
+    ],
+)
+def test_what_is_not_in_the_grid_cannot_be_opened(places, keep):
+    wanted = np.zeros((8, 8), dtype=bool)
+    wanted[:2, :2] = wanted[5, 1] = True
+    grid = PyramidGrid.coarsest(RegionGrid(height=80, width=80, region_size=10, mask=wanted), 3)
+    with pytest.raises(
+        ShapeError, match=r"scale \d in row -?\d, column \d cannot be opened: it is not in this"
+    ):
+        grid.with_opened(np.array(places), keep)
+
+
+def test_what_was_opened_before_is_in_the_grid_only_if_it_was_kept():
+    grid = PyramidGrid.coarsest(RegionGrid(height=80, width=80, region_size=10), 2)
+    first = np.array([[2, 0, 0]])
+    kept = grid.with_opened(first, keep=True)
+    assert (kept.with_opened(first, keep=True).places == kept.places).all()
+    assert len(kept.with_opened(first)) == len(kept) - 1
+    with pytest.raises(ShapeError, match="cannot be opened"):
+        grid.with_opened(first).with_opened(first)
+
+
 @settings(max_examples=60)
 @given(grid=grids(keep=st.booleans()))
 def test_leaves_are_the_finest_regions_at_each_place_and_hold_all_that_is_wanted_once(grid):

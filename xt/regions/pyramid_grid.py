@@ -129,14 +129,24 @@ class PyramidGrid:
         return self.with_opened(self.places[numbers], keep)
 
     def with_opened(self, places: NDArray[np.int64], keep: bool = False) -> "PyramidGrid":
-        """Likewise of places (M, 3), of which some may lie in others."""
-        places = places[places[:, 0] > 1]
-        everything = np.unique(np.concatenate([self.places, self.below(places)[0]]), axis=0)
-        if not keep and len(places):
-            there = np.concatenate([everything, np.unique(places, axis=0)])
-            _, first, times = np.unique(there, axis=0, return_index=True, return_counts=True)
-            everything = there[first[times == 1]]
-        return replace(self, places=everything)
+        """Likewise of places (M, 3), of which some may lie in others.
+
+        Raises:
+            ShapeError: one is no region of this grid, nor of those that are opened with it.
+        """
+        places = np.unique(places, axis=0)
+        everything = np.unique(np.concatenate([self.places, self.below(places[places[:, 0] > 1])[0]]), axis=0)
+        there = np.concatenate([everything, places])
+        _, first, times = np.unique(there, axis=0, return_index=True, return_counts=True)
+        strange = first[(times == 1) & (first >= len(everything))]
+        if len(strange):
+            scale, row, column = there[strange[0]]
+            raise ShapeError(
+                f"a region of scale {scale} in row {row}, column {column} cannot be opened: it is not in this "
+                "grid, nor in one that is opened with it"
+            )
+        kept = (times == 1) | (there[first, 0] == 1) | keep
+        return replace(self, places=there[first[kept]])
 
     def below(self, places: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """(M, 3): the regions of half the scale that lie in these (N, 3), where anything is wanted; one's after the
