@@ -1,6 +1,7 @@
 """Ways to choose regions: all, by content, by the model itself; and images made smaller, beside them.
 
     python benchmarks/choosing.py                          # 20 processor-minutes
+    python benchmarks/choosing.py --seed 1                 # trained once more, with a result file of its own
     python benchmarks/choosing.py --quick                  # the same code paths in a minute, too little to learn
 
 Scenes of digits as those of `xt demo`, of which the largest is the answer, with the clutter lying in some squares of an
@@ -100,7 +101,8 @@ def main() -> int:
     print_table(rows)
     if not arguments.quick:
         notes = {"settings": settings, "images": images, "side": side, "training s": taken}
-        write_results("choosing", rows, **notes)
+        again = f"_seed_{arguments.seed}" if arguments.seed else ""
+        write_results(f"choosing{again}", rows, **notes)
     return 0
 
 
