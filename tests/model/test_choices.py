@@ -1,5 +1,7 @@
 """Regions chosen: what is looked at, told apart by scale, with the gradients of one ordinary graph."""
 
+import warnings
+
 import numpy as np
 import pytest
 import torch
@@ -208,6 +210,7 @@ def test_of_the_model_s_own_choice_gradients_are_those_of_one_graph():
     assert max(found[name].abs().max() for name in own) > 0
 
 
+@pytest.mark.filterwarnings("ignore:.*is seen coarsely alone")
 @pytest.mark.parametrize("budget", [0.1, 0.3, 1.0, 9])
 def test_a_model_keeps_its_budget_and_opens_what_lies_in_what_it_saw(budget):
     model = by_model(regions_options={"budget": budget}).train()
@@ -219,6 +222,35 @@ def test_a_model_keeps_its_budget_and_opens_what_lies_in_what_it_saw(budget):
             assert scale == 4 or (2 * scale, row // 2, column // 2) in {*map(tuple, grid.places)}
 
 
+@pytest.mark.parametrize(
+    ("shape", "budget"),
+    [((768, 768), 0.1), ((900, 900), 0.1), ((640, 900), 0.1), ((1024, 512), 0.1), ((512, 512), 9)],
+)
+def test_what_fits_is_opened_where_it_is_too_little_for_every_level(shape, budget):
+    """Half of what is left may be less than one opening takes."""
+    choice, fine = ByModel(3, budget), RegionGrid(height=shape[0], width=shape[1], region_size=64)
+    grid = choice.first(open_image(np.zeros((*shape, 1), np.uint8)), fine)
+    coarsest = len(grid)
+    while len(more := choice.more(grid, -np.arange(float(len(grid))))):
+        grid = PyramidGrid(fine, np.concatenate([grid.places, more]))
+    assert coarsest < len(grid) <= choice.most(fine)
+
+
+@pytest.mark.parametrize(("budget", "unopened"), [(4, 2), (5, 2), (7, 2), (8, 1), (1.0, 0)])
+def test_where_nothing_can_be_opened_it_is_said(budget, unopened):
+    model = by_model(regions_options={"budget": budget}).eval()
+    # 4 and 8 regions of scale 4, and one that is all there is.
+    seen = [open_image(np.zeros((*shape, 3), np.uint8)) for shape in [(512, 512), (512, 1024), (60, 60)]]
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        model.tokens(seen)
+    said = [str(one.message) for one in found]
+    assert ["it is seen coarsely alone; take a larger budget" in sentence for sentence in said] == [
+        True
+    ] * unopened
+
+
+@pytest.mark.filterwarnings("ignore:.*is seen coarsely alone")
 @pytest.mark.parametrize(
     "shapes", [[(50, 40)], [(64, 128)], [(200, 120)], [(512, 300), (50, 40), (200, 120)]]
 )

@@ -53,7 +53,10 @@ VALUES = {"all": 0.92, 0.1: 0.6, 0.2: 0.905, 0.4: 0.93, 1.0: 0.92}
 def test_the_smallest_that_is_good_enough_is_the_model_s(tmp_path, regions, points, chosen, tried):
     model, asked = small_model(regions=regions, regions_options={"budget": 0.3}), []
     found = settle_budget(
-        model, measured(model, VALUES, "top1", asked), config(tmp_path, points, model={"regions": regions})
+        model,
+        measured(model, VALUES, "top1", asked),
+        config(tmp_path, points, model={"regions": regions}),
+        100,
     )
     assert asked == [("all regions", "all"), *((f"budget {budget:g}", budget) for budget in tried)]
     assert model.reading.choice.budget == chosen
@@ -61,7 +64,7 @@ def test_the_smallest_that_is_good_enough_is_the_model_s(tmp_path, regions, poin
     assert (found["chosen"], found["metric"], found["all"]) == (chosen, "top1", 0.92)
     assert list(found["tried"]) == [f"{budget:g}" for budget in tried]
     assert (
-        f"budget: {chosen:g}, top1 {VALUES[chosen]:.4g} on the validation images, with all 0.92"
+        f"budget: {chosen:g}, top1 {VALUES[chosen]:.4g} on 100 validation images, with all 0.92"
         in in_words(found)
     )
     model.save(tmp_path / "model.safetensors")
@@ -72,7 +75,7 @@ def test_where_less_is_better_more_is_lost(tmp_path):
     model, asked = small_model(regions="by_content"), []
     values = {"all": 0.30, 0.1: 0.5, 0.2: 0.32, 0.4: 0.1, 1.0: 0.3}
     settings = config(tmp_path, 3.0, train={"best": "loss"})
-    assert settle_budget(model, measured(model, values, "loss", asked), settings)["chosen"] == 0.2
+    assert settle_budget(model, measured(model, values, "loss", asked), settings, 100)["chosen"] == 0.2
 
 
 def test_where_none_is_good_enough_it_is_the_largest_and_that_is_said(tmp_path):
@@ -81,7 +84,7 @@ def test_where_none_is_good_enough_it_is_the_largest_and_that_is_said(tmp_path):
     with pytest.warns(
         DataWarning, match=r"no budget of regions keeps top1 within 1 points of 0.92.* the largest, 1;"
     ):
-        found = settle_budget(model, measured(model, values, "top1", asked), config(tmp_path))
+        found = settle_budget(model, measured(model, values, "top1", asked), config(tmp_path), 100)
     assert found["chosen"] == model.reading.choice.budget == 1.0
 
 
@@ -89,22 +92,44 @@ def test_what_cannot_be_measured_changes_nothing(tmp_path):
     model, asked = small_model(regions="by_content", regions_options={"budget": 0.3}), []
     with pytest.warns(DataWarning, match="auroc cannot be measured on the validation images"):
         found = settle_budget(
-            model, measured(model, {"all": None}, "auroc", asked), config(tmp_path, train={"best": "auroc"})
+            model,
+            measured(model, {"all": None}, "auroc", asked),
+            config(tmp_path, train={"best": "auroc"}),
+            100,
         )
     assert model.reading.choice.budget == 0.3
     assert "as it was" in in_words(found)
+
+
+@pytest.mark.parametrize(
+    ("images", "points", "warned"), [(5, 5.0, True), (1, 5.0, True), (20, 5.0, False), (3, 0.0, False)]
+)
+def test_of_few_images_it_is_said_that_they_tell_little(tmp_path, images, points, warned):
+    model = small_model(regions="by_content")
+    values = dict.fromkeys(["all", 0.1], 0.6)
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always")
+        settle_budget(model, measured(model, values, "top1", []), config(tmp_path, points), images)
+    said = [
+        str(one.message) for one in found if "points, more than the 5 that may be lost" in str(one.message)
+    ]
+    assert len(said) == warned
+    if warned:
+        assert ("is one validation image" if images == 1 else f"are {images} validation images") in said[0]
 
 
 @pytest.mark.parametrize(("levels", "least"), [(1, 1.0), (2, 0.4), (3, 0.1), (4, 0.05)])
 def test_budgets_below_the_coarsest_level_are_not_tried(tmp_path, levels, least):
     model, asked = small_model(regions="by_content", levels=levels), []
     values = dict.fromkeys(["all", 0.05, 0.1, 0.2, 0.4, 1.0], 0.5)
-    assert settle_budget(model, measured(model, values, "top1", asked), config(tmp_path))["chosen"] == least
+    assert (
+        settle_budget(model, measured(model, values, "top1", asked), config(tmp_path), 100)["chosen"] == least
+    )
 
 
 def test_a_tolerance_stays_beside_the_budget(tmp_path):
     model, asked = small_model(regions="by_content", regions_options={"tolerance": 0.5}), []
-    settle_budget(model, measured(model, VALUES, "top1", asked), config(tmp_path))
+    settle_budget(model, measured(model, VALUES, "top1", asked), config(tmp_path), 100)
     assert model.config.regions_options == {"tolerance": 0.5, "budget": 0.4}
 
 

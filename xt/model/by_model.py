@@ -80,15 +80,17 @@ class ByModel(RegionChoice):
         scale = int(grid.scales.min())
         if scale == 1:
             return grid.places[:0]
-        # What is left is shared out evenly among the levels that are left.
-        allowed = (self.most(grid.fine, training) - len(grid)) // (scale.bit_length() - 1)
         last = np.flatnonzero(grid.scales == scale)
         best = last[np.argsort(-scores[last], kind="stable")]
         places, parents = grid.below(grid.places[best])
-        number = int(
-            np.searchsorted(np.cumsum(np.bincount(parents, minlength=len(best))), allowed, side="right")
-        )
-        return places[parents < number]
+        more = np.bincount(parents, minlength=len(best))
+        # What is left is shared out evenly among the levels that are left.
+        left = self.most(grid.fine, training) - len(grid)
+        taken = np.cumsum(more) <= left // (scale.bit_length() - 1)
+        if not taken.any():
+            # Too little for every level: the best one that fits is a better use of it than none.
+            taken[np.argmax(more <= left)] = bool((more <= left).any())
+        return places[taken[parents]]
 
 
 class Scorer(nn.Module):

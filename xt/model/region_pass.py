@@ -4,6 +4,7 @@ regions (pixels, or what was found in them before) -> region encoder -> tokens
     -> which scale, and which image of a case -> a scorer opens more of them -> behind those of the thumbnail
 """
 
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import torch
 from torch import Tensor, nn
 
-from xt.errors import ConfigError
+from xt.errors import ConfigError, DataWarning
 from xt.model.by_model import ByModel, opened, unasked
 from xt.model.encoded import project_features
 from xt.model.frozen import Find, learns_behind_network, place_for, tokens_of
@@ -26,6 +27,9 @@ from xt.streaming.parallel import agree, share_of
 
 if TYPE_CHECKING:
     from xt.model.xt import XT
+
+SEEN_COARSELY = "is seen coarsely alone"
+"""In the warning of an image of which nothing could be opened."""
 
 
 class RegionTokens(NamedTuple):
@@ -83,8 +87,24 @@ class RegionPass:
         pyramids = all(isinstance(grid, PyramidGrid) for grid in grids)
         if model.scorer is not None and isinstance(choice, ByModel) and pyramids:
             coarsest = cast(Sequence[PyramidGrid], grids)
-            return opened(choice, model.scorer, tokens, coarsest, seen, self.settings.region_parallel)
+            tokens, found = opened(
+                choice, model.scorer, tokens, coarsest, seen, self.settings.region_parallel
+            )
+            self._tell_unopened(coarsest, found)
+            return tokens, found
         return tokens if model.scorer is None else unasked(tokens, model.scorer), grids
+
+    def _tell_unopened(self, coarsest: Sequence[PyramidGrid], found: Sequence[PyramidGrid]) -> None:
+        """Say of which images the budget was too small to open anything."""
+        for number, (before, after) in enumerate(zip(coarsest, found, strict=True)):
+            if len(before) == len(after) and len(before) < len(before.fine):
+                name = f"image {number}" if isinstance(self.images, Tensor) else self.images[number].name
+                warnings.warn(
+                    f"{name}: the coarsest of {self.model.reading.choice.levels} levels has {len(before)} regions, and "
+                    f"a budget that leaves none to be opened: it {SEEN_COARSELY}; take a larger budget, or more levels",
+                    DataWarning,
+                    stacklevel=2,
+                )
 
     def behind_thumbnails(self, tokens: Tensor, grids: Sequence[Regions]) -> RegionTokens:
         """Tokens of the images behind those of their thumbnails, where the model looks at these."""

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from xt.errors import ConfigError, DataWarning
 from xt.model.looking import looking_at
+from xt.model.region_pass import SEEN_COARSELY
 from xt.prediction.known_tokens import KnownTokens
 from xt.progress import OnStep
 from xt.regions.choice import RegionChoice, budget_of
@@ -210,7 +211,9 @@ class _Look:
         begun, before = self.anytime.now(), self.known.encoded
         # For the model's own choice; what is more than an image has is all of it.
         choice = self.anytime.choice.with_budget(budget_of(number, self._largest))
-        with looking_at(self.anytime.model, choice):
+        with looking_at(self.anytime.model, choice), warnings.catch_warnings():
+            # It is asked for the coarsest level alone first.
+            warnings.filterwarnings("ignore", f".* {SEEN_COARSELY}", DataWarning)
             self._tokens, seen = self._pass.looked_at(self._grids(number), self.known.seen)
         self.seen = cast(Sequence[PyramidGrid], seen)
         if self.known.encoded > before:

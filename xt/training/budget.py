@@ -11,6 +11,7 @@ from xt.labels.image_table import ImageTable
 from xt.model.looking import counting, looking_at
 from xt.model.xt import XT
 from xt.regions.choice import AllRegions, RegionChoice
+from xt.tasks import task_of
 from xt.tasks.base import Evaluated
 from xt.training.trainer import deciding_metric
 
@@ -44,11 +45,14 @@ def check_budget(config: RunConfig, model: XT, validation: ImageTable | None) ->
     model.reading.choice.with_budget(LADDER[-1])
 
 
-def settle_budget(model: XT, measure: Measure, config: RunConfig) -> dict[str, Any]:
+def settle_budget(model: XT, measure: Measure, config: RunConfig, images: int) -> dict[str, Any]:
     """Give the model the smallest budget of `LADDER` with which it is as good as with everything, but for the points
     that the configuration allows; what was found by each.
 
     Where not even the largest one is, the model gets that, and it is warned of.
+
+    Args:
+        images: how many validation images there are.
     """
     assert config.train.budget_loss is not None
     metric, best = deciding_metric(config)
@@ -64,6 +68,7 @@ def settle_budget(model: XT, measure: Measure, config: RunConfig) -> dict[str, A
     tried: dict[str, Any] = {}
     found: dict[str, Any] = {
         "metric": metric,
+        "images": images,
         "budget_loss": config.train.budget_loss,
         "all": everything,
         "tried": tried,
@@ -86,6 +91,13 @@ def settle_budget(model: XT, measure: Measure, config: RunConfig) -> dict[str, A
             "model.regions to all"
         )
     _give(model, found["chosen"])
+    points = 100 / images
+    if points > config.train.budget_loss > 0 and not task_of(config.model.head).about_places:
+        _warn(
+            f"there {'is one validation image' if images == 1 else f'are {images} validation images'}, of which one is "
+            f"{points:.3g} points, more than the {config.train.budget_loss:g} that may be lost: with another few "
+            "another budget may be chosen; more images tell more"
+        )
     return found
 
 
@@ -113,4 +125,9 @@ def in_words(found: dict[str, Any]) -> str:
     one = found["tried"][chosen]
     reached = "not measured" if one["value"] is None else f"{one['value']:.4g}"
     share = "" if one["share"] is None else f" ({one['share']:.1%} of the regions)"
-    return f"budget: {chosen}{share}, {found['metric']} {reached} on the validation images, with all {found['all']:.4g}"
+    where = _counted(found["images"])
+    return f"budget: {chosen}{share}, {found['metric']} {reached} on {where}, with all {found['all']:.4g}"
+
+
+def _counted(images: int) -> str:
+    return f"{images} validation image{'s' if images != 1 else ''}"

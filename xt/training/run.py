@@ -165,7 +165,7 @@ def train(
             if config.train.budget_loss is not None:
                 assert splits.validation is not None, "checked"
                 measure = partial(evaluated, model, splits.validation, config, report)
-                metrics["budget"] = settle_budget(model, measure, config)
+                metrics["budget"] = settle_budget(model, measure, config, len(splits.validation))
             if config.train.calibrate or config.train.thresholds is not None:
                 assert splits.validation is not None, "checked"
                 settle(model, evaluated(model, splits.validation, config, report, "calibrate"), config)
