@@ -92,14 +92,19 @@ class ByContent(RegionChoice):
         if self.budget is None:
             return openings.within(None)
         most, least = regions_within(self.budget, fine), len(openings.coarsest)
+        found, why = openings.within(most), ""
         if least > most:
+            why = f", more than the budget of {most}: all of them are looked at"
+        elif openings.wanted.any() and found.scales.min() == openings.coarsest.scales.min():
+            why = f", and the budget of {most} leaves none to be opened"
+        if why:
             warnings.warn(
-                f"{image.name}: the coarsest of {self.levels} levels has {least} regions, more than the "
-                f"budget of {most}: all of them are looked at; take more levels, or a larger budget",
+                f"{image.name}: the coarsest of {self.levels} levels has {least} regions{why}; take more levels, or a "
+                "larger budget",
                 DataWarning,
                 stacklevel=2,
             )
-        return openings.within(most)
+        return found
 
     def by_number(self, image: "LargeImage | None", fine: RegionGrid) -> Callable[[int], PyramidGrid]:
         assert image is not None, "it looks"
