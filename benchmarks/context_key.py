@@ -87,7 +87,7 @@ def measure(context: str, task: KeyTask, every: int, budget: float | None = None
 
 
 def seconds_beside(rows: list[dict[str, Any]]) -> float | None:
-    """The processor-seconds that `mamba` took for all steps, if it came before."""
+    """The processor-seconds that `mamba` took for all steps; None if it was not trained yet."""
     return next((row["seconds"] for row in rows if row["encoder"] == BESIDE), None)
 
 
@@ -103,7 +103,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--encoders", nargs="+", default=list(CONTEXT_ENCODERS))
+    others = [name for name in CONTEXT_ENCODERS if name != BESIDE]
+    parser.add_argument("--encoders", nargs="+", default=[BESIDE, *others], help=f"{BESIDE} first, if at all")
     parser.add_argument("--steps", nargs=2, type=int, default=(900, 500), help="of the two stages")
     parser.add_argument("--every", type=int, default=140, help="steps between two trials")
     parser.add_argument("--seed", type=int, default=0)
