@@ -32,7 +32,7 @@ ENCODERS = (
 REFERENCES = (
     "longformer_flex", "mamba_plain", "mamba_step", "mamba2_step", "mamba2_token", "mamba2_scan", "mamba2_scan_step",
     "transformers_mamba", "transformers_mambapy", "transformers_longformer", "gated_delta_step", "fla_gated_delta",
-    "transformers_gated_delta",
+    "transformers_gated_delta", "atlas",
 )  # fmt: skip
 LENGTHS = (4096, 16384, 65536, 262144, 1048576)
 COLUMNS = (

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import torch
@@ -246,6 +247,63 @@ class TransformersGatedDelta(nn.Module):
         return tokens
 
 
+class Atlas(nn.Module):
+    """Blocks of the authors' own Atlas, from a clone of github.com/YalaLab/atlas on the path.
+
+    Windows of 16 x 16 tokens, scales of a quarter of each side, each with weights of its own: theirs. They are made for
+    one size, here 128 x 128 tokens; of fewer, as warm up, one window.
+    """
+
+    WINDOW, RATE = 16, 4
+
+    def __init__(self, dim: int, depth: int) -> None:
+        super().__init__()
+        self.stacks = nn.ModuleDict({str(side): self._blocks(dim, depth, side) for side in (16, 128)})
+
+    def forward(self, tokens: Tensor, positions: Tensor) -> Tensor:
+        side = 128 if tokens.shape[1] >= 128**2 else 16
+        picture = tokens[:, : side**2].mT.unflatten(2, (side, side))
+        grids = self._grids(side)
+        scales = [
+            self._windows(F.max_pool2d(picture, self.RATE**number), grid) for number, grid in enumerate(grids)
+        ]
+        blocks = self.stacks[str(side)]
+        assert isinstance(blocks, nn.ModuleList)
+        for block in blocks:
+            scales = block(scales, [(grid, grid) for grid in grids])
+        return scales[0]
+
+    def _grids(self, side: int) -> list[int]:
+        """Windows along a side, of each scale; the coarsest is one window."""
+        grids = [side // self.WINDOW]
+        while grids[-1] > 1:
+            grids.append(max(1, grids[-1] // self.RATE))
+        return grids
+
+    def _windows(self, picture: Tensor, grid: int) -> Tensor:
+        """(1, D, side, side) as windows, (grid * grid, tokens, D)."""
+        parts = picture[0].unflatten(2, (grid, -1)).unflatten(1, (grid, -1))
+        return parts.permute(1, 3, 2, 4, 0).flatten(2, 3).flatten(0, 1)
+
+    def _blocks(self, dim: int, depth: int, side: int) -> nn.ModuleList:
+        # Its training code wants versions of other packages that its blocks do not.
+        package = sys.modules.setdefault("sandstone", ModuleType("sandstone"))
+        package.__path__ = [f"{folder}/sandstone" for folder in sys.path]
+        from sandstone.models.msa import (  # type: ignore[import-not-found,unused-ignore]
+            MultiScaleAttentionBlock,
+        )
+
+        layout = [
+            {"grid_size": [grid, grid], "window_size": (side // self.RATE**number // grid) ** 2}
+            for number, grid in enumerate(self._grids(side))
+        ]
+        settings = {"weight_share": False, "merge_ratio": self.WINDOW, "local2global": self.RATE}
+        return nn.ModuleList(
+            MultiScaleAttentionBlock(dim, dim // 32, multiscale_layout=layout, **settings)
+            for _ in range(depth)
+        )
+
+
 class TransformersMamba(nn.Module):
     """`transformers.MambaModel` over embeddings: one direction, so half of our work.
 
@@ -305,5 +363,6 @@ def transformers_mambapy(dim: int, depth: int) -> nn.Module:
 
 
 transformers_gated_delta = TransformersGatedDelta
+atlas = Atlas
 transformers_mamba = TransformersMamba
 transformers_longformer = TransformersLongformer

@@ -30,7 +30,7 @@ BESIDE = {
         "transformers_gated_delta": "`transformers`' Gated DeltaNet, one direction",
     },
     "longformer": {"transformers_longformer": "`transformers`' Longformer"},
-    "multiscale": {},
+    "multiscale": {"atlas": "blocks of the authors' own Atlas"},
 }
 
 
