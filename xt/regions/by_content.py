@@ -227,7 +227,8 @@ def _reach(values: NDArray[np.float64]) -> tuple[float, float]:
     if not len(values):
         return 1.0, 0.0
     low, middle = np.quantile(values, [0.05, 0.5])
-    return low / middle, middle + _REACH * (middle - low)
+    # Where all are alike, none of them stands out by a rounding error.
+    return low / middle, (middle + _REACH * (middle - low)) * (1 + 1e-6)
 
 
 def _by_gain(
