@@ -142,7 +142,7 @@ def look(
     return looked_at
 
 
-def anytime_behind(model: "XT", tokens: Tokens) -> Behind:
+def behind_context(model: "XT", tokens: Tokens) -> Behind:
     """What regions of one image are decoded by, as `DensePass.context` has it."""
     (grid,) = tokens.grids
     values = tokens.values[0, model.thumbnail_tokens :] if model.has_context else tokens.values[0, :0]

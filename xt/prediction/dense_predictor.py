@@ -32,7 +32,7 @@ from xt.prediction.dense_looking import (
     REGION_BATCH,
     AnytimeDense,
     DenseImage,
-    anytime_behind,
+    behind_context,
     kept_context,
     kept_grid,
     look,
@@ -100,7 +100,7 @@ class DensePredictor:
         self.choice = choice_within(model, budget if seconds is None else 1.0)
         self.anytime: AnytimeDense | None = None
         if self.choice is not None and seconds is not None:
-            self.anytime = Anytime(model, self.choice, seconds, partial(anytime_behind, model), clock)
+            self.anytime = Anytime(model, self.choice, seconds, partial(behind_context, model), clock)
 
     @property
     def budgets(self) -> list[float | None]:
