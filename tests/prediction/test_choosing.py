@@ -168,6 +168,7 @@ def test_where_everything_was_looked_at_the_table_says_so_and_there_is_no_file(f
     assert not list((folder / "out").glob("*.regions.geojson"))
 
 
+@pytest.mark.filterwarnings("ignore:.*it is seen coarsely alone")
 @pytest.mark.parametrize("kind", ["whole", "dense"])
 def test_a_table_of_several_budgets_tells_which_row_has_which(tmp_path, kind):
     by_model = {"regions": "by_model", "levels": 2, "regions_options": {"budget": 0.5}}
