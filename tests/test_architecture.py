@@ -24,7 +24,7 @@ MAY_IMPORT = {
     "option_types": set(),
     "registry": {"option_types"},
     "images": {"output", "registry"},
-    "regions": {"images"},
+    "regions": {"option_types", "images"},
     "streaming": {"progress", "regions"},
     "region_encoders": {"option_types", "registry", "regions"},
     "hub": {"region_encoders"},

@@ -34,8 +34,7 @@ def check_option(name: str, value: Any, kind: Any) -> None:
     check_numbers(name, value, float_info.max if is_measured else LARGEST)
     kind = get_args(kind)[0] if is_measured else kind
     if not _is_of(value, kind):
-        wanted = kind.__name__ if isinstance(kind, type) else str(kind)
-        raise ConfigError(f"{name} must be {wanted.replace('collections.abc.', '')}, got {value!r}")
+        raise ConfigError(f"{name} must be {in_words(kind)}, got {value!r}")
 
 
 def check_numbers(name: str, value: Any, largest: float = LARGEST) -> None:

@@ -10,7 +10,7 @@ import importlib
 import inspect
 import os
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, MutableMapping
 from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -197,10 +197,13 @@ def subclass_of(base: Any, kind: str) -> Callable[[Any], Any]:
     return prepare
 
 
-def create(registry: Registry[type[Part]], name: str, **options: Any) -> Part:
+def create(
+    registry: Registry[type[Part]], name: str, derived: Collection[str] = (), /, **options: Any
+) -> Part:
     """Make the part of that name.
 
     Args:
+        derived: keyword arguments that follow from other settings: nobody is told to give them.
         options: keyword arguments of the class.
 
     Raises:
@@ -212,9 +215,10 @@ def create(registry: Registry[type[Part]], name: str, **options: Any) -> Part:
     known = inspect.signature(part).parameters
     for option in options:
         if option not in known:
+            own = [each for each in known if each not in derived]
             raise ConfigError(
-                f"the {registry.kind} {name!r} has no option {option!r}{nearest(option, known)}; it takes "
-                f"{', '.join(known)}"
+                f"the {registry.kind} {name!r} has no option {option!r}{nearest(option, own)}; it takes "
+                f"{', '.join(own) or 'none'}"
             )
     hints = get_type_hints(part.__init__, include_extras=True)
     for option, value in options.items():

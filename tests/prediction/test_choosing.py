@@ -12,7 +12,9 @@ import xt
 from tests.prediction.dense_models import dense_model
 from tests.small_model import small_model
 from xt.cli.main import main
+from xt.cli.words import looked_in_words
 from xt.errors import ConfigError, DataWarning, OptionError
+from xt.metrics.bootstrap import beyond_rounding
 from xt.model.xt import XT
 from xt.prediction import Predictor
 from xt.prediction.looked import looked_columns
@@ -114,6 +116,36 @@ def test_against_all_of_a_model_that_looks_at_everything_differs_in_nothing(fold
     assert {one["value"] for one in result.metrics["against"]["differences"].values()} == {0.0}
 
 
+@pytest.mark.parametrize(
+    ("differ", "interval", "says"),
+    [
+        (0.0, [0.0, 0.0], "0% of the pixels differ (95 % interval 0% to 0%)"),
+        (4.3e-5, [1.2e-6, 0.00021], "0.0043% of the pixels differ (95 % interval 0.00012% to 0.021%)"),
+        (0.25, [0.0996, 1.0], "25.0% of the pixels differ (95 % interval 10.0% to 100.0%)"),
+        (0.0996e-2, None, "0.1% of the pixels differ"),
+    ],
+)
+def test_small_shares_have_digits(differ, interval, says):
+    looked = {
+        "share": 0.3, "seconds": 1.0, "seconds_all": 3.0, "of": "pixels", "differ": differ, "differ_interval": interval
+    }  # fmt: skip
+    assert looked_in_words({"against": {"looked": looked}})[1] == says
+
+
+@pytest.mark.parametrize(
+    ("value", "before", "expected"),
+    [
+        (0.66666657, 0.66666663, 0.0),
+        (0.5, 0.500043, -4.3e-5),
+        (1e-9, 2e-9, -1e-9),
+        (0.0, 1.0, -1.0),
+        (0, 0, 0),
+    ],
+)
+def test_rounding_is_no_difference(value, before, expected):
+    assert beyond_rounding(value, before) == pytest.approx(expected)
+
+
 def test_a_budget_is_evaluated_and_groups_are_drawn_whole(folder):
     table = pd.read_csv(folder / "table.csv").assign(patient=["p", "p", "q"])
     table.to_csv(folder / "grouped.csv", index=False)
@@ -124,10 +156,26 @@ def test_a_budget_is_evaluated_and_groups_are_drawn_whole(folder):
     assert result.metrics["against"]["looked"]["share"] <= 0.4
 
 
-@pytest.mark.parametrize("budget", [0, -1, 1.5])
+@pytest.mark.parametrize("budget", [0, -1, 1.5, float("nan"), 1e9, "10%", True])
 def test_odd_budgets_are_refused(budget):
     with pytest.raises(ConfigError, match="a budget is a share of the regions"):
         Predictor(choosing(), "cpu", budget=budget)
+
+
+@pytest.mark.parametrize("budget", ["nan", "1e9", "10%", "true", "-1"])
+def test_odd_budgets_of_the_command_line_are_refused_in_one_sentence(folder, capsys, budget):
+    model, image = str(folder / "choosing.safetensors"), str(folder / "0.png")
+    for command in (
+        ["predict", model, image, "--out", str(folder / "out")],
+        ["info", image, "--model", model],
+    ):
+        assert main([*command, "--budget", budget]) == 2
+        said = capsys.readouterr().err.strip().splitlines()
+        assert len(said) == 1
+        assert said[0].startswith(
+            "xt: a budget is a share of the regions, above 0 and at most 1, or a whole number"
+        )
+    assert not (folder / "out" / "predictions.csv").exists()
 
 
 def test_a_budget_means_nothing_for_photographs():

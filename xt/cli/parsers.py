@@ -18,3 +18,12 @@ class CommandParser(argparse.ArgumentParser):
 def in_help(examples: Sequence[str]) -> str:
     """The end of a command's help."""
     return "\n".join(["", "examples:", *(f"  {example}" for example in examples), ""])
+
+
+def a_budget(text: str) -> float | str:
+    """A budget of regions: what is no number goes on as it is, to be refused as other odd budgets are, in a sentence
+    and without the usage of the command."""
+    try:
+        return float(text)
+    except ValueError:
+        return text

@@ -4,6 +4,7 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
+from xt.cli.parsers import a_budget
 from xt.cli.progress import ProgressBars
 from xt.cli.words import tell_images
 from xt.config.predict import REGIONS_PER_BAND, PredictConfig
@@ -90,7 +91,7 @@ def _add_whole(parser: argparse.ArgumentParser) -> None:
         help="feature files that stand for the pixels of the images that are named, or a store of `xt encode`",
     )  # fmt: skip
     group.add_argument(
-        "--budget", type=float, metavar="B",
+        "--budget", type=a_budget, metavar="B",
         help="regions that are looked at, as a share of all at full resolution (0.2) or a number (500): plain ones are "
         "seen coarsely; without it as in training",
     )  # fmt: skip

@@ -100,8 +100,13 @@ def looked_in_words(summary: dict[str, Any]) -> list[str]:
     if looked is None:
         return []
     interval = looked["differ_interval"]
-    sure = "" if interval is None else f" (95 % interval {interval[0]:.1%} to {interval[1]:.1%})"
+    sure = "" if interval is None else f" (95 % interval {_percent(interval[0])} to {_percent(interval[1])})"
     return [
         f"{looked['share']:.1%} of the regions in {looked['seconds']:.3g} s, all in {looked['seconds_all']:.3g} s",
-        f"{looked['differ']:.1%} of the {looked['of']} differ{sure}",
+        f"{_percent(looked['differ'])} of the {looked['of']} differ{sure}",
     ]
+
+
+def _percent(share: float) -> str:
+    """With as many digits as a small one needs to be told from none."""
+    return f"{share:.1%}" if share >= 0.001 else f"{100 * share:.2g}%"

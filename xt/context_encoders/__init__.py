@@ -47,7 +47,7 @@ def create_context_encoder(name: str, *, dim: int, **options: Any) -> ContextEnc
     """
     if isinstance(depth := options.get("depth"), int) and depth > DEEPEST:
         raise ConfigError(f"depth of the context encoder {name!r} must be at most {DEEPEST}, got {depth}")
-    return create(CONTEXT_ENCODERS, name, dim=dim, **options)
+    return create(CONTEXT_ENCODERS, name, ("dim",), dim=dim, **options)
 
 
 __all__ = [

@@ -57,7 +57,7 @@ def create_head(
     if name not in HEADS:
         raise HEADS.unknown(name)
     place = {"geometry": geometry} if issubclass(HEADS[name], DenseHead) else {"dim": dim}
-    return create(HEADS, name, num_classes=num_classes, **place, **options)
+    return create(HEADS, name, ("num_classes", *place), num_classes=num_classes, **place, **options)
 
 
 MultiTaskHead.create = staticmethod(create_head)

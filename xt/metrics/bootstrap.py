@@ -4,6 +4,7 @@ Images of a group (a patient, a site) resemble each other, so that drawing image
 See Field and Welsh, "Bootstrapping clustered data", J. R. Stat. Soc. B 69 (2007).
 """
 
+import math
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 RESAMPLES = 1000
+# Metrics are counted in float32.
+_ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
@@ -95,6 +98,11 @@ def interval_of(values: ArrayLike, resamples: int, confidence: float = 0.95) -> 
     outside = (1 - confidence) / 2
     low, high = np.quantile(found, [outside, 1 - outside])
     return Interval(float(low), float(high), len(found), skipped)
+
+
+def beyond_rounding(value: float, before: float) -> float:
+    """How much more the one is than the other; 0 where that is rounding alone."""
+    return 0.0 if math.isclose(value, before, rel_tol=_ROUNDING) else value - before
 
 
 def _measured(metric: Callable[..., float], arrays: list[NDArray[Any]]) -> float:

@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from xt.errors import ConfigError
 from xt.model.by_model import ByModel
 from xt.regions.by_content import ByContent
-from xt.regions.choice import AllRegions, RegionChoice
+from xt.regions.choice import AllRegions, RegionChoice, check_budget
 from xt.registry import Registry, create, subclass_of
 
 REGION_CHOICES: Registry[type[RegionChoice]] = Registry(
@@ -25,6 +26,14 @@ def create_region_choice(name: str, levels: int | None = None, **options: Any) -
     Raises:
         ConfigError: the name or an option is unknown, or a value does not fit.
     """
+    if name == "all" and options:
+        raise ConfigError(
+            f"the choice of regions 'all' has no option {next(iter(options))!r}, as it looks at everything: set "
+            "model.regions to by_content or by_model, or leave the option out"
+        )
+    for option in ("budget", "training_budget"):
+        if options.get(option) is not None:
+            check_budget(options[option])
     if levels is not None:
         options = {**options, "levels": levels}
-    return create(REGION_CHOICES, name, **options)
+    return create(REGION_CHOICES, name, ("levels",), **options)

@@ -5,7 +5,7 @@ import warnings
 from typing import TYPE_CHECKING
 
 from xt.errors import ConfigError, DataWarning
-from xt.regions.choice import MOST_LEVELS
+from xt.regions.choice import MOST_LEVELS, check_budget
 
 if TYPE_CHECKING:
     from xt.model.xt import XT
@@ -22,6 +22,7 @@ def choice_within(model: "XT", budget: float | None) -> "RegionChoice | None":
 
     if budget is None:
         return None
+    check_budget(budget)
     config = model.config
     if config.image_size is not None:
         raise ConfigError(

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xt.metrics.bootstrap import bootstrap
+from xt.metrics.bootstrap import beyond_rounding, bootstrap
 from xt.model.looking import counting, looking_at
 from xt.regions.choice import AllRegions
 from xt.regions.pyramid_grid import PyramidGrid
@@ -106,7 +106,7 @@ def places_against_all(
         ]
     counts = np.array(unlike, dtype=np.float64)
     differences = {
-        name: {"value": value - everything.metrics[name], "p": None}
+        name: {"value": beyond_rounding(value, everything.metrics[name]), "p": None}
         for name, value in chosen.metrics.items()
         if not math.isnan(value - everything.metrics[name])
     }

@@ -6,6 +6,7 @@ from copy import copy
 from typing import TYPE_CHECKING, Self
 
 from xt.errors import ConfigError
+from xt.option_types import LARGEST
 from xt.regions.grid import RegionGrid
 from xt.regions.scattered import PixelRegions
 
@@ -79,17 +80,28 @@ class AllRegions(RegionChoice):
         return fine
 
 
+def check_budget(budget: object) -> None:
+    """Refuse what is no budget, see `regions_within`.
+
+    Raises:
+        ConfigError: it is no number, not positive, no whole number above 1, or larger than anything meant.
+    """
+    is_number = isinstance(budget, int | float) and not isinstance(budget, bool)
+    if is_number and (0 < budget <= 1 or (1 < budget <= LARGEST and budget == int(budget))):  # type: ignore[operator, call-overload]
+        return
+    raise ConfigError(
+        "a budget is a share of the regions, above 0 and at most 1, or a whole number of them above 1, at most "
+        f"{LARGEST:,}; got {budget!r}"
+    )
+
+
 def regions_within(budget: float, fine: RegionGrid) -> int:
     """How many regions a budget allows: up to 1 it is a share of all that are wanted, above 1 a number.
 
     Raises:
-        ConfigError: it is not positive, or no whole number above 1.
+        ConfigError: it is none, see `check_budget`.
     """
-    if not budget > 0 or (budget > 1 and budget != int(budget)):
-        raise ConfigError(
-            "a budget is a share of the regions, above 0 and at most 1, or a whole number of them above 1; got "
-            f"{budget}"
-        )
+    check_budget(budget)
     return min(len(fine), int(budget) if budget > 1 else max(1, round(budget * len(fine))))
 
 

@@ -20,7 +20,7 @@ from xt.data.photo_dataset import PhotoBatch, PhotoDataset, photo_loader
 from xt.errors import ConfigError
 from xt.labels.image_table import ImageTable
 from xt.metrics.answers import undefined
-from xt.metrics.bootstrap import Interval, interval_of, resampled
+from xt.metrics.bootstrap import Interval, beyond_rounding, interval_of, resampled
 from xt.metrics.losses import loss_metric
 from xt.metrics.paired import difference, mcnemar
 from xt.metrics.summaries import coverage, with_intervals
@@ -131,7 +131,7 @@ class AnswerEvaluation:
                 bar.update(len(found))
         bar.remove()
         differences = {
-            key: difference(value - other.metrics[key], [one[key] for one in found]).as_dict()
+            key: difference(beyond_rounding(value, other.metrics[key]), [one[key] for one in found]).as_dict()
             for key, value in self.metrics.items()
             if not math.isnan(value - other.metrics[key])
         }

@@ -15,6 +15,7 @@ from xt.config.run import RunConfig
 from xt.config.training import TrainConfig
 from xt.errors import ConfigError, DataWarning
 from xt.labels.image_table import ImageTable
+from xt.model.choices import create_region_choice
 from xt.model.xt import XT
 from xt.output import write_atomically
 from xt.progress import Progress
@@ -113,8 +114,9 @@ def train(
     resume_from = checkpoint_to_resume(config.train, out)
     report = None if rank() != 0 else _both(report, progress, config.train)
     refuse_without_features(config)
+    # Before minutes are spent on tables and images, as what follows.
+    create_region_choice(config.model.regions, config.model.levels, **config.model.regions_options)
     if config.model.pretrained and config.data.tokens is None:
-        # Before minutes are spent on tables and images.
         refuse_without_weights(config.model.encoder, config.model.pretrained)
     with own_folder(out), quiet():
         seed_everything(config.train.seed, verbose=False)
