@@ -12,7 +12,7 @@ from tests.images.files import write_raster
 from tests.shared_data import shared_data
 from xt.errors import ConfigError, ImageError, ShapeError
 from xt.images import foreground
-from xt.images.foreground import foreground_mask, low_resolution, otsu_threshold
+from xt.images.foreground import foreground_mask, has_data, low_resolution, otsu_threshold
 
 
 def test_nodata_in_any_channel_is_not_in_all() -> None:
@@ -40,6 +40,21 @@ def test_no_pixel_of_data_is_lost(height: int, width: int, max_side: int, place:
     assert mask.sum() == 1
     step = -(-max(height, width) // max_side)
     assert mask[y // step, x // step]
+
+
+@pytest.mark.parametrize(
+    ("place", "expected"), [(None, False), ((0, 0), True), ((599, 699), True), ((300, 350), True)]
+)
+def test_one_pixel_of_data_is_found_wherever_it_is(
+    monkeypatch: pytest.MonkeyPatch, place: tuple[int, int] | None, expected: bool
+) -> None:
+    monkeypatch.setattr(foreground, "_STRIPE_BYTES", 100 * 700)
+    pixels = np.zeros((600, 700, 1), np.uint8)
+    if place is not None:
+        pixels[place] = 3
+    assert has_data(xt.open_image(pixels, nodata=0)) is expected
+    # Nothing says what is missing.
+    assert has_data(xt.open_image(pixels))
 
 
 def test_stripes_make_no_difference(monkeypatch: pytest.MonkeyPatch) -> None:

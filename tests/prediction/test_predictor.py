@@ -5,7 +5,8 @@ import torch
 import xt
 from tests.shared_data import shared_data
 from tests.small_model import small_model
-from xt.errors import ConfigError, PixelError, ShapeError
+from xt.errors import ConfigError, ImageError, PixelError, ShapeError
+from xt.model.cases import Case
 from xt.prediction import Predictor
 from xt.streaming.map import Streaming
 
@@ -48,6 +49,18 @@ def test_the_model_is_left_as_it_was():
     # No dropout, and the region batch changes nothing.
     np.testing.assert_allclose(found.logits, again.logits, rtol=1e-5)
     assert all(parameter.grad is None for parameter in model.parameters())
+
+
+@pytest.mark.parametrize("settings", [{}, {"regions": "by_content"}, {"regions": "by_model"}])
+def test_an_image_without_any_data_gets_no_answer(settings):
+    blank = xt.open_image(np.zeros((200, 130, 3), np.uint8), nodata=0)
+    predictor = Predictor(small_model(**settings), "cpu")
+    with pytest.raises(ImageError, match=r"holds no data.*nothing to answer about: leave it out"):
+        predictor.predict(blank)
+    if not settings:
+        # Of a case that has data elsewhere it is a part, as it was in training.
+        predictor = Predictor(small_model(case_images=2), "cpu")
+        assert predictor.predict(Case([blank, xt.open_image(PIXELS)], "both")).label
 
 
 def test_progress_counts_regions():

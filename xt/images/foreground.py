@@ -22,6 +22,7 @@ Kind = Literal["nodata", "tissue"] | str | os.PathLike[str] | np.ndarray | Large
 # The longer side of what is looked at: 16 pixels for each region of 256 in an image of 65,536.
 MAX_SIDE = 4096
 _STRIPE_BYTES = 32 * 2**20
+_FIRST_SIDE = 256
 # Below this saturation (of 255) nothing is tissue, however clean the rest of the glass is.
 _LEAST_SATURATION = 13
 # A photograph's aspect may differ by rounding of its size, a mask of another image by more.
@@ -53,6 +54,20 @@ def foreground_mask(image: LargeImage, kind: Kind = "nodata", max_side: int = MA
             f'foreground is "nodata", "tissue", or the path of a mask image that exists; got {kind!r}'
         )
     return _from_mask(image, kind, max_side)
+
+
+def has_data(image: LargeImage) -> bool:
+    """Whether any pixel holds data, by what `foreground_mask` looks at; no more is read than it takes to find one."""
+    if not image.has_nodata:
+        return True
+    view = image.at_level(_level_for(image, MAX_SIDE))
+    height, width = view.shape
+    # The middle has some nearly always.
+    y, x = max(0, height // 2 - _FIRST_SIDE // 2), max(0, width // 2 - _FIRST_SIDE // 2)
+    if _read_data(view, y, x, min(_FIRST_SIDE, height), min(_FIRST_SIDE, width)).any():
+        return True
+    rows = max(1, _STRIPE_BYTES // (width * view.channels * view.dtype.itemsize))
+    return any(_read_data(view, y, 0, min(rows, height - y), width).any() for y in range(0, height, rows))
 
 
 def low_resolution(

@@ -12,8 +12,9 @@ import torch
 from numpy.typing import NDArray
 
 from xt.data.encoding import oriented
-from xt.errors import ConfigError, PixelError
+from xt.errors import ConfigError, ImageError, PixelError
 from xt.images import open_image
+from xt.images.foreground import has_data
 from xt.machine.devices import choose_device
 from xt.model.cases import Case
 from xt.model.looking import looking_at
@@ -98,7 +99,7 @@ class Predictor:
                 of several.
             progress: called as (regions done, all) after each region batch.
         Raises:
-            ImageError: the image cannot be read.
+            ImageError: the image cannot be read, or holds no data.
             ShapeError: the image has another number of channels than the model takes.
             PixelError: the model answered with something that is not a number.
         """
@@ -123,6 +124,11 @@ class Predictor:
     ) -> Prediction:
         model, head = self.model, self.model.image_head
         begun = None if self.anytime is None else self.anytime.now()
+        if not any(isinstance(image, EncodedImage) or has_data(image) for image in images):
+            raise ImageError(
+                f"{name} holds no data, all of it is nodata or transparent, so that there is nothing to answer about: "
+                "leave it out"
+            )
         reads = [_Read.of(model, image, fine=self.anytime is not None) for image in images]
         grids = [read.grid for read in reads]
         reached: Reached | None = None
