@@ -109,12 +109,13 @@ def test_from_a_table_to_masks_of_a_share_of_the_regions(folder, regions, capsys
         assert ((mask == 1) & true).sum() > 0.4 * ((mask == 1) | true).sum()
         assert (folder / "found" / row["outlines"]).exists()
 
-    # What info counts is what was looked at.
+    # What info counts is what is looked at; of a model that asks when it looks, the most, those it opened with them.
     capsys.readouterr()
+    counted = rows[0]["regions"] if regions == "by_content" else "14"
     assert main(["info", "7.png", "--model", "whole", "--budget", "0.3"]) == 0
-    assert f"regions    {rows[0]['regions']}, " in capsys.readouterr().out
+    assert f"tokens     {counted} (1 a region)" in capsys.readouterr().out
     assert main(["plan", "--model", "whole", "--image", "7.png", "--budget", "0.3"]) == 0
-    assert f"regions   {rows[0]['regions']}" in capsys.readouterr().out
+    assert f"regions   {counted}\n" in capsys.readouterr().out
 
     command = ["evaluate", "whole", "table.csv", "--against-all", "--budget", "0.3", "--out", "measured"]
     assert main([*command, "--resamples", "20"]) == 0
@@ -128,4 +129,4 @@ def test_from_a_table_to_masks_of_a_share_of_the_regions(folder, regions, capsys
     cells = [np.array(Image.open(folder / f"{name[0]}_mask.png")) > 0 for name in images]
     masks = [xt.open_image(folder / "found" / row["mask"]).read(0, 0, 384, 512)[..., 0] == 1 for row in rows]
     right = np.mean([(one == other).mean() for one, other in zip(masks, cells, strict=True)])
-    assert measured["pixel_accuracy"] == pytest.approx(right, abs=1e-6)
+    assert measured["pixel_accuracy"] == pytest.approx(right, abs=1e-5)
