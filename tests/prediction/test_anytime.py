@@ -249,3 +249,23 @@ def test_time_is_told_when_the_device_is_done(monkeypatch: pytest.MonkeyPatch) -
         model = SimpleNamespace(device=torch.device(device))
         assert Anytime.now(SimpleNamespace(model=model, clock=lambda: 5.0)) == 5.0  # type: ignore[arg-type]
         assert waited == expected
+
+
+def test_what_a_process_does_once_is_no_time_of_the_first_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first time that the region encoder is asked takes half a minute."""
+    model, time = by_content(), Time(monkeypatch)
+    first = True
+
+    def slow_at_first(*_: object) -> None:
+        nonlocal first
+        time.now, first = time.now + (30.0 if first else 0.0), False
+
+    model.region_encoder.register_forward_pre_hook(slow_at_first)
+    model.region_encoder.train()
+    before = {name: module.training for name, module in model.named_modules()}
+    predictor = Predictor(model, "cpu", seconds=40, clock=time)
+    took = [predictor.predict(image()).reached for _ in range(2)]
+    assert not first
+    assert took[0] == took[1]
+    assert took[0].number > predictor.anytime.choice.levels
+    assert {name: module.training for name, module in model.named_modules()} == before

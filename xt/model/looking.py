@@ -6,6 +6,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from xt.regions.choice import RegionChoice
 
 if TYPE_CHECKING:
@@ -24,6 +26,20 @@ def looking_at(model: "XT", choice: RegionChoice | None) -> Iterator[None]:
         yield
     finally:
         model.reading = reading
+
+
+def warm_up(model: "XT") -> None:
+    """Encode a region of nothing: what a process does once is done then, and what is timed next does not pay for it."""
+    encoder = model.region_encoder
+    if not encoder.takes_pixels:
+        return
+    modes = {module: module.training for module in encoder.modules()}
+    encoder.eval()
+    side = encoder.region_size + 2 * encoder.halo
+    with torch.inference_mode():
+        encoder(torch.zeros(1, encoder.in_channels, side, side, device=model.device))
+    for module, training in modes.items():
+        module.training = training
 
 
 LooksOn = Callable[["LargeImage", "Iterator[DecodedRegions]"], "Iterator[DecodedRegions]"]

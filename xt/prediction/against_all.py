@@ -8,7 +8,7 @@ import numpy as np
 
 from xt.metrics.bootstrap import bootstrap
 from xt.metrics.summaries import wilson_interval
-from xt.model.looking import counting, looking_at
+from xt.model.looking import counting, looking_at, warm_up
 
 if TYPE_CHECKING:
     from xt.model.xt import XT
@@ -32,6 +32,8 @@ def against_all(
     from xt.prediction.places_against_all import places_against_all
     from xt.regions.choice import AllRegions
 
+    # Else the first pass takes longer than the second, whatever it looks at.
+    warm_up(model)
     if model.dense_head is not None:
         return places_against_all(model, measure, resamples, settings)
     with counting(model) as looked:

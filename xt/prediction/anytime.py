@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from xt.errors import ConfigError, DataWarning
-from xt.model.looking import looking_at
+from xt.model.looking import looking_at, warm_up
 from xt.model.region_pass import SEEN_COARSELY
 from xt.prediction.known_tokens import KnownTokens
 from xt.progress import OnStep
@@ -92,6 +92,14 @@ class Anytime(Generic[Answer]):
         self.clock = clock
         self.answering = Pace()
         self.decoding = Pace()
+        self._is_warm = False
+
+    def begin(self) -> float:
+        """When an image's time begins, by the clock. What the first region of a process takes more is spent before."""
+        if not self._is_warm:
+            warm_up(self.model)
+            self._is_warm = True
+        return self.now()
 
     def look(
         self,
@@ -109,13 +117,13 @@ class Anytime(Generic[Answer]):
             of_pixels: the images in it, as the model reads them.
             fine: all of their regions.
             progress: called as (regions encoded, as far as it may get).
-            started: when the time began, by `now`; None for now.
+            started: when the time began, by `begin`; None for now.
             decode: decodes some regions by the answer, and tells how many; None where nothing is decoded afterwards.
 
         Raises:
             XTError: as of `XT.forward`.
         """
-        started = self.now() if started is None else started
+        started = self.begin() if started is None else started
         look = _Look(self, images, of_pixels, fine)
         number = look.first
         while True:

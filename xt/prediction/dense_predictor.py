@@ -231,7 +231,7 @@ class DensePredictor:
         region_batch: int | None,
         progress: OnStage | None = None,
     ) -> DenseImage:
-        begun = None if self.anytime is None else self.anytime.now()
+        begun = None if self.anytime is None else self.anytime.begin()
         read = self.model.as_read(image)
         task, grid = self.task(self.model, options), self.model.fine_grid(read.image)
         self.model.check([read.image], [grid])

@@ -123,7 +123,7 @@ class Predictor:
         self, images: "Sequence[LargeImage | EncodedImage]", name: str, progress: OnStep | None
     ) -> Prediction:
         model, head = self.model, self.model.image_head
-        begun = None if self.anytime is None else self.anytime.now()
+        begun = None if self.anytime is None else self.anytime.begin()
         if not any(isinstance(image, EncodedImage) or has_data(image) for image in images):
             raise ImageError(
                 f"{name} holds no data, all of it is nodata or transparent, so that there is nothing to answer about: "
