@@ -97,12 +97,14 @@ def test_the_package_of_the_page_trains_and_predicts(trained: Path) -> None:
     with open(trained / "found/predictions.csv") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 12
+    # The middle of three rows and four columns, and two coarse regions below it.
+    assert {(row["regions"], row["finest_scale"]) for row in rows} == {("10", "1")}
     # The task's own way to write an answer.
     assert all(row["predicted"].isdigit() for row in rows), rows[0]
 
 
 def test_a_model_without_the_package_names_what_is_missing(trained: Path) -> None:
-    with pytest.raises(XTError, match=r"'(two_strides|mean|poisson)'"):
+    with pytest.raises(XTError, match=r"'(two_strides|mean|middle|poisson)'"):
         load_model(trained / "runs/counts/model.safetensors")
 
 
