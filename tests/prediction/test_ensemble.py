@@ -32,7 +32,7 @@ def predictors(*settings, **more) -> list[Predictor]:
 
 CHOICES = {
     "by_model": [{"regions": "by_model", "regions_options": {"budget": 0.4}}] * 2,
-    "budgets": [{"regions": "by_content", "regions_options": {"budget": budget}} for budget in (0.07, 0.6)],
+    "budgets": [{"regions": "by_content", "regions_options": {"budget": budget}} for budget in (0.15, 0.6)],
     "both": [{"regions": "by_model"}, {"regions": "by_content"}],
 }
 
