@@ -126,6 +126,7 @@ def test_what_holds_no_data_stays_nothing_at_any_scale(tmp_path):
     assert result.regions.scales.max() > 1
 
 
+@pytest.mark.filterwarnings("ignore:.*leaves none to be opened")
 @pytest.mark.parametrize("head", ["points", "detection"])
 def test_nothing_is_found_where_there_is_no_data(head, tmp_path):
     array = np.random.default_rng(0).integers(1, 256, (256, 512, 3), dtype=np.uint8)

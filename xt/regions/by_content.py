@@ -25,7 +25,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from xt.errors import ConfigError, DataWarning
 from xt.images.resampled import shrunk
@@ -216,6 +215,9 @@ def standing_out(content: Content) -> NDArray[np.float64]:
 
 def _ground(density: NDArray[np.float64], known: NDArray[np.bool_]) -> NDArray[np.float64]:
     """(rows, columns): the opening of energies, of those that are known."""
+    # Models of arrays that look at everything work without it.
+    from scipy import ndimage
+
     least = ndimage.minimum_filter(np.where(known, density, np.inf), _WINDOW, mode="constant", cval=np.inf)
     # A window around what is not may hold a single region, which is no ground.
     ground: NDArray[np.float64] = ndimage.maximum_filter(np.where(known, least, 0), _WINDOW, mode="constant")
