@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from xt.context_encoders import CONTEXT_ENCODERS
+from xt.demo.clutter import make_stamps
 from xt.demo.key_scenes import CELL, KeyLayout
 from xt.demo.key_task import key_model, key_scene, learn
 from xt.demo.settings import KeyTask, Stage
@@ -25,6 +26,13 @@ def in_small(stage: Stage) -> KeyTask:
     )
 
 
+@pytest.fixture
+def few_shapes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of clutter: all of them take seconds to draw."""
+    shapes = make_stamps(np.random.default_rng(0), 100)
+    monkeypatch.setattr("xt.demo.key_task._stamps", lambda pool: shapes)
+
+
 @pytest.mark.slow
 def test_of_whatever_is_marked_one_in_as_many_as_there_are_kinds_is_right() -> None:
     keys: Counter[int] = Counter()
@@ -41,7 +49,7 @@ def test_of_whatever_is_marked_one_in_as_many_as_there_are_kinds_is_right() -> N
     assert LAYOUT.chance == pytest.approx(2 * precision * recall / (precision + recall))
 
 
-def test_digits_lie_in_cells_of_their_own_and_the_key_in_the_corner() -> None:
+def test_digits_lie_in_cells_of_their_own_and_the_key_in_the_corner(few_shapes: None) -> None:
     for seed in range(30):
         scene = key_scene(LAYOUT, "heldout", 1, seed)
         cells = [(digit.y // CELL, digit.x // CELL) for digit in scene.scene.digits]
@@ -55,7 +63,7 @@ def test_digits_lie_in_cells_of_their_own_and_the_key_in_the_corner() -> None:
         }
 
 
-def test_the_frame_is_around_the_key_alone_and_leaves_its_ink() -> None:
+def test_the_frame_is_around_the_key_alone_and_leaves_its_ink(few_shapes: None) -> None:
     scene = key_scene(LAYOUT, "train", 2)
     plain = scene.scene.read(0, 0, LAYOUT.height, LAYOUT.width)
     changed = np.argwhere(scene.pixels() != plain)

@@ -141,6 +141,7 @@ def test_memory_that_ran_out_is_a_result() -> None:
     assert measured("one", exhaust) == {"point": "one", "ran out of memory": True}
 
 
+@pytest.mark.slow
 def test_a_step_that_takes_too_long_is_ended(python: str, tmp_path: Path) -> None:
     done = subprocess.run(
         [*command(python, tmp_path), "--minutes", "0.02", "--only", "large-step", "stages"],

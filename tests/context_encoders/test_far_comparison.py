@@ -5,7 +5,7 @@ from xt.testing.far_comparison import ENCODERS, FarComparison, small_encoder
 
 # Without a summary, two layers of memory reach back 8 tokens; the regions lie 12 apart.
 BLIND = ("none", "transformer_xl without summary")
-COSTLY = ("hyper", "mamba", "longformer 2d")
+COSTLY = ("hyper", "mamba", "mamba2", "longformer", "longformer 2d")
 
 
 def test_answers_are_those_of_the_tokens_far_apart() -> None:

@@ -65,6 +65,7 @@ def test_the_lines_it_prints_run_and_give_the_same(
     assert done.code in format_real_pixels(done)
 
 
+@pytest.mark.slow
 def test_the_command_it_prints_gives_the_same(
     done: RealPixels, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -89,7 +89,9 @@ def test_regions_lie_on_a_line(encoder, graph):
     assert line.peak_bytes == pytest.approx(direct.peak_bytes, rel=0.05)
 
 
-@pytest.mark.parametrize("context", [pytest.param("mamba", marks=pytest.mark.slow), "mamba2", "gated_delta"])
+@pytest.mark.parametrize(
+    "context", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("mamba", "mamba2")), "gated_delta"]
+)
 def test_a_recurrence_is_extended_from_a_short_one(context):
     model = small_model(context=context, context_options={"segment_length": 192, "depth": 1})
     module = xt.planning.costs.mixing(model)
@@ -103,14 +105,14 @@ def test_a_recurrence_is_extended_from_a_short_one(context):
 
 @pytest.mark.parametrize("context", ["transformer_xl", "none"])
 def test_a_long_sequence_is_extended_from_two_lengths(context, monkeypatch):
-    monkeypatch.setattr("xt.planning.costs._LENGTHS", (128, 192))
+    monkeypatch.setattr("xt.planning.costs._LENGTHS", (96, 128))
     model = small_model(context=context)
     if context != "none":
         model.context_encoder.segment_length = model.context_encoder.memory_length = 32
         model.context_encoder.summary_length = 32
-    line = mixing_footprint(model, 320, True)
+    line = mixing_footprint(model, 192, True)
     monkeypatch.setattr("xt.planning.costs._LENGTHS", (128, 1000))
-    direct = mixing_footprint(model, 320, True)
+    direct = mixing_footprint(model, 192, True)
     assert line.flops == pytest.approx(direct.flops, rel=0.01)
     assert line.peak_bytes == pytest.approx(direct.peak_bytes, rel=0.05)
 
@@ -311,7 +313,7 @@ def test_an_encoder_that_looks_at_values_gets_the_usual_region_batch():
 
 @pytest.mark.parametrize("context", sorted(CONTEXT_ENCODERS))
 def test_every_context_encoder_is_planned(context):
-    plan = xt.plan(small_model(context=context), (640, 900), "2GB")
+    plan = xt.plan(small_model(context=context), (256, 320), "2GB")
     assert plan.inference.peak_bytes < plan.training("none").peak_bytes
 
 
@@ -332,7 +334,7 @@ def test_the_scales_of_a_long_sequence_lie_on_the_line_of_shorter_ones(length, g
 def test_answers_about_every_place_are_planned_too(head):
     def planned_for(head, context="full", halo=0, device="2GB"):
         model = small_model(context=context, head=head, halo=halo)
-        return xt.plan(model, (640, 900), device, region_batch=16)
+        return xt.plan(model, (256, 320), device, region_batch=8)
 
     dense, whole = planned_for(head), planned_for("classification")
     assert dense.training("none").peak_bytes > whole.training("none").peak_bytes
@@ -340,7 +342,7 @@ def test_answers_about_every_place_are_planned_too(head):
     model = small_model(context="full", head=head)
     # The regions are gone through twice, but for answers that need no context.
     assert (passes(model), passes(small_model(context="none", head=head))) == (2, 1)
-    measured = xt.plan(model, (640, 900), "cpu", region_batch=4, measure=True)
+    measured = xt.plan(model, (256, 320), "cpu", region_batch=4, measure=True)
     assert measured.training("all").seconds > 0
 
 

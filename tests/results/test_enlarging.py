@@ -98,7 +98,7 @@ def test_masks_and_probabilities_of_regions_of_all_scales(tmp_path, monkeypatch,
     # Enlarged in many pieces.
     monkeypatch.setattr("xt.results.kept_pixels._VALUES", 300)
     size, rng = 8, np.random.default_rng(classes)
-    fine = RegionGrid(height=60, width=90, region_size=size)
+    fine = RegionGrid(height=40, width=70, region_size=size)
     grid = PyramidGrid.coarsest(fine, 3).with_opened(np.array([[4, 0, 0], [4, 1, 2], [2, 0, 1]]))
     assert set(grid.scales) == {1, 2, 4}
     shares = list(
