@@ -102,8 +102,35 @@ def test_the_target_of_a_region_is_unknown_beyond_the_mask_and_where_it_has_no_d
         ({"losses": {}}, "losses must be some of"),
         ({"class_weights": [1.0]}, "expected 3 class_weights, got 1"),
         ({"class_weights": "balanced"}, "are 3 numbers in the order of its classes, got 'balanced'"),
+        ({"finer": 3}, "finer must be 1, 2 or 4 answers a side of a cell, got 3"),
+        ({"finer": 0}, "finer must be 1, 2 or 4 .* got 0"),
+        ({"finer": "2"}, "finer must be 1, 2 or 4 .* got '2'"),
     ],
 )
 def test_refusals(settings, message):
     with pytest.raises(ConfigError, match=message):
         head_of(**settings)
+
+
+@pytest.mark.parametrize("finer", [2, 4])
+def test_finer_answers_can_say_what_is_smaller_than_a_cell(finer):
+    maps = [torch.randn(2, dim, 16 // stride, 16 // stride).double() for dim, stride in ((4, 4), (8, 8))]
+    head = head_of(finer=finer)
+    assert head(maps).shape == (2, 3, 16, 16)
+    with torch.no_grad():
+        head.predict.weight.zero_()
+        head.predict.bias.zero_()
+        # The first class in the lower left answer of each cell.
+        head.predict.bias[finer * (finer - 1)] = 1
+    said = head(maps)[0, 0]
+    side = 4 // finer
+    assert said[4 - side : 4, :side].mean() > 0.5, "said where it is"
+    assert said[0, 3] < 0.1, "and nowhere else"
+
+
+def test_one_answer_a_cell_is_what_it_was():
+    torch.manual_seed(0)
+    plain = SegmentationHead(GEOMETRY, 3, width=4).state_dict()
+    same = head_of(finer=1).float().state_dict()
+    assert plain.keys() == same.keys()
+    assert all(torch.equal(plain[name], same[name]) for name in plain)
