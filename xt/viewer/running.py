@@ -14,16 +14,14 @@ from xt.viewer.server import HOST, Server, hosts_of
 from xt.viewer.viewer import Viewer
 
 # A browser gives the cookie to a frame only where the frame is asked by the name that the notebook is asked by: this
-# machine has two.
-_SAME_NAME = """<script>
-{
-  const frame = document.currentScript.previousElementSibling;
-  const address = new URL(frame.src);
+# machine has two. The address is set once, by the right name: of two requests, the first of which is taken back, the
+# second is now and then taken back, too, and the frame stays empty.
+_BY_THE_SAME_NAME = """<script>
+for (const frame of document.querySelectorAll("iframe[data-xt-view]:not([src])")) {
+  const address = new URL(frame.dataset.xtView);
   const names = ["localhost", "127.0.0.1"];
-  if (names.includes(location.hostname) && names.includes(address.hostname) && location.hostname !== address.hostname) {
-    address.hostname = location.hostname;
-    frame.src = address.href;
-  }
+  if (names.includes(location.hostname) && names.includes(address.hostname)) address.hostname = location.hostname;
+  frame.src = address.href;
 }
 </script>"""
 _FRAME_HEIGHT = 640
@@ -75,4 +73,5 @@ class View:
     def _repr_html_(self) -> str:
         address = escape(self.address, quote=True)
         style = f"width: 100%; height: {_FRAME_HEIGHT}px; border: 1px solid #ddd; border-radius: 6px"
-        return f'<iframe src="{address}" style="{style}" title="xt view"></iframe>{_SAME_NAME}'
+        frame = f'<iframe data-xt-view="{address}" style="{style}" title="xt view"></iframe>'
+        return f'{frame}{_BY_THE_SAME_NAME}<noscript><a href="{address}">xt view</a></noscript>'
