@@ -13,6 +13,7 @@ from xt.output import (
     atomic_folder,
     atomic_path,
     check_writable_folder,
+    own_folder,
     remove_leftovers,
     remove_leftovers_of,
     write_atomically,
@@ -191,6 +192,44 @@ def test_writing_does_not_look_through_the_folder_which_may_hold_a_hundred_thous
 def test_check_makes_the_folder_and_leaves_it_empty(tmp_path):
     assert check_writable_folder(tmp_path / "a" / "b") == tmp_path / "a" / "b"
     assert files_in(tmp_path / "a" / "b") == []
+
+
+def fail_in(place: Path, written: Path | None = None):
+    with own_folder(place, "train") as folder:
+        assert folder.is_dir()
+        if written is not None:
+            written.write_text("kept")
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_a_block_that_fails_before_it_writes_leaves_no_folder_of_its_own(tmp_path, is_there):
+    base = tmp_path / "runs"
+    if is_there:
+        base.mkdir()
+    with pytest.raises(ZeroDivisionError):
+        fail_in(base / "a" / "b")
+    assert list(tmp_path.rglob("*")) == ([base] if is_there else [])
+
+
+@pytest.mark.parametrize("written", ["a/b/weights", "a/other"])
+def test_a_block_that_fails_leaves_what_was_written(tmp_path, written):
+    with pytest.raises(ZeroDivisionError):
+        fail_in(tmp_path / "a" / "b", tmp_path / written)
+    assert (tmp_path / written).read_text() == "kept"
+    assert (tmp_path / "a" / "b").exists() == written.startswith("a/b")
+
+
+def test_a_folder_in_use_stays(tmp_path):
+    with own_folder(tmp_path / "a", "train") as folder:
+        with (
+            pytest.raises(OutputError, match="another `xt train` is writing to"),
+            own_folder(folder, "train"),
+        ):
+            pass
+        assert folder.is_dir()
+        (folder / "weights").write_text("kept")
+    assert (folder / "weights").exists()
 
 
 def test_content_is_written_whole(tmp_path):

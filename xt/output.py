@@ -124,6 +124,35 @@ def check_writable_folder(path: str | os.PathLike[str]) -> Path:
     return folder
 
 
+@contextmanager
+def own_folder(path: str | os.PathLike[str], command: str) -> Iterator[Path]:
+    """A folder, made if it is not there, without what killed processes left half-written, and with no other run of `xt
+    COMMAND` in it.
+
+    A block that fails before it has written anything leaves no folder that was not there.
+
+    Raises:
+        OutputError: another run has it, or it cannot be written to.
+    """
+    folder = Path(path)
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    lock = lock_folder(check_writable_folder(folder), command)
+    try:
+        remove_leftovers(folder)
+        yield folder
+    except BaseException:
+        # A folder that holds anything stays.
+        with suppress(OSError):
+            if not set(os.listdir(folder)) - {_lock_name(command)}:
+                (folder / _lock_name(command)).unlink(missing_ok=True)
+            for place in made:
+                place.rmdir()
+        raise
+    finally:
+        if lock is not None:
+            lock.close()
+
+
 def remove_leftovers(folder: str | os.PathLike[str]) -> int:
     """Remove temporary files and folders that a killed process left in `folder`; how many there were.
 
@@ -165,7 +194,7 @@ def lock_folder(folder: str | os.PathLike[str], command: str) -> IO[bytes] | Non
         import fcntl
     except ImportError:
         return None
-    path = Path(folder) / f".xt-{command}.lock"
+    path = Path(folder) / _lock_name(command)
     try:
         file = path.open("wb")
     except OSError as error:
@@ -181,6 +210,10 @@ def lock_folder(folder: str | os.PathLike[str], command: str) -> IO[bytes] | Non
         # Some network file systems have no locks.
         pass
     return file
+
+
+def _lock_name(command: str) -> str:
+    return f".xt-{command}.lock"
 
 
 def _temporary_for(final: Path) -> Path:

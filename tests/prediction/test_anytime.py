@@ -15,6 +15,7 @@ from tests.small_model import small_model
 from xt.cli.main import main
 from xt.config.predict import PredictConfig
 from xt.errors import ConfigError, DataWarning, OptionError
+from xt.model import region_pass
 from xt.model.cases import Case
 from xt.model.region_pass import RegionPass
 from xt.model.xt import XT
@@ -99,6 +100,26 @@ def test_time_is_used_and_what_it_reached_is_what_this_budget_gives(monkeypatch,
     assert np.array_equal(found.grid.places, again.grid.places)
     np.testing.assert_allclose(found.logits, again.logits, rtol=1e-9)
     np.testing.assert_allclose(found.weights, again.weights, rtol=1e-9)
+
+
+@pytest.mark.parametrize("make", [by_content, by_model])
+def test_thumbnails_are_looked_at_once_and_take_no_longer_for_more_regions(make, monkeypatch):
+    """Of a file without coarser levels all pixels are read for them."""
+    model, seen, time = make(thumbnail=True), image(), Time(monkeypatch)
+    shrink, shrunk = region_pass.thumbnails_of, []
+
+    def slow(*arguments):
+        time.now += 20.0
+        shrunk.append(1)
+        return shrink(*arguments)
+
+    monkeypatch.setattr(region_pass, "thumbnails_of", slow)
+    found = Predictor(model, "cpu", seconds=150.0, clock=time).predict(seen)
+    assert len(shrunk) == 1
+    assert found.reached.seconds == 20 + sum(time.rounds)
+    assert 120 <= found.reached.seconds <= 150
+    again = Predictor(model, "cpu", budget=found.reached.number).predict(seen)
+    np.testing.assert_allclose(found.logits, again.logits, rtol=1e-9)
 
 
 def test_more_time_sees_more_and_no_region_is_encoded_twice(monkeypatch):
@@ -197,7 +218,7 @@ def test_it_is_asked_for_on_the_command_line_and_tells_how_far_it_got(tmp_path, 
     ]
     assert main(command) == 0
     said = capsys.readouterr().out
-    assert "100.0% to 100.0% of an image's regions, the finest at scale 1, in " in said
+    assert "100.0% of each image's regions, the finest at scale 1, in " in said
     table = pd.read_csv(tmp_path / "out" / "predictions.csv")
     assert table["budget"].tolist() == [16, 16]
     assert (table["seconds"] > 0).all()

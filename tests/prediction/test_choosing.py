@@ -104,6 +104,12 @@ def test_against_all_tells_share_time_and_how_often_answers_differ(folder, capsy
     assert 0 < looked["share"] <= 0.6
     assert 0 <= looked["differ_interval"][0] <= looked["differ"] <= looked["differ_interval"][1] <= 1
     assert min(looked["seconds"], looked["seconds_all"]) > 0
+    # All of a process's threads, reading included.
+    assert min(looked["processor_seconds"], looked["processor_seconds_all"]) > 0
+    processors = (
+        f"; of processors {looked['processor_seconds']:.3g} s and {looked['processor_seconds_all']:.3g} s"
+    )
+    assert processors in said
 
 
 def test_against_all_of_a_model_that_looks_at_everything_differs_in_nothing(folder):
@@ -127,7 +133,8 @@ def test_against_all_of_a_model_that_looks_at_everything_differs_in_nothing(fold
 )
 def test_small_shares_have_digits(differ, interval, says):
     looked = {
-        "share": 0.3, "seconds": 1.0, "seconds_all": 3.0, "of": "pixels", "differ": differ, "differ_interval": interval
+        "share": 0.3, "seconds": 1.0, "seconds_all": 3.0, "processor_seconds": 0.9, "processor_seconds_all": 2.9,
+        "of": "pixels", "differ": differ, "differ_interval": interval,
     }  # fmt: skip
     assert looked_in_words({"against": {"looked": looked}})[1] == says
 

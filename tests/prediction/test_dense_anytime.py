@@ -19,10 +19,16 @@ image = cache(test_anytime.image)
 
 
 class DenseTime(Time):
-    """Goes on by a second for each region that is encoded, and `decoding` for each that is decoded."""
+    """Goes on by a second for each region that is encoded, and `decoding` for each that is decoded; by `first` more
+    for the first that a process decodes."""
 
     def __init__(
-        self, monkeypatch, decoding: float = 0.5, region: float = 1.0, answering: float = 0.0
+        self,
+        monkeypatch,
+        decoding: float = 0.5,
+        region: float = 1.0,
+        answering: float = 0.0,
+        first: float = 0.0,
     ) -> None:
         super().__init__(monkeypatch, answering=answering, region=region, real=True)
         self.decoded: list[int] = []
@@ -30,7 +36,7 @@ class DenseTime(Time):
 
         def slow(own, *arguments, **options):
             for part in decode(own, *arguments, **options):
-                self.now += decoding * len(part.regions)
+                self.now += decoding * len(part.regions) + (0.0 if self.decoded else first)
                 self.decoded.append(len(part.regions))
                 yield part
 
@@ -81,6 +87,15 @@ def test_decoding_s_time_is_known_from_the_image_before_and_kept_back(monkeypatc
         choosing(), "cpu", BATCHES_OF_5, seconds=100.0, clock=DenseTime(monkeypatch, decoding=0.1)
     ).predict(image(512), tmp_path / "fast")
     assert fast.reached.number > 2 * second.reached.number
+
+
+def test_what_the_first_decoding_of_a_process_takes_is_not_expected_of_the_rest(monkeypatch, tmp_path):
+    time = DenseTime(monkeypatch, decoding=0.1, region=0.1, first=10.0)
+    result = DensePredictor(choosing(), "cpu", BATCHES_OF_5, seconds=50.0, clock=time).predict(
+        image(1024), tmp_path / "scene"
+    )
+    assert time.decoded[:3] == [5, 5, 5], "two batches to know it, then the first to keep"
+    assert 40 < result.reached.seconds <= 50
 
 
 def test_without_context_no_region_is_encoded_to_be_chosen(monkeypatch, tmp_path):
@@ -227,7 +242,7 @@ def test_it_is_asked_for_on_the_command_line(workers, tmp_path, capsys):
     command = ["predict", str(tmp_path / "model.safetensors"), str(tmp_path / "*.png"), "--device", "cpu"]
     command += ["--out", str(tmp_path / "out"), "--seconds-per-image", "1000", *workers]
     assert main(command) == 0
-    assert "100.0% to 100.0% of an image's regions, the finest at scale 1, in " in capsys.readouterr().out
+    assert "100.0% of each image's regions, the finest at scale 1, in " in capsys.readouterr().out
     with (tmp_path / "out" / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["budget"] for row in rows] == ["16", "16"]

@@ -59,7 +59,7 @@ def test_from_nothing_it_learns_to_answer_and_to_look_where_the_answer_is(tmp_pa
         str(tmp_path / "found"),
     ]
     assert main([*command, "--device", "cpu", "--no-overlay"]) == 0
-    assert "looked at 50.0% to 50.0% of an image's regions, the finest at scale 1" in capsys.readouterr().out
+    assert "looked at 50.0% of each image's regions, the finest at scale 1" in capsys.readouterr().out
     with (tmp_path / "found" / "predictions.csv").open(newline="") as file:
         rows = {Path(row["image"]).stem: row for row in csv.DictReader(file)}
     right = sum(rows[f"test_{number}"]["predicted"] == list(COLOURS)[number % 3] for number in range(TESTED))

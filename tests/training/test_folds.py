@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from tests.training.dense_toy import dense_config, dense_table
 from tests.training.marked_patients import SMALLEST, marked_patients
 from tests.training.toy import toy_config
 from xt.cli.main import main
-from xt.errors import CheckpointError, ConfigError, DataWarning, OutputError, XTError
+from xt.errors import CheckpointError, ConfigError, DataWarning, OutputError, TableError, XTError
 from xt.prediction import Ensemble, Predictor
 from xt.training import run
 from xt.training.checkpoints import load_trained
@@ -145,12 +146,29 @@ def test_other_folds_are_not_mixed_with_those_that_there_are(found, table) -> No
             ConfigError,
             r"trains each model on one device, got train.devices 2.*--train.fold 1",
         ),
+        ({"folds": 20}, TableError, "too few for 20 folds"),
         ({"resume": "last.ckpt"}, ConfigError, "train.resume must be 'auto' or 'none' with train.folds"),
     ],
 )
 def test_what_folds_cannot_do(table, tmp_path, train, error, said) -> None:
     with pytest.raises(error, match=said):
         train_folds(config_of(table, tmp_path / "folds", **train))
+    assert not (tmp_path / "folds").exists()
+
+
+@pytest.mark.parametrize("is_there", [False, True])
+def test_where_no_fold_begins_the_folder_is_as_it_was(table, tmp_path, is_there) -> None:
+    out = tmp_path / "folds"
+    if is_there:
+        out.mkdir()
+        (out / "notes.txt").write_text("mine")
+    config = config_of(table, out)
+    wrong = replace(config, model=replace(config.model, context="mamba", context_options={"depht": 2}))
+    with pytest.raises(ConfigError, match="no option 'depht'"):
+        train_folds(wrong)
+    # But for the lock, in a folder of one's own.
+    left = [path.name for path in tmp_path.rglob("*") if not path.name.startswith(".")]
+    assert sorted(left) == (["folds", "notes.txt"] if is_there else [])
 
 
 def test_all_models_answer_with_their_mean_and_how_far_they_disagree(found, table, tmp_path, capsys) -> None:

@@ -417,6 +417,17 @@ def test_no_validation_images(tmp_path: Path) -> None:
             r"train\.accelerator 'gpuu', .* do not fit this machine",
         ),
         ({"train": {"strategy": "pdd"}}, ConfigError, r"train\.strategy 'pdd' do not fit this machine"),
+        (
+            {"model": {"context": "gated_delta", "context_options": {"depht": 1}}},
+            ConfigError,
+            r"'gated_delta' has no option 'depht' \(did you mean 'depth'\?\)",
+        ),
+        (
+            {"model": {"context": "multiscale", "context_options": {"window_length": 0}}},
+            ConfigError,
+            r"window_length",
+        ),
+        ({"train": {"budget_loss": 1.0}}, ConfigError, r"train\.budget_loss"),
         ({"train": {"nodes": 2}}, ConfigError, r"train\.nodes is 2, but nothing tells .* torchrun or srun"),
     ],
 )
@@ -424,7 +435,8 @@ def test_what_does_not_fit_is_said_before_the_first_step(
     table: Path, tmp_path: Path, sections: dict[str, Any], kind: type[Exception], message: str
 ) -> None:
     with pytest.raises(kind, match=message):
-        train(toy_config(table, tmp_path / "run", **sections))
+        train(toy_config(table, tmp_path / "runs" / "run", **sections))
+    assert not (tmp_path / "runs").exists(), "a run that has not begun leaves nothing"
 
 
 def test_checkpoints_that_are_none(tmp_path: Path) -> None:

@@ -102,7 +102,8 @@ def looked_in_words(summary: dict[str, Any]) -> list[str]:
     interval = looked["differ_interval"]
     sure = "" if interval is None else f" (95 % interval {_percent(interval[0])} to {_percent(interval[1])})"
     return [
-        f"{looked['share']:.1%} of the regions in {looked['seconds']:.3g} s, all in {looked['seconds_all']:.3g} s",
+        f"{looked['share']:.1%} of the regions in {looked['seconds']:.3g} s, all in {looked['seconds_all']:.3g} s; of "
+        f"processors {looked['processor_seconds']:.3g} s and {looked['processor_seconds_all']:.3g} s",
         f"{_percent(looked['differ'])} of the {looked['of']} differ{sure}",
     ]
 

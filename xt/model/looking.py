@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -47,10 +47,32 @@ LooksOn = Callable[["LargeImage", "Iterator[DecodedRegions]"], "Iterator[Decoded
 
 @dataclass
 class Looked:
-    """What was looked at in a pass over images: so many regions, in so many seconds."""
+    """What was looked at in a pass over images: so many regions, in so many seconds, by the clock and of processors."""
 
     regions: int = 0
     seconds: float = 0.0
+    processor_seconds: float = 0.0
+
+    @contextmanager
+    def timed(self) -> Iterator[None]:
+        """What is done in the block counts."""
+        began, of_processors = time.perf_counter(), time.process_time()
+        try:
+            yield
+        finally:
+            self.seconds += time.perf_counter() - began
+            self.processor_seconds += time.process_time() - of_processors
+
+
+def side_by_side(chosen: Looked, everything: Looked) -> dict[str, float]:
+    """Which share of all regions was looked at, and the times of both passes; those of all are called `..._all`."""
+    return {
+        "share": chosen.regions / everything.regions,
+        "seconds": chosen.seconds,
+        "seconds_all": everything.seconds,
+        "processor_seconds": chosen.processor_seconds,
+        "processor_seconds_all": everything.processor_seconds,
+    }
 
 
 @contextmanager
@@ -61,14 +83,15 @@ def counting(model: "XT", looks_on: LooksOn | None = None) -> Iterator[Looked]:
         looks_on: is handed what is decoded of each image of a model that answers about every place.
     """
     looked, decode = Looked(), model.decode
-    started: list[float] = []
+    begun: list[ExitStack] = []
 
     def start(*_: Any) -> None:
-        started.append(time.perf_counter())
+        begun.append(ExitStack())
+        begun[-1].enter_context(looked.timed())
 
     def count(*_: Any) -> None:
+        begun.pop().close()
         looked.regions += model.num_regions
-        looked.seconds += time.perf_counter() - started.pop()
 
     def watched(image: "LargeImage", **options: Any) -> "Iterator[DecodedRegions]":
         parts = timed(decode(image, **options))
@@ -76,12 +99,12 @@ def counting(model: "XT", looks_on: LooksOn | None = None) -> Iterator[Looked]:
         looked.regions += model.num_regions
 
     def timed(parts: "Iterator[DecodedRegions]") -> "Iterator[DecodedRegions]":
-        since = time.perf_counter()
-        for part in parts:
-            looked.seconds += time.perf_counter() - since
+        while True:
+            with looked.timed():
+                part = next(parts, None)
+            if part is None:
+                return
             yield part
-            since = time.perf_counter()
-        looked.seconds += time.perf_counter() - since
 
     hooks = [model.register_forward_pre_hook(start), model.register_forward_hook(count)]
     # In place of the method, for this model alone.

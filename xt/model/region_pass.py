@@ -106,16 +106,28 @@ class RegionPass:
                     stacklevel=2,
                 )
 
-    def behind_thumbnails(self, tokens: Tensor, grids: Sequence[Regions]) -> RegionTokens:
-        """Tokens of the images behind those of their thumbnails, where the model looks at these."""
-        model = self.model
-        if model.thumbnail is None:
+    def behind_thumbnails(
+        self, tokens: Tensor, grids: Sequence[Regions], thumbnails: Tensor | None = None
+    ) -> RegionTokens:
+        """Tokens of the images behind those of their thumbnails, where the model looks at these.
+
+        Args:
+            thumbnails: their tokens, where they are known.
+        """
+        if self.model.thumbnail is None:
             return RegionTokens(tokens, grids, self.counts, grids)
+        small = self.thumbnails(grids) if thumbnails is None else thumbnails
+        assert small is not None, "the model looks at thumbnails"
+        return RegionTokens(*self.model.thumbnail.before(small, tokens, grids, self.counts), grids)
+
+    def thumbnails(self, grids: Sequence[Regions]) -> Tensor | None:
+        """(images, N, D) tokens of the thumbnails, whichever regions the grids hold; None where the model has none."""
+        if self.model.thumbnail is None:
+            return None
         images, small_grids = thumbnails_of(self.images, grids)
         # Of few regions, all carry gradient.
         settings = replace(self.settings, gradient_fraction=1.0, progress=None)
-        small = RegionPass(model, images, settings, self.counts).seen(small_grids)
-        return RegionTokens(*model.thumbnail.before(small, tokens, grids, self.counts), grids)
+        return RegionPass(self.model, images, settings, self.counts).seen(small_grids)
 
     def batches(self, grids: Sequence[Regions]) -> RegionReader | TensorRegions:
         """The regions, batch by batch, as the region encoder takes them.

@@ -8,7 +8,7 @@ import numpy as np
 
 from xt.metrics.bootstrap import bootstrap
 from xt.metrics.summaries import wilson_interval
-from xt.model.looking import counting, looking_at, warm_up
+from xt.model.looking import counting, looking_at, side_by_side, warm_up
 
 if TYPE_CHECKING:
     from xt.model.xt import XT
@@ -44,9 +44,7 @@ def against_all(
     answers = ([row["predicted"] for row in one.of_each()] for one in (chosen, everything))
     differ = np.array([one != other for one, other in zip(*answers, strict=True)])
     more = {
-        "share": looked.regions / looked_all.regions,
-        "seconds": looked.seconds,
-        "seconds_all": looked_all.seconds,
+        **side_by_side(looked, looked_all),
         "of": "answers",
         "differ": float(differ.mean()),
         "differ_interval": _interval(differ, chosen, resamples),

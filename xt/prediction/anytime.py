@@ -9,7 +9,9 @@ number that was reached, as a budget: only that tokens which are there from the 
 
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 import torch
@@ -108,7 +110,7 @@ class Anytime(Generic[Answer]):
         fine: "Sequence[RegionGrid]",
         progress: OnStep | None = None,
         started: float | None = None,
-        decode: "Callable[[Answer], int] | None" = None,
+        decode: "Callable[[Answer], Iterator[int]] | None" = None,
     ) -> tuple[Answer, Reached]:
         """Look at one image or case, and answer.
 
@@ -118,7 +120,8 @@ class Anytime(Generic[Answer]):
             fine: all of their regions.
             progress: called as (regions encoded, as far as it may get).
             started: when the time began, by `begin`; None for now.
-            decode: decodes some regions by the answer, and tells how many; None where nothing is decoded afterwards.
+            decode: decodes regions by the answer, and tells how many whenever some are; None where nothing is decoded
+                afterwards.
 
         Raises:
             XTError: as of `XT.forward`.
@@ -165,12 +168,15 @@ class Anytime(Generic[Answer]):
         look.answer = self.answer(look.mixed())
         self.answering.took(look.num_tokens, self.now() - begun)
 
-    def _time_decoding(self, look: "_Look", decode: "Callable[[Answer], int]") -> None:
+    def _time_decoding(self, look: "_Look", decode: "Callable[[Answer], Iterator[int]]") -> None:
+        """By the second region batch, if there are two: the first one that a process decodes takes longer."""
         if look.answer is None:
             self._time_answer(look)
         begun = self.now()
-        number = decode(look.answer)
-        self.decoding.took(number, self.now() - begun)
+        with closing(decode(look.answer)) as decoded:
+            for number in islice(decoded, 2):
+                self.decoding.took(number, self.now() - begun)
+                begun = self.now()
 
     def _warn_of_the_coarsest(self, name: str, took: float, decoding: float) -> None:
         """Where there was no time for more."""
@@ -208,7 +214,10 @@ class _Look:
         self._fine, self._largest = fine, max(fine, key=len)
         self.first = max(1, *(len(grow(1)) for grow in self._grow))
         self.most = max(self.first, len(self._largest))
-        self._pass, _ = anytime.model.region_pass(images, self._grids(self.first))
+        first = self._grids(self.first)
+        self._pass, _ = anytime.model.region_pass(images, first)
+        # However often there are answers: of a file without coarser levels it takes all of its pixels.
+        self._thumbnails = self._pass.thumbnails(first)
         self.known = KnownTokens(self._pass.seen if anytime.needs_tokens else self._unseen, len(fine))
         self._seconds_of_one = 0.0
         self.answer: Any = None
@@ -233,7 +242,9 @@ class _Look:
 
     def mixed(self) -> "Tokens":
         """All tokens, behind the context encoder."""
-        return self.anytime.model.mixed(self._pass.behind_thumbnails(self._tokens, self.seen))
+        return self.anytime.model.mixed(
+            self._pass.behind_thumbnails(self._tokens, self.seen, self._thumbnails)
+        )
 
     @property
     def num_leaves(self) -> int:

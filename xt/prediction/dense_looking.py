@@ -6,6 +6,7 @@ was given.
 """
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -152,18 +153,17 @@ def behind_context(model: "XT", tokens: Tokens) -> Behind:
 def _look_for_so_long(
     model: "XT", work: DenseImage, anytime: AnytimeDense, progress: OnStage | None
 ) -> tuple[Behind, Reached]:
-    def decode_some(behind: Behind) -> int:
-        parts = model.decode(work.image, grid=behind.grid, context=behind.context)
-        regions, predictions = next(parts)
-        work.task.stored(predictions, regions, work.image)
-        return len(regions)
+    def decode(behind: Behind) -> Iterator[int]:
+        for part in model.decode(work.image, grid=behind.grid, context=behind.context):
+            work.task.stored(part.predictions, part.regions, work.image)
+            yield len(part.regions)
 
     def report(done: int, total: int) -> None:
         if progress is not None:
             progress("encode", done, total)
 
     with evaluating(model, replace(work.settings, progress=None)), torch.inference_mode():
-        return anytime.look([work.image], [work.image], [work.grid], report, work.begun, decode_some)
+        return anytime.look([work.image], [work.image], [work.grid], report, work.begun, decode)
 
 
 def kept_grid(path: Path, fine: RegionGrid) -> PixelRegions:

@@ -47,11 +47,10 @@ def looked_sentence(rows: Sequence[Mapping[str, Any]]) -> str | None:
     if not rows:
         return None
     shares, finest, seconds = _numbers(rows, _SHARE), _numbers(rows, _FINEST), _numbers(rows, _SECONDS)
-    an_image = (
-        f"{min(shares):.1%} to {max(shares):.1%} of an image's"
-        if len(rows) > 1
-        else f"{shares[0]:.1%} of the"
-    )
+    least, most = f"{min(shares):.1%}", f"{max(shares):.1%}"
+    an_image = f"{least} of the" if len(rows) == 1 else f"{least} of each image's"
+    if least != most:
+        an_image = f"{least} to {most} of an image's"
     scales = " to ".join(f"{scale:g}" for scale in sorted({min(finest), max(finest)}))
     took = f", in {max(seconds):.3g} s{' at most' if len(rows) > 1 else ''}" if seconds else ""
     return f"looked at {an_image} regions, the finest at scale {scales}{took}"

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xt.metrics.bootstrap import beyond_rounding, bootstrap
-from xt.model.looking import counting, looking_at
+from xt.model.looking import counting, looking_at, side_by_side
 from xt.regions.choice import AllRegions
 from xt.regions.pyramid_grid import PyramidGrid
 from xt.results.decoded_image import DecodedImage
@@ -111,9 +111,7 @@ def places_against_all(
         if not math.isnan(value - everything.metrics[name])
     }
     more = {
-        "share": looked.regions / looked_all.regions,
-        "seconds": looked.seconds,
-        "seconds_all": looked_all.seconds,
+        **side_by_side(looked, looked_all),
         "of": task.results.unit,
         "differ": _share(counts[:, 0], counts[:, 1]),
         "differ_interval": _interval(counts, resamples),

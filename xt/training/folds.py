@@ -22,7 +22,7 @@ from xt.data.splits import Splits, warn_of_parted
 from xt.errors import CheckpointError, ConfigError, DataWarning, OutputError
 from xt.labels.image_table import ImageTable
 from xt.metrics.bootstrap import RESAMPLES
-from xt.output import check_writable_folder, lock_folder, remove_leftovers, write_atomically
+from xt.output import own_folder, write_atomically
 from xt.progress import Progress, Quiet
 from xt.tasks import task_of
 from xt.tasks.base import Evaluated
@@ -109,16 +109,10 @@ def train_folds(
         raise ConfigError(
             "callbacks are called in this process alone: leave train.workers and train.cluster out"
         )
-    out = check_writable_folder(config.train.out)
-    lock = lock_folder(out, "train-folds")
-    try:
-        remove_leftovers(out)
+    with own_folder(config.train.out, "train-folds") as out:
         division = _Division(config)
         division.check(out)
-        with _said_once():
-            division.say(config)
-            write_atomically(out / "config.yaml", config_to_yaml(config))
-            write_atomically(out / DIVISION, division.text)
+        with _said_once(), _begun(out, config, division):
             done = [fold for fold in config.train.all_folds if is_done(out / fold.name)]
             for fold in done:
                 division.check_model(fold, out / fold.name)
@@ -132,10 +126,24 @@ def train_folds(
         write_out_of_fold(out, folders)
         metrics = _summary(config, division, folders, progress or Quiet())
         write_atomically(out / SUMMARY, json.dumps(metrics, indent=2) + "\n")
-    finally:
-        if lock is not None:
-            lock.close()
     return FoldsResult(out, config, metrics, folders, out / OUT_OF_FOLD)
+
+
+@contextmanager
+def _begun(out: Path, config: RunConfig, division: "_Division") -> Iterator[None]:
+    """What the folder says of itself: nothing more than before, where the block fails and no model was begun."""
+    division.say(config)
+    said = {out / "config.yaml": config_to_yaml(config), out / DIVISION: division.text}
+    new = [path for path in said if not path.exists()]
+    try:
+        for path, text in said.items():
+            write_atomically(path, text)
+        yield
+    except BaseException:
+        if not any((out / fold.name).exists() for fold in config.train.all_folds):
+            for path in new:
+                path.unlink(missing_ok=True)
+        raise
 
 
 class _Division:

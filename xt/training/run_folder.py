@@ -8,11 +8,11 @@ from typing import Any
 
 from lightning.pytorch.utilities import rank_zero_only
 
+from xt import output
 from xt.config.parser import config_to_dict
 from xt.config.run import RunConfig
 from xt.config.training import TrainConfig
 from xt.errors import CheckpointError, OutputError
-from xt.output import check_writable_folder, lock_folder, remove_leftovers
 from xt.training.preparation import LAST
 
 # Of a model, where the configuration leaves it open.
@@ -28,14 +28,9 @@ def own_folder(out: Path) -> Iterator[None]:
     if rank() != 0:
         yield
         return
-    lock = lock_folder(check_writable_folder(out), "train")
-    try:
-        for folder in (out, out / LAST.parent):
-            remove_leftovers(folder)
+    with output.own_folder(out, "train"):
+        output.remove_leftovers(out / LAST.parent)
         yield
-    finally:
-        if lock is not None:
-            lock.close()
 
 
 def rank() -> int:
