@@ -385,7 +385,8 @@ def test_memory_does_not_grow_with_the_image(
     )
     try:
         with open_for_encoding(tmp_path / "s.zarr", model) as store:
-            for regions in (8, 32, 320):
+            # Twice the last: what a thread of an earlier test allocates meanwhile is counted, too.
+            for regions in (8, 32, 320, 321):
                 tracemalloc.start()
                 encode_image(store, model, tmp_path / f"{regions}.none")
                 peaks.append(tracemalloc.get_traced_memory()[1])
@@ -393,7 +394,7 @@ def test_memory_does_not_grow_with_the_image(
     finally:
         del model.region_encoder.features
     # All features of the last would be 8 MB.
-    assert peaks[2] < peaks[1] + 1e6
+    assert min(peaks[2:]) < peaks[1] + 1e6
     monkeypatch.undo()
     assert len(store.image(tmp_path / "320.none").grid) == 320
     assert oriented(open_image(np.zeros((3, 5), np.uint8)), 4).shape == (5, 3)
