@@ -1,3 +1,4 @@
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +45,12 @@ def test_near_infrared_called_alpha_is_noticed(dtype: str, tmp_path: Path) -> No
 def test_alpha_that_is_alpha_is_not(tmp_path: Path) -> None:
     pixels = smooth(600, 700, 4)
     pixels[..., 3] = np.clip(np.linspace(-3, 4, 700) * 255, 0, 255)
-    warn_of_shades(write_raster(tmp_path / "soft.tif", pixels, overviews=(2,)))
+    soft = write_raster(tmp_path / "soft.tif", pixels, overviews=(2,))
     pixels[..., 3] = 0
-    warn_of_shades(write_raster(tmp_path / "empty.tif", pixels))
-    warn_of_shades(write_raster(tmp_path / "none.tif", pixels[..., :3]))
+    empty = write_raster(tmp_path / "empty.tif", pixels)
+    none = write_raster(tmp_path / "none.tif", pixels[..., :3])
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        for path in (soft, empty, none):
+            warn_of_shades(path)
+    assert [str(one.message) for one in said] == []

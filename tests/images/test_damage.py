@@ -16,7 +16,8 @@ _MOST_SHOWN = 8
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="limits of memory are Linux's")
 
 
-def check(number: int, first_seed: int, folder: Path) -> None:
+def wrong_answers(number: int, first_seed: int, folder: Path) -> list[str]:
+    """Of changed images, what is neither pixels nor one sentence."""
     (folder / "good").mkdir()
     (folder / "changed").mkdir()
     kinds = write_good(folder / "good")
@@ -28,15 +29,20 @@ def check(number: int, first_seed: int, folder: Path) -> None:
                 path = write_changed(good, folder / "changed", np.random.default_rng(seed))
                 if (what := reader.wrong_answer(path)) is not None:
                     wrong.append(f"{kind}, seed {seed}: {what}")
-    shown = "\n".join(wrong[:_MOST_SHOWN])
-    assert not wrong, f"{len(wrong)} changed images:\n{shown}"
+    return wrong
+
+
+def told(wrong: list[str]) -> str:
+    return "\n".join([f"{len(wrong)} changed images:", *wrong[:_MOST_SHOWN]])
 
 
 def test_a_changed_image_is_pixels_or_one_sentence(tmp_path):
-    check(FAST, 0, tmp_path)
+    wrong = wrong_answers(FAST, 0, tmp_path)
+    assert not wrong, told(wrong)
 
 
 @pytest.mark.slow
 @pytest.mark.timeout(7200)
 def test_many_changed_images_are_pixels_or_one_sentence(tmp_path):
-    check(SLOW, 1000, tmp_path)
+    wrong = wrong_answers(SLOW, 1000, tmp_path)
+    assert not wrong, told(wrong)

@@ -232,6 +232,10 @@ class TestValidity(ImageContract):
 
     def test_says_which_values_are_data(self, image: LargeImage, reference: np.ndarray) -> None:
         """What GDAL says is not always whether a value is that of nodata."""
+        pixels, valid = image.read_valid(0, 0, *image.shape)
+        np.testing.assert_array_equal(pixels, reference)
+        said = raster_validity(image.path)
+        np.testing.assert_array_equal(valid, np.broadcast_to(said.reshape(*image.shape, -1), valid.shape))
 
 
 # All rasters of maps and microscopes, and some of many hundred pictures.

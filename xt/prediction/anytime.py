@@ -33,8 +33,10 @@ if TYPE_CHECKING:
     from xt.regions.grid import RegionGrid
 
 Answer = TypeVar("Answer")
-# Of the regions that are there: for fewer more no other round begins.
+# Of the regions that are there: for fewer more no other round begins. Of the time: more is not spent on trying.
 _LEAST_SHARE = 1 / 20
+# Region batches, to know what decoding takes.
+_MOST_TRIED = 4
 
 
 class Pace:
@@ -169,14 +171,17 @@ class Anytime(Generic[Answer]):
         self.answering.took(look.num_tokens, self.now() - begun)
 
     def _time_decoding(self, look: "_Look", decode: "Callable[[Answer], Iterator[int]]") -> None:
-        """By the second region batch, if there are two: the first one that a process decodes takes longer."""
+        """By the last of some region batches, if there is more than one: the first ones of a process take longer."""
         if look.answer is None:
             self._time_answer(look)
-        begun = self.now()
+        first = begun = self.now()
         with closing(decode(look.answer)) as decoded:
-            for number in islice(decoded, 2):
-                self.decoding.took(number, self.now() - begun)
-                begun = self.now()
+            for batch, number in enumerate(islice(decoded, _MOST_TRIED), 1):
+                now = self.now()
+                self.decoding.took(number, now - begun)
+                begun = now
+                if batch > 1 and now - first > _LEAST_SHARE * self.seconds:
+                    break
 
     def _warn_of_the_coarsest(self, name: str, took: float, decoding: float) -> None:
         """Where there was no time for more."""
