@@ -22,3 +22,28 @@ def test_the_regions_of_a_choice_are_planned(regions, budget, image, count):
     if image == "plain":
         image = xt.open_image(np.full((512, 512, 3), 9, np.uint8))
     assert plan(model, image, "cpu", training=False).regions == count
+
+
+@pytest.mark.parametrize("image", [(512, 512), "plain"])
+def test_a_training_step_is_planned_with_what_is_looked_at_while_the_model_learns(image):
+    if image == "plain":
+        image = xt.open_image(np.full((512, 512, 3), 9, np.uint8))
+
+    def planned(budget, **options):
+        return plan(
+            small_model(regions="by_model", regions_options={"budget": budget, **options}), image, "40GB"
+        )
+
+    both, little, much = planned(0.25, training_budget=1.0), planned(0.25), planned(1.0)
+    assert (both.regions, both.training_regions) == (16, 64)
+    assert (little.training_regions, much.training_regions) == (16, 64)
+    assert both.inference == little.inference
+    assert both.steps[1:] == much.steps[1:]
+    assert both.training("none").peak_bytes > little.training("none").peak_bytes
+    assert "regions   16, while it learns 64\n" in f"{both}"
+    assert "regions   16\n" in f"{little}"
+
+
+def test_of_content_alone_the_coarsest_level_is_counted_where_the_budget_is_less():
+    model = small_model(regions="by_content", regions_options={"budget": 2})
+    assert plan(model, (2048, 2048), "cpu", training=False).regions == 64

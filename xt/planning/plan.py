@@ -17,7 +17,7 @@ from xt.planning.calibration import measure
 from xt.planning.costs import Costs, encoder_footprints, mixing_footprint, of_regions, passes
 from xt.planning.device import PlannedDevice, planned_device, rough_speed
 from xt.planning.frozen import FrozenCosts, found_bytes, kept_on_device
-from xt.planning.regions import part_of, planned_grid
+from xt.planning.regions import planned_image
 from xt.planning.seconds import Seconds, counted, scaled
 from xt.planning.text import advice_for, table
 from xt.regions.scattered import PixelRegions
@@ -62,6 +62,7 @@ class Plan:
         region_size: in pixels.
         region_batch: regions at a time, which the steps are told for.
         regions: of the image, or of its foreground.
+        training_regions: of a training step.
         tokens: of the image.
         token_bytes: of all of them.
         graph_bytes: what one region batch's graph takes; 0 without training.
@@ -81,6 +82,7 @@ class Plan:
     region_size: int
     region_batch: int
     regions: int
+    training_regions: int
     tokens: int
     token_bytes: int
     graph_bytes: int
@@ -113,6 +115,17 @@ class Plan:
             return None
         keep: Literal["auto", "none"] = "none" if self.largest_training is None else "auto"
         return Streaming(region_batch=min(self.region_batch, largest), keep=keep)
+
+    def with_training_of(self, other: "Plan") -> "Plan":
+        """With the training steps of another plan, of more regions."""
+        both = replace(
+            self,
+            training_regions=other.regions,
+            graph_bytes=other.graph_bytes,
+            steps=(self.inference, *other.steps[1:]),
+            largest_training=other.largest_training,
+        )
+        return replace(both, advice=advice_for(both))
 
     def as_dict(self) -> dict[str, object]:
         """For JSON."""
@@ -167,18 +180,23 @@ def plan(
         )
     if region_batch is not None and region_batch < 1:
         raise ConfigError(f"region_batch must be at least 1, got {region_batch}")
-    opened, grid, pixel_bytes = planned_grid(model, image)
+    planned = planned_image(model, image)
     if share != 1:
-        grid = part_of(grid, share)
+        planned = planned.part(share)
     held = _bytes(model, everything=True) if model.device.type == "cpu" else 0
     where = planned_device(device or model.device, held)
     if measure and where.here is None:
         raise ConfigError(f"nothing can be measured on {where.name}, which is not here: name cpu or cuda")
-    parts = _Parts(model, grid, pixel_bytes, where, training, optimizer)
-    regions = region_batch or model.streaming.region_batch or parts.usual_region_batch()
-    costs = parts.costs(regions)
-    seconds = parts.seconds(costs, opened, measure)
-    return parts.plan(costs, seconds, measured=measure)
+
+    def with_regions(grid: PixelRegions, regions: int | None = None) -> Plan:
+        parts = _Parts(model, grid, planned.pixel_bytes, where, training, optimizer)
+        costs = parts.costs(regions or parts.usual_region_batch())
+        return parts.plan(costs, parts.seconds(costs, planned.image, measure), measured=measure)
+
+    found = with_regions(planned.grid, region_batch or model.streaming.region_batch)
+    if not training or len(planned.training) == len(planned.grid):
+        return found
+    return found.with_training_of(with_regions(planned.training, found.region_batch))
 
 
 class _Parts:
@@ -292,6 +310,7 @@ class _Parts:
             region_size=self.grid.region_size,
             region_batch=costs.region_batch,
             regions=len(self.grid),
+            training_regions=len(self.grid),
             tokens=self.tokens,
             token_bytes=self.tokens * config.dim * self.model.region_encoder.dtype.itemsize,
             graph_bytes=int(costs.graph_bytes) if self.training else 0,

@@ -15,7 +15,7 @@ def table(plan: "Plan") -> Iterator[str]:
         "model": f"{plan.model}; {_regions(plan)} of {plan.region_size} pixels at a time",
         "weights": _weights(plan),
         "device": f"{plan.device}, {in_bytes(plan.memory_bytes)} free",
-        "regions": f"{plan.regions:,}",
+        "regions": _looked_at(plan),
         "tokens": f"{plan.tokens:,}, {in_bytes(plan.token_bytes)}",
     }
     for name, value in lines.items():
@@ -65,6 +65,12 @@ def _weights(plan: "Plan") -> str:
     if plan.trained == plan.weights:
         return f"{millions}, all of them trained"
     return f"{millions}, {plan.trained / 1e6:,.2f} million of them trained"
+
+
+def _looked_at(plan: "Plan") -> str:
+    if plan.largest_training is None or plan.training_regions == plan.regions:
+        return f"{plan.regions:,}"
+    return f"{plan.regions:,}, while it learns {plan.training_regions:,}"
 
 
 def _regions(plan: "Plan") -> str:

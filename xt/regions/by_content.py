@@ -82,8 +82,10 @@ class ByContent(RegionChoice):
         self.tolerance = tolerance
         self.keep_coarse = keep_coarse
 
-    def most(self, fine: RegionGrid) -> int:
-        return len(fine) if self.budget is None else regions_within(self.budget, fine)
+    def most(self, fine: RegionGrid, training: bool = False) -> int:
+        if self.budget is None:
+            return len(fine)
+        return max(regions_within(self.budget, fine), len(PyramidGrid.coarsest(fine, self.levels)))
 
     def first(self, image: "LargeImage | None", fine: RegionGrid) -> PyramidGrid:
         assert image is not None, "it looks"

@@ -50,8 +50,8 @@ class RegionChoice(ABC):
         options = ", ".join(f"{name}={value!r}" for name, value in sorted(vars(self).items()))
         return f"{type(self).__name__}({options})"
 
-    def most(self, fine: RegionGrid) -> int:
-        """How many regions it looks at, at most."""
+    def most(self, fine: RegionGrid, training: bool = False) -> int:
+        """How many regions it looks at, at most, while the model learns or else."""
         return len(fine)
 
     def with_budget(self, budget: float) -> Self:
