@@ -120,6 +120,7 @@ class Plan:
         """With the training steps of another plan, of more regions."""
         both = replace(
             self,
+            region_batch=other.region_batch,
             training_regions=other.regions,
             graph_bytes=other.graph_bytes,
             steps=(self.inference, *other.steps[1:]),
@@ -193,10 +194,11 @@ def plan(
         costs = parts.costs(regions or parts.usual_region_batch())
         return parts.plan(costs, parts.seconds(costs, planned.image, measure), measured=measure)
 
-    found = with_regions(planned.grid, region_batch or model.streaming.region_batch)
+    asked = region_batch or model.streaming.region_batch
     if not training or len(planned.training) == len(planned.grid):
-        return found
-    return found.with_training_of(with_regions(planned.training, found.region_batch))
+        return with_regions(planned.grid, asked)
+    learning = with_regions(planned.training, asked)
+    return with_regions(planned.grid, learning.region_batch).with_training_of(learning)
 
 
 class _Parts:
