@@ -143,6 +143,17 @@ def test_dense_heads_answer_about_what_is_chosen(regions, head, tmp_path):
     model = choosing(regions, "mamba2", head, halo=32, budget=0.6)
     xt.export(model, tmp_path / "model")
     assert_same_places(model, tmp_path / "model", (50, 40), (210, 330), (400, 500))
+    # And what is written of it, enlarged smoothly where it was seen coarsely.
+    rows, masks = [], []
+    for name, one in (("wanted", model), ("found", load_exported(tmp_path / "model")[0])):
+        result = xt.predict(one, {"scene": pixels(400, 500)}, tmp_path / name, device="cpu", budget=0.4)
+        (written,) = result.images
+        rows.append({key: value for key, value in written.values.items() if key != "image"})
+        if head == "segmentation":
+            masks.append(xt.open_image(written.files["mask"]).read(0, 0, 400, 500))
+    assert rows[0] == rows[1]
+    assert int(rows[0]["finest_scale"]) < 4
+    assert all((one != masks[0]).mean() < 1e-4 for one in masks)
 
 
 def test_a_budget_of_an_export_that_looks_at_everything_is_by_content(exported, model):
@@ -250,6 +261,22 @@ def test_a_part_that_cannot_be_a_graph_says_so_and_nothing_is_left(context, opti
     with pytest.raises(ConfigError, match=f"the context encoder '{context}'.* cannot be exported"):
         xt.export(model, tmp_path / "model")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_a_format_lacks_is_named(model, tmp_path, monkeypatch):
+    """PyTorch's exporters say at the top which step failed, in colours, and what for at the bottom."""
+
+    def fail(*_):
+        try:
+            raise LookupError("\x1b[96mno function\x1b[0m for aten.solve")
+        except LookupError as error:
+            raise RuntimeError("This is step 3/3 of exporting. Next steps:\n...") from error
+
+    monkeypatch.setattr("xt.exporting.programs.OnnxProgram.write", fail)
+    part = next(iter(parts_of(model)))
+    said = r"cannot be written as onnx \(LookupError: no function for aten\.solve\): docs/export\.md tells"
+    with pytest.raises(ConfigError, match=said):
+        write_part(part, None, tmp_path / "a.onnx", "onnx")
 
 
 def test_options_that_do_not_fit_are_refused(model, exported, tmp_path):

@@ -5,7 +5,7 @@ import sys
 from dataclasses import fields
 from pathlib import Path
 
-from xt.cli.parsers import a_budget
+from xt.cli.parsers import a_number
 from xt.cli.progress import ProgressBars
 from xt.cli.screen import fitted
 from xt.cli.words import against_in_words, in_words, looked_in_words
@@ -64,7 +64,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="another model, measured on the same images: how much better the first one is, by a paired bootstrap",
     )  # fmt: skip
     parser.add_argument(
-        "--budget", type=a_budget, metavar="B",
+        "--budget", type=a_number, metavar="B",
         help="regions of an image that are looked at, as of `xt predict`; without it as in training",
     )  # fmt: skip
     parser.add_argument(

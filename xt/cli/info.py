@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from xt.cli.info_model import description, description_of_exported, description_of_folds, file_of_model
 from xt.cli.info_regions import model_of, open_for, regions_of
-from xt.cli.parsers import a_budget
+from xt.cli.parsers import a_number
 from xt.errors import ConfigError
 from xt.images.bands import ALPHA, ALPHAS
 from xt.model.exported import is_exported
@@ -69,7 +69,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="count what this model looks at of each image: a run folder, a model.safetensors or a .ckpt",
     )  # fmt: skip
     parser.add_argument(
-        "--budget", type=a_budget, metavar="B", help="with --model: of regions, in place of its own, as of xt predict"
+        "--budget", type=a_number, metavar="B", help="with --model: of regions, in place of its own, as of xt predict"
     )  # fmt: skip
 
 

@@ -20,9 +20,9 @@ def in_help(examples: Sequence[str]) -> str:
     return "\n".join(["", "examples:", *(f"  {example}" for example in examples), ""])
 
 
-def a_budget(text: str) -> float | str:
-    """A budget of regions: what is no number goes on as it is, to be refused as other odd budgets are, in a sentence
-    and without the usage of the command."""
+def a_number(text: str) -> float | str:
+    """A budget of regions or a time: what is no number goes on as it is, to be refused as other odd ones are, in a
+    sentence and without the usage of the command."""
     try:
         return float(text)
     except ValueError:

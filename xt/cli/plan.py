@@ -7,7 +7,7 @@ import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from xt.cli.parsers import a_budget
+from xt.cli.parsers import a_number
 from xt.cli.screen import fitted_columns
 from xt.errors import ConfigError
 from xt.images.names import is_there
@@ -68,7 +68,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="of the regions that hold something and are looked at, such as 0.2 of a slide (default: %(default)s)",
     )  # fmt: skip
     parser.add_argument(
-        "--budget", type=a_budget, metavar="B",
+        "--budget", type=a_number, metavar="B",
         help="of regions, in place of the model's own, as of xt predict: plain ones are seen coarsely",
     )  # fmt: skip
     parser.add_argument("--region-batch", type=int, metavar="N", help="regions on the device at one time")

@@ -4,7 +4,7 @@ import argparse
 from dataclasses import fields
 from pathlib import Path
 
-from xt.cli.parsers import a_budget
+from xt.cli.parsers import a_number
 from xt.cli.progress import ProgressBars
 from xt.cli.words import tell_images
 from xt.config.predict import REGIONS_PER_BAND, PredictConfig
@@ -91,12 +91,12 @@ def _add_whole(parser: argparse.ArgumentParser) -> None:
         help="feature files that stand for the pixels of the images that are named, or a store of `xt encode`",
     )  # fmt: skip
     group.add_argument(
-        "--budget", type=a_budget, metavar="B",
+        "--budget", type=a_number, metavar="B",
         help="regions that are looked at, as a share of all at full resolution (0.2) or a number (500): plain ones are "
         "seen coarsely; without it as in training",
     )  # fmt: skip
     group.add_argument(
-        "--seconds-per-image", type=float, metavar="S",
+        "--seconds-per-image", type=a_number, metavar="S",
         help="look at each image for so long, in place of a budget: coarsely first, then as closely as time allows",
     )  # fmt: skip
     group.add_argument(

@@ -106,8 +106,8 @@ class PredictConfig:
         _make_tuples(self, "outlines", "channels", "also")
 
     def _check_seconds(self, seconds: float) -> None:
-        if not 0 < seconds < float("inf"):
-            raise OptionError(f"<seconds_per_image> must be above 0, got {seconds}")
+        if not isinstance(seconds, int | float) or not 0 < seconds < float("inf"):
+            raise OptionError(f"<seconds_per_image> must be a number above 0, got {seconds!r}")
         for name in ("budget", "views"):
             if getattr(self, name) not in (None, 1):
                 raise OptionError(

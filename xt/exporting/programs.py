@@ -1,5 +1,6 @@
 """Graphs as files, and files as something that can be called: torch.export, AOTInductor and ONNX behind one word."""
 
+import re
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
@@ -12,6 +13,8 @@ from torch.export import ExportedProgram
 
 from xt.errors import CheckpointError, ConfigError, MissingPackageError
 from xt.exporting.parts import Part
+
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
 class Program(ABC):
@@ -218,8 +221,11 @@ def _refusal(part: Part, what: str, error: Exception) -> str:
     return f"the {name} cannot be {what} ({_first_line(error)}): docs/export.md tells which parts can"
 
 
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+def _first_line(error: BaseException) -> str:
+    """What went wrong at the bottom of it: PyTorch wraps it into what it was about, for who looks at a terminal."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    lines = [line.strip() for line in _COLOURS.sub("", str(error)).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
 
 
