@@ -31,7 +31,7 @@ model:
   regions_options: {{budget: 0.4}}
 data:
   table: table.csv
-  augmentation: {{train_size: 256, windows: 3, label_centred: 0.5}}
+  augmentation: {{train_size: 384, windows: 3, label_centred: 0.5}}
 labels: {{class_names: [ground, cell], mask_values: [0, 255]}}
 optim: {{lr: 1.0e-2, layer_decay: 1.0}}
 train: {{out: run, epochs: 4, batch_size: 2, budget_loss: 2.0}}

@@ -56,6 +56,7 @@ from xt.training.run_folder import (
     rank,
     with_what_was_decided,
 )
+from xt.training.squares import warn_of_unseen_scales
 from xt.training.stages import StageBars
 from xt.training.tables import load_splits
 from xt.training.trainer import deciding_metric, make_trainer, with_best
@@ -142,6 +143,9 @@ def train(
         model, config = prepare_model(config, splits.train, report)
         check_certainty(config, model, splits.validation)
         check_budget(config, model, splits.validation)
+        warn_of_unseen_scales(
+            model.reading.choice, model.region_encoder.region_size, config.data.augmentation.train_size
+        )
         how = replace(reading(config.data, model), pixels_from=config.optim.unfreeze_at)
         data = training_data(config, splits, how)
         module = _module(model, config)
