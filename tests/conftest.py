@@ -24,6 +24,14 @@ def frees_memory() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of this machine that need not load PyTorch first."""
+    from tests.processes import context
+
+    monkeypatch.setattr("xt.cluster.processes._processes", context())
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu"):
         import torch

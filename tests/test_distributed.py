@@ -1,11 +1,8 @@
 """Two processes with DistributedDataParallel against one process without, in float64."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
+
+from tests.distributed.processes import run_forked
 
 WORKER = """
 import sys
@@ -51,14 +48,5 @@ dist.destroy_process_group()
 )
 def test_two_processes_have_the_gradients_of_one(tmp_path, encoder):
     out = tmp_path / "worst"
-    root = Path(__file__).resolve().parents[1]
-    command = [
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "--no-python",
-        sys.executable, "-c", WORKER, encoder, str(out),
-    ]  # fmt: skip
-    environment = os.environ | {"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        command, env=environment, cwd=root, capture_output=True, text=True, timeout=200, check=False
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    run_forked(2, "-c", WORKER, encoder, out)
     assert float(out.read_text()) < 1e-9

@@ -1,7 +1,6 @@
 """The package of docs/extending.md, installed, trains and predicts; without it, a file says what is missing."""
 
 import csv
-import os
 import re
 import subprocess
 import sys
@@ -12,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.processes import Ended, python
 from xt.errors import XTError
 from xt.model.files import load_model
 
@@ -72,10 +72,8 @@ def write_data(folder: Path) -> None:
         csv.writer(file).writerows([("image", "label", "split"), *rows])
 
 
-def xt(folder: Path, *words: str, path: Path | None = None) -> subprocess.CompletedProcess[str]:
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join([*([str(path)] if path else []), str(ROOT)])}
-    command = [sys.executable, "-m", "xt.cli.main", *words]
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=280)
+def xt(folder: Path, *words: str, path: Path | None = None) -> Ended:
+    return python("-m", "xt.cli.main", *words, folder=folder, path=path)
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import csv
 import json
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
@@ -183,20 +182,13 @@ def test_a_configuration_without_a_table(
     assert encode(config, images, "--out", tmp_path / "s.zarr", "--nodata", 0) == 2
 
 
-def test_zarr_is_asked_for_where_it_is_missing(checkpoint: Path, images: Path, tmp_path: Path) -> None:
-    code = (
-        "import sys; sys.modules['zarr'] = None; from xt.cli.main import main; sys.exit(main(sys.argv[1:]))"
-    )
-    command = [
-        sys.executable,
-        "-c",
-        code,
-        "encode",
-        str(checkpoint),
-        str(images),
-        "--out",
-        str(tmp_path / "s"),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr == "xt: feature stores are Zarr groups: pip install 'zarr>=3'\n"
+def test_zarr_is_asked_for_where_it_is_missing(
+    checkpoint: Path,
+    images: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setitem(sys.modules, "zarr", None)
+    assert encode(checkpoint, images, "--out", tmp_path / "s") == 2
+    assert capsys.readouterr().err == "xt: feature stores are Zarr groups: pip install 'zarr>=3'\n"

@@ -2,8 +2,6 @@ import csv
 import errno
 import os
 import signal
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +9,7 @@ import pytest
 import rasterio
 from PIL import Image
 
+from tests.processes import python
 from tests.shared_data import shared_data
 from tests.small_model import small_model
 from xt.cli.main import main
@@ -257,7 +256,7 @@ main(["predict", *sys.argv[2:], "--device", "cpu"])
 @pytest.mark.skipif(os.name == "nt", reason="sends a signal")
 def test_killed_in_the_middle_of_a_file_it_goes_on_from_there(checkpoint, images, out, predicted):
     arguments = [str(out), str(checkpoint), str(images), "--out", str(out)]
-    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], capture_output=True, check=False)
+    done = python("-c", KILLED, *arguments)
     assert done.returncode == -signal.SIGKILL
     assert list(out.glob(".*part*")), "the half of a file, under a name of its own"
     finished = list(out.glob("*.overlay.png"))

@@ -151,6 +151,7 @@ def test_one_image_of_a_file_of_instances_for_two(folder, out, tmp_path, capsys)
     assert "lists one image for" in message
 
 
+@pytest.mark.usefixtures("forked_workers")
 @pytest.mark.parametrize("workers", [(), ("--workers", 1)])
 def test_a_grey_photo_is_one_of_three_equal_channels(folder, out, tmp_path, workers):
     grey = scene(150, 200)[..., 0]

@@ -18,6 +18,8 @@ from xt.config.predict import PredictConfig
 from xt.errors import CheckpointError, ConfigError, OptionError, OutputError
 from xt.prediction.unit_work import WorkMaker
 
+pytestmark = pytest.mark.usefixtures("forked_workers")
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.distributed.processes import run_processes
+from tests.distributed.processes import run_forked
 from tests.distributed.region_parallel_worker import CASES
 from tests.model.test_dense import make_image, make_model
 from xt.model.region_pass import RegionPass
@@ -17,7 +17,7 @@ from xt.streaming.parallel import Share, agree, share_of
 def found(tmp_path: Path, processes: int, region_ranks: int, names: list[str]) -> dict[str, Any]:
     out = tmp_path / "found.json"
     worker = ("-m", "tests.distributed.region_parallel_worker", str(region_ranks), str(out), *names)
-    run_processes(processes, *worker)
+    run_forked(processes, *worker)
     result: dict[str, Any] = json.loads(out.read_text())
     assert list(result) == names
     return result

@@ -1,6 +1,4 @@
 import os
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import numpy as np
@@ -11,6 +9,7 @@ from PIL import Image
 import xt
 from tests.prediction.dense_models import dense_model, scene
 from tests.prediction.interruption import BATCHES_OF_5, pixels_of, stopped
+from tests.processes import python
 from xt.errors import OutputError
 from xt.prediction.dense_predictor import DensePredictor
 from xt.streaming.map import Streaming
@@ -176,10 +175,9 @@ print(run("scene"), *batches)
 
 def killed_at_random(folder, head: str, kills: int) -> None:
     """Predictions "whole" and "scene" in a folder, the second killed so many times, and nothing else."""
-    done = subprocess.run(
-        [sys.executable, "-c", KILLED, str(folder), head, str(kills)], capture_output=True, text=True, check=True,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    ).stdout.split()  # fmt: skip
+    ended = python("-c", KILLED, folder, head, kills)
+    assert ended.returncode == 0, ended.stderr
+    done = ended.stdout.split()
     assert done[0] == "True"
     batches = [int(size) for size in done[1:]]
     assert len(batches) == kills

@@ -199,6 +199,7 @@ class ToldBar:
         pass
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_progress_is_told_and_workers_write_the_same(models, images, tmp_path):
     (images / "torn.png").write_bytes((images / "a.png").read_bytes()[:4000])
     found = {}

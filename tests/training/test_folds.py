@@ -245,6 +245,7 @@ def test_a_model_that_held_out_other_images_is_not_taken(table, tmp_path) -> Non
         train_folds(config_of(table, out, epochs=1))
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_workers_answer_together(found, table, tmp_path) -> None:
     images = [str(table.parent / f"p{number}_0.tif") for number in (6, 7)]
     here = xt.predict(found.folder, images, tmp_path / "here", overlay=False, device="cpu")
@@ -286,6 +287,7 @@ def test_masks_are_measured_in_folds_and_not_put_together(tmp_path) -> None:
             refused()
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_side_by_side_they_are_the_same(found, table, tmp_path) -> None:
     """Each fold in a process of its own: what one finds does not depend on the others."""
     out, told = tmp_path / "folds", []

@@ -85,7 +85,8 @@ def flat(cls: type, prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-def fields_of(cls: type) -> dict[str, Any]:
+@cache
+def fields_of(cls: type) -> Mapping[str, Any]:
     """The fields of a section with their types."""
     hints = get_type_hints(cls)
     return {item.name: hints[item.name] for item in dataclasses.fields(cls) if item.init}

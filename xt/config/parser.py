@@ -7,7 +7,7 @@ of another one, seen from its own folder, or a recipe's name; its keys count whe
 """
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from pathlib import Path
@@ -127,9 +127,10 @@ class _Given:
 
     def _check(self, known: set[str], kind: str, task: str) -> None:
         parts = {name.rpartition(".")[0] for name in known} | set(sections())
-        free = tuple(f"{name}." for name in known if is_mapping(all_keys()[name].type))
+        keys = all_keys()
+        free = tuple(f"{name}." for name in known if is_mapping(keys[name].type))
         typed = [name for name, _ in self.typed]
-        for place, names in ((self.source, _names(self.of_file)), (COMMAND_LINE, typed)):
+        for place, names in ((self.source, _names(self.of_file, keys)), (COMMAND_LINE, typed)):
             for name in names:
                 if name not in known and name not in parts and not name.startswith(free):
                     raise ConfigError(f"{place}: {unknown(name, kind, task)}{self._hint(place)}")
@@ -200,11 +201,13 @@ def _source_of(values: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     return str(kind or (given[0] if given else "")), rest
 
 
-def _names(values: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """The keys in nested values, as deep as keys are known."""
+def _names(values: Mapping[str, Any], keys: Collection[str], prefix: str = "") -> list[str]:
+    """The keys in nested values, as deep as `keys` are known."""
     found = []
     for key, value in values.items():
         name = f"{prefix}{key}"
-        is_known_section = any(known.startswith(f"{name}.") for known in all_keys())
-        found += _names(value, f"{name}.") if isinstance(value, Mapping) and is_known_section else [name]
+        if isinstance(value, Mapping) and any(known.startswith(f"{name}.") for known in keys):
+            found += _names(value, keys, f"{name}.")
+        else:
+            found.append(name)
     return found

@@ -1,14 +1,16 @@
 """timm's networks made, with weights or without: as lists of feature maps, or whole."""
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
+from threading import RLock
 from typing import Any
 
 import timm
 import timm.layers
 import torch
+from cachetools import LRUCache, cached
 from huggingface_hub.errors import RepositoryNotFoundError
 from torch import nn
 
@@ -64,7 +66,8 @@ def create_network(
 def whole_model(
     source: Source, options: Mapping[str, Any], region_size: int | None = None, in_channels: int = 3
 ) -> nn.Module:
-    """timm's model of the name, asked for names and rules only: without memory for weights, where it can be.
+    """timm's model of the name, asked for names and rules only: without memory for weights, where it can be, and then
+    made once for all who ask.
 
     Args:
         region_size: that it is made for; None for its own.
@@ -74,11 +77,17 @@ def whole_model(
     make = partial(timm.create_model, source.architecture, **arguments)
     if region_size is not None:
         make = partial(_sized, source, region_size, arguments)
+    key = repr((source.architecture, region_size, sorted(arguments.items())))
     try:
-        with torch.device("meta"):
-            return make()
+        return _without_memory(key, make)
     except (RuntimeError, NotImplementedError):
         # Some models compute with real values while they are made.
+        return make()
+
+
+@cached(LRUCache(8), key=lambda key, make: key, lock=RLock())
+def _without_memory(key: str, make: Callable[[], nn.Module]) -> nn.Module:
+    with torch.device("meta"):
         return make()
 
 
