@@ -32,6 +32,17 @@ def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("xt.cluster.processes._processes", context())
 
 
+@pytest.fixture
+def forked_contestants(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Likewise those of a comparison."""
+    from types import SimpleNamespace
+
+    from tests.processes import ForkedPopen
+
+    stands_for = SimpleNamespace(Popen=ForkedPopen, PIPE=None)
+    monkeypatch.setattr("xt.training.comparison.subprocess", stands_for)
+
+
 def pytest_runtest_setup(item: pytest.Item) -> None:
     if item.get_closest_marker("gpu"):
         import torch

@@ -10,13 +10,13 @@ import os
 import runpy
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.context import BaseContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 ROOT = Path(__file__).resolve().parents[1]
 LIBRARIES = ["timm", "lightning.pytorch", "rasterio", "pandas"]
@@ -113,3 +113,20 @@ def _run(
         exec(compile(program, "<string>", "exec"), {"__name__": "__main__"})
     else:
         runpy.run_module(program, run_name="__main__", alter_sys=True)
+
+
+class ForkedPopen:
+    """As `subprocess.Popen` of this Python, as a context; what it says can be read when it has ended."""
+
+    def __init__(self, command: Sequence[str], *, env: Mapping[str, str], stderr: IO[str], **_: Any) -> None:
+        self._begun = Begun(*command[1:], environment=env)
+        self._errors = stderr
+
+    def __enter__(self) -> "ForkedPopen":
+        ended = self._begun.end()
+        self.returncode, self.stdout = ended.returncode, ended.stdout.splitlines(keepends=True)
+        self._errors.write(ended.stderr)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        return

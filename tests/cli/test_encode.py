@@ -85,7 +85,7 @@ def test_from_a_configuration_to_a_model_that_predicts(
     assert encode(run, "--out", store) == 0
     assert "12 images: 12 done before" in capsys.readouterr().out
     # Evaluated on pixels, which need not be in the store.
-    assert main(["evaluate", str(run), str(table), "--device", "cpu"]) == 0
+    assert main(["evaluate", str(run), str(table), "--device", "cpu", "--resamples", "20"]) == 0
     assert "the 3 images of the split 'test'" in capsys.readouterr().out
 
 

@@ -24,8 +24,13 @@ SMALL = [
     "--model.context=none", "--train.epochs=1", "--train.progress=false",
 ]  # fmt: skip
 BEFORE = Path(__file__).parent.parent / "data_of_before"
+# Of `xt plan` and `xt export` the other example is fast.
+SLOW = (
+    "xt plan --model classification --image 29000x25000 --device 40GB",
+    "xt export runs/first --format onnx --encoder-dtype bfloat16 --out first.onnx",
+)
 EXAMPLES = [
-    pytest.param(example, id=example, marks=[pytest.mark.slow] * (name == "compare"))
+    pytest.param(example, id=example, marks=[pytest.mark.slow] * (name == "compare" or example in SLOW))
     for name, (module, _) in COMMANDS.items()
     for example in import_module(module).EXAMPLES
 ]

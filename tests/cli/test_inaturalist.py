@@ -53,7 +53,22 @@ def test_evaluation_is_of_the_validation_images(
     run: Path, folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     capsys.readouterr()
-    assert main(["evaluate", str(run), str(folder), "--out", str(tmp_path), "--device", "cpu"]) == 0
+    assert (
+        main(
+            [
+                "evaluate",
+                str(run),
+                str(folder),
+                "--out",
+                str(tmp_path),
+                "--device",
+                "cpu",
+                "--resamples",
+                "20",
+            ]
+        )
+        == 0
+    )
     printed = capsys.readouterr().out
     assert f"the 12 images of the split 'val' of {folder}" in printed
     assert re.search(r"top1 \d[\d.]* \(95 % interval 0\.\d+ to [01]\.\d+\)", printed)
@@ -66,7 +81,7 @@ def test_evaluation_is_of_the_validation_images(
     assert {row["label"] for row in rows} == set(REPTILES)
     # Weights without their run are measured on the species that they know.
     shutil.copy(run / "model.safetensors", tmp_path / "alone.safetensors")
-    assert main(["evaluate", str(tmp_path / "alone.safetensors"), str(folder)]) == 0
+    assert main(["evaluate", str(tmp_path / "alone.safetensors"), str(folder), "--resamples", "0"]) == 0
     assert "the 12 images of the split 'val'" in capsys.readouterr().out
 
 
@@ -82,7 +97,7 @@ def test_prediction_takes_the_photographs_as_they_are(
             Path(row["image"]).parent.name + Path(row["image"]).name: row for row in csv.DictReader(file)
         }
     assert len(list((tmp_path / "p").glob("*.overlay.png"))) == 3
-    assert main(["evaluate", str(run), str(folder), "--out", str(tmp_path / "e")]) == 0
+    assert main(["evaluate", str(run), str(folder), "--out", str(tmp_path / "e"), "--resamples", "0"]) == 0
     with (tmp_path / "e" / "predictions.csv").open() as file:
         rows = {Path(row["image"]).parent.name + Path(row["image"]).name: row for row in csv.DictReader(file)}
         for place, alone in predicted.items():

@@ -71,7 +71,9 @@ def test_a_configuration_with_changes(capsys, tmp_path):
 
 def test_what_is_trained_by_a_name_a_configuration_and_a_model(capsys, tmp_path):
     def trained(*arguments):
-        status, shown = plan(capsys, "--image", "640x900", "--device", "40GB", "--json", *arguments)
+        status, shown = plan(
+            capsys, "--image", "64x64", "--device", "40GB", "--inference", "--json", *arguments
+        )
         assert status == 0, shown
         return json.loads(shown)["trained"]
 
@@ -154,7 +156,10 @@ def test_a_checkpoint_cannot_be_changed(capsys, tmp_path):
     assert "is a trained model: --region-size cannot change it" in shown
 
 
-@pytest.mark.parametrize(("name", "millions"), [("MahmoodLab/UNI", 303), ("bioptimus/H0-mini", 86)])
+@pytest.mark.parametrize(
+    ("name", "millions"),
+    [pytest.param("MahmoodLab/UNI", 303, marks=pytest.mark.slow), ("bioptimus/H0-mini", 86)],
+)
 def test_what_asks_for_leave_is_planned_without_it(capsys, monkeypatch, name, millions):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     arguments = ("--image", "448x448", "--model", f"hf-hub:{name}", "--region-size", 224, "--context", "none")

@@ -105,7 +105,8 @@ def test_train_without_a_configuration_and_help(capsys: pytest.CaptureFixture[st
 
 
 def test_evaluate(run: Path, table: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["evaluate", str(run), str(table), "--out", str(tmp_path / "e"), "--device", "cpu"]) == 0
+    few = ["--resamples", "50", "--device", "cpu"]
+    assert main(["evaluate", str(run), str(table), "--out", str(tmp_path / "e"), *few]) == 0
     printed = capsys.readouterr().out
     assert f"the 9 images of the split 'test' of {table}" in printed
     assert re.search(r"top1 \d[\d.]* \(95 % interval 0\.\d+ to [01]\.\d+\)", printed)
@@ -120,10 +121,10 @@ def test_evaluate(run: Path, table: Path, tmp_path: Path, capsys: pytest.Capture
     right = sum(int(row["correct"]) for row in rows)
     assert json.loads((tmp_path / "e" / "metrics.json").read_text())["top1"] == pytest.approx(right / 9)
 
-    assert main(["evaluate", str(run / "model.safetensors"), str(table), "--split", "val"]) == 0
+    assert main(["evaluate", str(run / "model.safetensors"), str(table), "--split", "val", *few]) == 0
     assert "the 6 images of the split 'val'" in capsys.readouterr().out
     last = run / "checkpoints" / "last.ckpt"
-    assert main(["evaluate", str(last), str(table), "--split", "all"]) == 0
+    assert main(["evaluate", str(last), str(table), "--split", "all", *few]) == 0
     assert "all 39 images" in capsys.readouterr().out
     image = table.parent / "test_0.tif"
     assert main(["predict", str(last), str(image), "--out", str(tmp_path / "p"), "--no-overlay"]) == 0
@@ -144,7 +145,7 @@ def test_evaluate_a_folder_per_class(
     for index, colour in enumerate(("red", "green", "blue")):
         (tmp_path / "f" / colour).mkdir(parents=True)
         (tmp_path / "f" / colour / "a.tif").write_bytes((table.parent / f"test_{index}.tif").read_bytes())
-    assert main(["evaluate", str(run), str(tmp_path / "f")]) == 0
+    assert main(["evaluate", str(run), str(tmp_path / "f"), "--resamples", "50"]) == 0
     assert "all 3 images" in capsys.readouterr().out
 
 
@@ -180,6 +181,7 @@ def test_evaluate_what_is_no_checkpoint(table: Path, capsys: pytest.CaptureFixtu
     assert f"{table} cannot be read as a safetensors file" in capsys.readouterr().err
 
 
+@pytest.mark.usefixtures("forked_contestants")
 def test_compare(config: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["compare", str(config), "--resume"]) == 2
     assert "train.resume (--resume) has no meaning here" in capsys.readouterr().err

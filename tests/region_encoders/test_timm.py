@@ -7,7 +7,9 @@ import torch
 from tests.small_models import SMALL_ENCODERS
 from xt.errors import ConfigError, ShapeError
 from xt.region_encoders.scaling import MISSING
+from xt.region_encoders.sources import source_of
 from xt.region_encoders.timm import TimmEncoder
+from xt.region_encoders.timm_networks import whole_model
 
 
 def encoder_of(name, **settings):
@@ -184,3 +186,18 @@ def test_with_fewer_maps_it_has_the_same_layers_and_can_be_kept_as_it_is(name):
     ]
     fewer.freeze()
     assert not fewer.network_learns
+
+
+def test_names_and_rules_are_asked_of_one_model_made_without_memory() -> None:
+    source = source_of("convnext_atto")
+    first = whole_model(source, {"depths": [1, 1, 1, 1]})
+    assert whole_model(source, {"depths": [1, 1, 1, 1]}) is first
+    assert all(parameter.is_meta for parameter in first.parameters())
+    others = [
+        whole_model(source_of("convnext_femto"), {"depths": [1, 1, 1, 1]}),
+        whole_model(source, {"depths": [1, 1, 2, 1]}),
+        whole_model(source, {"depths": [1, 1, 1, 1]}, in_channels=4),
+        whole_model(source_of("vit_tiny_patch16_224"), {"depth": 1}, region_size=64),
+        whole_model(source_of("vit_tiny_patch16_224"), {"depth": 1}, region_size=96),
+    ]
+    assert len({id(model) for model in [first, *others]}) == 6

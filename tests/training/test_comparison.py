@@ -79,6 +79,7 @@ def test_a_comparison(table: Path, tmp_path: Path) -> None:
     assert re.search("9 test images; peak memory of the process; 1 pass over", str(shown.caption))
 
 
+@pytest.mark.usefixtures("forked_contestants")
 def test_errors_of_a_contestant_reach_the_user(tmp_path: Path) -> None:
     table = toy_table(tmp_path / "data", train=3, val=0, test=3)
     (table.parent / "train_0.tif").write_text("no image")

@@ -187,7 +187,7 @@ class _Break(Callback):
             raise RuntimeError("power cut")
 
 
-@pytest.mark.parametrize("head", ["segmentation", "points"])
+@pytest.mark.parametrize("head", ["segmentation", pytest.param("points", marks=pytest.mark.slow)])
 def test_a_resumed_run_equals_an_uninterrupted_one(dense: Path, tmp_path: Path, head: str) -> None:
     sections: dict[str, Any] = {
         "model": {

@@ -76,7 +76,15 @@ def held(path: Path) -> tuple[set[str], dict[str, str]]:
         return set(file.keys()), file.metadata()
 
 
-@pytest.mark.parametrize("what", ["none", "last:1", "lora:2", "dora:2", "norm_and_bias"])
+@pytest.mark.parametrize(
+    "what",
+    [
+        "none",
+        "last:1",
+        "lora:2",
+        *(pytest.param(what, marks=pytest.mark.slow) for what in ("dora:2", "norm_and_bias")),
+    ],
+)
 def test_only_what_is_trained_is_written_and_the_rest_found_again(
     table: Path, weights: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], what: str
 ) -> None:
@@ -178,7 +186,13 @@ def test_frozen_at_first_and_then_the_last_layers(table: Path, weights: Path, tm
     assert all(name.startswith(("model.blocks.2.", "model.norm.")) for name in changed)
 
 
-@pytest.mark.parametrize("what", ["lora:2", "last:1", {0: "none", 1: "lora:2"}])
+@pytest.mark.parametrize(
+    "what",
+    [
+        *(pytest.param(what, marks=pytest.mark.slow) for what in ("lora:2", "last:1")),
+        {0: "none", 1: "lora:2"},
+    ],
+)
 def test_a_killed_run_goes_on_to_the_same_weights(
     table: Path, weights: Path, tmp_path: Path, what: object
 ) -> None:
@@ -212,7 +226,9 @@ def _killed(table: Path, out: Path, weights: Path, what: object) -> None:
     train(config, callbacks=[Kill()], evaluate_test=False)
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "int8", "float8"])
+@pytest.mark.parametrize(
+    "dtype", ["int8", *(pytest.param(dtype, marks=pytest.mark.slow) for dtype in ("bfloat16", "float8"))]
+)
 def test_weights_of_few_digits_are_loaded_as_they_were_trained(
     table: Path, weights: Path, tmp_path: Path, dtype: str
 ) -> None:

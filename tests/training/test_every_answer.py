@@ -88,8 +88,15 @@ def run_of(
     return toy_config(table, out, model=model, labels=labels, optim=optim, data=data, train=settings | more)
 
 
-@pytest.mark.parametrize("cases", [False, True], ids=["images", "cases"])
-@pytest.mark.parametrize("head", sorted(LEARNED))
+@pytest.mark.parametrize(
+    ("head", "cases"),
+    # Of one image a row a head stands for all.
+    [
+        pytest.param(head, cases, marks=[pytest.mark.slow] * (not cases and head != "classification"))
+        for head in sorted(LEARNED)
+        for cases in (False, True)
+    ],
+)
 def test_it_is_learned_measured_and_answered(table: Path, tmp_path: Path, head: str, cases: bool) -> None:
     labels, options, metric, reached = LEARNED[head]
     result = train(run_of(table, tmp_path / "run", head, labels, options, cases))

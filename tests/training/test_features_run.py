@@ -233,7 +233,7 @@ def test_a_run_goes_on_from_pixels_where_the_features_left_off(
                 **common,
                 optim=optim,
                 data={**STILL, **data},
-                train={"epochs": 3, "init_encoder": str(weights), "out": str(tmp_path / name)},
+                train={"epochs": 2, "init_encoder": str(weights), "out": str(tmp_path / name)},
             )
         )
         for name, (data, optim) in given.items()

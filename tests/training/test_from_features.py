@@ -50,7 +50,7 @@ def trained(store: Path, table: Path, tmp_path_factory: pytest.TempPathFactory) 
     with pytest.MonkeyPatch.context() as patch:
         # Nobody may look at a pixel.
         patch.setattr(dataset, "open_image", None)
-        return train(config_for(store, table, out, train={"epochs": 40}, optim={"lr": 1e-2}))
+        return train(config_for(store, table, out, train={"epochs": 15}, optim={"lr": 1e-2}))
 
 
 @pytest.mark.slow

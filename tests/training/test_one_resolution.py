@@ -77,6 +77,7 @@ def test_masks_agree_and_lie_on_the_files_own_pixels(
             assert mask.microns_per_pixel == pytest.approx(image.microns_per_pixel)
 
 
+@pytest.mark.slow
 def test_points_agree_within_a_pixel_of_the_file(runs: Callable[[str], RunResult], tmp_path: Path) -> None:
     run = runs("points")
     assert run.metrics["test"]["best_f1"] > 0.8

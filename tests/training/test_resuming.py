@@ -54,7 +54,9 @@ def without_time(result: RunResult) -> list[dict[str, float]]:
     return [{name: value for name, value in row.items() if name != "seconds"} for row in result.curves]
 
 
-@pytest.mark.parametrize(("accumulate", "precision"), [(1, "32-true"), (2, "64-true")])
+@pytest.mark.parametrize(
+    ("accumulate", "precision"), [(1, "32-true"), pytest.param(2, "64-true", marks=pytest.mark.slow)]
+)
 def test_a_run_that_stopped_within_an_epoch_goes_on_bit_for_bit(
     table: Path, tmp_path: Path, accumulate: int, precision: str
 ) -> None:

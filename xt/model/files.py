@@ -7,7 +7,6 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from xt.errors import CheckpointError, ConfigError, XTError
@@ -24,6 +23,7 @@ from xt.region_encoders.pretrained import named_file
 from xt.region_encoders.readout import LAST_MAP
 from xt.region_encoders.weight_files import read_safetensors
 from xt.region_encoders.weights import take_file
+from xt.region_encoders.without_memory import without_memory
 
 _PYRAMID = "head.pyramid"
 
@@ -90,7 +90,7 @@ def model_with_weights(
     bare = replace(config, pretrained=False)
     try:
         # First without memory: one odd number could ask for more than there is.
-        with torch.device("meta"):
+        with without_memory():
             wanted = build_model(bare).state_dict()
             if _PYRAMID in _parts(wanted) - _parts(weights):
                 # Made before plain networks had one.

@@ -9,7 +9,6 @@ from typing import Any
 
 import timm
 import timm.layers
-import torch
 from cachetools import LRUCache, cached
 from huggingface_hub.errors import RepositoryNotFoundError
 from torch import nn
@@ -21,6 +20,7 @@ from xt.region_encoders.pretrained import loaded
 from xt.region_encoders.readout import LAST_MAP
 from xt.region_encoders.sources import LARGEST_OPTION, Source
 from xt.region_encoders.token_network import TokenNetwork, has_own_norm_or_class_token
+from xt.region_encoders.without_memory import without_memory
 
 _MOST_WORDS = 200
 _NETWORK = ("httpx", "httpx2", "requests", "urllib3", "huggingface_hub")
@@ -87,7 +87,7 @@ def whole_model(
 
 @cached(LRUCache(8), key=lambda key, make: key, lock=RLock())
 def _without_memory(key: str, make: Callable[[], nn.Module]) -> nn.Module:
-    with torch.device("meta"):
+    with without_memory():
         return make()
 
 
