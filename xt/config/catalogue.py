@@ -85,9 +85,13 @@ def flat(cls: type, prefix: str = "") -> list[tuple[str, Any]]:
     return found
 
 
-@cache
 def fields_of(cls: type) -> Mapping[str, Any]:
     """The fields of a section with their types."""
+    return _fields_of(cls)
+
+
+@cache
+def _fields_of(cls: type) -> Mapping[str, Any]:
     hints = get_type_hints(cls)
     return {item.name: hints[item.name] for item in dataclasses.fields(cls) if item.init}
 
