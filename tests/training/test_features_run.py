@@ -30,7 +30,7 @@ def one_thread() -> None:
 
 @pytest.fixture(scope="module")
 def table(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return toy_table(tmp_path_factory.mktemp("toy"), train=8, val=3, test=3)
+    return toy_table(tmp_path_factory.mktemp("toy"), train=12, val=6, test=6)
 
 
 @pytest.fixture(scope="module")
