@@ -10,7 +10,7 @@ CODE = (*PREDICTED, "xt/regions")
 
 
 def _percent(name: str, digits: int = 1) -> Any:
-    return lambda row: f"{row[name]:.{digits}%}"
+    return lambda row: f"{row[name]:.{digits}%}" if name in row else ""
 
 
 def _dice(row: Row) -> str:
@@ -31,11 +31,15 @@ def giant(measured: Measured) -> str:
 
 
 GIANT = (*CODE, "xt/demo", "benchmarks/choosing_giant.py")
+OF_MASKS = (*CODE, *(f"benchmarks/{name}.py" for name in ("choosing_masks", "coarse_floor", "slide_labels")))
 MASKS: dict[str, Any] = {
     "image": "image",
+    "start": "seed",
     "looked at": "looked_at",
     "regions": _percent("share", 0),
     "pixels that differ": _percent("differ", 2),
+    "in the best regions": _percent("best_choice", 2),
+    "fine answers shrunk": _percent("shrunk", 2),
     "of the class": _percent("nuclei"),
     "Dice against all": lambda row: f"{row['dice_against_all']:.3f}",
     "Dice": _dice,
@@ -43,12 +47,10 @@ MASKS: dict[str, Any] = {
 }
 TABLES: dict[str, Table] = {
     "choosing-giant-words": Table(page="README.md", results="choosing_giant", code=GIANT, write=words(giant)),
-    "choosing-masks": Table(
-        page=PAGE, results="choosing_masks", code=(*CODE, "benchmarks/choosing_masks.py"), write=rows(MASKS)
-    ),
-    "choosing-tissue": Table(
-        page=PAGE, results="choosing_tissue", code=(*CODE, "benchmarks/choosing_masks.py"), write=rows(MASKS)
-    ),
+    **{
+        f"choosing-{what}": Table(page=PAGE, results=f"choosing_{what}", code=OF_MASKS, write=rows(MASKS))
+        for what in ("masks", "tissue")
+    },
     "choosing-giant": Table(
         page=PAGE,
         results="choosing_giant",
