@@ -42,9 +42,11 @@ def test_remote_images_are_left_to_gdal():
         ("c.tif", "there is no file or folder c.tif"),
         ("*.jp2", r"no file matches \*\.jp2"),
         ("empty", "the folder empty holds no image"),
+        ("tokens.zarr", r"tokens\.zarr holds no image; a store of .* name these, and the store as features"),
     ],
 )
 def test_nothing_there(folder, given, expected):
+    (folder / "tokens.zarr").mkdir()
     with pytest.raises(ImageError, match=expected):
         find_images(["b.tif", given])
 

@@ -114,6 +114,11 @@ def _matches(entry: str, without: Path | None) -> list[str]:
 
 
 def _nothing_in(folder: Path) -> str:
+    if folder.suffix == ".zarr":
+        return (
+            f"the folder {folder} holds no image; a store of `xt encode` stands for the pixels of images: name these, "
+            "and the store as features (--features)"
+        )
     return f"the folder {folder} holds no image; images are files ending in .tif, .png, .svs ..." + (
         "; parts of .h5 and .nc files are named one by one, as xt info FILE says"
         if any(folder.rglob("*.h5")) or any(folder.rglob("*.nc"))
