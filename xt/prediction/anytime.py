@@ -9,7 +9,7 @@ number that was reached, as a budget: only that tokens which are there from the 
 
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import closing
 from itertools import islice
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
@@ -112,7 +112,7 @@ class Anytime(Generic[Answer]):
         fine: "Sequence[RegionGrid]",
         progress: OnStep | None = None,
         started: float | None = None,
-        decode: "Callable[[Answer], Iterator[int]] | None" = None,
+        decode: "Callable[[Answer], Generator[int, None, None]] | None" = None,
     ) -> tuple[Answer, Reached]:
         """Look at one image or case, and answer.
 
@@ -170,7 +170,7 @@ class Anytime(Generic[Answer]):
         look.answer = self.answer(look.mixed())
         self.answering.took(look.num_tokens, self.now() - begun)
 
-    def _time_decoding(self, look: "_Look", decode: "Callable[[Answer], Iterator[int]]") -> None:
+    def _time_decoding(self, look: "_Look", decode: "Callable[[Answer], Generator[int, None, None]]") -> None:
         """By the last of some region batches, if there is more than one: the first ones of a process take longer."""
         if look.answer is None:
             self._time_answer(look)

@@ -6,7 +6,7 @@ was given.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -153,7 +153,7 @@ def behind_context(model: "XT", tokens: Tokens) -> Behind:
 def _look_for_so_long(
     model: "XT", work: DenseImage, anytime: AnytimeDense, progress: OnStage | None
 ) -> tuple[Behind, Reached]:
-    def decode(behind: Behind) -> Iterator[int]:
+    def decode(behind: Behind) -> Generator[int, None, None]:
         for part in model.decode(work.image, grid=behind.grid, context=behind.context):
             work.task.stored(part.predictions, part.regions, work.image)
             yield len(part.regions)
