@@ -49,7 +49,7 @@ TABLES: dict[str, Table] = {
     "choosing-giant-words": Table(page="README.md", results="choosing_giant", code=GIANT, write=words(giant)),
     **{
         f"choosing-{what}": Table(page=PAGE, results=f"choosing_{what}", code=OF_MASKS, write=rows(MASKS))
-        for what in ("masks", "tissue")
+        for what in ("masks", "tissue", "stained")
     },
     "choosing-giant": Table(
         page=PAGE,
