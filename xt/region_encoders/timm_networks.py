@@ -3,13 +3,12 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from functools import partial
-from threading import RLock
+from dataclasses import dataclass, field
+from functools import lru_cache, partial
 from typing import Any
 
 import timm
 import timm.layers
-from cachetools import LRUCache, cached
 from huggingface_hub.errors import RepositoryNotFoundError
 from torch import nn
 
@@ -79,16 +78,24 @@ def whole_model(
         make = partial(_sized, source, region_size, arguments)
     key = repr((source.architecture, region_size, sorted(arguments.items())))
     try:
-        return _without_memory(key, make)
+        return _without_memory(_Making(key, make))
     except (RuntimeError, NotImplementedError):
         # Some models compute with real values while they are made.
         return make()
 
 
-@cached(LRUCache(8), key=lambda key, make: key, lock=RLock())
-def _without_memory(key: str, make: Callable[[], nn.Module]) -> nn.Module:
+@dataclass(frozen=True)
+class _Making:
+    """How a network is made; the same as another one by its key."""
+
+    key: str
+    make: Callable[[], nn.Module] = field(compare=False)
+
+
+@lru_cache(maxsize=8)
+def _without_memory(making: _Making) -> nn.Module:
     with without_memory():
-        return make()
+        return making.make()
 
 
 def _made(source: Source, region_size: int, arguments: Mapping[str, Any], whole: bool) -> nn.Module:
