@@ -72,4 +72,7 @@ def test_what_is_missing_is_said_and_what_to_do():
 )
 def test_nothing_is_said_where_nothing_is_missing_or_known(regions, options, side):
     levels = None if regions == "all" else 3
-    warn_of_unseen_scales(create_region_choice(regions, levels, **options), 128, side)
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        warn_of_unseen_scales(create_region_choice(regions, levels, **options), 128, side)
+    assert said == []
